@@ -1,0 +1,184 @@
+"""The verbs of `descent`: run, plan, status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import DescentError, InterruptedUnsaved, exit_code
+
+app = typer.Typer(
+    name="descent",
+    help="One YAML file takes raw text to an evaluated language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file.")
+]
+FromOption = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Start at this stage; reuse what is before.")]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
+OnlyOption = Annotated[str | None, typer.Option("--only", metavar="STAGE", help="Run this stage alone.")]
+ForceOption = Annotated[
+    list[str] | None, typer.Option("--force", metavar="STAGE", help="Rebuild this stage even if it exists (repeatable).")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _selection(first: str | None, last: str | None, only: str | None, force: list[str] | None) -> Any:
+    from pipeline.runner import NAMES, Selection
+
+    named = {"--from": [first], "--until": [last], "--only": [only], "--force": force or []}
+    for option, stages in named.items():
+        for stage in stages:
+            if stage is not None and stage not in NAMES:
+                raise typer.BadParameter(f"unknown stage {stage!r}; the stages are {', '.join(NAMES)}", param_hint=option)
+    if only and (first or last):
+        raise typer.BadParameter("cannot be combined with --from or --until", param_hint="--only")
+    if first and last and NAMES.index(first) > NAMES.index(last):
+        raise typer.BadParameter(f"{first} comes after {last}", param_hint="--from")
+    selection = Selection(first, last, only, tuple(force or ()))
+    outside = [stage for stage in selection.force if stage not in {s.name for s in selection.stages()}]
+    if outside:
+        raise typer.BadParameter(f"{outside[0]} is not among the stages to run", param_hint="--force")
+    return selection
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    first: FromOption = None,
+    last: UntilOption = None,
+    only: OnlyOption = None,
+    force: ForceOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Carry out the run: reuse what exists, run what does not."""
+    selection = _selection(first, last, only, force)
+
+    def work() -> None:
+        from pipeline import runner
+        from pipeline.config.loading import load_config
+
+        loaded = load_config(config, overrides or ())
+        view = runner.run(loaded, selection)
+        if selection.stages()[-1].name == "report":
+            print(f"\nreport       {view.folder / 'report.html'}  (open in a browser)")
+            print(f"tensorboard  tensorboard --logdir {view.folder / 'tensorboard'}")
+            print(f"model        {view.folder / 'model'}  (transformers' AutoModelForCausalLM.from_pretrained)")
+
+    _guarded(work, debug)
+
+
+@app.command()
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    first: FromOption = None,
+    last: UntilOption = None,
+    only: OnlyOption = None,
+    force: ForceOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of {stage, key, action, reasons}.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say which stages a run would reuse, which it would run, and why. Runs nothing."""
+    selection = _selection(first, last, only, force)
+
+    def work() -> None:
+        from pipeline import runner
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+
+        loaded = load_config(config, overrides or ())
+        steps = runner.plan(loaded, Workspace(loaded.run.workspace), selection)
+        print(json.dumps([step.as_json() for step in steps], indent=1) if as_json else runner.format_plan(steps))
+
+    _guarded(work, debug)
+
+
+@app.command()
+def status(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    debug: DebugOption = False,
+) -> None:
+    """List the artifacts and runs of the configuration's workspace."""
+
+    def work() -> None:
+        from pipeline.config.loading import load_config
+        from pipeline.status import format_status
+
+        print(format_status(load_config(config, overrides or ()).run.workspace))
+
+    _guarded(work, debug)
+
+
+def _guarded(work: Callable[[], None], debug: bool) -> None:
+    """Run a verb; print what a user can mend as one line and leave with its exit code."""
+    try:
+        with _termination_as_error():
+            work()
+    except DescentError as error:
+        if debug:
+            traceback.print_exc()
+        for line in str(error).splitlines():
+            print(f"descent: {line}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("descent: interrupted; nothing of the stage in progress was saved", file=sys.stderr)
+        raise typer.Exit(exit_code(KeyboardInterrupt())) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(74) from None
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split()) or "no message"
+        print(f"descent: internal error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+        raise typer.Exit(exit_code(error)) from None
+
+
+@contextmanager
+def _termination_as_error() -> Any:
+    """Let SIGTERM unwind the stack like an error, so that temporary folders are removed."""
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise InterruptedUnsaved("terminated; nothing of the stage in progress was saved", signum)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"descent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `descent` command and of scripts/run_pipeline.py."""
+    app(args=arguments, prog_name="descent")

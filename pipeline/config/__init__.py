@@ -1,0 +1,56 @@
+"""The configuration of a run: one section a stage, and `run:`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config.base import Runtime, Section
+from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
+from pipeline.config.evaluation import EvaluateConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.report import ReportConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.config.train import TrainConfig
+
+__all__ = ["Config", "Runtime", "Section"]
+
+
+class Config(Section):
+    """A complete run: from raw text to an evaluated model."""
+
+    run: RunConfig
+    """Name, seed and workspace."""
+
+    ingest: IngestConfig
+    """Sources of raw text."""
+
+    normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
+    """Repair and unify the text of each document."""
+
+    curate: CurateConfig = Field(default_factory=CurateConfig)
+    """Filter, deduplicate and split into train, validation and test."""
+
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    """Add altered copies to the training split."""
+
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    """Train the tokenizer."""
+
+    encode: EncodeConfig = Field(default_factory=EncodeConfig)
+    """Turn documents into streams of token ids."""
+
+    pack: PackConfig = Field(default_factory=PackConfig)
+    """Cut the streams into training sequences."""
+
+    model: ModelConfig
+    """Task, architecture and size of the model."""
+
+    train: TrainConfig
+    """Optimization."""
+
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    """Metrics, baselines and samples on held-out documents."""
+
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    """The HTML report and the model card."""

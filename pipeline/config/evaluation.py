@@ -1,0 +1,50 @@
+"""The `evaluate:` section: what is measured on held-out documents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.base import Runtime, Section
+
+
+class SamplesConfig(Section):
+    """Texts that the model writes."""
+
+    prompts: list[str] = Field(default_factory=list)
+    """Openings to continue. Empty takes those of `num_samples` test documents."""
+
+    num_samples: int = Field(default=4, ge=0)
+    """How many test documents lend their first words when `prompts` is empty."""
+
+    max_new_tokens: int = Field(default=96, ge=1)
+    """Tokens after which a sample ends, if the model does not end it."""
+
+    temperature: float = Field(default=0.8, ge=0)
+    """Divides the logits before sampling. 0 always takes the likeliest token."""
+
+    top_k: int | None = Field(default=50, ge=1)
+    """Sample from this many likeliest tokens only. Null samples from all."""
+
+
+class EvaluateConfig(Section):
+    """Metrics, baselines and samples on held-out documents."""
+
+    metrics: list[Literal["perplexity", "bits_per_byte", "token_accuracy"]] = Field(
+        default=["perplexity", "bits_per_byte", "token_accuracy"], min_length=1
+    )
+    """What is computed from the losses of the test split, for all of it and for each source."""
+
+    stride: int | None = Field(default=None, ge=1)
+    """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at
+    least block_size - stride tokens of context and costs block_size / stride times as much. Null is the block size."""
+
+    per_device_eval_batch_size: Annotated[int, Runtime()] = Field(default=8, ge=1)
+    """Sequences that a device computes at once."""
+
+    baselines: bool = True
+    """Compare with a token unigram and with `xz -9`, in bits per byte."""
+
+    samples: SamplesConfig = Field(default_factory=SamplesConfig)
+    """Texts that the model writes."""

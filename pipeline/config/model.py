@@ -1,0 +1,73 @@
+"""The `model:` section: which network to build. Checked without importing transformers."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.config.base import Section
+
+FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
+"""Values of a transformers configuration that only the tokenizer artifact may set."""
+
+SET_ELSEWHERE = {
+    "model_type": "it is model.architecture",
+    "dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
+    "torch_dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
+}
+
+
+class ModelConfig(Section):
+    """Task, architecture and size of the model."""
+
+    task: Literal["causal_lm"] = "causal_lm"
+    """What the model learns. `causal_lm`: predict the next token."""
+
+    architecture: str = "llama"
+    """A causal language model of transformers by its model type, such as llama, gpt2, qwen3 or mixtral."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Values for the architecture's own configuration class, under its own names, such as hidden_size and
+    num_hidden_layers. The vocabulary size and the special token ids come from the tokenizer."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        known = causal_architectures()
+        if known and name not in known:
+            matches = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
+            raise ValueError(f"got {name!r}, which is no causal language model of transformers{hint}")
+        return name
+
+    @field_validator("config")
+    @classmethod
+    def _leaves_the_tokenizer_its_part(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key in values:
+            if key in FROM_TOKENIZER:
+                raise ValueError(f"remove {key}: it comes from the tokenizer (see tokenizer.vocab_size)")
+            if key in SET_ELSEWHERE:
+                raise ValueError(f"remove {key}: {SET_ELSEWHERE[key]}")
+        return values
+
+
+@functools.cache
+def causal_architectures() -> tuple[str, ...]:
+    """Model types that transformers maps to a causal language model, sorted.
+
+    Read from the text of its mapping, because importing transformers takes seconds. Empty when transformers is
+    not installed or keeps the mapping elsewhere; then the model stage is the first to notice a wrong name.
+    """
+    spec = find_spec("transformers")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "models", "auto", "modeling_auto.py") if folders else None
+    if path is None or not path.is_file():
+        return ()
+    mapping = re.search(r"^MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = .*?^\)", path.read_text(), re.MULTILINE | re.DOTALL)
+    return tuple(sorted(re.findall(r'\(\s*"([^"]+)"', mapping.group()))) if mapping else ()

@@ -1,0 +1,26 @@
+"""The `run:` section: what names a run and where it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.config.base import Runtime, Section
+
+
+class RunConfig(Section):
+    """Name, seed and workspace of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """The run's name: its folder under `<workspace>/runs/`. Letters, digits, `.`, `_` and `-`."""
+
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    """Seed of every stage that draws random numbers (augmentation, initialization, data order, samples)."""
+
+    workspace: Path = Path("workspace")
+    """Folder of artifacts, checkpoints and runs, relative to the working directory. Runs may share it."""
+
+    num_workers: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Processes that the data stages use. Null uses every core that this process may run on."""

@@ -1,0 +1,1 @@
+"""Documents: read, repaired, filtered, deduplicated, split and augmented."""

@@ -1,0 +1,143 @@
+"""Documents and the Parquet shards that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("parent", pa.string()),
+        pa.field("changes", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+SHARD_BYTES = 32_000_000
+GROUP_BYTES = 4_000_000
+
+
+@dataclass
+class Document:
+    """One text with where it came from. `changes` says in words what altered it since."""
+
+    id: str
+    text: str
+    source: str
+    origin: str
+    label: str | None = None
+    weight: float = 1.0
+    parent: str | None = None
+    changes: list[str] = field(default_factory=list)
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the text in UTF-8 bytes."""
+        return len(self.text.encode())
+
+
+def document_id(source: str, origin: str, text: str) -> str:
+    """A stable identifier of 24 hexadecimal digits from content and origin."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (source, origin, text):
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a folder, in corpus order."""
+    return sorted(folder.glob("shard-*.parquet"))
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.parquet"
+
+
+def read_shard(path: Path) -> Iterator[Document]:
+    """The documents of one shard, one row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            for row in file.read_row_group(group).to_pylist():
+                yield Document(**row)
+
+
+def read_documents(folder: Path) -> Iterator[Document]:
+    """The documents of all shards of a folder, in corpus order."""
+    for path in shard_paths(folder):
+        yield from read_shard(path)
+
+
+def read_texts(folder: Path) -> Iterator[str]:
+    """The texts alone, which is several times faster than whole documents."""
+    for path in shard_paths(folder):
+        yield from read_texts_of_shard(path)
+
+
+def read_texts_of_shard(path: Path) -> Iterator[str]:
+    """The texts of one shard, one row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, columns=["text"]).column("text").to_pylist()
+
+
+def count_documents(folder: Path) -> int:
+    """Number of documents in a folder, from the shards' footers."""
+    return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
+
+
+class ShardWriter:
+    """Writes documents into one shard; row groups end after GROUP_BYTES of text, so readers need little memory."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", write_statistics=False)
+        self._rows: list[dict[str, Any]] = []
+        self._pending_bytes = 0
+        self.num_documents = 0
+        self.num_bytes = 0
+
+    def write(self, document: Document) -> None:
+        """Append a document."""
+        size = document.num_bytes
+        self._rows.append(vars(document))
+        self._pending_bytes += size
+        self.num_documents += 1
+        self.num_bytes += size
+        if self._pending_bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._rows, self._pending_bytes = [], 0
+
+    def close(self) -> None:
+        """Write what is pending and the footer."""
+        self._flush()
+        self._writer.close()
+
+
+def write_shards(folder: Path, documents: Iterable[Document]) -> None:
+    """Write documents into consecutive shards of about SHARD_BYTES of text; at least one shard, maybe empty."""
+    number = 0
+    writer = ShardWriter(folder / shard_name(number))
+    for document in documents:
+        if writer.num_bytes >= SHARD_BYTES:
+            writer.close()
+            number += 1
+            writer = ShardWriter(folder / shard_name(number))
+        writer.write(document)
+    writer.close()

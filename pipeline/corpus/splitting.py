@@ -1,0 +1,23 @@
+"""Which split a document belongs to: a pure function of its text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.config.corpus import CurateConfig
+from pipeline.corpus.dedup import text_hash
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def split_of(text: str, section: CurateConfig) -> Split:
+    """The split by the text's hash as a fraction of its range: equal texts always land together.
+
+    The hash that finds duplicates is used, so that texts alike but for case and white space share a split even
+    when deduplication is off. Growing one fraction only moves documents out of `train`.
+    """
+    position = text_hash(text) / 2**64
+    if position < section.test_fraction:
+        return "test"
+    return "validation" if position >= 1 - section.validation_fraction else "train"

@@ -1,0 +1,60 @@
+"""The exceptions that users see. Each carries the process exit code and prints as one line."""
+
+from __future__ import annotations
+
+
+class DescentError(Exception):
+    """Something a user can mend. The message is one line: what, where, and what to do."""
+
+    exit_code = 70
+
+
+class BadDataError(DescentError):
+    """The input data is not usable: too many rejected records, an empty corpus, wrong columns."""
+
+    exit_code = 65
+
+
+class MissingInputError(DescentError):
+    """A file, folder or upstream artifact that the work needs does not exist."""
+
+    exit_code = 66
+
+
+class DivergedError(DescentError):
+    """Training produced a loss or gradient from which it cannot go on."""
+
+    exit_code = 70
+
+
+class StorageError(DescentError):
+    """Reading or writing failed: disk full, permission, input/output error."""
+
+    exit_code = 74
+
+
+class InterruptedRun(DescentError):
+    """A signal stopped the run after its progress was saved; running again goes on from there."""
+
+    exit_code = 75
+
+
+class ConfigError(DescentError):
+    """The configuration is not valid."""
+
+    exit_code = 78
+
+
+class InterruptedUnsaved(DescentError):
+    """A signal stopped the run and nothing was saved; the code is 128 plus the signal's number."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def exit_code(error: BaseException) -> int:
+    """The process exit code that an error stands for."""
+    if isinstance(error, DescentError):
+        return error.exit_code
+    return 130 if isinstance(error, KeyboardInterrupt) else 70

@@ -1,0 +1,1 @@
+"""Losses to perplexity and bits per byte; metrics, samples and baselines."""

@@ -1,0 +1,92 @@
+"""What a model must beat, in bits per byte of the held-out documents."""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.documents import read_texts, read_texts_of_shard, shard_paths
+from pipeline.tokens.reader import PackedSplit
+
+PRESET = 9
+DICTIONARY_BYTES = 64 * 2**20
+"""How far back `xz -9` looks."""
+
+IDS_AT_ONCE = 2**22
+
+
+def unigram(train: PackedSplit, test: PackedSplit, test_bytes: int) -> dict[str, Any]:
+    """A model that knows only how often each token occurs in the training stream, with add-one smoothing.
+
+    It pays for the same tokens as the model does, the first and the end-of-document tokens included.
+    """
+    counts = _count_ids(train) + 1
+    bits = -np.log2(counts / counts.sum())
+    return {
+        "bits_per_byte": float(_count_ids(test) @ bits / test_bytes),
+        "what": "tokens drawn independently, as often as in the training stream (add-one smoothing)",
+    }
+
+
+def xz(train_folder: Path, test_folder: Path, test_bytes: int, num_workers: int) -> dict[str, dict[str, Any]]:
+    """`xz -9` of the held-out documents in one file, each followed by a line break (the model pays for an
+    end-of-document token there), alone and after the training text.
+
+    Primed: what the held-out file adds to the compressed size of the training text that fits xz's dictionary, the last
+    64 MiB of it. An encoder takes up to 0.7 GB, so at most two run at once. Sizes include xz's container.
+    """
+    prime = _last_bytes(train_folder, DICTIONARY_BYTES)
+    with ThreadPoolExecutor(min(2, num_workers)) as pool:
+        together = pool.submit(compressed_size, _chain([prime], _lines(test_folder)))
+        primer = pool.submit(compressed_size, [prime])
+        alone = pool.submit(compressed_size, _lines(test_folder))
+    return {
+        "xz": {
+            "bits_per_byte": 8 * alone.result() / test_bytes,
+            "what": "xz -9 of the held-out documents joined into one file",
+        },
+        "xz_primed": {
+            "bits_per_byte": 8 * (together.result() - primer.result()) / test_bytes,
+            "what": "what the held-out documents add to the training text under xz -9, for information",
+        },
+    }
+
+
+def compressed_size(parts: Iterable[bytes]) -> int:
+    """Bytes of the .xz file that `xz -9` makes of the parts joined together."""
+    compressor = lzma.LZMACompressor(preset=PRESET)
+    return sum(len(compressor.compress(part)) for part in parts) + len(compressor.flush())
+
+
+def _lines(folder: Path) -> Iterable[bytes]:
+    return ((text + "\n").encode() for text in read_texts(folder))
+
+
+def _chain(*groups: Iterable[bytes]) -> Iterable[bytes]:
+    for group in groups:
+        yield from group
+
+
+def _last_bytes(folder: Path, limit: int) -> bytes:
+    """The last `limit` bytes of a folder's documents, each followed by a line break; reads no more shards than that."""
+    shards: list[bytes] = []
+    missing = limit
+    for path in reversed(shard_paths(folder)):
+        shards.insert(0, "".join(text + "\n" for text in read_texts_of_shard(path)).encode()[-missing:])
+        missing -= len(shards[0])
+        if missing == 0:
+            break
+    return b"".join(shards)
+
+
+def _count_ids(split: PackedSplit) -> NDArray[np.int64]:
+    counts = np.zeros(split.vocab_size, dtype=np.int64)
+    for start in range(0, split.num_tokens, IDS_AT_ONCE):
+        counts += np.bincount(split.stream[start : start + IDS_AT_ONCE], minlength=split.vocab_size)
+    return counts

@@ -1,0 +1,19 @@
+"""Load a trained model for evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+def pick_device() -> torch.device:
+    """The first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: Path, device: torch.device) -> PreTrainedModel:
+    """The causal language model of a Hugging Face folder in the precision in which it was saved, on `device`."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    return model.to(device).eval()

@@ -1,0 +1,81 @@
+"""Texts that a model writes, the same for the same seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from tokenizers import Tokenizer
+from transformers import GenerationConfig, GenerationMixin
+
+from pipeline.config.evaluation import SamplesConfig
+from pipeline.evaluation.losses import evaluating
+
+OPENING = re.compile(r"\s*\S+(?:\s+\S+){0,7}")
+OPENING_CHARS = 80
+
+
+def openings(texts: Iterable[str], total: int, number: int) -> Iterator[str]:
+    """The first words of `number` of the `total` texts, evenly spaced: at most 8 words and 80 characters."""
+    number = min(number, total)
+    wanted = {index * total // number for index in range(number)}
+    for index, text in enumerate(texts):
+        if index in wanted:
+            match = OPENING.match(text[: 10 * OPENING_CHARS])
+            yield match.group()[:OPENING_CHARS] if match else ""
+
+
+def write_samples(
+    model: GenerationMixin,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    section: SamplesConfig,
+    seed: int,
+    *,
+    eos_token_id: int,
+    pad_token_id: int,
+    device: torch.device,
+) -> Iterator[dict[str, str]]:
+    """Continue each prompt as the opening of a document: it follows an end-of-document token, as all do in training.
+
+    Yields {"prompt", "text"}, where `text` is the continuation alone, ended by the end of the document or by
+    `section.max_new_tokens`. One prompt at a time and with a seed of its own, so that no prompt changes another's text.
+    A prompt that fills more than half of the model's positions loses its beginning. torch's global random state is left
+    as it was.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    devices = [device] if device.type == "cuda" else []
+    with evaluating(model), torch.random.fork_rng(devices):
+        for index, prompt in enumerate(prompts):
+            ids = [eos_token_id, *tokenizer.encode(prompt, add_special_tokens=False).ids]
+            new_tokens = section.max_new_tokens
+            if positions is not None:
+                ids = ids[-max(1, positions // 2) :]
+                new_tokens = min(new_tokens, positions - len(ids))
+            input_ids = torch.tensor([ids], device=device)
+            torch.manual_seed(seed + index)
+            output = model.generate(
+                input_ids,
+                attention_mask=torch.ones_like(input_ids),
+                generation_config=_generation_config(section, new_tokens, eos_token_id, pad_token_id),
+            )
+            text = tokenizer.decode(output[0, len(ids) :].tolist(), skip_special_tokens=True)
+            yield {"prompt": prompt, "text": text}
+
+
+def _generation_config(
+    section: SamplesConfig, new_tokens: int, eos_token_id: int, pad_token_id: int
+) -> GenerationConfig:
+    sampling = (
+        {"do_sample": True, "temperature": section.temperature, "top_k": section.top_k or 0}
+        if section.temperature > 0
+        else {"do_sample": False}
+    )
+    return GenerationConfig(
+        **sampling,
+        max_new_tokens=new_tokens,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        suppress_tokens=[pad_token_id],
+    )

@@ -1,0 +1,1 @@
+"""Models: built from a configuration, described, saved as ordinary Hugging Face folders."""

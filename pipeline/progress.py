@@ -1,0 +1,98 @@
+"""Progress of long work: a bar with rate and time left on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from tqdm import tqdm
+
+LOG_INTERVAL_SECONDS = 10.0
+
+
+class Task:
+    """One piece of work being counted. `update(n, note)` advances it; units are the task's own."""
+
+    def __init__(self, label: str, total: float | None, unit: str, stream: TextIO) -> None:
+        self._label, self._total, self._unit, self._stream = label, total, unit, stream
+        self._done = 0.0
+        self._started = self._logged = time.monotonic()
+        self._bar = (
+            tqdm(total=total, unit=unit, unit_scale=unit == "B", desc=label, file=stream, dynamic_ncols=True, leave=False)
+            if stream.isatty()
+            else None
+        )
+
+    def update(self, amount: float = 1, note: str = "") -> None:
+        """Advance by `amount` units; `note` is a short text such as the current loss."""
+        self._done += amount
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(amount)
+        elif time.monotonic() - self._logged >= LOG_INTERVAL_SECONDS:
+            self._logged = time.monotonic()
+            print(self._line(note), file=self._stream, flush=True)
+
+    def start_at(self, amount: float) -> None:
+        """Count `amount` units as done before this process began, so that rate and time left stay honest."""
+        self._done = amount
+        self._offset = amount
+        if self._bar is not None:
+            self._bar.initial = amount
+            self._bar.n = amount
+
+    _offset = 0.0
+
+    def _line(self, note: str) -> str:
+        rate = (self._done - self._offset) / max(time.monotonic() - self._started, 1e-9)
+        text = f"{self._label}: {_scaled(self._done, self._unit)}"
+        if self._total:
+            left = (self._total - self._done) / rate if rate > 0 else float("inf")
+            text += f" of {_scaled(self._total, self._unit)} ({self._done / self._total:.0%}), {_scaled(rate, self._unit)}/s"
+            text += f", {_duration(left)} left"
+        else:
+            text += f", {_scaled(rate, self._unit)}/s"
+        return f"{text}  {note}".rstrip()
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Progress:
+    """Where a stage reports progress. `quiet` (other processes than the first) shows nothing."""
+
+    def __init__(self, stage: str, stream: TextIO | None = None) -> None:
+        self._stage = stage
+        self._stream = stream if stream is not None else sys.stderr
+
+    @contextmanager
+    def task(self, label: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+        """Count a piece of work: `with progress.task("reading", total=size, unit="B") as task: task.update(n)`."""
+        task = Task(f"{self._stage}: {label}", total, unit, self._stream)
+        try:
+            yield task
+        finally:
+            task.close()
+
+    def say(self, message: str) -> None:
+        """Print one line, above any bar."""
+        tqdm.write(f"{self._stage}: {message}", file=self._stream)
+
+
+def _scaled(amount: float, unit: str) -> str:
+    if unit == "B":
+        return f"{amount / 1e6:.1f} MB" if amount < 1e9 else f"{amount / 1e9:.2f} GB"
+    return f"{amount:,.0f} {unit}" if amount >= 10 else f"{amount:.3g} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

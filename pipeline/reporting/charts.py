@@ -1,0 +1,136 @@
+"""Charts as SVG text: lines over steps, bars, sparklines. Colours and sizes of text are the style sheet's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from pipeline.reporting.axes import Scale, line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
+from pipeline.reporting.formats import real, shorten
+from pipeline.reporting.metrics import Point
+
+STEP_LABEL = "step (optimizer updates)"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series. `css` is its class in the style sheet: c1, c2, ... for the colour, `faint`, `dashed`."""
+
+    label: str
+    points: Sequence[Point]
+    css: str
+    markers: bool = False
+
+
+def line_chart(
+    lines: Sequence[Line], *, title: str, y_label: str, log_y: bool = False, width: float = 560, height: float = 280
+) -> str:
+    """Series over training steps, with axes, grid and legend. Series without points are left out; "" when none has any.
+
+    On a logarithmic axis values that are not positive are left out.
+    """
+    kept = [
+        Line(each.label, points, each.css, each.markers)
+        for each in lines
+        if (points := [point for point in each.points if not log_y or point[1] > 0])
+    ]
+    if not kept:
+        return ""
+    top, bottom, right = 34.0, height - 44, width - 14
+    values = [p[1] for each in kept for p in each.points]
+    y = log_scale(values, bottom, top) if log_y else linear_scale(values, bottom, top)
+    left = 34 + 6.8 * max(3, *(len(name) for _, name in y.ticks))
+    x = step_scale([p[0] for each in kept for p in each.points], left, right)
+    parts = [_horizontal_grid(y, left, right), step_axis(x, bottom, STEP_LABEL)]
+    parts.append(_vertical_label((top + bottom) / 2, y_label + y.factor + (", log scale" if log_y else "")))
+    parts.append(_legend(kept, right))
+    for each in kept:
+        pixels = " ".join(f"{number(x(step))},{number(y(value))}" for step, value in each.points)
+        hover = f' data-label="{escape(each.label)}"'
+        parts.append(f'<polyline points="{pixels}" class="series {each.css}"{hover}/>')
+        if each.markers or len(each.points) == 1:
+            shown = each.points if len(each.points) <= 60 else ()
+            parts += [
+                f'<circle cx="{number(x(s))}" cy="{number(y(v))}" r="3" class="dot {each.css}"/>' for s, v in shown
+            ]
+    scales = {"x": [left, right, x.low, x.high], "y": [bottom, top, y.low, y.high], "log": log_y}
+    extra = f" data-lines='{json.dumps(scales)}'"
+    return svg(width, height, "".join(parts), f"{title}: {y_label} over {STEP_LABEL}", extra)
+
+
+def _horizontal_grid(y: Scale, left: float, right: float) -> str:
+    parts = []
+    for value, name in y.ticks:
+        parts.append(line(left, y(value), right, y(value), "grid"))
+        parts.append(text(left - 8, y(value) + 4, name, "tick", "end"))
+    return "".join(parts)
+
+
+def _vertical_label(middle: float, label: str) -> str:
+    return text(-middle, 14, label, "label", "middle", ' transform="rotate(-90)"')
+
+
+def _legend(lines: Sequence[Line], right: float) -> str:
+    parts: list[str] = []
+    at = right
+    for each in reversed(lines):
+        at -= 6.2 * len(each.label)
+        parts.append(text(at, 16, each.label, "legend"))
+        at -= 28
+        parts.append(line(at, 12, at + 22, 12, f"series {each.css}"))
+        if each.markers:
+            parts.append(f'<circle cx="{number(at + 11)}" cy="12" r="3" class="dot {each.css}"/>')
+        at -= 16
+    return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar; `highlight` marks the run's own model."""
+
+    label: str
+    value: float
+    highlight: bool = False
+
+
+def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str, width: float = 560) -> str:
+    """Horizontal bars from zero, each with its value."""
+    if not bars:
+        return ""
+    left, right, top, pitch = 150.0, width - 60, 10.0, 34.0
+    bottom = top + pitch * len(bars)
+    x = linear_scale([bar.value for bar in bars], left, right, from_zero=True)
+    parts = []
+    for value, _ in x.ticks:
+        parts.append(line(x(value), top, x(value), bottom, "grid"))
+    for row, bar in enumerate(bars):
+        y = top + row * pitch + 6
+        css = "bar own" if bar.highlight else "bar"
+        length = max(0.0, x(bar.value) - left)
+        parts.append(rect(left, y, length, 22, f'class="{css}"'))
+        parts.append(text(left - 8, y + 15, shorten(bar.label, 22), "name own" if bar.highlight else "name", "end"))
+        parts.append(text(left + length + 6, y + 15, real(bar.value), "value"))
+    parts.append(step_axis(x, bottom, x_label))
+    parts.append(line(left, top, left, bottom, "axis"))
+    return svg(width, bottom + 44, "".join(parts), title)
+
+
+def sparkline(values: Sequence[float | None], *, width: float = 120, height: float = 22) -> str:
+    """A small line without axes, scaled to its own range; gaps where there is no value."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return ""
+    low, high = min(known), max(known)
+    span = high - low or 1.0
+    paths, open_path = [], False
+    for index, value in enumerate(values):
+        if value is None:
+            open_path = False
+            continue
+        x = index / (len(values) - 1) * (width - 2) + 1
+        y = height - 2 - (value - low) / span * (height - 4)
+        paths.append(f"{'L' if open_path else 'M'}{number(x)} {number(y)}")
+        open_path = True
+    return svg(width, height, f'<path d="{"".join(paths)}" class="spark"/>', "trend", ' class="sparkline"')

@@ -1,0 +1,138 @@
+"""A finished run as its artifacts tell it: manifests, metrics, and the few facts that report and card share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import read_manifest
+from pipeline.config.report import ReportConfig
+from pipeline.reporting import formats
+from pipeline.reporting.metrics import Metrics, read_metrics
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Manifests by stage name, in stage order; the training's metrics; the model's config.json."""
+
+    config: ReportConfig
+    manifests: dict[str, dict[str, Any]]
+    metrics: Metrics
+    model_config: dict[str, Any]
+    token_splits: dict[str, Any]
+    window_splits: dict[str, Any]
+
+    def summary(self, stage: str) -> dict[str, Any]:
+        """What the stage's `run` returned; empty when the stage is missing."""
+        return self.manifests.get(stage, {}).get("summary") or {}
+
+    def section(self, stage: str) -> dict[str, Any]:
+        """The stage's settings that belong to its identity."""
+        return self.manifests.get(stage, {}).get("section") or {}
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Parameters of the model."""
+        model = self.summary("model")
+        return _first(model, "total", "parameters") or _first(model.get("parameters"), "total")
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Rows of the parameter table."""
+        model = self.summary("model")
+        nested = model.get("parameters")
+        return model.get("parts") or (nested.get("parts") if isinstance(nested, dict) else None) or []
+
+    @property
+    def architecture(self) -> str:
+        """The kind of model in one word, e.g. Llama."""
+        names = self.model_config.get("architectures")
+        if names:
+            return re.sub(r"(For[A-Z]\w+|LMHeadModel)$", "", str(names[0]))
+        return str(self.model_config.get("model_type") or self.section("model").get("architecture") or "model")
+
+    @property
+    def title(self) -> str:
+        """The configured title, or one from the model's kind and size."""
+        if self.config.title:
+            return self.config.title
+        parameters = self.num_parameters
+        return f"{self.architecture}, {formats.compact(parameters)} parameters" if parameters else self.architecture
+
+    @property
+    def shape(self) -> list[str]:
+        """The model's dimensions in words, e.g. ["12 layers", "width 256", "8 heads"]."""
+        config = self.model_config
+        heads = _first(config, "num_attention_heads", "n_head")
+        shared = config.get("num_key_value_heads")
+        experts = _first(config, "num_local_experts", "num_experts")
+        words = {
+            "{} layers": _first(config, "num_hidden_layers", "n_layer"),
+            "width {}": _first(config, "hidden_size", "n_embd"),
+            "{} heads": heads,
+            "{} key-value heads": shared if shared != heads else None,
+            "{} experts": experts,
+            "vocabulary {}": config.get("vocab_size"),
+        }
+        return [text.format(formats.count(value)) for text, value in words.items() if value]
+
+    @property
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Documents and bytes of each source of the training text, as they left curate."""
+        for stage in ("curate", "normalize", "ingest"):
+            if found := self.summary(stage).get("sources"):
+                return dict(found)
+        return {}
+
+    @property
+    def sentence(self) -> str:
+        """The run in one sentence."""
+        train = self.summary("train")
+        shape = f" ({', '.join(self.shape)})" if self.shape else ""
+        words = f"A {self.architecture} language model{shape}"
+        if train.get("steps"):
+            words += f", trained for {formats.count(train['steps'])} step{'s' * (train['steps'] != 1)}"
+            if train.get("target_tokens"):
+                words += f" on {formats.compact(train['target_tokens'])} target tokens"
+        names = list(self.sources)
+        if names:
+            words += f" of {', '.join(names[:3])}" + (f" and {len(names) - 3} more sources" if len(names) > 3 else "")
+        return words + "."
+
+
+def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
+    """Read the artifacts of a run; `folders` maps stage names to artifact folders. What is missing is left out."""
+    manifests = {name: read_manifest(folder) or {} for name, folder in folders.items()}
+    manifests = {name: manifest for name, manifest in manifests.items() if manifest}
+
+    def folder(stage: str) -> Path:
+        return folders.get(stage, Path("missing"))
+
+    return RunData(
+        config=config,
+        manifests=manifests,
+        metrics=read_metrics(folder("train") / "metrics.jsonl"),
+        model_config=read_json(folder("train") / "model/config.json")
+        or read_json(folder("model") / "model/config.json"),
+        token_splits=read_json(folder("encode") / "encode.json").get("splits") or {},
+        window_splits=read_json(folder("pack") / "pack.json").get("splits") or {},
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty when there is none to read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _first(values: Any, *names: str) -> Any:
+    if not isinstance(values, dict):
+        return None
+    return next((values[name] for name in names if isinstance(values.get(name), (int, float))), None)

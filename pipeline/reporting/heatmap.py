@@ -1,0 +1,135 @@
+"""A heat map of layers over steps, as SVG text, with a logarithmic colour scale."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+
+from pipeline.reporting.axes import line, log_label, number, rect, step_axis, step_scale, svg, text
+from pipeline.reporting.charts import STEP_LABEL
+from pipeline.reporting.formats import power_of_ten, shorten
+from pipeline.reporting.metrics import LayerGrid
+
+# Points of matplotlib's viridis: even in lightness, so that it survives colour blindness and grey printing.
+_VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
+_NUM_COLOURS = 48
+_QUANTILE = 0.005
+
+
+def heat_map(
+    grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[tuple[float, str]] = (), width: float = 560
+) -> str:
+    """Mean log10 of a figure per layer and column of steps, first layer on top; "" when there is nothing to draw.
+
+    The colour scale spans all but the outermost 0.5 percent of cells, and at least one decade; what lies outside
+    takes the end's colour. Cells without a positive value stay grey. `marks` are (value, words) pointed at on the
+    colour bar.
+    """
+    columns, layers = grid.columns(), list(grid.layers)
+    rows = [grid.row(layer) for layer in layers]
+    known = sorted(value for row in rows for value in row if value is not None)
+    if not known:
+        return ""
+    low, high = known[int(_QUANTILE * (len(known) - 1))], known[math.ceil((1 - _QUANTILE) * (len(known) - 1))]
+    pad = max(0.0, (1 - (high - low)) / 2)
+    low, high = low - pad, high + pad
+    row_height = max(4.0, min(20.0, 380 / len(layers)))
+    left, right, top = 16 + 6.6 * min(16, max(map(len, layers))), width - 88, 8.0
+    bottom = top + row_height * len(layers)
+    x = step_scale([columns[0][0], columns[-1][1]], left, right)
+    parts = [rect(left, top, right - left, bottom - top, 'class="void"')]
+    parts += _cells(rows, [(x(a), x(b)) for a, b in columns], low, high, top, row_height)
+    every = math.ceil(12 / row_height)
+    for index, layer in enumerate(layers):
+        if index % every == 0:
+            y = top + (index + 0.5) * row_height + 4
+            parts.append(text(left - 6, y, shorten(layer, 16), "tick", "end"))
+    parts.append(step_axis(x, bottom, STEP_LABEL))
+    parts.append(_colour_bar(low, high, right + 16, top, max(bottom, top + 120), scale_label, marks))
+    data = {
+        "x": [round(left, 2), round(right, 2), columns[0][0], columns[-1][1]],
+        "top": top,
+        "row": round(row_height, 4),
+        "layers": layers,
+        "starts": [start for start, _ in columns],
+        "values": [[None if value is None else round(value, 3) for value in row] for row in rows],
+    }
+    extra = f' data-heat="{escape(json.dumps(data, separators=(",", ":")))}"'
+    return svg(
+        width, max(bottom, top + 120) + 44, "".join(parts), f"{title}: {scale_label} by layer over {STEP_LABEL}", extra
+    )
+
+
+def _cells(
+    rows: Sequence[Sequence[float | None]],
+    columns: Sequence[tuple[float, float]],
+    low: float,
+    high: float,
+    top: float,
+    row_height: float,
+) -> list[str]:
+    """One path for each colour; neighbours of the same colour in a row make one rectangle."""
+    paths: dict[int, list[str]] = {}
+    for index, row in enumerate(rows):
+        colours = [None if value is None else _colour_index(value, low, high) for value in row]
+        start = 0
+        for at in range(1, len(colours) + 1):
+            if at < len(colours) and colours[at] == colours[start]:
+                continue
+            colour = colours[start]
+            if colour is not None:
+                x1, x2 = columns[start][0], columns[at - 1][1]
+                y = number(top + index * row_height)
+                paths.setdefault(colour, []).append(
+                    f"M{number(x1)} {y}H{number(x2)}v{number(row_height)}H{number(x1)}z"
+                )
+            start = at
+    return [
+        f'<path shape-rendering="crispEdges" fill="{_colour(index)}" d="{"".join(paths[index])}"/>'
+        for index in sorted(paths)
+    ]
+
+
+def _colour_index(value: float, low: float, high: float) -> int:
+    return max(0, min(_NUM_COLOURS - 1, int((value - low) / (high - low) * _NUM_COLOURS)))
+
+
+def _colour(index: int) -> str:
+    position = index / (_NUM_COLOURS - 1) * (len(_VIRIDIS) - 1)
+    at = min(int(position), len(_VIRIDIS) - 2)
+    mixed = []
+    for channel in (0, 2, 4):
+        first, second = (int(_VIRIDIS[at + i][channel : channel + 2], 16) for i in (0, 1))
+        mixed.append(round(first + (second - first) * (position - at)))
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+def _colour_bar(
+    low: float, high: float, x: float, top: float, bottom: float, label: str, marks: Sequence[tuple[float, str]]
+) -> str:
+    height = (bottom - top) / _NUM_COLOURS
+    parts = [rect(x, bottom - (i + 1) * height, 12, height + 0.5, f'fill="{_colour(i)}"') for i in range(_NUM_COLOURS)]
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    whole = range(math.ceil(low), math.floor(high) + 1)
+    if len(whole) >= 3:
+        ticks = [(float(e), power_of_ten(e)) for e in whole[:: math.ceil(len(whole) / 8)]]
+    else:
+        grid = [m * 10.0**e for e in range(math.floor(low), math.ceil(high)) for m in (1, 2, 5)]
+        ticks = [(math.log10(mark), log_label(mark)) for mark in grid if low <= math.log10(mark) <= high]
+    for value, name in ticks:
+        at = min(max(y(value), top + 5), bottom - 3)
+        parts.append(line(x + 12, y(value), x + 15, y(value), "axis"))
+        parts.append(text(x + 17, at + 4, name, "tick"))
+    for value, words in marks:
+        if low < math.log10(value) < high:
+            at = y(math.log10(value))
+            parts.append(
+                f'<path d="M{number(x - 1)} {number(at)}l-6 -4v8z" class="mark"><title>{escape(words)}</title></path>'
+            )
+    parts.append(text((top + bottom) / 2, -(x + 62), label, "label", "middle", ' transform="rotate(90)"'))
+    return "".join(parts)

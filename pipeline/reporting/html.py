@@ -1,0 +1,320 @@
+"""report.html: everything about a run on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeGuard
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.reporting import formats
+from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
+from pipeline.reporting.data import RunData
+from pipeline.reporting.flow import flow_diagram, readable
+from pipeline.reporting.heatmap import heat_map
+
+MAX_ROWS = 60
+MAX_SAMPLES = 20
+MAX_SAMPLE_CHARACTERS = 4000
+EVALUATION_FIGURES = ("bits_per_byte", "loss", "perplexity", "token_accuracy", "tokens", "bytes", "documents")
+_SMOOTH_FROM_POINTS = 100
+_VERDICT_SIGNS = {"healthy": "ok"}
+
+
+def render_report(run: RunData) -> str:
+    """The whole page. The same run data gives the same bytes."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=formats.count, size=formats.size, duration=formats.duration, real=formats.real, percent=formats.percent
+    )
+    source = environment.loader
+    assert source is not None
+    return environment.get_template("report.html.j2").render(
+        title=run.title,
+        sentence=run.sentence,
+        tiles=headline(run),
+        flow=Markup(flow_diagram(run)),
+        flow_rows=flow_rows(run),
+        curves=[Markup(chart) for chart in _curves(run) if chart],
+        resumed=run.summary("train").get("resumed_from_steps") or [],
+        steps_per_column=run.metrics.gradients.steps_per_column,
+        heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
+        gradients=_verdict(run),
+        layers=layer_rows(run),
+        evaluation=evaluation_rows(run),
+        comparison=Markup(_comparison(run)),
+        baselines=baselines(run),
+        samples=samples(run),
+        parts=part_rows(run),
+        num_parameters=run.num_parameters,
+        configuration=configuration(run),
+        stages=stage_rows(run),
+        libraries=libraries(run),
+        css=Markup(source.get_source(environment, "report.css")[0]),
+        script=Markup(source.get_source(environment, "report.js")[0]),
+    )
+
+
+def headline(run: RunData) -> list[dict[str, str]]:
+    """The figures at the top: value, unit, and a remark."""
+    tiles = []
+    test = run.summary("evaluate").get("test") or {}
+    if _is_number(test.get("bits_per_byte")):
+        others = [f"{row['name']} {row['value']}" for row in baselines(run) if row["name"] in ("unigram", "xz")]
+        remark = " · ".join(others)
+        tiles.append(
+            {"value": formats.real(test["bits_per_byte"]), "unit": "bits per byte, test split", "remark": remark}
+        )
+    if run.num_parameters:
+        shape = f"{run.architecture}, {', '.join(run.shape[:3])}" if run.shape else run.architecture
+        tiles.append({"value": formats.compact(run.num_parameters), "unit": "parameters", "remark": shape})
+    train = run.summary("train")
+    if _is_number(train.get("seconds")):
+        speed = train.get("tokens_per_second")
+        remark = f"{formats.compact(speed)} tokens/s" if _is_number(speed) else ""
+        if train.get("steps"):
+            remark = f"{formats.count(train['steps'])} steps" + (f" · {remark}" if remark else "")
+        tiles.append({"value": formats.duration(train["seconds"]), "unit": "training time", "remark": remark})
+    gradients = train.get("gradients") or {}
+    if gradients.get("verdict"):
+        sign = _VERDICT_SIGNS.get(gradients["verdict"], "warn")
+        tiles.append(
+            {
+                "value": gradients["verdict"],
+                "unit": "gradients",
+                "remark": formats.shorten(gradients.get("why", ""), 130),
+                "sign": sign,
+            }
+        )
+    return [{"sign": "", **tile} for tile in tiles]
+
+
+def flow_rows(run: RunData) -> list[dict[str, Any]]:
+    """The diagram's counts in full: one row for each stage that handles documents."""
+    rows = []
+    for stage in ("ingest", "normalize", "curate", "augment"):
+        summary = run.summary(stage)
+        if not summary:
+            continue
+        notes = []
+        for key, label in (("rejected", "rejected"), ("dropped", "dropped"), ("changed", "changed")):
+            reasons = {name: number for name, number in (summary.get(key) or {}).items() if number}
+            if reasons:
+                notes.append(f"{label}: " + ", ".join(f"{formats.count(n)} {readable(r)}" for r, n in reasons.items()))
+        rows.append(
+            {
+                "stage": stage,
+                "notes": notes[:MAX_ROWS],
+                **{key: summary.get(key) for key in ("documents_in", "documents_out", "bytes_in", "bytes_out")},
+            }
+        )
+    return rows
+
+
+def _curves(run: RunData) -> Iterable[str]:
+    curve = run.metrics.curve
+    loss = curve("train/loss")
+    lines = [Line("training", loss.points(), "c1")]
+    if len(loss.points()) >= _SMOOTH_FROM_POINTS:
+        lines = [Line("training", loss.points(), "c1 faint"), Line("training, smoothed", loss.smoothed(), "c1")]
+    lines.append(Line("validation", curve("eval/loss").points(), "c2", markers=True))
+    yield line_chart(lines, title="Loss", y_label="loss (nats per token)")
+    yield line_chart(
+        [Line("learning rate", curve("train/learning_rate").points(), "c3")],
+        title="Learning rate",
+        y_label="learning rate",
+    )
+    before = Line("before clipping", curve("train/grad_norm").points(), "c4")
+    after = Line("after clipping", curve("train/grad_norm_clipped").points(), "c1 dashed")
+    yield line_chart([before, after], title="Gradient norm", y_label="global gradient norm", log_y=True)
+    speed = Line("throughput", curve("train/tokens_per_second").points(), "c5")
+    yield line_chart([speed], title="Throughput", y_label="target tokens per second")
+
+
+def _heat_maps(run: RunData) -> Iterable[str]:
+    yield heat_map(run.metrics.gradients, title="Gradients", scale_label="gradient norm")
+    marks = [(1e-3, "10⁻³, the usual size of a healthy update")]
+    yield heat_map(run.metrics.updates, title="Updates", scale_label="update / weight norm", marks=marks)
+
+
+def _verdict(run: RunData) -> dict[str, str]:
+    found = run.summary("train").get("gradients") or {}
+    return {"verdict": found["verdict"], "why": found.get("why", "")} if found.get("verdict") else {}
+
+
+def layer_rows(run: RunData) -> list[dict[str, Any]]:
+    """The verdict on each layer with the figures behind it and the course of its gradient norm."""
+    layers = (run.summary("train").get("gradients") or {}).get("layers") or {}
+    rows = []
+    for name, layer in layers.items():
+        sign = _VERDICT_SIGNS.get(layer.get("verdict", ""), "warn")
+        figures = {key: layer.get(key) for key in ("grad_norm", "param_norm", "update_ratio")}
+        trend = Markup(sparkline(_thinned(run.metrics.gradients.row(name), 48)))
+        rows.append(
+            {
+                "name": name,
+                "sign": sign,
+                "verdict": layer.get("verdict", ""),
+                "why": layer.get("why", ""),
+                "trend": trend,
+                **figures,
+            }
+        )
+    return rows
+
+
+def _thinned(values: list[float | None], limit: int) -> list[float | None]:
+    return values[:: -(-len(values) // limit)] if values else []
+
+
+def evaluation_rows(run: RunData) -> list[dict[str, Any]]:
+    """Figures of the test split, overall and for each source."""
+    summary = run.summary("evaluate")
+    blank = dict.fromkeys(EVALUATION_FIGURES)
+    rows = [{**blank, "name": "whole test split", "own": True, **summary["test"]}] if summary.get("test") else []
+    sources = summary.get("sources") or {}
+    return rows + [
+        {**blank, "name": name, "own": False, **figures} for name, figures in list(sources.items())[:MAX_ROWS]
+    ]
+
+
+def baselines(run: RunData) -> list[dict[str, Any]]:
+    """Each baseline with what it is and how the model compares."""
+    evaluation = run.summary("evaluate")
+    own = (evaluation.get("test") or {}).get("bits_per_byte")
+    rows = []
+    for name, baseline in (evaluation.get("baselines") or {}).items():
+        value = baseline.get("bits_per_byte")
+        if not _is_number(value):
+            continue
+        verdict = ""
+        if _is_number(own) and value:
+            verdict = f"the model needs {abs(1 - own / value):.1%} {'fewer' if own < value else 'more'} bits"
+        rows.append(
+            {
+                "name": name.replace("_", " "),
+                "bits": value,
+                "value": formats.real(value),
+                "what": baseline.get("what", ""),
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def _comparison(run: RunData) -> str:
+    own = (run.summary("evaluate").get("test") or {}).get("bits_per_byte")
+    bars = [Bar("this model", own, highlight=True)] if _is_number(own) else []
+    bars += [Bar(row["name"], row["bits"]) for row in baselines(run)]
+    return bar_chart(
+        bars, title="Bits per byte of the model and the baselines", x_label="bits per byte (lower is better)"
+    )
+
+
+def samples(run: RunData) -> list[dict[str, str]]:
+    """Prompts and their continuations."""
+    found = []
+    for sample in (run.summary("evaluate").get("samples") or [])[:MAX_SAMPLES]:
+        prompt, generated = str(sample.get("prompt", "")), str(sample.get("text", ""))
+        found.append(
+            {
+                "prompt": formats.shorten(prompt, MAX_SAMPLE_CHARACTERS),
+                "text": formats.shorten(generated.removeprefix(prompt), MAX_SAMPLE_CHARACTERS),
+            }
+        )
+    return found
+
+
+def part_rows(run: RunData) -> list[dict[str, Any]]:
+    """Parameters by part, the numbered blocks of one shape in one row."""
+    groups: dict[str, list[int]] = {}
+    for part in run.parts:
+        groups.setdefault(re.sub(r"\b\d+\b", "N", str(part["name"])), []).append(int(part["parameters"]))
+    total = sum(map(sum, groups.values())) or 1
+    return [
+        {
+            "name": name,
+            "blocks": len(each),
+            "each": each[0] if len(set(each)) == 1 else None,
+            "parameters": sum(each),
+            "share": sum(each) / total,
+        }
+        for name, each in list(groups.items())[:MAX_ROWS]
+    ]
+
+
+def configuration(run: RunData) -> list[dict[str, Any]]:
+    """Every section's settings, flattened to dotted keys; those outside the identity are marked."""
+    sections = []
+    for stage, manifest in run.manifests.items():
+        rows = [(key, value, False) for key, value in _flatten(manifest.get("section") or {})]
+        rows += [(key, value, True) for key, value in _flatten(manifest.get("runtime") or {})]
+        seed = manifest.get("seed")
+        rows += [("run.seed", str(seed), False)] if seed is not None else []
+        sections.append({"name": stage, "rows": rows})
+    return sections
+
+
+def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [row for key, item in value.items() for row in _flatten(item, f"{prefix}.{key}" if prefix else str(key))]
+    if isinstance(value, list) and any(isinstance(item, (Mapping, list)) for item in value):
+        return [row for index, item in enumerate(value) for row in _flatten(item, f"{prefix}.{index}")]
+    if isinstance(value, list):
+        value = ", ".join(map(str, value)) or "[]"
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return [(prefix, formats.shorten(shown, 300))] if prefix else []
+
+
+def stage_rows(run: RunData) -> list[dict[str, Any]]:
+    """Time, size and identity of each stage's artifact; bars are shares of the largest."""
+    rows = []
+    for stage, manifest in run.manifests.items():
+        files = manifest.get("files") or {}
+        started = manifest.get("started")
+        built = datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M:%S") if _is_number(started) else ""
+        rows.append(
+            {
+                "name": stage,
+                "key": manifest.get("key", ""),
+                "version": manifest.get("version", ""),
+                "built": built,
+                "seconds": float(manifest.get("seconds") or 0),
+                "files": len(files),
+                "bytes": sum(int(entry.get("size", 0)) for entry in files.values()),
+            }
+        )
+    longest = max((row["seconds"] for row in rows), default=0) or 1
+    largest = max((row["bytes"] for row in rows), default=0) or 1
+    for row in rows:
+        row.update(time_share=row["seconds"] / longest, size_share=row["bytes"] / largest)
+    return rows
+
+
+def libraries(run: RunData) -> list[tuple[str, str]]:
+    """Versions of what shaped the artifacts."""
+    found: dict[str, str] = {}
+    for manifest in run.manifests.values():
+        for name in ("descent", "python", "platform"):
+            if manifest.get(name):
+                found.setdefault(name, str(manifest[name]))
+    for stage, manifest in run.manifests.items():
+        found.update({name: str(version) for name, version in (manifest.get("libraries") or {}).items()})
+        found.update(
+            {name: str(version) for name, version in (run.summary(stage).get("library_versions") or {}).items()}
+        )
+    return list(found.items())
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

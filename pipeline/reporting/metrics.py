@@ -1,0 +1,203 @@
+"""A training's metrics.jsonl read in one pass, in memory that does not grow with its length.
+
+Curves keep the first, smallest, largest and last point of each bucket of steps (M4: Jugel et al., "M4: A
+Visualization-Oriented Time Series Data Aggregation", 2014), so that no spike is lost. Buckets start one step wide
+and double whenever there are too many of them, which needs no knowledge of the run's length.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_BUCKETS = 240
+MAX_GRID_CELLS = 10_000
+MAX_GRID_COLUMNS = 96
+
+Point = tuple[float, float]
+Add = Callable[[int, float], None]
+
+
+@dataclass
+class Curve:
+    """One series of values over steps, in at most 4 x MAX_BUCKETS points."""
+
+    _width_log2: int = 0
+    # bucket -> [first, smallest, largest, last] points, count, sum
+    _buckets: dict[int, tuple[Point, Point, Point, Point, int, float]] = field(default_factory=dict)
+
+    def add(self, step: int, value: float) -> None:
+        """Take one point; values that are not finite are left out."""
+        if not math.isfinite(value):
+            return
+        point = (step, value)
+        key = step >> self._width_log2
+        new = (point, point, point, point, 1, value)
+        old = self._buckets.get(key)
+        self._buckets[key] = new if old is None else _merged(old, new)
+        if old is None and len(self._buckets) > MAX_BUCKETS:
+            self._halve()
+
+    def _halve(self) -> None:
+        self._width_log2 += 1
+        halved: dict[int, tuple[Point, Point, Point, Point, int, float]] = {}
+        for key in sorted(self._buckets):
+            old = halved.get(key >> 1)
+            halved[key >> 1] = self._buckets[key] if old is None else _merged(old, self._buckets[key])
+        self._buckets = halved
+
+    def points(self) -> list[Point]:
+        """The kept points, by step."""
+        return sorted({step: (step, value) for bucket in self._buckets.values() for step, value in bucket[:4]}.values())
+
+    def smoothed(self) -> list[Point]:
+        """Means of buckets, averaged over a window of a twenty-fifth of the run (narrower towards the ends)."""
+        keys = sorted(self._buckets)
+        means = [self._buckets[key][5] / self._buckets[key][4] for key in keys]
+        steps = [(self._buckets[key][0][0] + self._buckets[key][3][0]) / 2 for key in keys]
+        reach = len(keys) // 50
+        result = []
+        for i, step in enumerate(steps):
+            near = min(reach, i, len(keys) - 1 - i)
+            window = means[i - near : i + near + 1]
+            result.append((step, sum(window) / len(window)))
+        return result
+
+    def __len__(self) -> int:
+        return sum(bucket[4] for bucket in self._buckets.values())
+
+
+def _merged(
+    left: tuple[Point, Point, Point, Point, int, float], right: tuple[Point, Point, Point, Point, int, float]
+) -> tuple[Point, Point, Point, Point, int, float]:
+    return (
+        left[0],
+        left[1] if left[1][1] <= right[1][1] else right[1],
+        left[2] if left[2][1] >= right[2][1] else right[2],
+        right[3],
+        left[4] + right[4],
+        left[5] + right[5],
+    )
+
+
+@dataclass
+class LayerGrid:
+    """Mean log10 of one figure per layer and bucket of steps."""
+
+    layers: dict[str, None] = field(default_factory=dict)
+    _width_log2: int = 0
+    _columns: dict[int, dict[str, list[float]]] = field(default_factory=dict)
+
+    def adder(self, layer: str) -> Add:
+        """A function that takes points of one layer; what has no logarithm is left out."""
+        self.layers[layer] = None
+
+        def add(step: int, value: float) -> None:
+            column = self._columns.get(step >> self._width_log2)
+            if column is None:
+                self._columns[step >> self._width_log2] = column = {}
+                if len(self._columns) > self._max_columns():
+                    self._halve()
+                    column = self._columns[step >> self._width_log2]
+            if 0 < value < math.inf:
+                cell = column.get(layer)
+                if cell is None:
+                    column[layer] = [1, math.log10(value)]
+                else:
+                    cell[0] += 1
+                    cell[1] += math.log10(value)
+
+        return add
+
+    def _max_columns(self) -> int:
+        return max(24, min(MAX_GRID_COLUMNS, MAX_GRID_CELLS // max(1, len(self.layers))))
+
+    def _halve(self) -> None:
+        self._width_log2 += 1
+        halved: dict[int, dict[str, list[float]]] = {}
+        for key, column in self._columns.items():
+            target = halved.setdefault(key >> 1, {})
+            for layer, (number, total) in column.items():
+                cell = target.setdefault(layer, [0, 0.0])
+                cell[0] += number
+                cell[1] += total
+        self._columns = halved
+
+    @property
+    def steps_per_column(self) -> int:
+        """Width of a bucket in steps."""
+        return 1 << self._width_log2
+
+    def columns(self) -> list[tuple[int, int]]:
+        """First step and end (exclusive) of each column; a column reaches to the next one."""
+        starts = [key << self._width_log2 for key in sorted(self._columns)]
+        gap = starts[1] - starts[0] if len(starts) > 1 else self.steps_per_column
+        return list(zip(starts, [*starts[1:], starts[-1] + gap], strict=True)) if starts else []
+
+    def row(self, layer: str) -> list[float | None]:
+        """The layer's mean log10 for each column, None where there is no positive figure."""
+        cells = (self._columns[key].get(layer) for key in sorted(self._columns))
+        return [None if cell is None else cell[1] / cell[0] for cell in cells]
+
+
+@dataclass
+class Metrics:
+    """What the report draws of a training."""
+
+    num_lines: int = 0
+    curves: dict[str, Curve] = field(default_factory=dict)
+    gradients: LayerGrid = field(default_factory=LayerGrid)
+    updates: LayerGrid = field(default_factory=LayerGrid)
+
+    def curve(self, tag: str) -> Curve:
+        """The series of a tag; an empty one when it was never logged."""
+        return self.curves.get(tag) or Curve()
+
+    def _route(self, tag: str) -> Add | None:
+        if tag.startswith(("train/", "eval/")):
+            return self.curves.setdefault(tag, Curve()).add
+        if tag.startswith("layers/"):
+            layer, _, figure = tag.removeprefix("layers/").rpartition("/")
+            if figure == "grad_norm":
+                return self.gradients.adder(layer)
+            if figure == "update_ratio":
+                return self.updates.adder(layer)
+        return None
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read a metrics.jsonl. A missing file gives empty metrics.
+
+    Lines that are no JSON object with a step, such as the end of a file that a kill cut short, are passed over.
+    """
+    metrics = Metrics()
+    routes: dict[str, Add | None] = {}
+    for record in _records(path):
+        step = record.get("step")
+        if not isinstance(step, int):
+            continue
+        metrics.num_lines += 1
+        for tag, value in record.items():
+            try:
+                add = routes[tag]
+            except KeyError:
+                add = routes[tag] = metrics._route(tag)
+            if add is not None and isinstance(value, (int, float)):
+                add(step, value)
+    return metrics
+
+
+def _records(path: Path) -> Iterator[dict[str, object]]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                yield record

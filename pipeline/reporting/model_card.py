@@ -1,0 +1,205 @@
+"""The model's card: README.md of the exported model folder, as Hugging Face lays it out.
+
+It is a result file: only what the run's identity decides may enter it, so no times, speeds, versions or runtime
+settings.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.reporting import formats
+from pipeline.reporting.data import RunData
+
+MAX_SOURCES = 50
+_TRAIN_SETTINGS = (
+    "optim",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "min_lr_ratio",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "momentum",
+    "max_grad_norm",
+    "global_batch_size",
+    "mixed_precision",
+)
+_METRICS = (
+    ("bits_per_byte", "bits_per_byte", "Bits per byte"),
+    ("perplexity", "perplexity", "Perplexity per token"),
+    ("token_accuracy", "accuracy", "Next-token accuracy"),
+)
+_SMALL_TOKENS = 1e9
+
+
+def render_card(run: RunData) -> str:
+    """The card as Markdown with YAML front matter. The same results give the same bytes."""
+    environment = Environment(  # Markdown, not HTML: `_cell` escapes what goes into tables
+        loader=PackageLoader("pipeline.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=formats.count, size=formats.size)
+    evaluation = run.summary("evaluate")
+    rows = [("all of them", evaluation["test"])] if evaluation.get("test") else []
+    rows += list((evaluation.get("sources") or {}).items())[:MAX_SOURCES] if rows else []
+    baselines = evaluation.get("baselines") or {}
+    page = environment.get_template("model_card.md.j2").render(
+        front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
+        title=_cell(run.title),
+        sentence=_cell(run.sentence),
+        origin="It was pretrained from random weights." if run.section("model").get("architecture") else "",
+        prompt=json.dumps(_prompt(run), ensure_ascii=False),
+        sources=[
+            {"name": _cell(name), "documents": of.get("documents", 0), "bytes": of.get("bytes", 0)}
+            for name, of in list(run.sources.items())[:MAX_SOURCES]
+        ],
+        data_words=_data_words(run),
+        training=_training(run),
+        evaluation=[{"name": _cell(name), **_figures(figures)} for name, figures in rows],
+        baselines=[
+            {
+                "name": _cell(name.replace("_", " ")),
+                "value": formats.real(of["bits_per_byte"]),
+                "what": _cell(of.get("what", "")),
+            }
+            for name, of in baselines.items()
+            if of.get("bits_per_byte") is not None
+        ],
+        limitations=_limitations(run),
+    )
+    return page.strip() + "\n"
+
+
+def front_matter(run: RunData) -> dict[str, Any]:
+    """Metadata for the Hub: https://huggingface.co/docs/hub/model-cards, evaluation results as a `model-index`."""
+    matter: dict[str, Any] = {}
+    if run.config.language:
+        matter["language"] = list(run.config.language)
+    if run.config.license:
+        matter["license"] = run.config.license
+    matter["library_name"] = "transformers"
+    matter["pipeline_tag"] = "text-generation"
+    tags = ["causal-lm", run.model_config.get("model_type"), "descent"]
+    matter["tags"] = [tag for tag in tags if tag]
+    test = run.summary("evaluate").get("test") or {}
+    metrics = [
+        {"type": kind, "value": float(f"{test[key]:.6g}"), "name": name}
+        for key, kind, name in _METRICS
+        if test.get(key) is not None
+    ]
+    if metrics:
+        dataset = {
+            "name": f"Held-out documents of {', '.join(run.sources) or 'the training sources'}",
+            "type": "custom",
+            "split": "test",
+        }
+        task = {"type": "text-generation", "name": "Language modeling"}
+        matter["model-index"] = [
+            {"name": run.title, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}
+        ]
+    return matter
+
+
+def _figures(figures: dict[str, Any]) -> dict[str, str]:
+    shown = {}
+    for key in ("bits_per_byte", "loss", "perplexity"):
+        shown[key] = formats.real(figures[key]) if figures.get(key) is not None else ""
+    accuracy = figures.get("token_accuracy")
+    return {**shown, "token_accuracy": formats.percent(accuracy) if accuracy is not None else ""}
+
+
+def _prompt(run: RunData) -> str:
+    """The first prompt of the run's own samples that fits on a line."""
+    prompts = (str(sample.get("prompt", "")) for sample in run.summary("evaluate").get("samples") or [])
+    return next((prompt for prompt in prompts if 0 < len(prompt) <= 60 and "\n" not in prompt), "Once upon a time")
+
+
+def _data_words(run: RunData) -> str:
+    sentences = []
+    if run.sources:
+        sentences.append("Counts are documents and UTF-8 text after cleaning and filtering, over all splits.")
+    splits = run.summary("curate").get("splits") or {}
+    named = [f"{name} {formats.count(of['documents'])}" for name, of in splits.items() if "documents" in of]
+    if named:
+        sentences.append(f"Documents by split: {', '.join(named)}.")
+    augment = run.summary("augment")
+    before, after = augment.get("documents_in"), augment.get("documents_out")
+    if isinstance(before, int) and isinstance(after, int) and before != after:
+        sentences.append(
+            f"Weights of sources and augmentation turned {formats.count(before)} training documents into "
+            f"{formats.count(after)}; validation and test documents were left alone."
+        )
+    tokens = (run.token_splits.get("train") or {}).get("tokens")
+    if tokens:
+        sentences.append(f"The training split has {formats.count(tokens)} tokens.")
+    return " ".join(sentences) or "Not recorded."
+
+
+def _training(run: RunData) -> list[tuple[str, str]]:
+    summary, section = run.summary("train"), run.section("train")
+    rows = []
+    if run.num_parameters:
+        rows.append(("parameters", formats.count(run.num_parameters)))
+    if run.shape:
+        rows.append(("shape", ", ".join(run.shape)))
+    if run.section("pack").get("block_size"):
+        rows.append(("block_size", formats.count(run.section("pack")["block_size"])))
+    for key, name in (("steps", "steps"), ("target_tokens", "target tokens")):
+        if summary.get(key) is not None:
+            rows.append((name, formats.count(summary[key])))
+    if summary.get("epochs") is not None:
+        rows.append(("epochs", f"{summary['epochs']:.4g}"))
+    rows += [
+        (key, str(section[key])) for key in _TRAIN_SETTINGS if section.get(key) is not None and _applies(key, section)
+    ]
+    seed = run.manifests.get("train", {}).get("seed")
+    return [(name, _cell(value)) for name, value in [*rows, *([("seed", str(seed))] if seed is not None else [])]]
+
+
+def _applies(key: str, section: dict[str, Any]) -> bool:
+    if key == "momentum":
+        return bool(section.get("optim") == "sgd")
+    return not key.startswith("adam_") or str(section.get("optim", "")).startswith("adam")
+
+
+def _limitations(run: RunData) -> list[str]:
+    tokens = run.summary("train").get("target_tokens")
+    block = run.section("pack").get("block_size")
+    evaluation = run.summary("evaluate")
+    own = (evaluation.get("test") or {}).get("bits_per_byte")
+    limits = [
+        "It continues text. It was not tuned to follow instructions or to be safe, and what it says is often false "
+        "or without sense.",
+        "It knows only its training data (above) and repeats its errors, its prejudices and at times its very words.",
+    ]
+    if tokens and tokens < _SMALL_TOKENS:
+        limits.append(
+            f"It saw {formats.compact(tokens)} target tokens, which is very little: expect broken text outside that "
+            "data's style."
+        )
+    if block:
+        limits.append(
+            f"It was trained on sequences of {formats.count(block)} tokens and is unlikely to use more context well."
+        )
+    limits.append(
+        "Its evaluation uses held-out documents of the same sources; it says nothing about other text or tasks."
+    )
+    better = [
+        f"{name.replace('_', ' ')} ({formats.real(of['bits_per_byte'])})"
+        for name, of in (evaluation.get("baselines") or {}).items()
+        if own is not None and of.get("bits_per_byte") is not None and of["bits_per_byte"] < own
+    ]
+    if better:
+        limits.append(f"On that text it needs more bits per byte than {' and '.join(better)}.")
+    return [_cell(limit) for limit in limits]
+
+
+def _cell(value: str) -> str:
+    """Text that stays in its table cell or line and starts no markup."""
+    plain = " ".join(str(value).split())
+    return "".join(f"\\{letter}" if letter in "|<>`*[]\\" else letter for letter in plain)

@@ -1,0 +1,243 @@
+"""Walk the stages: reuse, wait or run; and say which and why before starting."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic
+from pipeline.artifacts import Identity, Manifest, Workspace, content_digest, input_digests, seal
+from pipeline.config import Config
+from pipeline.errors import DescentError, InterruptedRun, InterruptedUnsaved, MissingInputError, StorageError
+from pipeline.progress import Progress
+from pipeline.runs import RunView
+from pipeline.stages import STAGES, Stage, StageContext
+
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done for one stage. `key` is None while an upstream result is unknown."""
+
+    stage: Stage
+    action: str
+    reasons: tuple[str, ...] = ()
+    key: str | None = None
+    manifest: Manifest | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line of `plan --json`."""
+        return {"stage": self.stage.name, "key": self.key, "action": self.action, "reasons": list(self.reasons)}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages a command asks for: all, a range, one; and which to rebuild although they exist."""
+
+    first: str | None = None
+    last: str | None = None
+    only: str | None = None
+    force: tuple[str, ...] = field(default=())
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The selected stages, in order."""
+        start = NAMES.index(self.only or self.first or NAMES[0])
+        stop = NAMES.index(self.only or self.last or NAMES[-1]) + 1
+        return STAGES[start:stop]
+
+    def upstream_of(self) -> tuple[Stage, ...]:
+        """Stages outside the selection whose artifacts the selected ones need, directly or not, in order."""
+        selected = {stage.name for stage in self.stages()}
+        needed = {name for stage in self.stages() for name in stage.upstream} - selected
+        for stage in reversed(STAGES):
+            if stage.name in needed:
+                needed |= set(stage.upstream) - selected
+        return tuple(stage for stage in STAGES if stage.name in needed)
+
+
+def plan(config: Config, workspace: Workspace, selection: Selection) -> list[Step]:
+    """What a run would do with each selected stage, and why. Runs nothing.
+
+    Raises MissingInputError when a stage outside the selection lacks its artifact.
+    """
+    manifests: dict[str, Manifest] = {}
+    for stage in selection.upstream_of():
+        step = _plan_stage(stage, config, workspace, manifests, forced=False)
+        if step.manifest is None:
+            raise _missing_upstream(step)
+        manifests[stage.name] = step.manifest
+    steps = []
+    for stage in selection.stages():
+        step = _plan_stage(stage, config, workspace, manifests, forced=stage.name in selection.force)
+        if step.action == "reuse" and step.manifest is not None:
+            manifests[stage.name] = step.manifest
+        steps.append(step)
+    return steps
+
+
+def _missing_upstream(step: Step) -> MissingInputError:
+    reason = f" ({'; '.join(step.reasons)})" if step.reasons else ""
+    return MissingInputError(
+        f"{step.stage.name}: its artifact is needed but is not in the workspace{reason}; "
+        f"run without --from/--only, or with --from {step.stage.name}"
+    )
+
+
+def _plan_stage(
+    stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest], forced: bool
+) -> Step:
+    waiting = [name for name in stage.upstream if name not in manifests]
+    if waiting:
+        return Step(stage, "unknown", (f"until {' and '.join(waiting)} {'has' if len(waiting) == 1 else 'have'} run",))
+    identity = identify(stage, config, workspace, manifests)
+    manifest, problem = workspace.find(stage.name, identity.key)
+    if manifest is not None and not forced:
+        return Step(stage, "reuse", key=identity.key, manifest=manifest)
+    if forced and manifest is not None:
+        reasons: tuple[str, ...] = ("forced",)
+    elif problem:
+        reasons = (problem,)
+    else:
+        reasons = tuple(workspace.differences(identity)) or ("no earlier artifact",)
+    point = stage.resume_point(workspace.checkpoints(identity.key)) if stage.resume_point and not forced else None
+    return Step(stage, f"resume ({point})" if point else "run", reasons, identity.key)
+
+
+def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
+    """A stage's identity, given the manifests of its upstream stages."""
+    section = getattr(config, stage.name)
+    return workspace.identify(stage, section, config.run.seed, input_digests(stage, manifests))
+
+
+def format_plan(steps: Sequence[Step]) -> str:
+    """The plan as a table for people: stage, action, and the reason."""
+    lines = []
+    for step in steps:
+        key = step.key or ""
+        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{'; '.join(step.reasons)}".rstrip())
+    return "\n".join(lines)
+
+
+def run(config: Config, selection: Selection) -> RunView:
+    """Carry out the selected stages, reusing what exists; returns the run's view.
+
+    Raises the errors of pipeline.errors; the outcome is also written into the run's run.json.
+    """
+    workspace = Workspace(config.run.workspace)
+    steps = plan(config, workspace, selection)
+    print(format_plan(steps), flush=True)
+    with _storage_errors(workspace.root):
+        view = RunView.open(workspace, config)
+        try:
+            _execute(config, workspace, selection, view)
+        except BaseException as error:
+            signalled = isinstance(error, (InterruptedRun, InterruptedUnsaved, KeyboardInterrupt))
+            view.finish("interrupted" if signalled else "failed", error)
+            raise
+        view.finish("done")
+    return view
+
+
+def _execute(config: Config, workspace: Workspace, selection: Selection, view: RunView) -> None:
+    manifests: dict[str, Manifest] = {}
+    for stage in selection.upstream_of():
+        step = _plan_stage(stage, config, workspace, manifests, forced=False)
+        if step.manifest is None:
+            raise _missing_upstream(step)
+        manifests[stage.name] = step.manifest
+        view.record(stage.name, step.manifest, "reused")
+    for stage in selection.stages():
+        forced = stage.name in selection.force
+        step = _plan_stage(stage, config, workspace, manifests, forced)
+        if step.manifest is not None:
+            manifests[stage.name] = step.manifest
+            view.record(stage.name, step.manifest, "reused")
+            continue
+        missing = [name for name in stage.upstream if name not in manifests]
+        assert not missing, f"{stage.name} comes before {missing} in STAGES"
+        manifests[stage.name] = _build(stage, config, workspace, manifests, forced, view)
+
+
+def _build(
+    stage: Stage,
+    config: Config,
+    workspace: Workspace,
+    manifests: Mapping[str, Manifest],
+    forced: bool,
+    view: RunView,
+) -> Manifest:
+    """Build one artifact under its lock, or take the one that another process built meanwhile."""
+    identity = identify(stage, config, workspace, manifests)
+    section = getattr(config, stage.name)
+    progress = Progress(stage.name)
+    with workspace.lock(stage.name, identity.key, lambda who: progress.say(f"waiting for {who}, which is building it")):
+        earlier, problem = workspace.find(stage.name, identity.key)
+        if earlier is not None and not forced:
+            view.record(stage.name, earlier, "reused")
+            return earlier
+        aside = workspace.set_aside(stage.name, identity.key) if earlier is not None or problem else None
+        work = workspace.checkpoints(identity.key) if stage.resume_point else None
+        if work is not None:
+            if forced:
+                shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True, exist_ok=True)
+            view.show_progress_of(work)
+        started = time.time()
+        progress.say("started")
+        with workspace.building(stage.name, identity.key) as output:
+            context = StageContext(
+                section=section,
+                seed=config.run.seed if stage.seeded else 0,
+                inputs={name: workspace.artifact(name, manifests[name]["key"]) for name in stage.upstream},
+                output=output,
+                work=work,
+                num_workers=config.run.num_workers or len(os.sched_getaffinity(0)),
+                progress=progress,
+            )
+            summary = stage.run(context)
+            keys = {name: manifests[name]["key"] for name in stage.upstream}
+            manifest = seal(output, stage, identity, section, keys, summary, started)
+    progress.say(f"done in {manifest['seconds']:.1f} s")
+    if earlier is not None and aside is not None:
+        _compare(progress, earlier, manifest, aside)
+    view.record(stage.name, manifest, "built")
+    return manifest
+
+
+def _compare(progress: Progress, earlier: Manifest, manifest: Manifest, aside: Path) -> None:
+    same = earlier["digest"] == manifest["digest"]
+    verdict = "the digests agree" if same else "the digests DIFFER: this stage did not repeat its result"
+    progress.say(f"{verdict}; the earlier artifact is in {aside}")
+    if not same:
+        for name in sorted(earlier["files"].keys() | manifest["files"].keys()):
+            before, after = earlier["files"].get(name), manifest["files"].get(name)
+            if before is None or after is None or (after["kind"] == "result" and before["sha256"] != after["sha256"]):
+                progress.say(f"  {name}")
+
+
+@contextmanager
+def _storage_errors(root: Path) -> Iterator[None]:
+    """Turn what the operating system says about files into one line."""
+    try:
+        yield
+    except DescentError:
+        raise
+    except OSError as error:
+        where = error.filename or root
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            probe = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+            free = shutil.disk_usage(probe).free
+            raise StorageError(
+                f"{where}: the disk is full ({free / 1e6:,.1f} MB free); free some space and run again to go on"
+            ) from error
+        if error.errno is None:
+            raise
+        raise StorageError(f"{where}: {os.strerror(error.errno)}; mend it and run again to go on") from error

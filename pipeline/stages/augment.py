@@ -1,0 +1,77 @@
+"""Altered copies of training documents, and the weights of sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.corpus import AugmentConfig, SynonymOperation
+from pipeline.errors import BadDataError, MissingInputError
+from pipeline.stages.contract import Stage, StageContext
+
+if TYPE_CHECKING:
+    from pipeline.corpus.shards import Tally
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write the training split again: each original as often as its source's weight says, and its altered copies."""
+    from pipeline.corpus.documents import shard_paths
+    from pipeline.corpus.shards import map_shards
+
+    section = context.section
+    assert isinstance(section, AugmentConfig)
+    shards = shard_paths(context.inputs["curate"] / "train")
+    tasks = [(path, context.output / "train" / path.name, section, context.seed) for path in shards]
+    tally = map_shards(_augment_shard, tasks, context.num_workers, context.progress, "augmenting")
+    summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
+    if summary["documents_out"] == 0:
+        raise BadDataError("augment: the weights of the sources leave nothing to train on; raise ingest.sources weights")
+    return summary
+
+
+def _augment_shard(source: Path, target: Path, section: AugmentConfig, seed: int) -> Tally:
+    from pipeline.corpus.augmenters import Augmenter, derived
+    from pipeline.corpus.documents import ShardWriter, read_shard
+    from pipeline.corpus.shards import Tally
+
+    tally = Tally()
+    augmenter = Augmenter(section, seed)
+    writer = ShardWriter(target)
+    for document in read_shard(source):
+        tally.add("total", "documents_in")
+        tally.add("total", "bytes_in", document.num_bytes)
+        repeats = augmenter.repeats(document)
+        if repeats == 0:
+            tally.add("dropped", "weight of the source")
+            continue
+        writer.write(document)
+        for number in range(1, repeats):
+            writer.write(derived(document, f"w{number}", document.text, ["augment:repeated"]))
+            tally.add("changed", "repeated for the source's weight")
+        for copy in augmenter.copies(document):
+            writer.write(copy)
+            tally.add("changed", "altered copies")
+            for change in copy.changes[len(document.changes) :]:
+                tally.add("changed", f"copies with {change.removeprefix('augment:').partition('(')[0]}")
+    writer.close()
+    tally.add("total", "documents_out", writer.num_documents)
+    tally.add("total", "bytes_out", writer.num_bytes)
+    return tally
+
+
+def _files(section: AugmentConfig) -> dict[str, list[Path]]:
+    from pipeline.corpus.lexicon import SHIPPED
+
+    files: dict[str, list[Path]] = {}
+    for operation in section.operations:
+        if isinstance(operation, SynonymOperation):
+            path = operation.lexicon or SHIPPED
+            if not path.is_file():
+                raise MissingInputError(f"augment.operations: lexicon {path} does not exist; mend the path")
+            files["lexicon" if operation.lexicon is None else path.as_posix()] = [path]
+    return files
+
+
+STAGE = Stage(
+    name="augment", version=1, run=run, inputs=("curate/train",), seeded=True, libraries=("nlpaug",), files=_files
+)

@@ -1,0 +1,60 @@
+"""What a stage is: its declaration, and what its `run` is given. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.base import Section
+from pipeline.progress import Progress
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """All that a stage may read, and where it writes.
+
+    `inputs` maps an upstream stage's name to its artifact folder. `output` is an empty temporary
+    folder that becomes the artifact when `run` returns. `work` is a folder that survives kills
+    (only for stages with a `resume_point`); what a stage leaves there is its own to resume from.
+    """
+
+    section: Section
+    seed: int
+    inputs: Mapping[str, Path]
+    output: Path
+    work: Path | None
+    num_workers: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's declaration. `run(context)` fills `context.output` and returns a summary of JSON values
+    (counts, sizes, figures) which goes into the manifest but not into the content digest.
+
+    `inputs` name upstream stages whose digests enter the key, as `stage` or `stage/folder` when only
+    that folder of the artifact matters. `reads` name stages whose artifacts are opened as well, but
+    whose content the inputs already pin down. `records` are glob patterns of files that are not
+    results (timings, logs, event files). `files(section)` lists external files that enter the key,
+    grouped under a label; it must be cheap and must raise MissingInputError when one is missing.
+    `resume_point(work)` says in words where a killed run would go on ("step 300"), or None; a stage
+    that has it is given `context.work`.
+    """
+
+    name: str
+    version: int
+    run: Callable[[StageContext], Mapping[str, Any]]
+    inputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    seeded: bool = False
+    libraries: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    resume_point: Callable[[Path], str | None] | None = None
+    files: Callable[[Any], Mapping[str, list[Path]]] = field(default=lambda section: {})
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Names of all stages whose artifacts `run` is given, without folder parts or repetitions."""
+        return tuple(dict.fromkeys(name.split("/")[0] for name in (*self.inputs, *self.reads)))

@@ -1,0 +1,58 @@
+"""encode: turn the documents of every split into a stream of token ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import atomic
+from pipeline.config.tokens import EncodeConfig
+from pipeline.stages.contract import Stage, StageContext
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write `<split>/stream.ds` with its index and metadata, and `encode.json` which describes them all."""
+    from pipeline.corpus.documents import count_documents, read_texts
+    from pipeline.tokens.encoding import encode_documents
+    from pipeline.tokens.streams import id_dtype
+    from pipeline.tokens.training import EOS_ID, PAD_ID, load_tokenizer, rust_threads
+
+    section = context.section
+    assert isinstance(section, EncodeConfig)
+    folders = {
+        "train": context.inputs["augment"] / "train",
+        "validation": context.inputs["curate"] / "validation",
+        "test": context.inputs["curate"] / "test",
+    }
+    tokenizer = load_tokenizer(context.inputs["tokenizer"])
+    totals = {split: count_documents(folder) for split, folder in folders.items()}
+    splits: dict[str, Any] = {}
+    with rust_threads(context.num_workers), context.progress.task("encoding", sum(totals.values()), "docs") as task:
+        for split, folder in folders.items():
+            output = context.output / split
+            texts = read_texts(folder)
+            splits[split] = encode_documents(texts, tokenizer, EOS_ID, output, section.batch_bytes, task.update)
+            assert splits[split]["documents"] == totals[split]
+    vocab_size = tokenizer.get_vocab_size()
+    description = {
+        "vocab_size": vocab_size,
+        "eos_token_id": EOS_ID,
+        "pad_token_id": PAD_ID,
+        "dtype": id_dtype(vocab_size).name,
+        "splits": splits,
+    }
+    atomic.write_json(context.output / "encode.json", description)
+    return {
+        "documents_in": sum(totals.values()),
+        "tokens_out": sum(stream["tokens"] for stream in splits.values()),
+        "vocab_size": vocab_size,
+        "splits": {split: {"tokens": s["tokens"], "documents": s["documents"]} for split, s in splits.items()},
+    }
+
+
+STAGE = Stage(
+    name="encode",
+    version=1,
+    run=run,
+    inputs=("augment/train", "curate/validation", "curate/test", "tokenizer"),
+    libraries=("tokenizers",),
+)

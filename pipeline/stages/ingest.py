@@ -1,0 +1,102 @@
+"""Raw text from its sources into documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.corpus import IngestConfig
+from pipeline.errors import BadDataError
+from pipeline.stages.contract import Stage, StageContext
+
+if TYPE_CHECKING:
+    from pipeline.corpus.readers import AnySource
+    from pipeline.corpus.shards import Tally
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Read every source into shards of documents; write what was rejected, with place and reason."""
+    from pipeline.corpus.readers import reading_tasks
+    from pipeline.corpus.shards import map_shards
+
+    section = context.section
+    assert isinstance(section, IngestConfig)
+    parts = context.output / "parts"
+    tasks = [(source, files, parts / f"{n:06d}") for n, (source, files) in enumerate(reading_tasks(section))]
+    tally = map_shards(_read_group, tasks, context.num_workers, context.progress, "reading")
+    _gather([folder for _, _, folder in tasks], context.output)
+    shutil.rmtree(parts)
+    _check(section, tally)
+    sources = tally.of("source_documents")
+    return {
+        "documents_out": sum(sources.values()),
+        "bytes_out": sum(tally.of("source_bytes").values()),
+        "rejected": tally.of("rejected"),
+        "sources": {
+            name: {"documents": count, "bytes": tally.of("source_bytes")[name]} for name, count in sources.items()
+        },
+    }
+
+
+def _read_group(source: AnySource, files: list[Path], folder: Path) -> Tally:
+    from pipeline.corpus.documents import write_shards
+    from pipeline.corpus.readers import Rejected, read_file
+    from pipeline.corpus.shards import Tally
+
+    tally = Tally()
+    folder.mkdir(parents=True)
+    with (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
+
+        def accepted() -> Any:
+            for path in files:
+                for record in read_file(source, path):
+                    if isinstance(record, Rejected):
+                        tally.add("rejected", record.reason)
+                        rejected.write(json.dumps(asdict(record)) + "\n")
+                    else:
+                        tally.add("source_documents", source.name)
+                        tally.add("source_bytes", source.name, record.num_bytes)
+                        yield record
+
+        write_shards(folder, accepted())
+    return tally
+
+
+def _gather(folders: list[Path], output: Path) -> None:
+    """Number the shards of all groups in order, and join their lists of rejected records."""
+    from pipeline.corpus.documents import shard_name, shard_paths
+
+    shards = [path for folder in folders for path in shard_paths(folder)]
+    for number, path in enumerate(shards):
+        os.rename(path, output / shard_name(number))
+    with (output / "rejected.jsonl").open("wb") as joined:
+        for folder in folders:
+            with (folder / "rejected.jsonl").open("rb") as part:
+                shutil.copyfileobj(part, joined)
+
+
+def _check(section: IngestConfig, tally: Tally) -> None:
+    accepted = sum(tally.of("source_documents").values())
+    rejected = tally.of("rejected")
+    records = accepted + sum(rejected.values())
+    if sum(rejected.values()) > section.max_rejected_fraction * records:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
+        raise BadDataError(
+            f"ingest: {sum(rejected.values()):,} of {records:,} records are unusable ({reasons}), more than "
+            f"ingest.max_rejected_fraction {section.max_rejected_fraction}; mend the sources or raise it"
+        )
+    if accepted == 0:
+        raise BadDataError("ingest: the sources hold no document; add files with text")
+
+
+def _files(section: IngestConfig) -> dict[str, list[Path]]:
+    from pipeline.corpus.sources import labelled_files
+
+    return labelled_files(section)
+
+
+STAGE = Stage(name="ingest", version=1, run=run, files=_files)

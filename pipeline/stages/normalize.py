@@ -1,0 +1,47 @@
+"""Repair and unify the text of each document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.corpus import NormalizeConfig
+from pipeline.stages.contract import Stage, StageContext
+
+if TYPE_CHECKING:
+    from pipeline.corpus.shards import Tally
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Normalize shard by shard; a document without visible text afterwards is left to curate's filters."""
+    from pipeline.corpus.documents import shard_paths
+    from pipeline.corpus.shards import map_shards
+
+    section = context.section
+    assert isinstance(section, NormalizeConfig)
+    tasks = [(path, context.output / path.name, section) for path in shard_paths(context.inputs["ingest"])]
+    tally = map_shards(_normalize_shard, tasks, context.num_workers, context.progress, "normalizing")
+    return {**tally.of("total"), "changed": tally.of("changed")}
+
+
+def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Tally:
+    from pipeline.corpus.documents import ShardWriter, read_shard
+    from pipeline.corpus.normalizers import normalize, operations
+    from pipeline.corpus.shards import Tally
+
+    tally = Tally()
+    chosen = operations(section)
+    writer = ShardWriter(target)
+    for document in read_shard(source):
+        tally.add("total", "documents_in")
+        tally.add("total", "bytes_in", document.num_bytes)
+        for name in normalize(document, chosen):
+            tally.add("changed", name)
+        writer.write(document)
+    writer.close()
+    tally.add("total", "documents_out", writer.num_documents)
+    tally.add("total", "bytes_out", writer.num_bytes)
+    return tally
+
+
+STAGE = Stage(name="normalize", version=1, run=run, inputs=("ingest",), libraries=("ftfy",))

@@ -1,0 +1,40 @@
+"""Report: one self-contained page about the run, and the model's card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import atomic
+from pipeline.config.report import ReportConfig
+from pipeline.stages.contract import Stage, StageContext
+
+UPSTREAM = (
+    "ingest",
+    "normalize",
+    "curate",
+    "augment",
+    "tokenizer",
+    "encode",
+    "pack",
+    "model",
+    "train",
+    "evaluate",
+)
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write report.html (a record: it shows timings) and model_card.md (a result: it does not)."""
+    from pipeline.reporting.data import read_run
+    from pipeline.reporting.html import render_report
+    from pipeline.reporting.model_card import render_card
+
+    section = context.section
+    assert isinstance(section, ReportConfig)
+    data = read_run(context.inputs, section)
+    page = render_report(data).encode()
+    atomic.write_bytes(context.output / "report.html", page)
+    atomic.write_bytes(context.output / "model_card.md", render_card(data).encode())
+    return {"report_bytes": len(page), "metrics_lines": data.metrics.num_lines}
+
+
+STAGE = Stage(name="report", version=1, run=run, inputs=UPSTREAM, records=("report.html",))

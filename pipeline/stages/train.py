@@ -1,0 +1,82 @@
+"""train: optimize the model on the packed training split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic
+from pipeline.config.train import TrainConfig
+from pipeline.stages.contract import Stage, StageContext
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write `model/` with the trained weights, `training.json`, and the records `metrics.jsonl` and `tensorboard/`.
+
+    While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly.
+    """
+    from pipeline.modeling.build import describe_config, load_model, save_model
+    from pipeline.telemetry.verdicts import judge
+    from pipeline.tokens.reader import PackedSplit
+    from pipeline.training.loop import train
+    from pipeline.training.metrics import copy_records, read_metrics
+    from pipeline.training.setup import check_context, numerics_of
+
+    section, work = context.section, context.work
+    assert isinstance(section, TrainConfig) and work is not None
+    pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"] / "model"
+    train_split = PackedSplit.open(pack, encode, "train")
+    validation_split = PackedSplit.open(pack, encode, "validation")
+    model = load_model(initial)
+    check_context(train_split.block_size, describe_config(model.config)["context"])
+
+    at = train(
+        section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress
+    )
+
+    save_model(model, initial, context.output / "model")
+    copy_records(work, context.output)
+    history = read_metrics(work)
+    result = {
+        "steps": at.step,
+        "target_tokens": at.target_tokens,
+        "sequences": at.step * section.global_batch_size,
+        "epochs": round(at.step * section.global_batch_size / len(train_split), 6),
+        "export": section.export,
+    }
+    atomic.write_json(context.output / "training.json", result)
+    return {
+        **result,
+        "final_loss": _last(history, "train/loss"),
+        "eval_loss": _last(history, "eval/loss"),
+        "seconds": round(at.seconds, 3),
+        "tokens_per_second": round(at.target_tokens / at.seconds, 1),
+        "parameters": model.num_parameters(),
+        "resumed_from_steps": at.resumed_from_steps,
+        "gradients": judge(history),
+        "library_versions": numerics_of(section, model.device),
+    }
+
+
+def resume_point(work: Path) -> str | None:
+    """Where a killed training would go on, without verifying the checkpoint."""
+    from pipeline.training.checkpoints import list_checkpoints, step_of
+
+    saved = list_checkpoints(work)
+    return f"step {step_of(saved[-1])}" if saved else None
+
+
+def _last(history: list[dict[str, Any]], tag: str) -> float | None:
+    return next((line[tag] for line in reversed(history) if tag in line), None)
+
+
+STAGE = Stage(
+    name="train",
+    version=1,
+    run=run,
+    inputs=("pack", "model"),
+    reads=("encode",),
+    seeded=True,
+    records=("metrics.jsonl", "tensorboard/**"),
+    resume_point=resume_point,
+)

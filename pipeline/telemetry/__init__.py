@@ -1,0 +1,1 @@
+"""Seeing learning: gradients, weights and updates of every layer, measured and judged."""

@@ -1,0 +1,1 @@
+"""Training: data order, optimization, checkpoints, metrics, and the loop that joins them."""

@@ -1,0 +1,131 @@
+"""The training loop: batches, forward, loss, backward, clip, step, and what is due."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from pathlib import Path
+
+from accelerate.utils import set_seed
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from pipeline.config.train import TrainConfig
+from pipeline.errors import InterruptedRun
+from pipeline.progress import Progress
+from pipeline.telemetry.layers import LayerNorms
+from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
+from pipeline.training.batches import GlobalBatches
+from pipeline.training.checkpoints import save_checkpoint
+from pipeline.training.guards import check_finite, check_weights
+from pipeline.training.interrupts import Interrupts
+from pipeline.training.interval import Interval
+from pipeline.training.metrics import MetricsLog
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.order import DataOrder
+from pipeline.training.resume import resume
+from pipeline.training.schedules import learning_rate
+from pipeline.training.setup import deterministic_algorithms, make_accelerator, num_steps, numerics_of, prepare_layers
+from pipeline.training.state import Counters, TrainingState, save_state
+from pipeline.training.validation import validate
+
+
+def train(
+    section: TrainConfig,
+    model: PreTrainedModel,
+    train_split: PackedSplit,
+    validation_split: PackedSplit,
+    *,
+    seed: int,
+    work: Path,
+    progress: Progress,
+) -> Counters:
+    """Train `model` in place. `work` keeps checkpoints and records, from which a killed training goes on exactly.
+
+    Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
+    """
+    max_steps = num_steps(section, len(train_split))
+    max_norm = section.max_grad_norm or math.inf
+    accelerator = make_accelerator(section, work)
+    batches = GlobalBatches(train_split, DataOrder(len(train_split), seed), section, accelerator.device)
+    prepare_layers(section, model)
+    network, optimizer = accelerator.prepare(model, build_optimizer(section, model))
+    norms = LayerNorms(model)
+    interval = Interval(accelerator.device, max_norm)
+    state = TrainingState(model, optimizer.optimizer, interval, numerics_of(section, accelerator.device))
+
+    with deterministic_algorithms(section.deterministic), Interrupts(progress.say) as interrupts:
+        set_seed(seed)
+        resume(work, state, progress.say)
+        at = state.counters
+        began = time.perf_counter() - at.seconds
+        network.train()
+        with MetricsLog(work, accelerator) as log, progress.task("training", total=max_steps, unit="steps") as task:
+            task.start_at(at.step)
+            note = ""
+            while at.step < max_steps or at.evaluation_due:
+                if not at.evaluation_due:
+                    step_began = time.perf_counter()
+                    rate = learning_rate(section, at.step, max_steps)
+                    batch = batches(at.step)
+                    at.step, at.target_tokens = at.step + 1, at.target_tokens + batch.target_tokens
+                    records = is_due(at.step, section.logging_steps, max_steps)
+                    measures = is_due(at.step, section.layer_telemetry_steps or section.logging_steps, max_steps)
+
+                    for part in batch.device_batches:
+                        logits = network(input_ids=part["input_ids"], use_cache=False).logits.float()
+                        loss_sum = functional.cross_entropy(
+                            logits.flatten(0, 1), part["labels"].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
+                        )
+                        # By the tokens of the whole global batch, so that every accumulation gives the same gradient.
+                        accelerator.backward(loss_sum / batch.target_tokens)
+                        interval.add_loss(loss_sum.detach())
+
+                    before = norms.before() if measures else None
+                    grad_norm = accelerator.clip_grad_norm_(network.parameters(), max_norm)
+                    interval.add_step(grad_norm, batch.target_tokens)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    layers = norms.after(before) if before else None
+
+                    values = interval.read() if records else {}
+                    interval.seconds += time.perf_counter() - step_began
+                    at.seconds = time.perf_counter() - began
+                    if records:
+                        speed = interval.target_tokens / interval.seconds
+                        values |= {"train/learning_rate": rate, "train/tokens_per_second": speed}
+                        check_finite(values, at.step, work)
+                        log.log(at, values | (norms.tags(layers) if layers is not None else {}))
+                        note = f"loss {values['train/loss']:.3f}, learning rate {rate:.2e}, {speed:,.0f} tokens/s"
+                        interval.start()
+                    at.evaluation_due = is_due(at.step, section.eval_steps, max_steps) and len(validation_split) > 0
+                    task.update(1, note)
+
+                if at.evaluation_due and not interrupts.requested:
+                    with interrupts.abandoning():
+                        values = validate(section, network, validation_split, accelerator.device)
+                        at.evaluation_due = False
+                    if not at.evaluation_due:
+                        check_finite(values, at.step, work)
+                        at.seconds = time.perf_counter() - began
+                        log.log(at, values)
+
+                if interrupts.requested or is_due(at.step, section.save_steps, max_steps):
+                    check_weights(model, at.step, work)
+                    write = partial(save_state, state=state, records=log.sizes())
+                    save_checkpoint(work, at.step, write, keep=section.save_total_limit)
+                if interrupts.requested:
+                    raise InterruptedRun(
+                        f"training: stopped by {interrupts.requested} after step {at.step} of {max_steps}, which is saved; "
+                        "run the same command again to go on"
+                    )
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    return at
+
+
+def is_due(step: int, interval: int | None, last: int) -> bool:
+    """Whether something done every `interval` steps, and after the last one, is due after `step` steps."""
+    return step == last or (interval is not None and step % interval == 0)

@@ -1,0 +1,81 @@
+"""Records of a training: `metrics.jsonl` and, through Accelerate's tracker, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from accelerate import Accelerator
+
+from pipeline.atomic import fsync_path, list_files
+from pipeline.training.state import Counters
+
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+
+
+class MetricsLog:
+    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
+
+    Only ever appended to, so that the files' sizes at a checkpoint (`sizes`) say what belongs to it, and cutting
+    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none.
+    """
+
+    def __init__(self, work: Path, accelerator: Accelerator) -> None:
+        self._work = work
+        self._accelerator = accelerator
+        accelerator.init_trackers(TENSORBOARD)
+        self._file = (work / METRICS).open("a", encoding="utf-8")
+
+    def log(self, at: Counters, values: dict[str, float]) -> None:
+        """Record finite values of a step under their tags."""
+        line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        self._accelerator.log(values, step=at.step)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every record file, by path relative to the work folder, after flushing them to the disk."""
+        names = [METRICS, *(f"{TENSORBOARD}/{name}" for name in list_files(self._work / TENSORBOARD))]
+        for name in names:
+            fsync_path(self._work / name)
+        return {name: (self._work / name).stat().st_size for name in names}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._accelerator.end_training()
+
+
+def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:
+    """Cut the record files back to what they were at a checkpoint; files that did not exist then are removed."""
+    found = [METRICS] if (work / METRICS).exists() else []
+    found += [f"{TENSORBOARD}/{name}" for name in list_files(work / TENSORBOARD)]
+    for name in found:
+        if name not in sizes:
+            (work / name).unlink()
+    for name, size in sizes.items():
+        if name not in found or (work / name).stat().st_size < size:
+            warn(f"warning: {name} is shorter than at the checkpoint: earlier points are missing from the records")
+        else:
+            os.truncate(work / name, size)
+
+
+def copy_records(work: Path, output: Path) -> None:
+    """Copy `metrics.jsonl` and `tensorboard/` into an artifact."""
+    shutil.copyfile(work / METRICS, output / METRICS)
+    shutil.copytree(work / TENSORBOARD, output / TENSORBOARD)
+
+
+def read_metrics(work: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, in order."""
+    with (work / METRICS).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

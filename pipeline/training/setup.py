@@ -1,0 +1,109 @@
+"""What a training needs before its first step: an accelerator, determinism, sizes that fit, compiled layers."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
+from transformers import PreTrainedModel
+
+from pipeline.config.train import TrainConfig
+from pipeline.errors import BadDataError, ConfigError
+from pipeline.modeling.parameters import blocks
+
+
+def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
+    """An Accelerator for the section's precision that logs to TensorBoard below `work`.
+
+    Raises ConfigError when the launcher asks for another precision, for compilation, or for several processes.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", section.mixed_precision):
+        raise ConfigError(
+            f"train.mixed_precision is {section.mixed_precision}, but the launcher was given {launched}; "
+            "remove --mixed_precision from the command and its config file"
+        )
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
+        raise ConfigError("the launcher was given a dynamo backend; remove it and set train.torch_compile instead")
+    accelerator = Accelerator(
+        mixed_precision=section.mixed_precision,
+        # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        log_with="tensorboard",
+        project_dir=str(work),
+    )
+    if accelerator.num_processes > 1:
+        raise ConfigError(f"training was started with {accelerator.num_processes} processes; start it with one")
+    return accelerator
+
+
+def num_steps(section: TrainConfig, num_windows: int) -> int:
+    """Optimizer steps of the run. Raises BadDataError when there is nothing to train on."""
+    if num_windows == 0:
+        raise BadDataError("train: the training split has no tokens; loosen the filters of curate or add documents")
+    if section.max_steps is not None:
+        return section.max_steps
+    assert section.num_train_epochs is not None
+    steps = math.ceil(section.num_train_epochs * num_windows / section.global_batch_size)
+    if section.warmup_steps > steps:
+        raise ConfigError(f"train.warmup_steps {section.warmup_steps} is more than the {steps} steps of the run")
+    return steps
+
+
+def check_context(block_size: int, context: int | None) -> None:
+    """Raises ConfigError when sequences are longer than the model's positions."""
+    if context is not None and block_size > context:
+        raise ConfigError(
+            f"pack.block_size {block_size} is more than the model's {context} positions; lower it, or raise "
+            "max_position_embeddings (n_positions in gpt2) in model.config"
+        )
+
+
+def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
+    """Turn on gradient checkpointing and compilation. Blocks are compiled in place and one by one: the names of
+    parameters stay, and equal blocks share one compilation."""
+    if section.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if section.torch_compile:
+        for block in blocks(model).values():
+            block.compile()
+
+
+def numerics_of(section: TrainConfig, device: torch.device) -> dict[str, Any]:
+    """What shapes the last bits of the weights beside the configuration's identity, to record and compare."""
+    libraries = {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
+    return {
+        **libraries,
+        "device": kind,
+        "num_threads": torch.get_num_threads(),
+        "device_batch": section.per_device_train_batch_size or section.global_batch_size,
+        "deterministic": section.deterministic,
+        "gradient_checkpointing": section.gradient_checkpointing,
+    }
+
+
+@contextmanager
+def deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """Refuse algorithms whose results vary between runs, while the block runs."""
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Filling fresh memory finds reads of uninitialized values, not nondeterminism; it costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(enabled)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill

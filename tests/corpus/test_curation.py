@@ -1,0 +1,71 @@
+"""Filters name their reasons; repeats are found over the whole corpus; splits depend on the text alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config.corpus import CurateConfig
+from pipeline.corpus import dedup
+from pipeline.corpus.filters import reason_to_drop
+from pipeline.corpus.splitting import split_of
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "reason"),
+    [
+        ("A sentence of seven plain words here.", {}, None),
+        ("Too short to stay.", {"min_chars": 30}, "shorter than min_chars"),
+        ("word " * 30, {"max_chars": 100}, "longer than max_chars"),
+        ("Twowords only", {"min_words": 3}, "fewer than min_words"),
+        ("ab 12 !! ?? %% ..", {}, "fewer letters than min_alphabetic_ratio"),
+        ("abc 123 abc 123 a", {"min_alphabetic_ratio": 0.2}, "more digits than max_digit_ratio"),
+        (" \n\t ", {}, "no visible characters"),
+        ("Größe über alles schön, ja wirklich", {"min_alphabetic_ratio": 0.9}, None),
+    ],
+)
+def test_the_first_broken_limit_is_the_reason(text: str, limits: dict[str, float], reason: str | None) -> None:
+    section = CurateConfig.model_validate({"min_chars": 0, "min_words": 0, **limits})
+    assert reason_to_drop(text, section) == reason
+
+
+@pytest.mark.parametrize("part", [3, 1_000_000])
+def test_repeats_are_found_across_shards_and_the_first_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(dedup, "PART_HASHES", part)
+    shards = [["a", "b", "A  ", "c"], [], ["d", "b", "e"], ["e", "f", "a"]]
+    paths = []
+    for number, texts in enumerate(shards):
+        paths.append(tmp_path / f"{number}.npy")
+        np.save(paths[-1], np.array([dedup.text_hash(text) for text in texts], dtype=np.uint64))
+    out = tmp_path / "out"
+    out.mkdir()
+    flags = [np.load(path).tolist() for path in dedup.find_repeats(paths, out)]
+    assert flags == [[False, False, True, False], [], [False, True, False], [True, False, True]]
+
+
+def test_extreme_hashes_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedup, "PART_HASHES", 2)
+    path = tmp_path / "0.npy"
+    np.save(path, np.array([2**64 - 1, 0, 2**64 - 1, 0, 2**63, 2**63], dtype=np.uint64))
+    (tmp_path / "out").mkdir()
+    (flags,) = dedup.find_repeats([path], tmp_path / "out")
+    assert np.load(flags).tolist() == [False, False, True, True, False, True]
+
+
+def test_splits_have_their_share_and_follow_the_text() -> None:
+    section = CurateConfig(validation_fraction=0.1, test_fraction=0.2)
+    splits = [split_of(f"document number {n}", section) for n in range(5000)]
+    assert abs(splits.count("test") / 5000 - 0.2) < 0.03
+    assert abs(splits.count("validation") / 5000 - 0.1) < 0.03
+    assert splits == [split_of(f"  Document  NUMBER {n}\n", section) for n in range(5000)]
+
+
+def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
+    texts = [f"document number {n}" for n in range(2000)]
+    small = [split_of(text, CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts]
+    large = [split_of(text, CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts]
+    assert all(after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True))

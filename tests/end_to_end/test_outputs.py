@@ -1,0 +1,68 @@
+"""What a finished run leaves works elsewhere: the model without this project, the view, the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import STAGES, Project
+
+USE_MODEL = """
+import sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+inputs = tokenizer("Return the", return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens=5, do_sample=False)
+assert output.shape[1] == inputs["input_ids"].shape[1] + 5
+assert tokenizer.decode(output[0]).startswith("Return the")
+assert "pipeline" not in sys.modules
+"""
+
+
+def test_the_exported_model_works_without_this_project(finished_once: Project, tmp_path: Path) -> None:
+    model = finished_once.workspace / "runs" / "tiny" / "model"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", USE_MODEL, str(model)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (model / "README.md").read_text().startswith("---\n")
+
+
+def test_the_view_is_complete(finished_once: Project) -> None:
+    view = finished_once.workspace / "runs" / "tiny"
+    assert {"config.yaml", "run.json", "metrics.jsonl", "tensorboard", "model", "report.html"} <= {p.name for p in view.iterdir()}
+    assert finished_once.state()["outcome"] == "done"
+    assert list(finished_once.state()["stages"]) == list(STAGES)
+    steps = [json.loads(line) for line in (view / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if "train/loss" in line] == [4, 8, 12, 16, 20, 24]
+    assert any(path.name.startswith("events.out.tfevents") for path in (view / "tensorboard").rglob("*"))
+
+
+def test_the_resolved_configuration_repeats_the_run(finished_once: Project, without_torch) -> None:
+    result = without_torch(finished_once, ["run", "workspace/runs/tiny/config.yaml"])
+    assert result.code == 0, result.err
+    assert result.out.count(" reuse ") == len(STAGES)
+
+
+def test_the_model_learns_and_is_measured(finished_once: Project) -> None:
+    evaluation = json.loads((finished_once.artifact("evaluate") / "evaluation.json").read_text())
+    assert set(evaluation["sources"]) == {"stories", "records"}
+    assert 0 < evaluation["test"]["bits_per_byte"] < 8
+    assert evaluation["baselines"].keys() >= {"unigram", "xz", "xz_primed"}
+    losses = [
+        json.loads(line)["train/loss"]
+        for line in (finished_once.artifact("train") / "metrics.jsonl").read_text().splitlines()
+        if "train/loss" in line
+    ]
+    assert losses[-1] < losses[0]
+
+
+def test_the_report_is_one_offline_file(finished_once: Project) -> None:
+    html = (finished_once.workspace / "runs" / "tiny" / "report.html").read_text()
+    assert "http://" not in html.replace("http://www.w3.org/", "")
+    assert "<script src" not in html
+    for stage in STAGES:
+        assert stage in html

@@ -1,0 +1,125 @@
+"""A project folder with a tiny configuration on real text, in which tests run commands."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAGES = (
+    "ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate", "report",
+)  # fmt: skip
+
+TINY = """\
+run: {name: tiny, seed: 7}
+ingest:
+  sources:
+    - {name: stories, type: text, paths: [texts/*.txt], separator: "\\n\\n"}
+    - {name: records, type: jsonl, paths: [records.jsonl], text_field: body, weight: 2.0}
+curate: {min_chars: 20, min_words: 3, validation_fraction: 0.1, test_fraction: 0.1}
+augment:
+  fraction: 0.3
+  copies: 1
+  operations:
+    - {type: synonym, probability: 0.2}
+    - {type: keyboard, probability: 0.1}
+tokenizer: {vocab_size: 400}
+pack: {block_size: 32}
+model:
+  architecture: llama
+  config: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 2}
+train:
+  global_batch_size: 8
+  per_device_train_batch_size: 4
+  learning_rate: 0.005
+  warmup_steps: 4
+  max_steps: 24
+  logging_steps: 4
+  eval_steps: 12
+  save_steps: 4
+  mixed_precision: bf16
+evaluate:
+  samples: {max_new_tokens: 8}
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code and its two streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Project:
+    """A folder with a configuration, sources and a workspace, in which commands are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workspace = folder / "workspace"
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "pipeline", *arguments]
+
+    def descent(self, *arguments: str) -> Result:
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def run(self, *arguments: str) -> dict[str, str]:
+        """Run the configuration, expect success, and return each stage's outcome."""
+        result = self.descent("run", "tiny.yaml", *arguments)
+        assert result.code == 0, result.err
+        return {stage: entry["outcome"] for stage, entry in self.state()["stages"].items()}
+
+    def plan(self, *arguments: str) -> dict[str, dict[str, Any]]:
+        result = self.descent("plan", "tiny.yaml", "--json", *arguments)
+        assert result.code == 0, result.err
+        return {step["stage"]: step for step in json.loads(result.out)}
+
+    def actions(self, *arguments: str) -> dict[str, str]:
+        return {stage: step["action"] for stage, step in self.plan(*arguments).items()}
+
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.workspace / "runs" / "tiny" / "run.json").read_text())
+
+    def artifact(self, stage: str) -> Path:
+        return self.workspace / "artifacts" / stage / self.state()["stages"][stage]["key"]
+
+    def digests(self) -> dict[str, str]:
+        """Content digest of every stage's artifact in the run."""
+        return {stage: json.loads((self.artifact(stage) / "manifest.json").read_text())["digest"] for stage in STAGES}
+
+    def forget_from(self, stage: str) -> None:
+        """Remove the artifacts of a stage and of all that come after it, and trainings in progress."""
+        for name in STAGES[STAGES.index(stage) :]:
+            shutil.rmtree(self.workspace / "artifacts" / name, ignore_errors=True)
+        shutil.rmtree(self.workspace / "checkpoints", ignore_errors=True)
+
+
+def write_sources(folder: Path) -> None:
+    """Real prose that every machine has: docstrings of a few modules of the standard library."""
+    (folder / "texts").mkdir(parents=True)
+    library = Path(sysconfig.get_path("stdlib"))
+    records = []
+    for module in ("argparse", "decimal", "statistics", "subprocess", "textwrap", "difflib", "random", "datetime"):
+        path = library / f"{module}.py"
+        if not path.exists():
+            continue
+        nodes = ast.walk(ast.parse(path.read_text()))
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        texts = [text for node in nodes if isinstance(node, documented) and (text := ast.get_docstring(node))]
+        blocks = [block for text in texts for block in text.split("\n\n")]
+        if module in ("decimal", "datetime"):
+            records += [json.dumps({"body": text}) for text in texts]
+        else:
+            (folder / "texts" / f"{module}.txt").write_text("\n\n".join(blocks))
+    (folder / "records.jsonl").write_text("\n".join(records) + "\n")

@@ -1,0 +1,257 @@
+"""Artifacts of a finished run, as far as the report reads them: manifests, metrics and a few JSON files."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STAGES = ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate")
+NUM_LAYERS = 12
+LAYERS = ("embed_tokens", *(f"layers.{index}" for index in range(NUM_LAYERS)), "norm", "lm_head")
+
+BLOCK_PARTS = (("attention", 262_144), ("mlp", 522_240), ("norms", 512))
+PARTS = [
+    {"name": "embed_tokens", "parameters": 1_048_576},
+    *({"name": f"layers.{i}.{part}", "parameters": n} for i in range(NUM_LAYERS) for part, n in BLOCK_PARTS),
+    {"name": "norm", "parameters": 256},
+]
+TOTAL = sum(int(str(part["parameters"])) for part in PARTS)
+
+
+def figures(bits_per_byte: float, num_documents: int) -> dict[str, Any]:
+    """Evaluation figures of one group of documents."""
+    return {
+        "loss": 3.6125,
+        "perplexity": 37.06,
+        "bits_per_byte": bits_per_byte,
+        "token_accuracy": 0.3471,
+        "tokens": num_documents * 58,
+        "bytes": num_documents * 230,
+        "documents": num_documents,
+    }
+
+
+def summaries() -> dict[str, dict[str, Any]]:
+    """What each stage's `run` returned."""
+    both = {"python_docs": {"documents": 7723, "bytes": 2061234}, "essays": {"documents": 61, "bytes": 212345}}
+    return {
+        "ingest": {
+            "documents_out": 7784,
+            "bytes_out": 2273579,
+            "rejected": {"invalid_utf8": 3, "malformed_json": 12},
+            "sources": both,
+        },
+        "normalize": {
+            "documents_in": 7784,
+            "documents_out": 7784,
+            "bytes_in": 2273579,
+            "bytes_out": 2251002,
+            "changed": {"fix_unicode": 41, "collapse_whitespace": 3122, "control_characters": 7},
+            "sources": both,
+        },
+        "curate": {
+            "documents_in": 7784,
+            "documents_out": 5471,
+            "bytes_in": 2251002,
+            "bytes_out": 1950331,
+            "dropped": {"too_short": 1630, "repeats an earlier document": 655, "low_letter_ratio": 26, "too_long": 2},
+            "splits": {
+                "train": {"documents": 4931, "bytes": 1752044},
+                "validation": {"documents": 263, "bytes": 98111},
+                "test": {"documents": 277, "bytes": 100176},
+            },
+            "sources": {
+                "python_docs": {"documents": 5420, "bytes": 1802331},
+                "essays": {"documents": 51, "bytes": 148000},
+            },
+        },
+        "augment": {
+            "documents_in": 4931,
+            "documents_out": 5424,
+            "bytes_in": 1752044,
+            "bytes_out": 1931870,
+            "changed": {"altered copies": 493, "copies with synonym": 310, "copies with keyboard": 183},
+        },
+        "tokenizer": {"vocab_size": 4096, "bytes_per_token": 3.87},
+        "encode": {},
+        "pack": {},
+        "model": {"architecture": "llama", "vocab_size": 4096, "total": TOTAL, "trainable": TOTAL, "parts": PARTS},
+        "train": {
+            "steps": 300,
+            "target_tokens": 2457600,
+            "epochs": 3.41,
+            "final_loss": 3.52,
+            "eval_loss": 3.61,
+            "seconds": 173.4,
+            "tokens_per_second": 14173.0,
+            "parameters": TOTAL,
+            "resumed_from_steps": [],
+            "gradients": {
+                "verdict": "healthy",
+                "why": "gradient norms of the blocks are within a factor of 2.3; "
+                "updates are 4.1e-04 to 2.2e-03 of the weights",
+                "layers": {
+                    name: {
+                        "verdict": "healthy",
+                        "grad_norm": 0.11 + i / 90,
+                        "param_norm": 11.3 + i,
+                        "update_ratio": 1.1e-3,
+                    }
+                    for i, name in enumerate(LAYERS)
+                },
+            },
+            "library_versions": {"torch": "2.13.0", "accelerate": "1.15.0"},
+        },
+        "evaluate": {
+            "test": figures(2.0812, 277),
+            "sources": {"python_docs": figures(2.0431, 270), "essays": figures(2.6127, 7)},
+            "baselines": {
+                "unigram": {"bits_per_byte": 2.68, "what": "token frequencies of the training split, add-one smoothed"},
+                "xz": {"bits_per_byte": 2.2104, "what": "xz -9 of the held-out documents joined into one file"},
+                "xz_primed": {
+                    "bits_per_byte": 1.651,
+                    "what": "the same after the training text, whose size is taken off",
+                },
+            },
+            "samples": [
+                {
+                    "prompt": "Return the",
+                    "text": "Return the <b>number</b> of bytes & the size of the file.\n\n    It is the same.",
+                },
+                {
+                    "prompt": "<script>alert(1)</script>",
+                    "text": " is not run </div> by the report.\n" + "Words go on. " * 40,
+                },
+            ],
+        },
+    }
+
+
+SECTIONS: dict[str, dict[str, Any]] = {
+    "ingest": {
+        "sources": [
+            {"name": "python_docs", "kind": "python_docs", "weight": 1.0},
+            {"name": "essays", "path": "data/*.txt"},
+        ]
+    },
+    "normalize": {"fix_unicode": True, "form": "NFC", "lowercase": False},
+    "curate": {"min_characters": 40, "max_characters": 100000, "validation_share": 0.05, "test_share": 0.05},
+    "augment": {"share": 0.1, "operations": ["synonym", "keyboard"]},
+    "tokenizer": {"vocab_size": 4096},
+    "encode": {},
+    "pack": {"block_size": 256},
+    "model": {
+        "task": "causal_lm",
+        "architecture": "llama",
+        "config": {"hidden_size": 256, "num_hidden_layers": NUM_LAYERS},
+    },
+    "train": {
+        "max_steps": 300,
+        "num_train_epochs": None,
+        "global_batch_size": 32,
+        "optim": "adamw_torch_fused",
+        "learning_rate": 0.003,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 30,
+        "weight_decay": 0.1,
+        "adam_beta1": 0.9,
+        "momentum": 0.9,
+        "max_grad_norm": 1.0,
+        "mixed_precision": "bf16",
+    },
+    "evaluate": {"max_new_tokens": 64},
+}
+RUNTIME = {"train": {"per_device_train_batch_size": 16, "logging_steps": 1, "save_steps": 100}}
+SECONDS = dict(zip(STAGES, (3.1, 2.2, 1.4, 9.6, 4.4, 2.9, 0.08, 6.2, 181.0, 22.5), strict=True))
+
+
+def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) -> Iterator[str]:
+    """Lines of metrics.jsonl of a plausible training, one for each step."""
+    draw = random.Random(0)
+    for step in range(1, num_steps + 1):
+        progress = step / num_steps
+        rate = 3e-3 * min(1.0, progress / 0.1) * (0.55 + 0.45 * math.cos(math.pi * progress))
+        loss = 3.45 + 4.9 * math.exp(-9 * progress) + draw.gauss(0, 0.07)
+        norm = 0.5 + 3.5 * math.exp(-14 * progress) + abs(draw.gauss(0, 0.12)) + (4 if step == num_steps // 3 else 0)
+        values: dict[str, Any] = {
+            "step": step,
+            "target_tokens": step * 8192,
+            "seconds": round(step * 0.578, 3),
+            "train/loss": loss,
+            "train/learning_rate": rate,
+            "train/tokens_per_second": 14170 + draw.gauss(0, 300),
+            "train/grad_norm": norm,
+            "train/grad_norm_clipped": min(1.0, norm),
+            "train/clipped_share": float(norm > 1),
+        }
+        for index, layer in enumerate(LAYERS if layers else ()):
+            own = norm / (1 + index / 4) * math.exp(draw.gauss(0, 0.15))
+            values[f"layers/{layer}/grad_norm"] = own
+            values[f"layers/{layer}/param_norm"] = 11.3 + index
+            values[f"layers/{layer}/update_ratio"] = rate * (0.3 + index / 20) * math.exp(draw.gauss(0, 0.1))
+        if step % eval_steps == 0 or step == num_steps:
+            values |= {"eval/loss": loss + 0.09, "eval/perplexity": math.exp(loss + 0.09)}
+        yield json.dumps(values) + "\n"
+
+
+def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]] | None = None) -> dict[str, Path]:
+    """Write the ten artifacts below `root`; `changes` replaces keys of stages' summaries (None removes one)."""
+    folders = {}
+    made = summaries()
+    for index, stage in enumerate(STAGES):
+        folders[stage] = folder = root / stage / f"{index:016x}"
+        folder.mkdir(parents=True)
+        summary = {**made[stage], **(changes or {}).get(stage, {})}
+        manifest = {
+            "format": 1,
+            "stage": stage,
+            "version": 1,
+            "section": SECTIONS[stage],
+            "seed": 17 if stage == "train" else None,
+            "inputs": {},
+            "files_in": {},
+            "libraries": {"tokenizers": "0.23.3"} if stage in ("tokenizer", "encode") else {},
+            "key": f"{index:016x}",
+            "digest": "0" * 64,
+            "runtime": RUNTIME.get(stage, {}),
+            "input_keys": {},
+            "files": {
+                "payload": {"size": 1234567 * (index + 1), "sha256": "0" * 64, "kind": "result"},
+                "log.txt": {"size": 812, "sha256": "0" * 64, "kind": "record"},
+            },
+            "summary": {key: value for key, value in summary.items() if value is not None},
+            "started": 1750000000.0 + 60 * index,
+            "seconds": SECONDS[stage],
+            "descent": "0.1.0",
+            "python": "3.11.9",
+            "platform": "Linux-6.1-x86_64",
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    splits = ("train", "validation", "test")
+    tokens = dict(zip(splits, (482113, 24500, 25120), strict=True))
+    (folders["encode"] / "encode.json").write_text(
+        json.dumps({"splits": {s: {"tokens": n} for s, n in tokens.items()}})
+    )
+    windows = {s: {"windows": math.ceil((n - 1) / 256), "target_tokens": n - 1} for s, n in tokens.items()}
+    (folders["pack"] / "pack.json").write_text(json.dumps({"block_size": 256, "splits": windows}))
+    for stage in ("model", "train"):
+        (folders[stage] / "model").mkdir()
+        (folders[stage] / "model/config.json").write_text(
+            json.dumps(
+                {
+                    "architectures": ["LlamaForCausalLM"],
+                    "model_type": "llama",
+                    "num_hidden_layers": NUM_LAYERS,
+                    "hidden_size": 256,
+                    "num_attention_heads": 8,
+                    "num_key_value_heads": 8,
+                    "vocab_size": 4096,
+                }
+            )
+        )
+    (folders["train"] / "metrics.jsonl").write_text("".join(metrics_lines(num_steps)))
+    return folders

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline.reporting.axes import linear_scale, log_scale
+from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
+from pipeline.reporting.heatmap import heat_map
+from pipeline.reporting.metrics import LayerGrid
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter("text")]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "factor"),
+    [
+        ([3.1, 8.4], ["3", "4", "5", "6", "7", "8", "9"], ""),
+        ([0.0, 0.005], ["0", "1", "2", "3", "4", "5"], " (\u00d710⁻³)"),
+        ([13_400, 15_100], ["13,000", "13,500", "14,000", "14,500", "15,000", "15,500"], ""),
+        ([0.1, 0.35], ["0.10", "0.15", "0.20", "0.25", "0.30", "0.35"], ""),
+        ([-1.0, 1.0], ["\u22121.0", "\u22120.5", "0.0", "0.5", "1.0"], ""),
+    ],
+)
+def test_linear_ticks_are_round_and_short(values: list[float], labels: list[str], factor: str) -> None:
+    scale = linear_scale(values, 0, 100)
+    assert [label for _, label in scale.ticks] == labels
+    assert scale.factor == factor
+    assert all(-1e-9 <= scale(value) <= 100 + 1e-9 for value in values)
+
+
+@pytest.mark.parametrize("values", [[5.0], [0.0], [], [1e-12, 1e-12], [-3.0, -3.0], [1e9, 1e9 + 1]])
+def test_scales_survive_a_single_value(values: list[float]) -> None:
+    scale = linear_scale(values, 0, 100)
+    assert scale.low < scale.high
+    assert len(scale.ticks) >= 2
+    assert len({label for _, label in scale.ticks}) >= 2
+
+
+@pytest.mark.parametrize("values", [[0.7, 4.2], [1e-9, 3e4], [2.0], [0.999, 1.001], [1.0, 1.0]])
+def test_log_scales_enclose_their_values(values: list[float]) -> None:
+    scale = log_scale(values, 200, 0)
+    assert all(-1e-6 <= scale(value) <= 200 + 1e-6 for value in values)
+    assert 2 <= len(scale.ticks) <= 8
+
+
+def test_a_line_chart_has_axes_units_legend_and_its_points() -> None:
+    points = [(step, 9 - step / 100) for step in range(1, 301)]
+    chart = line_chart(
+        [Line("training", points, "c1"), Line("none", [], "c2")], title="Loss", y_label="loss (nats per token)"
+    )
+    found = texts(chart)
+    assert {"training", "loss (nats per token)", "step (optimizer updates)", "100", "200", "300"} <= set(found)
+    assert "none" not in found
+    (line,) = ElementTree.fromstring(chart).iter("polyline")
+    assert len(line.attrib["points"].split()) == 300
+
+
+def test_a_chart_of_nothing_is_nothing() -> None:
+    assert line_chart([Line("a", [], "c1")], title="t", y_label="y") == ""
+    assert line_chart([Line("a", [(1, 0.0)], "c1")], title="t", y_label="y", log_y=True) == ""
+    assert bar_chart([], title="t", x_label="x") == ""
+    assert heat_map(LayerGrid(), title="t", scale_label="s") == ""
+    assert sparkline([1.0]) == ""
+
+
+def test_one_step_is_drawn_as_a_dot() -> None:
+    chart = line_chart([Line("training", [(1, 9.1)], "c1")], title="Loss", y_label="loss")
+    assert len(list(ElementTree.fromstring(chart).iter("circle"))) == 1
+    assert texts(chart).count("1") == 1
+
+
+def test_labels_are_escaped() -> None:
+    chart = bar_chart([Bar("<b>&\"'", 1.0)], title="<i>\"'", x_label="bits")
+    assert "<b>" not in chart
+    assert "<b>&\"'" in texts(chart)
+
+
+def test_bars_are_proportional_from_zero() -> None:
+    root = ElementTree.fromstring(bar_chart([Bar("a", 1.0), Bar("b", 3.0, highlight=True)], title="t", x_label="bits"))
+    first, second = (float(rect.attrib["width"]) for rect in root.iter("rect"))
+    assert second == pytest.approx(3 * first, rel=1e-3)
+
+
+def test_a_heat_map_names_layers_and_colours_by_size() -> None:
+    grid = LayerGrid()
+    for index in range(3):
+        add = grid.adder(f"layers.{index}")
+        for step in range(1, 5):
+            add(step, 10.0 ** (-index) if step < 4 else 0.0)
+    chart = heat_map(grid, title="Gradients", scale_label="gradient norm", marks=[(0.1, "<a mark>")])
+    root = ElementTree.fromstring(chart)
+    assert {"layers.0", "layers.1", "layers.2", "gradient norm", "1", "0.1"} & set(texts(chart)) >= {
+        "layers.0",
+        "layers.2",
+        "gradient norm",
+    }
+    cells = [path for path in root.iter("path") if path.attrib.get("fill")]
+    assert len({path.attrib["fill"] for path in cells}) == 3
+    tops = {path.attrib["fill"]: re.findall(r"M[\d.]+ ([\d.]+)", path.attrib["d"]) for path in cells}
+    assert tops["#440154"] == ["48"]
+    assert tops["#fde725"] == ["8"]
+
+
+def test_many_layers_stay_small() -> None:
+    grid = LayerGrid()
+    adders = [grid.adder(f"layers.{index}") for index in range(120)]
+    for step in range(1, 2001):
+        for index, add in enumerate(adders):
+            add(step, math.exp(math.sin(step / 50 + index)))
+    chart = heat_map(grid, title="t", scale_label="s")
+    assert len(chart) < 300_000
+    ElementTree.fromstring(chart)

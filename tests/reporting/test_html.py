@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from reporting.fake_run import LAYERS, STAGES, figures, make_run, metrics_lines
+
+from pipeline.config.report import ReportConfig
+from pipeline.reporting.data import read_run
+from pipeline.reporting.html import render_report
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Checker(HTMLParser):
+    """Collects the text, and every tag that is not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def check(page: str) -> Checker:
+    """Parse a page, and assert that it is well formed and needs nothing from outside."""
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.wrong == []
+    assert checker.open == []
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(drawing)
+    assert checker.tags.count("script") == 1
+    assert not {"link", "img", "iframe", "object"} & set(checker.tags)
+    assert not re.search(r"https?://|@import|url\(|\bsrc=", page)
+    assert not re.search(r"\b(nan|inf|None|undefined)\b", checker.text, re.IGNORECASE)
+    return checker
+
+
+def render(folders: dict[str, Path], **config: Any) -> str:
+    return render_report(read_run(folders, ReportConfig(**config)))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return render(make_run(tmp_path_factory.mktemp("run")))
+
+
+def test_the_page_tells_the_run(page: str) -> None:
+    text = check(page).text
+    assert "A Llama language model (12 layers, width 256, 8 heads, vocabulary 4,096), trained for 300 steps" in text
+    for words in (
+        "2.081 bits per byte, test split unigram 2.680 · xz 2.210",
+        "10.5M parameters",
+        "2 min 53 s training time",
+        "healthy gradients gradient norms of the blocks are within a factor of 2.3",
+        "\u2212 1,630 too short",
+        "validation 263 docs · test 277 docs",
+        "+ 493 documents",
+        "train: 482k tokens",
+        "block of 256 tokens",
+        "dropped: 1,630 too short, 655 repeats an earlier document",
+        "loss (nats per token)",
+        "target tokens per second",
+        "the model needs 5.8% fewer bits",
+        "the model needs 26.1% more bits",
+        "xz -9 of the held-out documents joined into one file",
+        "layers.N.attention 12 262,144 3,145,728 30.1%",
+        "all 10,467,584",
+        "learning_rate 0.003",
+        "tokenizers 0.23.3",
+        "torch 2.13.0",
+        "train 3 min 01 s",
+        "0000000000000008",
+    ):
+        assert words in text, words
+    for layer in LAYERS:
+        assert layer in text
+
+
+def test_charts_are_all_there(page: str) -> None:
+    for label in (
+        "Loss: ",
+        "Learning rate: ",
+        "Gradient norm: ",
+        "Throughput: ",
+        "Gradients: ",
+        "Updates: ",
+        "Data flow",
+    ):
+        assert f'aria-label="{label}' in page, label
+
+
+def test_samples_are_escaped_and_split_from_their_prompts(page: str) -> None:
+    assert "<mark>Return the</mark> &lt;b&gt;number&lt;/b&gt; of bytes &amp; the size" in page
+    assert "<mark>&lt;script&gt;alert(1)&lt;/script&gt;</mark> is not run &lt;/div&gt;" in page
+
+
+def test_names_from_the_data_are_escaped_everywhere(tmp_path: Path) -> None:
+    evil = "<svg onload=x>&\"'"
+    sources = {evil: {"documents": 3, "bytes": 9}}
+    changes: dict[str, dict[str, Any]] = {
+        "ingest": {"sources": sources, "rejected": {evil: 3}},
+        "curate": {"sources": sources, "dropped": {evil: 4}},
+        "train": {"gradients": {"verdict": evil, "why": evil, "layers": {evil: {"verdict": evil}}}},
+        "evaluate": {"sources": {evil: figures(1.0, 3)}, "baselines": {evil: {"bits_per_byte": 2.0, "what": evil}}},
+        "model": {"parts": [{"name": evil, "parameters": 5}]},
+    }
+    folders = make_run(tmp_path, 3, changes)
+    (folders["train"] / "metrics.jsonl").write_text(json.dumps({"step": 1, f"layers/{evil}/grad_norm": 1.0}) + "\n")
+    page = render(folders, title=evil)
+    check(page)
+    assert "<svg onload" not in page
+
+
+def test_the_page_is_the_same_each_time(tmp_path: Path, page: str) -> None:
+    assert render(make_run(tmp_path / "elsewhere")) == page
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 2])
+def test_short_runs(tmp_path: Path, num_steps: int) -> None:
+    text = check(render(make_run(tmp_path, num_steps))).text
+    assert ("No metrics were recorded." in text) == (num_steps == 0)
+
+
+@pytest.mark.parametrize("missing", STAGES)
+def test_a_missing_stage_does_not_break_the_page(tmp_path: Path, missing: str) -> None:
+    folders = make_run(tmp_path, 5)
+    folders[missing] = tmp_path / "nowhere"
+    check(render(folders))
+
+
+def test_a_run_without_anything(tmp_path: Path) -> None:
+    text = check(render({})).text
+    for words in ("No metrics", "not evaluated", "No samples", "No parameter table", "No gradient norms"):
+        assert words in text
+
+
+def test_empty_summaries(tmp_path: Path) -> None:
+    folders = make_run(tmp_path, 0)
+    for folder in folders.values():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "summary": {}, "section": {}, "files": {}}))
+    check(render(folders))
+
+
+def test_without_validation_samples_baselines_or_telemetry(tmp_path: Path) -> None:
+    folders = make_run(
+        tmp_path, 0, {"evaluate": {"samples": [], "baselines": {}, "sources": None}, "train": {"gradients": None}}
+    )
+    (folders["train"] / "metrics.jsonl").write_text("".join(metrics_lines(150, layers=False, eval_steps=10**9)))
+    text = check(render(folders)).text
+    assert "No samples were generated." in text
+    assert "No gradient norms by layer were recorded." in text
+    assert "training, smoothed" in text
+
+
+def test_a_bad_verdict_is_told_in_words_not_only_in_colour(tmp_path: Path) -> None:
+    layers = {
+        "layers.0": {
+            "verdict": "vanishing",
+            "grad_norm": 0.0,
+            "param_norm": 3.0,
+            "update_ratio": 0.0,
+            "why": "it is zero",
+        }
+    }
+    gradients = {"verdict": "vanishing", "why": "layers.0: gradients are zero", "layers": layers}
+    page = render(make_run(tmp_path, 5, {"train": {"gradients": gradients, "resumed_from_steps": [2, 4]}}))
+    text = check(page).text
+    assert '<span class="badge warn">vanishing</span> layers.0: gradients are zero' in page
+    assert "it is zero" in text
+    assert "resumed from step 2, 4" in text
+
+
+def test_a_long_run_makes_a_small_page_in_reasonable_time(tmp_path: Path) -> None:
+    folders = make_run(tmp_path, 0)
+    lines = "".join(metrics_lines(2000))
+    tail = "".join(
+        f'{{"step": {step}, "train/loss": {3 + step % 97 / 100}, "eval/loss": 3.5}}\n' for step in range(2001, 200_001)
+    )
+    (folders["train"] / "metrics.jsonl").write_text(lines + tail)
+    started = time.monotonic()
+    page = render(folders)
+    assert time.monotonic() - started < 20  # about 1 s on one idle core
+    assert len(page) < 500_000
+    check(page)
+
+
+def test_the_report_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, pipeline.reporting.html, pipeline.reporting.model_card\n"
+        "print({'torch', 'transformers', 'datasets', 'pandas', 'numpy', 'pyarrow'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from reporting.fake_run import figures, make_run
+
+from pipeline.config.report import ReportConfig
+from pipeline.reporting.data import read_run
+from pipeline.reporting.model_card import render_card
+
+
+def card(folders: dict[str, Path], **config: Any) -> str:
+    return render_card(read_run(folders, ReportConfig(**config)))
+
+
+def test_the_hub_understands_the_front_matter(tmp_path: Path) -> None:
+    repocard = pytest.importorskip("huggingface_hub").ModelCard
+    data = repocard(card(make_run(tmp_path), title="demo", language=["en"], license="apache-2.0")).data
+    assert (data.library_name, data.pipeline_tag, data.license, data.language) == (
+        "transformers",
+        "text-generation",
+        "apache-2.0",
+        ["en"],
+    )
+    assert data.model_name == "demo"
+    assert {result.metric_type: result.metric_value for result in data.eval_results} == {
+        "bits_per_byte": 2.0812,
+        "perplexity": 37.06,
+        "accuracy": 0.3471,
+    }
+
+
+def test_what_is_not_configured_is_not_claimed(tmp_path: Path) -> None:
+    matter = yaml.safe_load(card(make_run(tmp_path)).split("---")[1])
+    assert "license" not in matter
+    assert "language" not in matter
+
+
+def test_it_says_what_when_how_well_and_what_not(tmp_path: Path) -> None:
+    text = card(make_run(tmp_path))
+    for words in (
+        "| python_docs | 5,420 | 1.80 MB |",
+        "Documents by split: train 4,931, validation 263, test 277.",
+        "turned 4,931 training documents into 5,424",
+        "| learning_rate | 0.003 |",
+        "| seed | 17 |",
+        "| all of them | 2.081 |",
+        "| **this model** | **2.081** | |",
+        "| xz | 2.210 | xz -9 of the held-out documents joined into one file |",
+        "it needs more bits per byte than xz primed (1.651)",
+        'tokenizer("Return the", return_tensors="pt")',
+        "not tuned to follow instructions",
+    ):
+        assert words in text, words
+    assert "momentum" not in text
+
+
+def test_it_depends_on_no_time_speed_version_or_runtime_setting(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a")
+    before = card(first)
+    for stage, folder in first.items():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest.update(
+            seconds=999.0, started=1.0, python="9.9", platform="other", libraries={"x": "1"}, runtime={"y": 2}
+        )
+        if stage == "train":
+            manifest["summary"].update(
+                seconds=1.0,
+                tokens_per_second=2.0,
+                library_versions={},
+                gradients={},
+                resumed_from_steps=[5],
+                eval_loss=None,
+                final_loss=0.0,
+            )
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    (first["train"] / "metrics.jsonl").unlink()
+    assert card(first) == before
+
+
+def test_names_cannot_break_the_tables(tmp_path: Path) -> None:
+    sources = {"a|b\n# <script>": {"documents": 1, "bytes": 2}}
+    changes: dict[str, dict[str, Any]] = {
+        "curate": {"sources": sources},
+        "evaluate": {"sources": {"a|b\n# <script>": figures(1.0, 1)}},
+    }
+    text = card(make_run(tmp_path, changes=changes))
+    assert "| a\\|b # \\<script\\> | 1 | 2 bytes |" in text
+    assert "\n# <script>" not in text.split("---", 2)[2]
+
+
+def test_a_title_cannot_break_the_front_matter(tmp_path: Path) -> None:
+    matter = yaml.safe_load(card(make_run(tmp_path), title="a: b\n---\nc").split("\n---\n\n")[0].removeprefix("---"))
+    assert matter["model-index"][0]["name"] == "a: b\n---\nc"
+
+
+def test_a_card_without_evaluation(tmp_path: Path) -> None:
+    text = card(
+        make_run(tmp_path, changes={"evaluate": {"test": None, "sources": None, "baselines": None, "samples": None}})
+    )
+    assert "It was not evaluated." in text
+    assert "model-index" not in text

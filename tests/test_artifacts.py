@@ -1,0 +1,185 @@
+"""Identity, lookup and commit of artifacts."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from pipeline import artifacts
+from pipeline.artifacts import Workspace, content_digest, seal
+from pipeline.config.base import Runtime, Section
+from pipeline.errors import MissingInputError
+from pipeline.stages.contract import Stage
+
+
+class Inner(Section):
+    depth: int = 1
+    threads: Annotated[int, Runtime()] = 1
+
+
+class Settings(Section):
+    size: int = 1
+    workers: Annotated[int, Runtime()] = 1
+    inner: Inner = Inner()
+    paths: tuple[Path, ...] = ()
+
+
+STAGE = Stage(
+    name="shape",
+    version=1,
+    run=lambda context: {},
+    seeded=True,
+    libraries=("filelock",),
+    records=("log.txt", "events/*"),
+    files=lambda section: {str(path): [path] for path in section.paths},
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "workspace").mkdir()
+    return Workspace(tmp_path / "workspace")
+
+
+def key(workspace: Workspace, section: Settings, seed: int = 0, stage: Stage = STAGE, **inputs: str) -> str:
+    return workspace.identify(stage, section, seed, inputs).key
+
+
+def build(workspace: Workspace, section: Settings, content: str = "result", **inputs: str) -> dict[str, Any]:
+    identity = workspace.identify(STAGE, section, 0, inputs)
+    with workspace.building(STAGE.name, identity.key) as folder:
+        (folder / "result.txt").write_text(content)
+        (folder / "log.txt").write_text(f"took {time.time()} s")
+        (folder / "events").mkdir()
+        (folder / "events" / "1").write_text(str(time.time()))
+        return seal(folder, STAGE, identity, section, {}, {"documents": 1}, time.time())
+
+
+def test_key_depends_on_everything_that_shapes_the_result(workspace: Workspace) -> None:
+    base = key(workspace, Settings())
+    other_version = Stage(name="shape", version=2, run=STAGE.run, seeded=True, libraries=STAGE.libraries)
+    assert key(workspace, Settings()) == base
+    assert key(workspace, Settings(size=2)) != base
+    assert key(workspace, Settings(inner=Inner(depth=2))) != base
+    assert key(workspace, Settings(), seed=1) != base
+    assert key(workspace, Settings(), upstream="digest") != base
+    assert key(workspace, Settings(), stage=other_version) != base
+
+
+def test_key_ignores_runtime_fields_at_any_depth(workspace: Workspace) -> None:
+    assert key(workspace, Settings(workers=8, inner=Inner(threads=8))) == key(workspace, Settings())
+
+
+def test_source_files_count_by_content_not_by_time(workspace: Workspace, tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("one")
+    section = Settings(paths=(source,))
+    base = key(workspace, section)
+    os.utime(source, (1e9, 1e9))
+    assert key(workspace, section) == base
+    source.write_text("two")
+    assert key(workspace, section) != base
+    assert key(Workspace(workspace.root), section) != base
+
+
+def test_a_file_changed_within_the_clock_grain_is_not_taken_for_its_old_self(workspace: Workspace, tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("one")
+    section = Settings(paths=(source,))
+    base = key(workspace, section)
+    stat = source.stat()
+    source.write_text("two")
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert key(workspace, section) != base
+
+
+def test_missing_source_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"gone\.txt"):
+        key(workspace, Settings(paths=(tmp_path / "gone.txt",)))
+
+
+def test_records_do_not_enter_the_digest(workspace: Workspace) -> None:
+    first = build(workspace, Settings())
+    workspace.set_aside("shape", first["key"])
+    second = build(workspace, Settings())
+    assert first["files"]["log.txt"]["sha256"] != second["files"]["log.txt"]["sha256"]
+    assert first["digest"] == second["digest"]
+    workspace.set_aside("shape", first["key"])
+    assert build(workspace, Settings(), content="other")["digest"] != first["digest"]
+
+
+def test_part_digest_sees_only_its_folder() -> None:
+    files = {name: {"sha256": name, "kind": "result"} for name in ("train/a", "test/a", "training")}
+    changed = {**files, "test/a": {"sha256": "x", "kind": "result"}}
+    assert content_digest(files, "train") == content_digest(changed, "train")
+    assert content_digest(files, "test") != content_digest(changed, "test")
+    assert content_digest(files) != content_digest(changed)
+    assert content_digest(files, "train") != content_digest({"train/a": files["train/a"], "train/b": files["train/a"]}, "train")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "delete", "grow"])
+def test_damage_that_changes_a_size_is_found(workspace: Workspace, damage: str) -> None:
+    manifest = build(workspace, Settings())
+    assert workspace.find("shape", manifest["key"]) == (manifest, "")
+    path = workspace.artifact("shape", manifest["key"]) / "result.txt"
+    path.chmod(0o644)
+    content = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    else:
+        path.write_bytes({"truncate": content[:-1], "empty": b"", "grow": content + b"x"}[damage])
+    found, problem = workspace.find("shape", manifest["key"])
+    assert found is None
+    assert "result.txt" in problem
+
+
+def test_leftovers_of_a_killed_builder_are_cleared(workspace: Workspace) -> None:
+    manifest = build(workspace, Settings())
+    folder = workspace.artifact("shape", manifest["key"])
+    leftover = folder.with_name(f".tmp-{manifest['key']}-1")
+    os.rename(folder, leftover)
+    build(workspace, Settings())
+    assert not leftover.exists()
+    assert folder.exists()
+
+
+def test_differences_name_key_and_both_values(workspace: Workspace, tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("one")
+    build(workspace, Settings(paths=(source,)), upstream="digest")
+    assert workspace.differences(workspace.identify(STAGE, Settings(size=9, paths=(source,)), 0, {"upstream": "digest"})) == [
+        "shape.size 1 -> 9"
+    ]
+    source.write_text("two")
+    changed = workspace.identify(STAGE, Settings(paths=(source,)), 3, {"upstream": "other"})
+    assert workspace.differences(changed) == ["run.seed 0 -> 3", f"source {source} changed", "input upstream changed"]
+
+
+def test_differences_are_told_against_the_nearest_artifact(workspace: Workspace) -> None:
+    build(workspace, Settings(size=1))
+    build(workspace, Settings(size=5, inner=Inner(depth=7)))
+    nearest = workspace.differences(workspace.identify(STAGE, Settings(size=2), 0, {}))
+    assert nearest == ["shape.size 1 -> 2"]
+
+
+def test_lock_makes_others_wait_and_names_the_holder(workspace: Workspace) -> None:
+    import threading
+
+    waited: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        with workspace.lock("shape", "k", waited.append):
+            entered.set()
+
+    with workspace.lock("shape", "k", waited.append):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.3)
+    thread.join(5)
+    assert entered.is_set()
+    assert waited == [f"process {os.getpid()} on {artifacts.socket.gethostname()}"]
