@@ -18,7 +18,7 @@ class Task:
 
     def __init__(self, label: str, total: float | None, unit: str, stream: TextIO) -> None:
         self._label, self._total, self._unit, self._stream = label, total, unit, stream
-        self._done = 0.0
+        self._done = self._offset = 0.0
         self._started = self._logged = time.monotonic()
         self._bar = (
             tqdm(total=total, unit=unit, unit_scale=unit == "B", desc=label, file=stream, dynamic_ncols=True, leave=False)
@@ -38,24 +38,19 @@ class Task:
 
     def start_at(self, amount: float) -> None:
         """Count `amount` units as done before this process began, so that rate and time left stay honest."""
-        self._done = amount
-        self._offset = amount
+        self._done = self._offset = amount
         if self._bar is not None:
             self._bar.initial = amount
             self._bar.n = amount
 
-    _offset = 0.0
-
     def _line(self, note: str) -> str:
         rate = (self._done - self._offset) / max(time.monotonic() - self._started, 1e-9)
-        text = f"{self._label}: {_scaled(self._done, self._unit)}"
-        if self._total:
-            left = (self._total - self._done) / rate if rate > 0 else float("inf")
-            text += f" of {_scaled(self._total, self._unit)} ({self._done / self._total:.0%}), {_scaled(rate, self._unit)}/s"
-            text += f", {_duration(left)} left"
-        else:
-            text += f", {_scaled(rate, self._unit)}/s"
-        return f"{text}  {note}".rstrip()
+        speed = f"{_scaled(rate, self._unit)}/s"
+        if not self._total:
+            return f"{self._label}: {_scaled(self._done, self._unit)}, {speed}  {note}".rstrip()
+        done = f"{_scaled(self._done, self._unit)} of {_scaled(self._total, self._unit)}"
+        left = _duration((self._total - self._done) / rate) if rate > 0 else "?"
+        return f"{self._label}: {done} ({self._done / self._total:.0%}), {speed}, {left} left  {note}".rstrip()
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
@@ -87,12 +82,10 @@ class Progress:
 def _scaled(amount: float, unit: str) -> str:
     if unit == "B":
         return f"{amount / 1e6:.1f} MB" if amount < 1e9 else f"{amount / 1e9:.2f} GB"
-    return f"{amount:,.0f} {unit}" if amount >= 10 else f"{amount:.3g} {unit}"
+    return f"{amount:,.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.2g} {unit}"
 
 
 def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -4,4 +4,5 @@ import sys
 
 from pipeline.cli import main
 
-main(["run", *sys.argv[1:]])
+if __name__ == "__main__":  # worker processes import this file
+    main(["run", *sys.argv[1:]])

@@ -18,7 +18,7 @@ class SamplesConfig(Section):
     num_samples: int = Field(default=4, ge=0)
     """How many test documents lend their first words when `prompts` is empty."""
 
-    max_new_tokens: int = Field(default=96, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1)
     """Tokens after which a sample ends, if the model does not end it."""
 
     temperature: float = Field(default=0.8, ge=0)

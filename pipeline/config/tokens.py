@@ -35,8 +35,8 @@ class TokenizerConfig(Section):
 class EncodeConfig(Section):
     """Turn documents into streams of token ids, one a split."""
 
-    batch_bytes: Annotated[int, Runtime()] = Field(default=4 * 2**20, ge=1)
-    """Text encoded at once, in UTF-8 bytes; bounds the memory, which is some 30 times as much."""
+    batch_bytes: Annotated[int, Runtime()] = Field(default=2 * 2**20, ge=1)
+    """Text encoded at once, in UTF-8 bytes; bounds the memory, which is some 70 times as much."""
 
 
 class PackConfig(Section):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import evaluate
 
 METRICS_FOLDER = Path(__file__).parent / "metrics"
@@ -61,9 +60,9 @@ def _process_folder() -> Path:
 @contextmanager
 def _modules_in(folder: Path) -> Iterator[None]:
     """Make `evaluate.load`, which has no argument for it, copy the scripts that it imports into `folder`."""
-    before = datasets.config.HF_MODULES_CACHE
-    datasets.config.HF_MODULES_CACHE = folder / "modules"
+    before = evaluate.config.HF_MODULES_CACHE
+    evaluate.config.HF_MODULES_CACHE = folder / "modules"
     try:
         yield
     finally:
-        datasets.config.HF_MODULES_CACHE = before
+        evaluate.config.HF_MODULES_CACHE = before

@@ -46,7 +46,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(folder: Path) -> PreTrainedModel:
     """The causal language model of a local Hugging Face folder, with float32 weights."""
     with _quiet():
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    assert isinstance(model, PreTrainedModel)
     return model
 
 

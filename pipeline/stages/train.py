@@ -23,16 +23,15 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.setup import check_context, numerics_of
 
     section, work = context.section, context.work
-    assert isinstance(section, TrainConfig) and work is not None
+    assert isinstance(section, TrainConfig)
+    assert work is not None
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"] / "model"
     train_split = PackedSplit.open(pack, encode, "train")
     validation_split = PackedSplit.open(pack, encode, "validation")
     model = load_model(initial)
     check_context(train_split.block_size, describe_config(model.config)["context"])
 
-    at = train(
-        section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress
-    )
+    at = train(section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress)
 
     save_model(model, initial, context.output / "model")
     copy_records(work, context.output)

@@ -82,9 +82,7 @@ def _medians(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
             parts = tag.split("/")
             if len(parts) == 3 and parts[0] == "layers":
                 series.setdefault(parts[1], {}).setdefault(parts[2], []).append(value)
-    return {
-        name: {quantity: median(values[quantity]) for quantity in QUANTITIES} for name, values in series.items()
-    }
+    return {name: {quantity: median(values[quantity]) for quantity in QUANTITIES} for name, values in series.items()}
 
 
 def _growth(history: Sequence[Mapping[str, Any]]) -> float | None:

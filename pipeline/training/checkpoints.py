@@ -54,7 +54,7 @@ def newest_valid(work: Path, warn: Callable[[str], None]) -> Path | None:
         aside = work / f"broken-{checkpoint.name}"
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(checkpoint, aside)
-        warn(f"warning: {checkpoint.name} is broken ({problem}): set aside as {aside.name}, trying the checkpoint before")
+        warn(f"warning: {checkpoint.name} is broken ({problem}): set aside as {aside.name}, trying the one before")
     return None
 
 

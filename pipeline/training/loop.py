@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import InterruptedRun
+from pipeline.modeling.masks import one_sequence_a_row
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
@@ -55,7 +56,7 @@ def train(
     interval = Interval(accelerator.device, max_norm)
     state = TrainingState(model, optimizer.optimizer, interval, numerics_of(section, accelerator.device))
 
-    with deterministic_algorithms(section.deterministic), Interrupts(progress.say) as interrupts:
+    with deterministic_algorithms(section.deterministic), one_sequence_a_row(), Interrupts(progress.say) as interrupts:
         set_seed(seed)
         resume(work, state, progress.say)
         at = state.counters
@@ -119,8 +120,8 @@ def train(
                     save_checkpoint(work, at.step, write, keep=section.save_total_limit)
                 if interrupts.requested:
                     raise InterruptedRun(
-                        f"training: stopped by {interrupts.requested} after step {at.step} of {max_steps}, which is saved; "
-                        "run the same command again to go on"
+                        f"training: stopped by {interrupts.requested} after step {at.step} of {max_steps}; a "
+                        "checkpoint is saved; run the same command again to go on"
                     )
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return at

@@ -95,15 +95,15 @@ def numerics_of(section: TrainConfig, device: torch.device) -> dict[str, Any]:
 @contextmanager
 def deterministic_algorithms(enabled: bool) -> Iterator[None]:
     """Refuse algorithms whose results vary between runs, while the block runs."""
-    before = torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    before, fill = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Filling fresh memory finds reads of uninitialized values, not nondeterminism; it costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(enabled)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        settings.fill_uninitialized_memory = fill

@@ -19,8 +19,6 @@ def validate(section: TrainConfig, network: nn.Module, split: PackedSplit, devic
 
     Changes neither the model nor any random state.
     """
-    batch_size = (
-        section.per_device_eval_batch_size or section.per_device_train_batch_size or section.global_batch_size
-    )
+    batch_size = section.per_device_eval_batch_size or section.per_device_train_batch_size or section.global_batch_size
     loss = LossSums.from_tensor(sum_losses(network, split, batch_size, device, max_batches=section.eval_batches)).loss
     return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, LARGEST_EXPONENT))}

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from evaluation.tiny import tiny_model
+from tokens.artifacts import PROSE
+
+from pipeline.config.evaluation import SamplesConfig
+from pipeline.config.tokens import TokenizerConfig
+from pipeline.evaluation.samples import openings, write_samples
+from pipeline.tokens.training import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(PROSE, TokenizerConfig(vocab_size=300))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return tiny_model(tokenizer.get_vocab_size())
+
+
+def write(model, tokenizer, prompts: list[str], seed: int = 1, **values) -> list[dict[str, str]]:
+    section = SamplesConfig(**({"max_new_tokens": 12} | values))
+    device = torch.device("cpu")
+    return list(write_samples(model, tokenizer, prompts, section, seed, eos_token_id=1, pad_token_id=0, device=device))
+
+
+def test_the_same_seed_writes_the_same_text(model, tokenizer) -> None:
+    first = write(model, tokenizer, ["The model", "A text"])
+    assert first == write(model, tokenizer, ["The model", "A text"])
+    assert [sample["prompt"] for sample in first] == ["The model", "A text"]
+    assert first != write(model, tokenizer, ["The model", "A text"], seed=9)
+    assert first[:1] == write(model, tokenizer, ["The model"])
+
+
+def test_random_states_and_training_flags_stay(tokenizer) -> None:
+    model = tiny_model(tokenizer.get_vocab_size()).train()
+    torch.manual_seed(4)
+    state = torch.get_rng_state()
+    write(model, tokenizer, ["The"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+
+
+def test_no_temperature_takes_the_likeliest(model, tokenizer) -> None:
+    greedy = write(model, tokenizer, ["The model"], temperature=0, max_new_tokens=1)
+    assert greedy == write(model, tokenizer, ["The model"], seed=99, temperature=0, max_new_tokens=1)
+    assert greedy == write(model, tokenizer, ["The model"], top_k=1, max_new_tokens=1)
+    ids = torch.tensor([[1, *tokenizer.encode("The model").ids]])
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, -1]
+    logits[0] = -torch.inf
+    assert greedy[0]["text"] == tokenizer.decode([int(logits.argmax())])
+
+
+def test_a_sample_may_be_without_top_k(model, tokenizer) -> None:
+    assert write(model, tokenizer, ["The"], top_k=None) != write(model, tokenizer, ["The"], top_k=1)
+
+
+def test_long_prompts_leave_room(tokenizer) -> None:
+    model = tiny_model(tokenizer.get_vocab_size(), max_position_embeddings=16)
+    lengths = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    write(model, tokenizer, [PROSE[0] * 3], max_new_tokens=100)
+    assert lengths[0] == 8
+    assert sum(lengths) <= 16
+
+
+def test_openings_are_first_words_of_texts_all_over() -> None:
+    texts = [f"{number} is a number of a text with several words" for number in range(10)]
+    assert list(openings(texts, 10, 3)) == [f"{number} is a number of a text with" for number in (0, 3, 6)]
+    assert list(openings(["short\n one"], 1, 3)) == ["short\n one"]
+    assert list(openings(["x" * 999, " "], 2, 2)) == ["x" * 80, ""]
+    assert list(openings(texts, 10, 0)) == []

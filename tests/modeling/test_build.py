@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from training.tiny import GPT2, LLAMA, make_tokenizer
+
+from pipeline.config.model import ModelConfig
+from pipeline.errors import ConfigError
+from pipeline.modeling.build import build_model, load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    make_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def build(tokenizer, architecture="llama", seed=0, **config):
+    return build_model(ModelConfig(architecture=architecture, config=config), tokenizer, seed)
+
+
+def test_vocabulary_and_special_ids_come_from_the_tokenizer(tokenizer):
+    model = build(tokenizer, **LLAMA)
+    assert (model.config.vocab_size, model.config.pad_token_id, model.config.eos_token_id) == (64, 0, 1)
+    assert model.generation_config.eos_token_id == 1
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_same_seed_same_weights_and_the_random_state_is_left_alone(tokenizer):
+    torch.manual_seed(9)
+    expected = torch.rand(1)
+    torch.manual_seed(9)
+    one, two, other = (build(tokenizer, seed=seed, **LLAMA).lm_head.weight for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+MIXTRAL = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
+QWEN3 = {**LLAMA, "head_dim": 8}
+
+
+@pytest.mark.parametrize(("architecture", "config"), [("gpt2", GPT2), ("mixtral", MIXTRAL), ("qwen3", QWEN3)])
+def test_other_architectures_by_name(tokenizer, architecture, config):
+    model = build(tokenizer, architecture, **config)
+    assert model.config.model_type == architecture
+
+
+def test_names_of_the_architectures_own_attribute_map_are_known(tokenizer):
+    assert build(tokenizer, "gpt2", **{**GPT2, "hidden_size": 32}).config.n_embd == 32
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("llama", {"hiden_size": 3}, r"model\.config\.hiden_size: llama has no such .*; did you mean hidden_size\?"),
+        ("gpt2", {"rope_theta": 3}, r"model\.config\.rope_theta: gpt2 has no such setting"),
+        ("llama", {**LLAMA, "num_attention_heads": 3}, r"model\.config: llama (refuses|cannot be built)"),
+        ("llama", {**LLAMA, "hidden_size": "wide"}, r"model\.config: llama refuses these values"),
+        ("bert", {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}, "is_decoder: true"),
+        ("mixtral", {"output_router_logits": True}, "router losses"),
+    ],
+)
+def test_wrong_values_are_configuration_errors(tokenizer, architecture, config, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        build(tokenizer, architecture, **config)
+    assert "\n" not in str(caught.value)

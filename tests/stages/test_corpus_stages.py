@@ -1,0 +1,170 @@
+"""ingest, normalize, curate and augment: counts that add up, results that depend on no worker, clear failures."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.atomic import digest_file, list_files
+from pipeline.config.base import Section
+from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
+from pipeline.corpus import documents
+from pipeline.corpus.documents import read_documents, shard_paths
+from pipeline.errors import BadDataError, MissingInputError
+from pipeline.progress import Progress
+from pipeline.stages.contract import StageContext
+
+Run = Callable[..., dict[str, Any]]
+AUGMENT = {"fraction": 0.5, "operations": [{"type": "synonym"}, {"type": "keyboard"}]}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one stage on the artifacts of the others in a folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, section: Section, folder: str = "run", workers: int = 1, seed: int = 0) -> dict[str, Any]:
+        stage = importlib.import_module(f"pipeline.stages.{name}").STAGE
+        root = tmp_path / folder
+        (root / name).mkdir(parents=True)
+        inputs = {upstream: root / upstream for upstream in stage.upstream}
+        return stage.run(StageContext(section, seed, inputs, root / name, None, workers, Progress(name)))
+
+    return run
+
+
+def write_jsonl(name: str, texts: list[str | None]) -> None:
+    Path(name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def ingest_config(**fields: Any) -> IngestConfig:
+    source = {"name": "s", "type": "jsonl", "paths": ["*.jsonl"], **fields.pop("source", {})}
+    return IngestConfig.model_validate({"sources": [source], **fields})
+
+
+def story(number: int) -> str:
+    return f"However, story number {number} often starts on a big road, and the quick traveller keeps walking home."
+
+
+def all_digests(folder: Path) -> dict[str, str]:
+    return {name: digest_file(folder / name) for name in list_files(folder)}
+
+
+def test_every_record_is_accounted_for(run: Run, tmp_path: Path) -> None:
+    texts: list[str | None] = [story(n) for n in range(200)]
+    write_jsonl("a.jsonl", [*texts, None, " ", "short", story(7), "123 456 789 123 456 789 1234 5678 90 12 34 56 78 9"])
+    ingested = run("ingest", ingest_config(max_rejected_fraction=0.05))
+    assert ingested["rejected"] == {"empty text": 1, "no field 'text'": 1}
+    assert ingested["documents_out"] == 203
+    rejected = [json.loads(line) for line in (tmp_path / "run/ingest/rejected.jsonl").read_text().splitlines()]
+    assert [entry["origin"] for entry in rejected] == ["a.jsonl:201", "a.jsonl:202"]
+
+    normalized = run("normalize", NormalizeConfig())
+    assert normalized["documents_in"] == normalized["documents_out"] == 203
+
+    curated = run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
+    assert curated["dropped"] == {
+        "fewer letters than min_alphabetic_ratio": 1,
+        "repeats an earlier document": 1,
+        "shorter than min_chars": 1,
+    }
+    assert curated["documents_in"] - sum(curated["dropped"].values()) == curated["documents_out"] == 200
+    assert sum(split["documents"] for split in curated["splits"].values()) == 200
+    dropped = [json.loads(line) for line in (tmp_path / "run/curate/dropped.jsonl").read_text().splitlines()]
+    assert [entry["origin"] for entry in dropped] == ["a.jsonl:203", "a.jsonl:204", "a.jsonl:205"]
+
+    augmented = run("augment", AugmentConfig.model_validate(AUGMENT))
+    train = curated["splits"]["train"]["documents"]
+    assert augmented["documents_in"] == train
+    assert augmented["documents_out"] == train + augmented["changed"]["altered copies"]
+    originals = {d.id: d.text for d in read_documents(tmp_path / "run/curate/train")}
+    kept = {d.id: d.text for d in read_documents(tmp_path / "run/augment/train") if d.parent is None}
+    assert kept == originals
+    assert {d.parent for d in read_documents(tmp_path / "run/augment/train")} - {None} <= originals.keys()
+
+
+def test_results_do_not_depend_on_the_number_of_workers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        write_jsonl(f"{number}.jsonl", [*(story(n) for n in range(number, 60 + number)), "short"])
+    monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 1)  # one shard a file
+    for folder, workers in (("one", 1), ("many", 3)):
+        run("ingest", ingest_config(), folder, workers)
+        run("normalize", NormalizeConfig(), folder, workers)
+        run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), folder, workers)
+        run("augment", AugmentConfig.model_validate(AUGMENT), folder, workers)
+    assert len(shard_paths(tmp_path / "one/ingest")) == 4
+    for name in ("ingest", "normalize", "curate", "augment"):
+        assert all_digests(tmp_path / "one" / name) == all_digests(tmp_path / "many" / name)
+
+
+def test_documents_do_not_depend_on_the_size_of_shards(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl("a.jsonl", [story(n % 70) for n in range(100)])
+
+    def train_texts(folder: str) -> list[str]:
+        run("ingest", ingest_config(), folder)
+        run("normalize", NormalizeConfig(), folder)
+        run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), folder)
+        run("augment", AugmentConfig.model_validate(AUGMENT), folder)
+        return [document.text for document in read_documents(tmp_path / folder / "augment/train")]
+
+    whole = train_texts("whole")
+    monkeypatch.setattr(documents, "SHARD_BYTES", 1000)
+    assert train_texts("parts") == whole
+    assert len(shard_paths(tmp_path / "parts/ingest")) > 5
+    assert len(set(whole)) > 20
+
+
+def test_weights_act_on_the_training_split_alone(run: Run) -> None:
+    write_jsonl("a.jsonl", [story(n) for n in range(200)])
+    run("ingest", ingest_config(source={"weight": 3.0}))
+    run("normalize", NormalizeConfig())
+    curated = run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
+    assert curated["documents_out"] == 200
+    augmented = run("augment", AugmentConfig())
+    assert augmented["documents_out"] == 3 * curated["splits"]["train"]["documents"]
+    assert augmented["changed"] == {"repeated for the source's weight": 2 * curated["splits"]["train"]["documents"]}
+
+
+def test_too_many_rejected_records_fail(run: Run) -> None:
+    write_jsonl("a.jsonl", [story(1), None, story(2)])
+    with pytest.raises(BadDataError, match=r"1 of 3 records are unusable \(no field 'text': 1\).*max_rejected_fraction"):
+        run("ingest", ingest_config())
+
+
+@pytest.mark.parametrize(
+    ("texts", "limits", "problem"),
+    [
+        (["too short"], {}, "every document was dropped"),
+        ([story(1)], {"test_fraction": 0.5, "validation_fraction": 0.4}, "no document fell into"),
+    ],
+)
+def test_an_empty_corpus_or_split_fails_and_says_what_to_do(
+    run: Run, texts: list[str | None], limits: dict[str, float], problem: str
+) -> None:
+    write_jsonl("a.jsonl", texts)
+    run("ingest", ingest_config())
+    run("normalize", NormalizeConfig())
+    with pytest.raises(BadDataError, match=problem):
+        run("curate", CurateConfig.model_validate(limits))
+
+
+def test_empty_sources_fail(run: Run) -> None:
+    Path("a.jsonl").write_text("\n\n")
+    with pytest.raises(BadDataError, match="hold no document"):
+        run("ingest", ingest_config())
+
+
+def test_a_missing_lexicon_is_named(run: Run) -> None:
+    stage = importlib.import_module("pipeline.stages.augment").STAGE
+    section = AugmentConfig.model_validate({"operations": [{"type": "synonym", "lexicon": "none.txt"}]})
+    with pytest.raises(MissingInputError, match=r"lexicon none\.txt does not exist"):
+        stage.files(section)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokens.artifacts import PROSE, run_stage, write_split
+from transformers import AutoTokenizer
+
+from pipeline.atomic import digest_file, list_files
+from pipeline.config.tokens import EncodeConfig, TokenizerConfig
+from pipeline.stages.encode import STAGE
+from pipeline.stages.tokenizer import STAGE as TOKENIZER
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    curate = tmp_path / "curate"
+    write_split(curate / "train", PROSE[:20])
+    write_split(curate / "validation", PROSE[20:25])
+    write_split(curate / "test", [*PROSE[25:28], "<|endoftext|>"])
+    write_split(tmp_path / "augment/train", [*PROSE[:20], "An altered copy."])
+    run_stage(TOKENIZER, TokenizerConfig(vocab_size=350), {"curate": curate}, tmp_path / "tokenizer")
+    return {name: tmp_path / name for name in ("curate", "augment", "tokenizer")}
+
+
+def test_training_text_is_augmented_and_the_rest_is_not() -> None:
+    assert STAGE.inputs == ("augment/train", "curate/validation", "curate/test", "tokenizer")
+
+
+def test_the_streams_hold_the_documents_of_each_split(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    summary, _ = run_stage(STAGE, EncodeConfig(), inputs, tmp_path / "out")
+    encoded = json.loads((tmp_path / "out/encode.json").read_text())
+    assert (encoded["eos_token_id"], encoded["pad_token_id"], encoded["dtype"]) == (1, 0, "uint16")
+    assert {name: split["documents"] for name, split in encoded["splits"].items()} == {
+        "train": 21,
+        "validation": 5,
+        "test": 4,
+    }
+    tokenizer = AutoTokenizer.from_pretrained(inputs["tokenizer"])
+    assert encoded["vocab_size"] == len(tokenizer) == summary["vocab_size"]
+    stream = np.fromfile(tmp_path / "out/train/stream.ds", "<u2")
+    assert tokenizer.decode(stream) == "".join(text + "<|endoftext|>" for text in [*PROSE[:20], "An altered copy."])
+    assert summary["tokens_out"] == sum(split["tokens"] for split in encoded["splits"].values())
+    for name, split in encoded["splits"].items():
+        assert split["digest"] == digest_file(tmp_path / "out" / name / "stream.ds")
+
+
+def test_workers_and_batches_leave_no_trace(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    run_stage(STAGE, EncodeConfig(), inputs, tmp_path / "one", num_workers=1)
+    run_stage(STAGE, EncodeConfig(batch_bytes=50), inputs, tmp_path / "other", num_workers=4)
+    assert EncodeConfig().identity() == EncodeConfig(batch_bytes=50).identity()
+    names = list_files(tmp_path / "one")
+    assert len(names) == 10
+    assert names == list_files(tmp_path / "other")
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()

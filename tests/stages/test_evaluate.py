@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation.tiny import tiny_model
+from tokens.artifacts import PROSE, run_stage, write_split
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pipeline.config.evaluation import EvaluateConfig
+from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.errors import ConfigError, DivergedError
+from pipeline.stages.encode import STAGE as ENCODE
+from pipeline.stages.evaluate import STAGE
+from pipeline.stages.pack import STAGE as PACK
+from pipeline.stages.tokenizer import STAGE as TOKENIZER
+
+BLOCK = 16
+SAMPLES = {"max_new_tokens": 6, "num_samples": 2}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("artifacts")
+    folders = {name: root / name for name in ("curate", "augment", "tokenizer", "encode", "pack", "train")}
+    write_split(folders["curate"] / "train", PROSE)
+    write_split(folders["curate"] / "validation", PROSE[:2])
+    write_split(folders["curate"] / "test", [text.upper() for text in PROSE[:7]], sources=("books", "letters"))
+    write_split(folders["augment"] / "train", PROSE)
+    run_stage(TOKENIZER, TokenizerConfig(vocab_size=300), folders, folders["tokenizer"])
+    run_stage(ENCODE, EncodeConfig(), folders, folders["encode"])
+    run_stage(PACK, PackConfig(block_size=BLOCK), folders, folders["pack"])
+    tiny_model(300).save_pretrained(folders["train"] / "model")
+    AutoTokenizer.from_pretrained(folders["tokenizer"]).save_pretrained(folders["train"] / "model")
+    return folders
+
+
+def test_its_identity_is_what_it_reads() -> None:
+    assert (STAGE.inputs, STAGE.reads, STAGE.seeded) == (("train", "pack", "curate"), ("encode",), True)
+    assert EvaluateConfig(per_device_eval_batch_size=1).identity() == EvaluateConfig().identity()
+    assert EvaluateConfig(stride=2).identity() != EvaluateConfig().identity()
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory, inputs: dict[str, Path]) -> dict:
+    output = tmp_path_factory.mktemp("evaluate") / "out"
+    summary, _ = run_stage(STAGE, EvaluateConfig(samples=SAMPLES), inputs, output)
+    assert [path.name for path in output.iterdir()] == ["evaluation.json"]
+    assert json.loads((output / "evaluation.json").read_text()) == summary
+    return summary
+
+
+def test_bits_per_byte_by_hand(evaluation: dict, inputs: dict[str, Path]) -> None:
+    model = AutoModelForCausalLM.from_pretrained(inputs["train"] / "model")
+    stream = torch.tensor(np.fromfile(inputs["encode"] / "test/stream.ds", "<u2").astype(np.int64))
+    nats = math.log(300)
+    for start in range(0, len(stream) - 1, BLOCK):
+        window = stream[start : start + BLOCK + 1]
+        with torch.no_grad():
+            log_probabilities = model(input_ids=window[None, :-1]).logits[0].double().log_softmax(-1)
+        nats -= log_probabilities.gather(-1, window[1:, None]).sum().item()
+    num_bytes = sum(len(text.upper().encode()) for text in PROSE[:7])
+    test = evaluation["test"]
+    assert (test["tokens"], test["bytes"], test["documents"]) == (len(stream), num_bytes, 7)
+    # Float32 losses of about 6 nats.
+    assert test["loss"] == pytest.approx(nats / len(stream), rel=1e-5)
+    assert test["perplexity"] == pytest.approx(math.exp(test["loss"]))
+    assert test["bits_per_byte"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
+    assert test["bits_per_byte"] == pytest.approx(test["loss"] * test["tokens"] / math.log(2) / test["bytes"])
+
+
+def test_sources_add_up(evaluation: dict) -> None:
+    assert list(evaluation["sources"]) == ["books", "letters"]
+    for unit in ("tokens", "bytes", "documents"):
+        assert sum(part[unit] for part in evaluation["sources"].values()) == evaluation["test"][unit]
+    bits = sum(part["bits_per_byte"] * part["bytes"] for part in evaluation["sources"].values())
+    assert bits == pytest.approx(evaluation["test"]["bits_per_byte"] * evaluation["test"]["bytes"])
+
+
+def test_baselines_and_samples_are_there(evaluation: dict) -> None:
+    assert list(evaluation["baselines"]) == ["unigram", "xz", "xz_primed"]
+    for baseline in evaluation["baselines"].values():
+        assert 0 < baseline["bits_per_byte"] < 20
+        assert baseline["what"]
+    assert [sample["prompt"] for sample in evaluation["samples"]] == [
+        "THE PIPELINE READS RAW TEXT AND TRAINS A",
+        "IN 1948 SHANNON MEASURED THE ENTROPY OF ENGLISH,",
+    ]
+    assert all(sample["text"] for sample in evaluation["samples"])
+
+
+def test_a_second_run_gives_the_same_bytes(tmp_path: Path, inputs: dict[str, Path], evaluation: dict) -> None:
+    again, _ = run_stage(STAGE, EvaluateConfig(samples=SAMPLES), inputs, tmp_path / "out", num_workers=2)
+    assert again == evaluation
+
+
+def test_what_is_not_asked_for_is_left_out(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    section = EvaluateConfig(metrics=["bits_per_byte"], baselines=False, samples={"num_samples": 0}, stride=4)
+    summary, _ = run_stage(STAGE, section, inputs, tmp_path / "out")
+    assert (summary["baselines"], summary["samples"]) == ({}, [])
+    assert "perplexity" not in summary["test"]
+    assert "token_accuracy" not in summary["sources"]["books"]
+
+
+def test_given_prompts_are_used(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    section = EvaluateConfig(baselines=False, samples={"prompts": ["Once", ""], "max_new_tokens": 2})
+    summary, _ = run_stage(STAGE, section, inputs, tmp_path / "out")
+    assert [sample["prompt"] for sample in summary["samples"]] == ["Once", ""]
+
+
+def test_a_stride_beyond_the_block_is_refused(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"evaluate\.stride is 17, above pack\.block_size 16"):
+        run_stage(STAGE, EvaluateConfig(stride=17), inputs, tmp_path / "out")
+
+
+def test_a_diverged_model_is_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    model = tiny_model(300)
+    with torch.no_grad():
+        model.lm_head.weight[5] = torch.nan
+    model.save_pretrained(tmp_path / "train/model")
+    with pytest.raises(DivergedError, match="not finite"):
+        run_stage(STAGE, EvaluateConfig(), {**inputs, "train": tmp_path / "train"}, tmp_path / "out")

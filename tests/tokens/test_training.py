@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokens.artifacts import PROSE
+from transformers import AutoConfig, AutoTokenizer
+
+from pipeline.config.tokens import TokenizerConfig
+from pipeline.tokens.training import TextSample, describe, load_tokenizer, rust_threads, save_tokenizer, train_tokenizer
+
+SECTIONS = {
+    "gpt4": TokenizerConfig(vocab_size=400),
+    "gpt2": TokenizerConfig(vocab_size=400, split_pattern="gpt2"),
+    "digits": TokenizerConfig(vocab_size=400, split_digits=True),
+}
+AWKWARD = [
+    "",
+    " ",
+    "  two  spaces , before ' marks .",
+    "line\r\nend\n\n\n\ttab\x00\x07",
+    "<|endoftext|> and <pad> as text",
+    "e\u0301 is not \u00e9",
+    "\ufeffmark\u200bzero width\u2028line",
+    "🙂👩‍👩‍👧 日本語 Ελληνικά",
+    "1234567890 3.14",
+]
+
+
+@cache
+def trained(name: str) -> Tokenizer:
+    tokenizer = train_tokenizer(PROSE, SECTIONS[name])
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+@given(text=st.one_of(st.sampled_from(AWKWARD), st.text(st.characters(exclude_categories=["Cs"]))))
+def test_every_text_comes_back(name: str, text: str) -> None:
+    tokenizer = trained(name)
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert not {0, 1} & set(ids)
+
+
+def test_the_folder_is_an_ordinary_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    save_tokenizer(train_tokenizer(PROSE, SECTIONS["gpt4"]), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<pad>", 0)
+    assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("<|endoftext|>", 1)
+    assert len(tokenizer) == trained("gpt4").get_vocab_size()
+    for text in (*AWKWARD[:4], *AWKWARD[5:]):
+        assert tokenizer.encode(text) == trained("gpt4").encode(text).ids
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode("a<|endoftext|>")[-1] == 1
+    literal = load_tokenizer(tmp_path).encode("a<|endoftext|>")
+    assert 1 not in literal.ids
+    assert len(literal.ids) > 2
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "mixtral", "qwen3"])
+def test_beside_a_model_it_is_the_same_tokenizer(tmp_path: Path, architecture: str) -> None:
+    save_tokenizer(trained("gpt4"), tmp_path)
+    AutoConfig.for_model(architecture).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for text in (*PROSE[:5], *AWKWARD[5:]):
+        assert tokenizer.encode(text) == trained("gpt4").encode(text).ids
+
+
+def test_threads_leave_no_trace(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from tokens.artifacts import PROSE; from pipeline.config.tokens import TokenizerConfig;"
+        "from pipeline.tokens.training import *\n"
+        "with rust_threads(int(sys.argv[1])): tokenizer = train_tokenizer(PROSE, TokenizerConfig(vocab_size=500))\n"
+        "save_tokenizer(tokenizer, pathlib.Path(sys.argv[2]))"
+    )
+    root = Path(__file__).parents[2]
+    for threads in ("1", "3"):
+        environment = {**os.environ, "PYTHONPATH": f"{root}:{root}/tests", "TOKENIZERS_PARALLELISM": "false"}
+        subprocess.run([sys.executable, "-c", program, threads, tmp_path / threads], check=True, env=environment)
+    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    assert "tokenizer.json" in names
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes()
+
+
+def test_a_small_corpus_gives_a_smaller_vocabulary() -> None:
+    assert train_tokenizer(["ab ab", "xyz"], TokenizerConfig(vocab_size=1000)).get_vocab_size() == 259
+    once = TokenizerConfig(vocab_size=1000, min_frequency=1)
+    assert train_tokenizer(["ab ab", "xyz"], once).get_vocab_size() > 259
+    assert train_tokenizer([], TokenizerConfig()).get_vocab_size() == 258
+
+
+def longest_number(tokenizer: Tokenizer) -> int:
+    texts = [tokenizer.decode([token]) for token in range(2, tokenizer.get_vocab_size())]
+    return max(len(text.strip()) for text in texts if text.strip().isdecimal())
+
+
+def test_digits_stay_together_as_configured() -> None:
+    numbers = ["1234567890 1234567890 1234567890"] * 3
+    lengths = {name: longest_number(train_tokenizer(numbers, section)) for name, section in SECTIONS.items()}
+    assert lengths == {"gpt4": 3, "gpt2": 10, "digits": 1}
+
+
+def test_thread_settings_of_the_user_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    with rust_threads(3):
+        assert (os.environ["TOKENIZERS_PARALLELISM"], os.environ["RAYON_NUM_THREADS"]) == ("true", "3")
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    assert "RAYON_NUM_THREADS" not in os.environ
+
+
+def test_a_sample_is_bounded_and_evenly_spaced() -> None:
+    sample = TextSample(limit_bytes=1000)
+    texts = [f"{number:05d}" for number in range(10_000)]
+    assert list(sample.watch(texts)) == texts
+    numbers = [int(text) for text in sample.texts]
+    assert 100 <= len(numbers) <= 200
+    assert {after - before for before, after in pairwise(numbers)} == {64}
+
+
+def test_figures_of_a_tokenizer() -> None:
+    tokenizer: Any = train_tokenizer(["aa aa aa"], TokenizerConfig(vocab_size=1000))
+    assert tokenizer.encode("aa aa aa").tokens == ["aa", "Ġaa", "Ġaa"]
+    figures = describe(tokenizer, ["aa aa", "zé"])
+    assert figures.bytes_per_token == (5 + 3) / (2 + 3)
+    assert figures.fertility == 5 / 3
+    assert figures.vocabulary_used == 5 / (figures.vocab_size - 2)

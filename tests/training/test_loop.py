@@ -1,0 +1,142 @@
+"""What a training records, what it refuses, and when it copies from the device."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from training.tiny import LLAMA, make_inputs, run_train
+
+from pipeline.errors import BadDataError, ConfigError, DivergedError
+from pipeline.training import loop
+from pipeline.training.batches import GlobalBatches
+
+LAYERS = {"embed_tokens", "layers.0", "layers.1", "norm", "lm_head"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_records_and_summary(inputs, tmp_path):
+    summary = run_train(inputs, tmp_path)
+    lines = metrics(tmp_path / "output")
+    assert [line["step"] for line in lines if "train/loss" in line] == [3, 6, 9, 12]
+    assert [line["step"] for line in lines if "eval/loss" in line] == [6, 12]
+    first = lines[0]
+    assert first["train/loss"] == pytest.approx(math.log(64), rel=0.05)
+    assert first["train/learning_rate"] == 0.01
+    assert first["train/grad_norm_clipped"] <= first["train/grad_norm"]
+    assert {f"layers/{layer}/grad_norm" for layer in LAYERS} <= set(first)
+    assert lines[-1]["eval/perplexity"] == pytest.approx(math.exp(lines[-1]["eval/loss"]))
+    assert summary["eval_loss"] < lines[2]["eval/loss"] < math.log(64)
+    # 421 tokens make 26 full windows of 16 targets and one of 4; 48 sequences are drawn.
+    assert (summary["steps"], summary["epochs"]) == (12, round(48 / 27, 6))
+    assert 48 * 16 - 2 * 12 <= summary["target_tokens"] <= 48 * 16 - 12
+    assert summary["gradients"]["layers"].keys() == LAYERS
+
+
+def test_epochs_become_whole_steps(inputs, tmp_path):
+    assert run_train(inputs, tmp_path, max_steps=None, num_train_epochs=0.5)["steps"] == 4  # 13.5 of 27 windows
+
+
+def test_clipping_limits_the_norm_and_counts(inputs, tmp_path):
+    run_train(inputs, tmp_path, max_grad_norm=0.01)
+    for line in metrics(tmp_path / "output"):
+        if "train/loss" in line:
+            assert line["train/clipped_share"] == 1
+            assert line["train/grad_norm_clipped"] == pytest.approx(0.01)
+
+
+def test_divergence_exits_70_and_leaves_only_good_checkpoints(inputs, tmp_path):
+    with pytest.raises(DivergedError, match=r"diverged: .*learning_rate") as caught:
+        run_train(inputs, tmp_path, optim="sgd", learning_rate=1e30, max_grad_norm=None, save_steps=1, logging_steps=12)
+    assert caught.value.exit_code == 70
+    assert not list((tmp_path / "output").iterdir())
+    for checkpoint in (tmp_path / "work").glob("step-*"):
+        from safetensors.torch import load_file
+
+        assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
+
+
+def test_nan_in_the_last_step_is_never_exported(inputs, tmp_path, monkeypatch):
+    original = loop.learning_rate
+
+    def broken_at_the_end(section, step, max_steps):
+        return original(section, step, max_steps) if step < max_steps - 1 else math.nan
+
+    monkeypatch.setattr(loop, "learning_rate", broken_at_the_end)
+    with pytest.raises(DivergedError, match="step 12"):
+        run_train(inputs, tmp_path)
+    assert not list((tmp_path / "output").iterdir())
+
+
+def test_nothing_is_copied_from_the_device_between_records(inputs, tmp_path, monkeypatch):
+    """On a CPU a copy costs nothing, but the same calls would wait for a GPU."""
+    steps: list[int] = []
+    copies: set[int] = set()
+
+    def noting(name):
+        original = getattr(torch.Tensor, name)
+
+        def wrapped(tensor, *args, **kwargs):
+            copies.add(steps[-1] if steps else 0)
+            return original(tensor, *args, **kwargs)
+
+        return wrapped
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "_local_scalar_dense" in str(function):
+                copies.add(steps[-1] if steps else 0)
+            return function(*args, **(kwargs or {}))
+
+    batch_of = GlobalBatches.__call__
+
+    def counting(self, step):
+        steps.append(step + 1)
+        return batch_of(self, step)
+
+    monkeypatch.setattr(GlobalBatches, "__call__", counting)
+    for name in ("tolist", "cpu", "numpy", "item"):
+        monkeypatch.setattr(torch.Tensor, name, noting(name))
+    with Watch():
+        run_train(inputs, tmp_path, logging_steps=4, eval_steps=None, save_steps=1000)
+    assert copies - {0} == {4, 8, 12}
+
+
+def test_sequences_longer_than_the_model_are_refused(tmp_path):
+    inputs = make_inputs(tmp_path, config={**LLAMA, "max_position_embeddings": 8})
+    with pytest.raises(ConfigError, match="block_size 16 is more than the model's 8 positions"):
+        run_train(inputs, tmp_path)
+
+
+def test_an_empty_training_split_is_bad_data(inputs, tmp_path):
+    from training.tiny import make_streams
+
+    make_streams(tmp_path, {"train": 1, "validation": 1})
+    with pytest.raises(BadDataError, match="no tokens"):
+        run_train({**inputs, "encode": tmp_path / "encode", "pack": tmp_path / "pack"}, tmp_path)
+
+
+def test_the_launchers_precision_must_agree(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ConfigError, match="launcher was given fp16"):
+        run_train(inputs, tmp_path)
+
+
+def test_train_reads_in_one_sitting():
+    import ast
+    from pathlib import Path
+
+    functions = [node for node in ast.parse(Path(loop.__file__).read_text()).body if isinstance(node, ast.FunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert lengths["train"] <= 120

@@ -1,0 +1,97 @@
+"""A training that is killed or stopped goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training.tiny import GPT2, make_inputs, train_in_child
+
+from pipeline.atomic import digest_file
+
+MEASURED = ("seconds", "train/tokens_per_second")
+PRECISIONS = ("no", "bf16")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """GPT-2, because its dropout makes the random state matter."""
+    return make_inputs(tmp_path_factory.mktemp("inputs"), "gpt2", GPT2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found = {}
+    for precision in PRECISIONS:
+        folder = tmp_path_factory.mktemp(precision)
+        assert train_in_child(inputs, folder, mixed_precision=precision) == 0
+        found[precision] = outcome(folder, "output0")
+    return found
+
+
+def outcome(folder: Path, output: str) -> dict[str, Any]:
+    """Everything that must not depend on what happened on the way."""
+    lines = [json.loads(line) for line in (folder / output / "metrics.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(folder / output / "tensorboard"), size_guidance={"scalars": 0})
+    # Duplicates that TensorBoard would hide are seen by reading every event.
+    events.purge_orphaned_data = False
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag not in MEASURED]
+    return {
+        "model": digest_file(folder / output / "model" / "model.safetensors"),
+        "training": (folder / output / "training.json").read_text(),
+        "optimizer": digest_file(folder / "work" / "step-00000012" / "optimizer.safetensors"),
+        "metrics": [{tag: value for tag, value in line.items() if tag not in MEASURED} for line in lines],
+        "tensorboard": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags},
+    }
+
+
+def test_two_undisturbed_runs_have_the_same_bits(inputs, undisturbed, tmp_path):
+    assert train_in_child(inputs, tmp_path) == 0
+    assert outcome(tmp_path, "output0") == undisturbed["no"]
+    assert undisturbed["no"]["model"] != undisturbed["bf16"]["model"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "hits",
+    [
+        [("forward", 1)],
+        [("forward", 20)],  # in the middle of an accumulation
+        [("validate", 2)],
+        [("save", 4)],  # two files a save: inside the second checkpoint
+        [("saved", 3)],  # after the last step
+        [("saved", 1), ("forward", 3), ("validate", 1)],
+    ],
+    ids=lambda hits: "-".join(f"{place}{count}" for place, count in hits),
+)
+def test_killed_training_goes_on_to_the_same_bits(inputs, undisturbed, tmp_path, precision, hits):
+    for place, count in hits:
+        assert train_in_child(inputs, tmp_path, (place, count, "SIGKILL"), mixed_precision=precision) == -9
+    assert train_in_child(inputs, tmp_path, mixed_precision=precision) == 0
+    assert outcome(tmp_path, f"output{len(hits)}") == undisturbed[precision]
+
+
+@pytest.mark.parametrize(("place", "name"), [("forward", "SIGTERM"), ("validate", "SIGINT")])
+def test_signal_saves_within_a_step_and_exits_75(inputs, undisturbed, tmp_path, place, name):
+    count = {"forward": 11, "validate": 1}[place]
+    assert train_in_child(inputs, tmp_path, (place, count, name)) == 75
+    step = {"forward": 6, "validate": 6}[place]
+    assert (tmp_path / "work" / f"step-{step:08d}").is_dir()
+    assert f"stopped by {name} after step {step} of 12" in (tmp_path / "error.txt").read_text()
+    assert train_in_child(inputs, tmp_path) == 0
+    assert outcome(tmp_path, "output1") == undisturbed["no"]
+
+
+def test_broken_newest_checkpoint_falls_back_to_the_one_before(inputs, undisturbed, tmp_path):
+    assert train_in_child(inputs, tmp_path, ("saved", 2, "SIGKILL")) == -9
+    weights = tmp_path / "work" / "step-00000008" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert train_in_child(inputs, tmp_path) == 0
+    assert (tmp_path / "work" / "broken-step-00000008").is_dir()
+    assert outcome(tmp_path, "output1") == undisturbed["no"]

@@ -1,0 +1,161 @@
+"""Tiny artifacts to train on, and a training in a process of its own that can be killed at a chosen point."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.model import ModelConfig
+from pipeline.config.train import TrainConfig
+from pipeline.errors import DescentError
+from pipeline.progress import Progress
+from pipeline.stages.contract import StageContext
+
+VOCAB_SIZE, BLOCK_SIZE = 64, 16
+LLAMA = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": BLOCK_SIZE,
+}
+GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": BLOCK_SIZE}
+SECTION: dict[str, Any] = {
+    "max_steps": 12,
+    "global_batch_size": 4,
+    "per_device_train_batch_size": 2,
+    "learning_rate": 0.01,
+    "warmup_steps": 2,
+    "logging_steps": 3,
+    "eval_steps": 6,
+    "eval_batches": 2,
+    "save_steps": 4,
+}
+
+# Children are forked from a server that has imported torch but never used it: quick to start, safe to kill.
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
+
+
+def make_tokenizer(folder: Path) -> None:
+    """A tokenizer of 64 words, with the special tokens that the pipeline's tokenizers have."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<|endoftext|>", *(f"w{index}" for index in range(2, VOCAB_SIZE))]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|endoftext|>")
+    fast.save_pretrained(folder)
+
+
+def make_streams(folder: Path, tokens: dict[str, int]) -> None:
+    """`encode` and `pack` artifacts of ids that count upwards with jumps, so that there is something to learn."""
+    encoded: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "eos_token_id": 1, "pad_token_id": 0, "dtype": "uint16"}
+    packed: dict[str, Any] = {"block_size": BLOCK_SIZE, "strategy": "contiguous", "dtype": "uint16"}
+    encoded["splits"], packed["splits"] = {}, {}
+    random = np.random.default_rng(5)
+    for split, count in tokens.items():
+        ids = 2 + np.cumsum(random.choice([1, 1, 1, 7], count)) % (VOCAB_SIZE - 2)
+        path = folder / "encode" / split / "stream.ds"
+        path.parent.mkdir(parents=True)
+        ids.astype("<u2").tofile(path)
+        np.array([count], dtype="<u8").tofile(path.with_name("stream.ds.index"))
+        encoded["splits"][split] = {"tokens": count, "documents": 1, "digest": split}
+        windows = -(-(count - 1) // BLOCK_SIZE)
+        packed["splits"][split] = {
+            "windows": windows,
+            "tokens": count,
+            "target_tokens": count - 1,
+            "stream_digest": split,
+        }
+    (folder / "pack").mkdir()
+    (folder / "encode" / "encode.json").write_text(json.dumps(encoded))
+    (folder / "pack" / "pack.json").write_text(json.dumps(packed))
+
+
+def context_for(section: Any, inputs: dict[str, Path], output: Path, work: Path | None = None) -> StageContext:
+    """A stage's context as the runner gives it."""
+    output.mkdir(parents=True)
+    return StageContext(section, 3, inputs, output, work, 1, Progress("test", open(os.devnull, "w")))
+
+
+def make_inputs(folder: Path, architecture: str = "llama", config: dict[str, Any] = LLAMA) -> dict[str, Path]:
+    """The input artifacts of the train stage, below `folder`."""
+    from pipeline.stages import model
+
+    make_tokenizer(folder / "tokenizer")
+    make_streams(folder, {"train": 421, "validation": 101})
+    section = ModelConfig(architecture=architecture, config=config)
+    model.STAGE.run(context_for(section, {"tokenizer": folder / "tokenizer"}, folder / "model"))
+    return {name: folder / name for name in ("pack", "encode", "model")}
+
+
+def run_train(inputs: dict[str, Path], folder: Path, name: str = "output", **changes: Any) -> dict[str, Any]:
+    """Run the train stage in this process; its work folder is `folder/work`. Returns its summary."""
+    from pipeline.stages import train
+
+    section = TrainConfig(**{**SECTION, **changes})
+    return dict(train.STAGE.run(context_for(section, inputs, folder / name, folder / "work")))
+
+
+def train_in_child(
+    inputs: dict[str, Path], folder: Path, hit: tuple[str, int, str] | None = None, **changes: Any
+) -> int:
+    """Run the train stage in a child process; returns its exit code, negative for a signal.
+
+    `hit` is (place, n, signal name): the signal that the child sends itself when it comes to the place the nth time.
+    """
+    child = _server.Process(target=_child, args=(inputs, folder, hit, changes))
+    child.start()
+    child.join(120)
+    assert child.exitcode is not None, "the child hangs"
+    return child.exitcode
+
+
+def _child(inputs: dict[str, Path], folder: Path, hit: tuple[str, int, str] | None, changes: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    if hit is not None:
+        _arm(*hit)
+    existing = len(list(folder.glob("output*")))
+    try:
+        run_train(inputs, folder, f"output{existing}", **changes)
+    except DescentError as error:
+        (folder / "error.txt").write_text(str(error))
+        os._exit(error.exit_code)
+
+
+def _arm(place: str, count: int, signal_name: str) -> None:
+    """Make a function of the loop send a signal when it is called for the nth time."""
+    from pipeline.training import loop, state
+
+    owner, name, after = {
+        "forward": (loop.functional, "cross_entropy", False),
+        "validate": (loop, "validate", False),
+        "save": (state, "write_json", False),
+        "saved": (loop, "save_checkpoint", True),
+    }[place]
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count and not after:
+            os.kill(os.getpid(), getattr(signal, signal_name))
+        result = original(*args, **kwargs)
+        if calls == count and after:
+            os.kill(os.getpid(), getattr(signal, signal_name))
+        return result
+
+    setattr(owner, name, wrapped)
