@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 
 def pick_device() -> torch.device:
@@ -15,5 +16,13 @@ def pick_device() -> torch.device:
 
 def load_model(folder: Path, device: torch.device) -> PreTrainedModel:
     """The causal language model of a Hugging Face folder in the precision in which it was saved, on `device`."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    with_bar = logging.is_progress_bar_enabled()
+    # transformers' own bar says nothing of ours.
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    finally:
+        if with_bar:
+            logging.enable_progress_bar()
+    assert isinstance(model, PreTrainedModel)
     return model.to(device).eval()

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from pipeline.config.model import FROM_TOKENIZER, SET_ELSEWHERE, ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.modeling.weights import storage_errors
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -53,7 +54,7 @@ def load_model(folder: Path) -> PreTrainedModel:
 
 def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:
     """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files."""
-    with _quiet():
+    with _quiet(), storage_errors(folder):
         model.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (tokenizer_folder / name).is_file():

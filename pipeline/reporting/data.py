@@ -23,8 +23,6 @@ class RunData:
     manifests: dict[str, dict[str, Any]]
     metrics: Metrics
     model_config: dict[str, Any]
-    token_splits: dict[str, Any]
-    window_splits: dict[str, Any]
 
     def summary(self, stage: str) -> dict[str, Any]:
         """What the stage's `run` returned; empty when the stage is missing."""
@@ -88,6 +86,10 @@ class RunData:
                 return dict(found)
         return {}
 
+    def splits(self, stage: str) -> dict[str, dict[str, Any]]:
+        """What a stage counted in each split."""
+        return dict(self.summary(stage).get("splits") or {})
+
     @property
     def sentence(self) -> str:
         """The run in one sentence."""
@@ -118,8 +120,6 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
         metrics=read_metrics(folder("train") / "metrics.jsonl"),
         model_config=read_json(folder("train") / "model/config.json")
         or read_json(folder("model") / "model/config.json"),
-        token_splits=read_json(folder("encode") / "encode.json").get("splits") or {},
-        window_splits=read_json(folder("pack") / "pack.json").get("splits") or {},
     )
 
 

@@ -220,7 +220,7 @@ def _flow_labels(run: RunData, nodes: Mapping[str, Node], held_out: float, test_
     labels.append(
         text(augment.left + _NODE / 2, held_out - 6, " · ".join(words) or "validation, test", "flowing", "middle")
     )
-    windows = (run.window_splits.get("test") or {}).get("windows")
+    windows = (run.splits("pack").get("test") or {}).get("windows")
     if isinstance(windows, int):
         x = nodes["train"].left + _NODE / 2
         labels.append(text(x, test_lane - 6, f"test: {formats.plural(windows, 'window')}", "flowing", "middle"))
@@ -246,8 +246,8 @@ def _nodes(run: RunData) -> dict[str, Node]:
         "curate": Node("curate", "documents", 2),
         "augment": Node("augment", "documents", 3),
         "tokenizer": Node("tokenizer", "tokens", 3, _tokenizer_facts(run)),
-        "encode": Node("encode", "tokens", 4, _split_facts(run.token_splits, "tokens", "token")),
-        "pack": Node("pack", "tokens", 1, _split_facts(run.window_splits, "windows", "window")),
+        "encode": Node("encode", "tokens", 4, _split_facts(run.splits("encode"), "tokens", "token")),
+        "pack": Node("pack", "tokens", 1, _split_facts(run.splits("pack"), "windows", "window")),
         "model": Node("model", "network", 1, _model_facts(run)),
         "train": Node("train", "network", 2, _train_facts(run)),
         "evaluate": Node("evaluate", "network", 3, _evaluate_facts(run)),

@@ -134,7 +134,7 @@ def _data_words(run: RunData) -> str:
             f"Weights of sources and augmentation turned {formats.count(before)} training documents into "
             f"{formats.count(after)}; validation and test documents were left alone."
         )
-    tokens = (run.token_splits.get("train") or {}).get("tokens")
+    tokens = (run.splits("encode").get("train") or {}).get("tokens")
     if tokens:
         sentences.append(f"The training split has {formats.count(tokens)} tokens.")
     return " ".join(sentences) or "Not recorded."

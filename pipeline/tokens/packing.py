@@ -9,23 +9,24 @@ from pipeline.errors import BadDataError
 from pipeline.tokens.reader import num_windows
 
 
-def pack_contiguous(encoded: Mapping[str, Any], block_size: int) -> dict[str, Any]:
-    """The content of pack.json for contiguous windows over the streams that encode.json describes.
+def pack_contiguous(encoded: Mapping[str, Any], split: str, block_size: int) -> dict[str, Any]:
+    """The content of a split's pack.json for contiguous windows over its stream, which encode.json describes.
 
     Raises BadDataError for a split that has no target token.
     """
-    splits = {}
-    for name, stream in encoded["splits"].items():
-        if stream["tokens"] < 2:
-            raise BadDataError(
-                f"pack: the {name} split has {stream['tokens']} tokens and needs at least 2; "
-                f"give more text in ingest.sources or a larger share to {name} in curate"
-            )
-        splits[name] = {
-            "windows": num_windows(stream["tokens"], block_size),
-            "tokens": stream["tokens"],
-            "target_tokens": stream["tokens"] - 1,
-            # Where the tokens change, so must the digest of this artifact, on which training depends.
-            "stream_digest": stream["digest"],
-        }
-    return {"block_size": block_size, "strategy": "contiguous", "dtype": encoded["dtype"], "splits": splits}
+    stream = encoded["splits"][split]
+    if stream["tokens"] < 2:
+        raise BadDataError(
+            f"pack: the {split} split has {stream['tokens']} tokens and needs at least 2; "
+            f"give more text in ingest.sources or a larger share to {split} in curate"
+        )
+    return {
+        "block_size": block_size,
+        "strategy": "contiguous",
+        **{name: encoded[name] for name in ("dtype", "vocab_size", "pad_token_id", "eos_token_id")},
+        "windows": num_windows(stream["tokens"], block_size),
+        "tokens": stream["tokens"],
+        "target_tokens": stream["tokens"] - 1,
+        # Where the tokens change, so must the digest of this file, on which training depends.
+        "stream_digest": stream["digest"],
+    }

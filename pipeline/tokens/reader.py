@@ -41,19 +41,19 @@ class PackedSplit:
 
         Raises MissingInputError when the split is in neither.
         """
-        packed = json.loads((pack_folder / "pack.json").read_bytes())
-        encoded = json.loads((encode_folder / "encode.json").read_bytes())
-        if split not in packed["splits"]:
-            raise MissingInputError(f"{pack_folder} has no {split} split; it has {', '.join(packed['splits'])}")
-        assert packed["splits"][split]["stream_digest"] == encoded["splits"][split]["digest"], "pack of other streams"
+        description = pack_folder / split / "pack.json"
+        if not description.is_file():
+            raise MissingInputError(f"{pack_folder} has no {split} split")
+        packed = json.loads(description.read_bytes())
         path = encode_folder / split / "stream.ds"
+        assert path.stat().st_size == packed["tokens"] * np.dtype(packed["dtype"]).itemsize, "pack of another stream"
         return cls(
             stream=np.memmap(path, dtype=np.dtype(packed["dtype"]).newbyteorder("<"), mode="r"),
             document_ends=np.memmap(path.with_name("stream.ds.index"), dtype="<u8", mode="r"),
             block_size=packed["block_size"],
-            vocab_size=encoded["vocab_size"],
-            pad_token_id=encoded["pad_token_id"],
-            eos_token_id=encoded["eos_token_id"],
+            vocab_size=packed["vocab_size"],
+            pad_token_id=packed["pad_token_id"],
+            eos_token_id=packed["eos_token_id"],
         )
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import InterruptedRun
-from pipeline.modeling.masks import one_sequence_a_row
+from pipeline.modeling.inputs import trusted_inputs
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
@@ -56,7 +56,7 @@ def train(
     interval = Interval(accelerator.device, max_norm)
     state = TrainingState(model, optimizer.optimizer, interval, numerics_of(section, accelerator.device))
 
-    with deterministic_algorithms(section.deterministic), one_sequence_a_row(), Interrupts(progress.say) as interrupts:
+    with deterministic_algorithms(section.deterministic), trusted_inputs(), Interrupts(progress.say) as interrupts:
         set_seed(seed)
         resume(work, state, progress.say)
         at = state.counters

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.atomic import write_json
+from pipeline.modeling.weights import storage_errors
 from pipeline.training.interval import Interval
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -47,10 +48,12 @@ class TrainingState:
 
 def save_state(folder: Path, state: TrainingState, records: dict[str, int]) -> None:
     """Write weights, optimizer, random states, counters, and the sizes of the record files."""
-    save_file({name: tensor.contiguous() for name, tensor in _model_tensors(state.model).items()}, folder / MODEL)
+    weights = {name: tensor.contiguous() for name, tensor in _model_tensors(state.model).items()}
     tensors, scalars = _optimizer_entries(state)
     interval = state.interval
-    save_file({**tensors, INTERVAL: interval.sums}, folder / OPTIMIZER)
+    with storage_errors(folder):
+        save_file(weights, folder / MODEL)
+        save_file({**tensors, INTERVAL: interval.sums}, folder / OPTIMIZER)
     values = {
         "counters": asdict(state.counters),
         "interval": [interval.num_steps, interval.target_tokens, interval.seconds],

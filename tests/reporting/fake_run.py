@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+TOKENS = {"train": 482113, "validation": 24500, "test": 25120}
 STAGES = ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate")
 NUM_LAYERS = 12
 LAYERS = ("embed_tokens", *(f"layers.{index}" for index in range(NUM_LAYERS)), "norm", "lm_head")
@@ -77,8 +78,13 @@ def summaries() -> dict[str, dict[str, Any]]:
             "changed": {"altered copies": 493, "copies with synonym": 310, "copies with keyboard": 183},
         },
         "tokenizer": {"vocab_size": 4096, "bytes_per_token": 3.87},
-        "encode": {},
-        "pack": {},
+        "encode": {"splits": {split: {"tokens": count} for split, count in TOKENS.items()}},
+        "pack": {
+            "splits": {
+                split: {"windows": math.ceil((count - 1) / 256), "target_tokens": count - 1}
+                for split, count in TOKENS.items()
+            }
+        },
         "model": {"architecture": "llama", "vocab_size": 4096, "total": TOTAL, "trainable": TOTAL, "parts": PARTS},
         "train": {
             "steps": 300,
@@ -231,13 +237,6 @@ def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]
             "platform": "Linux-6.1-x86_64",
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    splits = ("train", "validation", "test")
-    tokens = dict(zip(splits, (482113, 24500, 25120), strict=True))
-    (folders["encode"] / "encode.json").write_text(
-        json.dumps({"splits": {s: {"tokens": n} for s, n in tokens.items()}})
-    )
-    windows = {s: {"windows": math.ceil((n - 1) / 256), "target_tokens": n - 1} for s, n in tokens.items()}
-    (folders["pack"] / "pack.json").write_text(json.dumps({"block_size": 256, "splits": windows}))
     for stage in ("model", "train"):
         (folders[stage] / "model").mkdir()
         (folders[stage] / "model/config.json").write_text(

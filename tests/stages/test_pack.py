@@ -20,9 +20,8 @@ def pack(folder: Path, ids: list[int], block_size: int) -> Path:
 
 
 def test_it_describes_windows_that_the_reader_finds(tmp_path: Path) -> None:
-    packed = json.loads((pack(tmp_path, [5, 6, 7, 8, 1], 3) / "pack.json").read_text())
-    assert (packed["block_size"], packed["strategy"], packed["dtype"]) == (3, "contiguous", "uint16")
-    train = packed["splits"]["train"]
+    train = json.loads((pack(tmp_path, [5, 6, 7, 8, 1], 3) / "train/pack.json").read_text())
+    assert (train["block_size"], train["strategy"], train["dtype"]) == (3, "contiguous", "uint16")
     assert (train["windows"], train["tokens"], train["target_tokens"]) == (2, 5, 4)
     split = PackedSplit.open(tmp_path / "pack", tmp_path / "encode", "train")
     assert len(split) == 2
@@ -31,7 +30,7 @@ def test_it_describes_windows_that_the_reader_finds(tmp_path: Path) -> None:
 
 def test_other_tokens_of_the_same_number_change_the_artifact(tmp_path: Path) -> None:
     digests = {
-        digest_file(pack(tmp_path / name, ids, block_size) / "pack.json")
+        digest_file(pack(tmp_path / name, ids, block_size) / "train/pack.json")
         for name, ids, block_size in (("a", [5, 6, 7, 1], 3), ("b", [5, 6, 8, 1], 3), ("c", [5, 6, 7, 1], 2))
     }
     assert len(digests) == 3

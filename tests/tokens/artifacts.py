@@ -55,8 +55,9 @@ def write_streams(
         "splits": streams,
     }
     write_json(folder / "encode" / "encode.json", encoded)
-    (folder / "pack").mkdir()
-    write_json(folder / "pack" / "pack.json", pack_contiguous(encoded, block_size))
+    for split in splits:
+        (folder / "pack" / split).mkdir(parents=True)
+        write_json(folder / "pack" / split / "pack.json", pack_contiguous(encoded, split, block_size))
 
 
 def packed(folder: Path, documents: Sequence[Sequence[int]], block_size: int, vocab_size: int = 50) -> PackedSplit:

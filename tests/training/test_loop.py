@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from training.tiny import LLAMA, make_inputs, run_train
+from training.tiny import GPT2, LLAMA, make_inputs, run_train
 
 from pipeline.errors import BadDataError, ConfigError, DivergedError
 from pipeline.training import loop
@@ -79,8 +79,10 @@ def test_nan_in_the_last_step_is_never_exported(inputs, tmp_path, monkeypatch):
     assert not list((tmp_path / "output").iterdir())
 
 
-def test_nothing_is_copied_from_the_device_between_records(inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("architecture", "config"), [("llama", LLAMA), ("gpt2", GPT2)])
+def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch, architecture, config):
     """On a CPU a copy costs nothing, but the same calls would wait for a GPU."""
+    inputs = make_inputs(tmp_path, architecture, config)
     steps: list[int] = []
     copies: set[int] = set()
 

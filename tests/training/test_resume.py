@@ -62,7 +62,7 @@ def test_two_undisturbed_runs_have_the_same_bits(inputs, undisturbed, tmp_path):
         [("forward", 1)],
         [("forward", 20)],  # in the middle of an accumulation
         [("validate", 2)],
-        [("save", 4)],  # two files a save: inside the second checkpoint
+        [("save", 2)],  # inside the second checkpoint, after its tensors
         [("saved", 3)],  # after the last step
         [("saved", 1), ("forward", 3), ("validate", 1)],
     ],
@@ -94,4 +94,12 @@ def test_broken_newest_checkpoint_falls_back_to_the_one_before(inputs, undisturb
     weights.write_bytes(data)
     assert train_in_child(inputs, tmp_path) == 0
     assert (tmp_path / "work" / "broken-step-00000008").is_dir()
+    assert outcome(tmp_path, "output1") == undisturbed["no"]
+
+
+def test_full_disk_exits_74_and_keeps_the_earlier_checkpoint(inputs, undisturbed, tmp_path):
+    assert train_in_child(inputs, tmp_path, ("saved", 1, "FULL")) == 74
+    assert "step-00000008" in (tmp_path / "error.txt").read_text()
+    assert [path.name for path in (tmp_path / "work").glob("*step*")] == ["step-00000004"]
+    assert train_in_child(inputs, tmp_path) == 0
     assert outcome(tmp_path, "output1") == undisturbed["no"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ from pipeline.config.train import TrainConfig
 from pipeline.errors import DescentError
 from pipeline.progress import Progress
 from pipeline.stages.contract import StageContext
+from pipeline.tokens.packing import pack_contiguous
 
 VOCAB_SIZE, BLOCK_SIZE = 64, 16
+FULL_DISK_BYTES = 20_000
 LLAMA = {
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -59,9 +62,6 @@ def make_tokenizer(folder: Path) -> None:
 
 def make_streams(folder: Path, tokens: dict[str, int]) -> None:
     """`encode` and `pack` artifacts of ids that count upwards with jumps, so that there is something to learn."""
-    encoded: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "eos_token_id": 1, "pad_token_id": 0, "dtype": "uint16"}
-    packed: dict[str, Any] = {"block_size": BLOCK_SIZE, "strategy": "contiguous", "dtype": "uint16"}
-    encoded["splits"], packed["splits"] = {}, {}
     random = np.random.default_rng(5)
     for split, count in tokens.items():
         ids = 2 + np.cumsum(random.choice([1, 1, 1, 7], count)) % (VOCAB_SIZE - 2)
@@ -69,17 +69,11 @@ def make_streams(folder: Path, tokens: dict[str, int]) -> None:
         path.parent.mkdir(parents=True)
         ids.astype("<u2").tofile(path)
         np.array([count], dtype="<u8").tofile(path.with_name("stream.ds.index"))
-        encoded["splits"][split] = {"tokens": count, "documents": 1, "digest": split}
-        windows = -(-(count - 1) // BLOCK_SIZE)
-        packed["splits"][split] = {
-            "windows": windows,
-            "tokens": count,
-            "target_tokens": count - 1,
-            "stream_digest": split,
-        }
-    (folder / "pack").mkdir()
-    (folder / "encode" / "encode.json").write_text(json.dumps(encoded))
-    (folder / "pack" / "pack.json").write_text(json.dumps(packed))
+        stream = {"tokens": count, "documents": 1, "digest": split}
+        special = {"vocab_size": VOCAB_SIZE, "eos_token_id": 1, "pad_token_id": 0, "dtype": "uint16"}
+        (folder / "pack" / split).mkdir(parents=True)
+        packed = pack_contiguous({**special, "splits": {split: stream}}, split, BLOCK_SIZE)
+        (folder / "pack" / split / "pack.json").write_text(json.dumps(packed))
 
 
 def context_for(section: Any, inputs: dict[str, Path], output: Path, work: Path | None = None) -> StageContext:
@@ -112,7 +106,8 @@ def train_in_child(
 ) -> int:
     """Run the train stage in a child process; returns its exit code, negative for a signal.
 
-    `hit` is (place, n, signal name): the signal that the child sends itself when it comes to the place the nth time.
+    `hit` is (place, n, what): when the child comes to the place the nth time, it sends itself the signal of that
+    name, or gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL").
     """
     child = _server.Process(target=_child, args=(inputs, folder, hit, changes))
     child.start()
@@ -135,8 +130,8 @@ def _child(inputs: dict[str, Path], folder: Path, hit: tuple[str, int, str] | No
         os._exit(error.exit_code)
 
 
-def _arm(place: str, count: int, signal_name: str) -> None:
-    """Make a function of the loop send a signal when it is called for the nth time."""
+def _arm(place: str, count: int, what: str) -> None:
+    """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.training import loop, state
 
     owner, name, after = {
@@ -145,6 +140,13 @@ def _arm(place: str, count: int, signal_name: str) -> None:
         "save": (state, "write_json", False),
         "saved": (loop, "save_checkpoint", True),
     }[place]
+
+    def happen() -> None:
+        if what == "FULL":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_DISK_BYTES, FULL_DISK_BYTES))
+        else:
+            os.kill(os.getpid(), getattr(signal, what))
+
     original: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -152,10 +154,10 @@ def _arm(place: str, count: int, signal_name: str) -> None:
         nonlocal calls
         calls += 1
         if calls == count and not after:
-            os.kill(os.getpid(), getattr(signal, signal_name))
+            happen()
         result = original(*args, **kwargs)
         if calls == count and after:
-            os.kill(os.getpid(), getattr(signal, signal_name))
+            happen()
         return result
 
     setattr(owner, name, wrapped)
