@@ -1,9 +1,9 @@
 """Artifacts of stages: identity, manifest, lock, commit and lookup.
 
-    <workspace>/artifacts/<stage>/<key>/    payload files and manifest.json, whole or absent
-    <workspace>/checkpoints/<key>/          what a resumable stage leaves behind when it is killed
-    <workspace>/locks/                      one lock a key, and a note of who holds it
-    <workspace>/digests.json                digests of source files, by path, size, times and inode
+<workspace>/artifacts/<stage>/<key>/    payload files and manifest.json, whole or absent
+<workspace>/checkpoints/<key>/          what a resumable stage leaves behind when it is killed
+<workspace>/locks/                      one lock a key, and a note of who holds it
+<workspace>/digests.json                digests of source files, by path, size, times and inode
 """
 
 from __future__ import annotations
@@ -188,7 +188,13 @@ class DigestCache:
 
 
 def seal(
-    folder: Path, stage: Stage, identity: Identity, section: Any, input_keys: Mapping[str, str], summary: Any, started: float
+    folder: Path,
+    stage: Stage,
+    identity: Identity,
+    section: Any,
+    input_keys: Mapping[str, str],
+    summary: Any,
+    started: float,
 ) -> Manifest:
     """Digest and fsync the files of a finished stage and write its manifest, last. Returns the manifest."""
     files = {}

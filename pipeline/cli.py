@@ -29,11 +29,14 @@ ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", sho
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file.")
 ]
-FromOption = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Start at this stage; reuse what is before.")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", metavar="STAGE", help="Start at this stage; reuse what is before.")
+]
 UntilOption = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 OnlyOption = Annotated[str | None, typer.Option("--only", metavar="STAGE", help="Run this stage alone.")]
 ForceOption = Annotated[
-    list[str] | None, typer.Option("--force", metavar="STAGE", help="Rebuild this stage even if it exists (repeatable).")
+    list[str] | None,
+    typer.Option("--force", metavar="STAGE", help="Rebuild this stage even if it exists (repeatable)."),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -41,11 +44,13 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback o
 def _selection(first: str | None, last: str | None, only: str | None, force: list[str] | None) -> Any:
     from pipeline.runner import NAMES, Selection
 
-    named = {"--from": [first], "--until": [last], "--only": [only], "--force": force or []}
+    named = {"--from": [first], "--until": [last], "--only": [only], "--force": [*(force or ())]}
     for option, stages in named.items():
         for stage in stages:
             if stage is not None and stage not in NAMES:
-                raise typer.BadParameter(f"unknown stage {stage!r}; the stages are {', '.join(NAMES)}", param_hint=option)
+                raise typer.BadParameter(
+                    f"unknown stage {stage!r}; the stages are {', '.join(NAMES)}", param_hint=option
+                )
     if only and (first or last):
         raise typer.BadParameter("cannot be combined with --from or --until", param_hint="--only")
     if first and last and NAMES.index(first) > NAMES.index(last):
@@ -174,7 +179,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

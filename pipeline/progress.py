@@ -21,7 +21,9 @@ class Task:
         self._done = self._offset = 0.0
         self._started = self._logged = time.monotonic()
         self._bar = (
-            tqdm(total=total, unit=unit, unit_scale=unit == "B", desc=label, file=stream, dynamic_ncols=True, leave=False)
+            tqdm(
+                total=total, unit=unit, unit_scale=unit == "B", desc=label, file=stream, dynamic_ncols=True, leave=False
+            )
             if stream.isatty()
             else None
         )

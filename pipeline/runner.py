@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import atomic
-from pipeline.artifacts import Identity, Manifest, Workspace, content_digest, input_digests, seal
+from pipeline.artifacts import Identity, Manifest, Workspace, input_digests, seal
 from pipeline.config import Config
 from pipeline.errors import DescentError, InterruptedRun, InterruptedUnsaved, MissingInputError, StorageError
 from pipeline.progress import Progress

@@ -73,7 +73,9 @@ class RunView:
 
     def _link_artifacts(self) -> None:
         keys = {stage: entry["key"] for stage, entry in self._stages.items() if stage in ("train", "report")}
-        if self._state.get("linked") == keys and all((self.folder / name).exists() for name in ("report.html", "model")):
+        if self._state.get("linked") == keys and all(
+            (self.folder / name).exists() for name in ("report.html", "model")
+        ):
             return
         if "train" in keys:
             train = self._workspace.artifact("train", keys["train"])

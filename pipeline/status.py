@@ -29,10 +29,9 @@ def format_status(root: Path) -> str:
         for manifest in workspace.manifests(stage.name):
             size = sum(entry["size"] for entry in manifest["files"].values())
             runs = ", ".join(used_by.get((stage.name, manifest["key"]), ["-"]))
-            lines.append(
-                f"{stage.name:<10} {manifest['key']:<17} {size / 1e6:>7.2f} MB {_age(time.time() - manifest['started']):>8}"
-                f" {manifest['seconds']:>7.1f} s  {runs}"
-            )
+            age = _age(time.time() - manifest["started"])
+            taken = f"{manifest['seconds']:.1f} s"
+            lines.append(f"{stage.name:<10} {manifest['key']:<17} {size / 1e6:>7.2f} MB {age:>8} {taken:>9}  {runs}")
     return "\n".join(lines)
 
 

@@ -86,7 +86,9 @@ def test_source_files_count_by_content_not_by_time(workspace: Workspace, tmp_pat
     assert key(Workspace(workspace.root), section) != base
 
 
-def test_a_file_changed_within_the_clock_grain_is_not_taken_for_its_old_self(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_file_changed_within_the_clock_grain_is_not_taken_for_its_old_self(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     source = tmp_path / "a.txt"
     source.write_text("one")
     section = Settings(paths=(source,))
@@ -118,7 +120,9 @@ def test_part_digest_sees_only_its_folder() -> None:
     assert content_digest(files, "train") == content_digest(changed, "train")
     assert content_digest(files, "test") != content_digest(changed, "test")
     assert content_digest(files) != content_digest(changed)
-    assert content_digest(files, "train") != content_digest({"train/a": files["train/a"], "train/b": files["train/a"]}, "train")
+    assert content_digest(files, "train") != content_digest(
+        {"train/a": files["train/a"], "train/b": files["train/a"]}, "train"
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncate", "empty", "delete", "grow"])
@@ -151,9 +155,9 @@ def test_differences_name_key_and_both_values(workspace: Workspace, tmp_path: Pa
     source = tmp_path / "a.txt"
     source.write_text("one")
     build(workspace, Settings(paths=(source,)), upstream="digest")
-    assert workspace.differences(workspace.identify(STAGE, Settings(size=9, paths=(source,)), 0, {"upstream": "digest"})) == [
-        "shape.size 1 -> 9"
-    ]
+    assert workspace.differences(
+        workspace.identify(STAGE, Settings(size=9, paths=(source,)), 0, {"upstream": "digest"})
+    ) == ["shape.size 1 -> 9"]
     source.write_text("two")
     changed = workspace.identify(STAGE, Settings(paths=(source,)), 3, {"upstream": "other"})
     assert workspace.differences(changed) == ["run.seed 0 -> 3", f"source {source} changed", "input upstream changed"]

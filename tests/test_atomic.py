@@ -27,9 +27,14 @@ def test_write_bytes_leaves_the_old_file_when_writing_fails(tmp_path: Path, monk
 
 def test_replacing_folder_appears_only_when_whole(tmp_path: Path) -> None:
     final = tmp_path / "a" / "folder"
-    with pytest.raises(RuntimeError, match="half way"), atomic.replacing_folder(final) as folder:
-        (folder / "part").write_text("half")
-        raise RuntimeError("half way")
+
+    def fail_half_way() -> None:
+        with atomic.replacing_folder(final) as folder:
+            (folder / "part").write_text("half")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
     assert not final.exists()
     assert os.listdir(final.parent) == []
     with atomic.replacing_folder(final) as folder:

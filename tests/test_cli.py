@@ -54,7 +54,11 @@ def test_usage_errors_exit_2(config: str, arguments: list[str], expected: str) -
         (InterruptedRun("saved at step 3"), 75, "descent: saved at step 3"),
         (KeyboardInterrupt(), 130, "descent: interrupted; nothing of the stage in progress was saved"),
         (KeyError("x"), 70, "descent: internal error: KeyError: 'x' (--debug shows where)"),
-        (OSError(errno.ENOSPC, "No space", "workspace/a"), 74, r"descent: workspace/a: the disk is full \([\d,.]+ MB free\)"),
+        (
+            OSError(errno.ENOSPC, "No space", "workspace/a"),
+            74,
+            r"descent: workspace/a: the disk is full \([\d,.]+ MB free\)",
+        ),
         (OSError(errno.EIO, "x", "workspace/a"), 74, "descent: workspace/a: Input/output error"),
     ],
 )

@@ -41,5 +41,7 @@ def _identity_of(value: Any, dumped: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_identity_of(item, plain) for item, plain in zip(value, dumped, strict=True)]
     if isinstance(value, dict):
-        return {key: _identity_of(item, plain) for (key, item), plain in zip(value.items(), dumped.values(), strict=True)}
+        return {
+            key: _identity_of(item, plain) for (key, item), plain in zip(value.items(), dumped.values(), strict=True)
+        }
     return dumped

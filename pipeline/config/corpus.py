@@ -132,7 +132,9 @@ class CurateConfig(Section):
     @model_validator(mode="after")
     def _leaves_documents_to_train_on(self) -> Self:
         if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction and test_fraction leave nothing to train on; their sum must be below 1")
+            raise ValueError(
+                "validation_fraction and test_fraction leave nothing to train on; their sum must be below 1"
+            )
         if self.max_chars is not None and self.max_chars < self.min_chars:
             raise ValueError(f"max_chars {self.max_chars} is less than min_chars {self.min_chars}")
         return self
@@ -164,7 +166,9 @@ class KeyboardOperation(Section):
 class AugmentConfig(Section):
     """Altered copies of documents of the training split. Originals always stay."""
 
-    operations: list[Annotated[SynonymOperation | KeyboardOperation, Field(discriminator="type")]] = []
+    operations: list[Annotated[SynonymOperation | KeyboardOperation, Field(discriminator="type")]] = Field(
+        default_factory=list
+    )
     """What is done to a copy, in this order."""
 
     fraction: Share = 0.0

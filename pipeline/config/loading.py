@@ -39,7 +39,7 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Conf
         key = str(getattr(error, "full_key", None) or "")
         raise ConfigError(f"{_place(tuple(key.split('.')), places, path)}: {key}: {_first_line(error)}") from None
     assert isinstance(values, dict)
-    values.pop("$schema", None)
+    values = {str(key): value for key, value in values.items() if key != "$schema"}
     try:
         return Config.model_validate(values)
     except ValidationError as error:

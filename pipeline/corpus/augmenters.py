@@ -18,7 +18,10 @@ from pipeline.corpus.lexicon import SHIPPED, read_lexicon
 # A word of prose: letters alone, in lower case or capitalized, with white space or sentence punctuation around it.
 # Identifiers, paths, URLs, numbers, markup and calls have other neighbours and are never touched.
 _WORD = re.compile(r"(?<![^\s(\"'])[A-Za-z]?[a-z]+(?=[.,;:!?)\"']*(?:\s|$))")
-_CODE_LINE = re.compile(r"^(?:\s*(?:>>>|\.\.\.|\$|#!|@|import |from \S+ import |def |class )|.*(?:://|::$|[{}=<>\\|`_])|    ).*$", re.MULTILINE)
+_CODE_LINE = re.compile(
+    r"^(?:\s*(?:>>>|\.\.\.|\$|#!|@|import |from \S+ import |def |class )|.*(?:://|::$|[{}=<>\\|`_])|    ).*$",
+    re.MULTILINE,
+)
 MIN_KEYBOARD_LETTERS = 4
 
 

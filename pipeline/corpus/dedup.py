@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def find_repeats(hashes: list[Path], folder: Path) -> list[Path]:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     num_parts = max(1, -(-int(starts[-1]) // PART_HASHES))
     edges = [(part << 64) // num_parts for part in range(num_parts + 1)]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         positions, values = [], []
         for start, array in zip(starts[:-1], loaded, strict=True):
             inside = np.flatnonzero((array >= np.uint64(low)) & (array <= np.uint64(high - 1)))

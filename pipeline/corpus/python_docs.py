@@ -8,7 +8,16 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "lib-dynload", "__pycache__"}
+SKIPPED_FOLDERS = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idle_test",
+    "lib2to3",
+    "lib-dynload",
+    "__pycache__",
+}
 TOPICS = "pydoc_data/topics.py"
 LABEL = f"python_docs (Python {platform.python_version()})"
 

@@ -61,7 +61,9 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_worke
             for future in futures:
                 yield future.result()
         except BrokenProcessPool:
-            raise StorageError("a worker process was killed, probably for lack of memory; lower run.num_workers") from None
+            raise StorageError(
+                "a worker process was killed, probably for lack of memory; lower run.num_workers"
+            ) from None
         finally:
             for future in futures:
                 future.cancel()

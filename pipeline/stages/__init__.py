@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from pipeline.stages import (
-    augment,
-    curate,
-    encode,
-    evaluate,
-    ingest,
-    model,
-    normalize,
-    pack,
-    report,
-    tokenizer,
-    train,
-)
+from pipeline.stages.augment import STAGE as AUGMENT
 from pipeline.stages.contract import Stage, StageContext
+from pipeline.stages.curate import STAGE as CURATE
+from pipeline.stages.encode import STAGE as ENCODE
+from pipeline.stages.evaluate import STAGE as EVALUATE
+from pipeline.stages.ingest import STAGE as INGEST
+from pipeline.stages.model import STAGE as MODEL
+from pipeline.stages.normalize import STAGE as NORMALIZE
+from pipeline.stages.pack import STAGE as PACK
+from pipeline.stages.report import STAGE as REPORT
+from pipeline.stages.tokenizer import STAGE as TOKENIZER
+from pipeline.stages.train import STAGE as TRAIN
 
 __all__ = ["STAGES", "Stage", "StageContext"]
 
 STAGES: tuple[Stage, ...] = (
-    ingest.STAGE,
-    normalize.STAGE,
-    curate.STAGE,
-    augment.STAGE,
-    tokenizer.STAGE,
-    encode.STAGE,
-    pack.STAGE,
-    model.STAGE,
-    train.STAGE,
-    evaluate.STAGE,
-    report.STAGE,
+    INGEST,
+    NORMALIZE,
+    CURATE,
+    AUGMENT,
+    TOKENIZER,
+    ENCODE,
+    PACK,
+    MODEL,
+    TRAIN,
+    EVALUATE,
+    REPORT,
 )

@@ -25,7 +25,9 @@ def run(context: StageContext) -> dict[str, Any]:
     tally = map_shards(_augment_shard, tasks, context.num_workers, context.progress, "augmenting")
     summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
     if summary["documents_out"] == 0:
-        raise BadDataError("augment: the weights of the sources leave nothing to train on; raise ingest.sources weights")
+        raise BadDataError(
+            "augment: the weights of the sources leave nothing to train on; raise ingest.sources weights"
+        )
     return summary
 
 

@@ -14,8 +14,8 @@ from pipeline.errors import BadDataError
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
-    from pipeline.corpus.readers import AnySource
     from pipeline.corpus.shards import Tally
+    from pipeline.corpus.sources import AnySource
 
 
 def run(context: StageContext) -> dict[str, Any]:

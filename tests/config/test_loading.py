@@ -58,13 +58,37 @@ def test_interpolation_and_overrides(write) -> None:
 @pytest.mark.parametrize(
     ("text", "overrides", "expected"),
     [
-        (MINIMAL + "  learning_rat: 0.1\n", [], r"run\.yaml:11: train\.learning_rat: unknown key; did you mean learning_rate\?"),
+        (
+            MINIMAL + "  learning_rat: 0.1\n",
+            [],
+            r"run\.yaml:11: train\.learning_rat: unknown key; did you mean learning_rate\?",
+        ),
         (MINIMAL + "trian:\n  max_steps: 1\n", [], r"run\.yaml:11: trian: unknown key; did you mean train\?"),
-        (MINIMAL + "  learning_rate: fast\n", [], r"run\.yaml:11: train\.learning_rate: got 'fast'; input should be a valid number"),
-        (MINIMAL + "  lr_scheduler_type: cosin\n", [], r"run\.yaml:11: train\.lr_scheduler_type: got 'cosin'; allowed: .*cosine"),
-        (MINIMAL.replace("type: python_docs", "type: jsnl"), [], r"run\.yaml:5: ingest\.sources\.0.*got 'jsnl'; allowed: .*jsonl"),
-        (MINIMAL.replace("python_docs", "text"), [], r"run\.yaml:5: ingest\.sources\.0\.paths: required, but not given"),
-        (MINIMAL.replace("name: docs", "name: docs\n      wieght: 2"), [], r"run\.yaml:6: ingest\.sources\.0\.wieght: unknown key; did you mean weight\?"),
+        (
+            MINIMAL + "  learning_rate: fast\n",
+            [],
+            r"run\.yaml:11: train\.learning_rate: got 'fast'; input should be a valid number",
+        ),
+        (
+            MINIMAL + "  lr_scheduler_type: cosin\n",
+            [],
+            r"run\.yaml:11: train\.lr_scheduler_type: got 'cosin'; allowed: .*cosine",
+        ),
+        (
+            MINIMAL.replace("type: python_docs", "type: jsnl"),
+            [],
+            r"run\.yaml:5: ingest\.sources\.0.*got 'jsnl'; allowed: .*jsonl",
+        ),
+        (
+            MINIMAL.replace("python_docs", "text"),
+            [],
+            r"run\.yaml:5: ingest\.sources\.0\.paths: required, but not given",
+        ),
+        (
+            MINIMAL.replace("name: docs", "name: docs\n      wieght: 2"),
+            [],
+            r"run\.yaml:6: ingest\.sources\.0\.wieght: unknown key; did you mean weight\?",
+        ),
         (MINIMAL.replace("name: tiny", "name: ../../etc"), [], r"run\.yaml:2: run\.name: got '\.\./\.\./etc'"),
         (MINIMAL.replace("run:\n  name: tiny\n", ""), [], r"run\.yaml: run: required, but not given"),
         (MINIMAL + "  learning_rate: .nan\n", [], r"run\.yaml:11: train\.learning_rate: got nan"),

@@ -68,4 +68,6 @@ def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
     texts = [f"document number {n}" for n in range(2000)]
     small = [split_of(text, CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts]
     large = [split_of(text, CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts]
-    assert all(after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True))
+    assert all(
+        after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True)
+    )

@@ -9,9 +9,31 @@ from hypothesis import strategies as st
 
 from pipeline.config.corpus import NormalizeConfig
 from pipeline.corpus.documents import Document
-from pipeline.corpus.normalizers import collapse_whitespace, fix_unicode, normalize, operations, strip_control_characters
+from pipeline.corpus.normalizers import (
+    collapse_whitespace,
+    fix_unicode,
+    normalize,
+    operations,
+    strip_control_characters,
+)
 
-PIECES = ["plain text", "\n", "\r\n", "\t", "&amp;", "&eacute;", "<b>", "â€œquotedâ€\x9d", "schÃ¶n", "\x00", "\x1b[31m", "ﬁ", "\x85", "“q”", "é"]
+PIECES = [
+    "plain text",
+    "\n",
+    "\r\n",
+    "\t",
+    "&amp;",
+    "&eacute;",
+    "<b>",
+    "â€œquotedâ€\x9d",
+    "schÃ¶n",
+    "\x00",
+    "\x1b[31m",
+    "ﬁ",
+    "\x85",
+    "“q”",
+    "é",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -44,7 +66,12 @@ def test_operations_are_applied_in_order_and_recorded() -> None:
     document = Document("1", "The CafÃ© —  it's  OPEN!", "s", "o", changes=["earlier"])
     assert normalize(document, operations(section)) == ["fix_unicode", "lowercase", "remove_punctuation"]
     assert document.text == "the café   its  open"
-    assert document.changes == ["earlier", "normalize:fix_unicode", "normalize:lowercase", "normalize:remove_punctuation"]
+    assert document.changes == [
+        "earlier",
+        "normalize:fix_unicode",
+        "normalize:lowercase",
+        "normalize:remove_punctuation",
+    ]
 
 
 def test_unicode_form_composes() -> None:

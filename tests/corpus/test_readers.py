@@ -77,7 +77,10 @@ def test_bad_json_lines_are_rejected_with_place_and_reason(line: bytes, reason: 
 def test_fields_of_json_lines_can_be_named() -> None:
     Path("a.jsonl").write_text('{"body": "x", "class": 3}\n{"body": "y", "class": "b"}\n')
     records = list(read_file(jsonl_source(text_field="body", label_field="class"), Path("a.jsonl")))
-    assert [(record.text, record.label) for record in records if isinstance(record, Document)] == [("x", "3"), ("y", "b")]
+    assert [(record.text, record.label) for record in records if isinstance(record, Document)] == [
+        ("x", "3"),
+        ("y", "b"),
+    ]
 
 
 def test_identifiers_are_stable_and_differ_by_content_and_origin() -> None:
@@ -86,7 +89,9 @@ def test_identifiers_are_stable_and_differ_by_content_and_origin() -> None:
     assert isinstance(first, Document)
     assert isinstance(second, Document)
     assert first.id != second.id
-    assert [record.id for record in read_file(jsonl_source(), Path("a.jsonl")) if isinstance(record, Document)][0] == first.id
+    again = next(read_file(jsonl_source(), Path("a.jsonl")))
+    assert isinstance(again, Document)
+    assert again.id == first.id
 
 
 def test_a_pattern_without_files_is_named() -> None:

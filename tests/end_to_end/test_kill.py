@@ -72,7 +72,9 @@ def test_training_killed_after_a_checkpoint_resumes_from_it(finished: Project) -
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_outside_training_leaves_with_its_code_and_no_litter(finished: Project, signum: int, code: int) -> None:
+def test_a_signal_outside_training_leaves_with_its_code_and_no_litter(
+    finished: Project, signum: int, code: int
+) -> None:
     finished.forget_from("tokenizer")
     exit_code, errors = kill_during(finished, "tokenizer", 0.2, signum)
     assert exit_code == code

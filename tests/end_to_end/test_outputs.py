@@ -33,7 +33,9 @@ def test_the_exported_model_works_without_this_project(finished_once: Project, t
 
 def test_the_view_is_complete(finished_once: Project) -> None:
     view = finished_once.workspace / "runs" / "tiny"
-    assert {"config.yaml", "run.json", "metrics.jsonl", "tensorboard", "model", "report.html"} <= {p.name for p in view.iterdir()}
+    assert {"config.yaml", "run.json", "metrics.jsonl", "tensorboard", "model", "report.html"} <= {
+        p.name for p in view.iterdir()
+    }
     assert finished_once.state()["outcome"] == "done"
     assert list(finished_once.state()["stages"]) == list(STAGES)
     steps = [json.loads(line) for line in (view / "metrics.jsonl").read_text().splitlines()]

@@ -22,7 +22,9 @@ def test_a_second_run_reuses_all_stages_without_torch(finished_once: Project, wi
     assert "started" not in result.err
 
 
-@pytest.mark.parametrize("arguments", [["plan", "tiny.yaml"], ["status", "tiny.yaml"], ["--help"], ["plan", "tiny.yaml", "a.b=1"]])
+@pytest.mark.parametrize(
+    "arguments", [["plan", "tiny.yaml"], ["status", "tiny.yaml"], ["--help"], ["plan", "tiny.yaml", "a.b=1"]]
+)
 def test_light_verbs_do_not_import_torch(finished_once: Project, without_torch, arguments: list[str]) -> None:
     result = without_torch(finished_once, arguments)
     assert "imported" not in result.err
@@ -77,7 +79,12 @@ def test_learning_rate_reruns_training_and_what_follows(finished: Project) -> No
 
 
 def test_runtime_fields_change_nothing(finished: Project) -> None:
-    settings = ["run.num_workers=1", "train.logging_steps=1", "train.save_steps=7", "train.per_device_train_batch_size=2"]
+    settings = [
+        "run.num_workers=1",
+        "train.logging_steps=1",
+        "train.save_steps=7",
+        "train.per_device_train_batch_size=2",
+    ]
     assert finished.actions(*settings) == ALL_REUSED
 
 

@@ -32,7 +32,13 @@ def test_the_same_seed_writes_the_same_text(model, tokenizer) -> None:
     assert first == write(model, tokenizer, ["The model", "A text"])
     assert [sample["prompt"] for sample in first] == ["The model", "A text"]
     assert first != write(model, tokenizer, ["The model", "A text"], seed=9)
-    assert first[:1] == write(model, tokenizer, ["The model"])
+
+
+def test_prompts_leave_each_other_alone(model, tokenizer) -> None:
+    short = write(model, tokenizer, ["The model", "A text"], max_new_tokens=40)
+    # The long prompt leaves room for fewer new tokens, so it draws fewer random numbers.
+    long = write(model, tokenizer, [PROSE[0] * 9, "A text"], max_new_tokens=40)
+    assert short[1] == long[1]
 
 
 def test_random_states_and_training_flags_stay(tokenizer) -> None:
