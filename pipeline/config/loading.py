@@ -39,11 +39,11 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Conf
         key = str(getattr(error, "full_key", None) or "")
         raise ConfigError(f"{_place(tuple(key.split('.')), places, path)}: {key}: {_first_line(error)}") from None
     assert isinstance(values, dict)
-    values = {str(key): value for key, value in values.items() if key != "$schema"}
+    sections: dict[str, Any] = {str(key): value for key, value in values.items() if key != "$schema"}
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(sections)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, values, places, path))) from None
+        raise ConfigError("\n".join(_explain(error, sections, places, path))) from None
 
 
 def _load_file(path: Path, places: Places, seen: tuple[Path, ...]) -> Any:
