@@ -102,7 +102,7 @@ def train(
                         log.log(at, values | (norms.tags(layers) if layers is not None else {}))
                         note = f"loss {values['train/loss']:.3f}, learning rate {rate:.2e}, {speed:,.0f} tokens/s"
                         interval.start()
-                    at.evaluation_due = is_due(at.step, section.eval_steps, max_steps) and len(validation_split) > 0
+                    at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
                     task.update(1, note)
 
                 if at.evaluation_due and not interrupts.requested:

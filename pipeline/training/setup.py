@@ -17,7 +17,7 @@ from accelerate.utils import GradientAccumulationPlugin
 from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
-from pipeline.errors import BadDataError, ConfigError
+from pipeline.errors import ConfigError
 from pipeline.modeling.parameters import blocks
 
 
@@ -47,9 +47,7 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
 
 
 def num_steps(section: TrainConfig, num_windows: int) -> int:
-    """Optimizer steps of the run. Raises BadDataError when there is nothing to train on."""
-    if num_windows == 0:
-        raise BadDataError("train: the training split has no tokens; loosen the filters of curate or add documents")
+    """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the warm-up."""
     if section.max_steps is not None:
         return section.max_steps
     assert section.num_train_epochs is not None
@@ -72,7 +70,7 @@ def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
     """Turn on gradient checkpointing and compilation. Blocks are compiled in place and one by one: the names of
     parameters stay, and equal blocks share one compilation."""
     if section.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if section.torch_compile:
         for block in blocks(model).values():
             block.compile()

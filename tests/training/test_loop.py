@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from training.tiny import GPT2, LLAMA, make_inputs, run_train
 
-from pipeline.errors import BadDataError, ConfigError, DivergedError
+from pipeline.errors import ConfigError, DivergedError
 from pipeline.training import loop
 from pipeline.training.batches import GlobalBatches
 
@@ -54,6 +54,13 @@ def test_clipping_limits_the_norm_and_counts(inputs, tmp_path):
         if "train/loss" in line:
             assert line["train/clipped_share"] == 1
             assert line["train/grad_norm_clipped"] == pytest.approx(0.01)
+
+
+def test_gradient_checkpointing_gives_the_same_weights(inputs, tmp_path):
+    for name, enabled in (("plain", False), ("recomputed", True)):
+        run_train(inputs, tmp_path / name, gradient_checkpointing=enabled)
+    plain, recomputed = (tmp_path / name / "output/model/model.safetensors" for name in ("plain", "recomputed"))
+    assert plain.read_bytes() == recomputed.read_bytes()
 
 
 def test_divergence_exits_70_and_leaves_only_good_checkpoints(inputs, tmp_path):
@@ -121,12 +128,9 @@ def test_sequences_longer_than_the_model_are_refused(tmp_path):
         run_train(inputs, tmp_path)
 
 
-def test_an_empty_training_split_is_bad_data(inputs, tmp_path):
-    from training.tiny import make_streams
-
-    make_streams(tmp_path, {"train": 1, "validation": 1})
-    with pytest.raises(BadDataError, match="no tokens"):
-        run_train({**inputs, "encode": tmp_path / "encode", "pack": tmp_path / "pack"}, tmp_path)
+def test_a_warm_up_longer_than_the_epochs_is_refused(inputs, tmp_path):
+    with pytest.raises(ConfigError, match="warmup_steps 9 is more than the 7 steps of the run"):
+        run_train(inputs, tmp_path, max_steps=None, num_train_epochs=1, warmup_steps=9)
 
 
 def test_the_launchers_precision_must_agree(inputs, tmp_path, monkeypatch):

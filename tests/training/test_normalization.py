@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ class RaggedSplit:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, indices: list[int]) -> dict[str, np.ndarray]:
+    def batch(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
         random = np.random.default_rng(0)
         ids = random.integers(2, 64, (len(self.lengths), 17))
         input_ids, labels = ids[:, :-1].copy(), ids[:, 1:].copy()
         for row, length in enumerate(self.lengths):
             input_ids[row, length:], labels[row, length:] = 0, -100
-        return {"input_ids": input_ids[indices], "labels": labels[indices]}
+        chosen = list(indices)
+        return {"input_ids": input_ids[chosen], "labels": labels[chosen]}
 
 
 def gradient(tmp_path: Path, device_batch: int) -> torch.Tensor:
@@ -58,7 +60,7 @@ def gradient(tmp_path: Path, device_batch: int) -> torch.Tensor:
     )
     split: Any = RaggedSplit()
     work = tmp_path / f"work{device_batch}"
-    train(section, model, split, [], seed=0, work=work, progress=Progress("test"))  # type: ignore[arg-type]
+    train(section, model, split, split, seed=0, work=work, progress=Progress("test"))
     pairs = zip(before, model.parameters(), strict=True)
     return torch.cat([(old - new.detach()).flatten() for old, new in pairs])
 

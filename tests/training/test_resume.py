@@ -86,6 +86,11 @@ def test_signal_saves_within_a_step_and_exits_75(inputs, undisturbed, tmp_path, 
     assert outcome(tmp_path, "output1") == undisturbed["no"]
 
 
+def test_a_second_signal_ends_at_once(inputs, tmp_path):
+    assert train_in_child(inputs, tmp_path, ("forward", 3, "SIGINT SIGTERM")) == -15
+    assert not list((tmp_path / "work").glob("step-*"))
+
+
 def test_broken_newest_checkpoint_falls_back_to_the_one_before(inputs, undisturbed, tmp_path):
     assert train_in_child(inputs, tmp_path, ("saved", 2, "SIGKILL")) == -9
     weights = tmp_path / "work" / "step-00000008" / "model.safetensors"

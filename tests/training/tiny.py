@@ -106,8 +106,8 @@ def train_in_child(
 ) -> int:
     """Run the train stage in a child process; returns its exit code, negative for a signal.
 
-    `hit` is (place, n, what): when the child comes to the place the nth time, it sends itself the signal of that
-    name, or gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL").
+    `hit` is (place, n, what): when the child comes to the place the nth time, it sends itself the signals of
+    those names, or gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL").
     """
     child = _server.Process(target=_child, args=(inputs, folder, hit, changes))
     child.start()
@@ -144,8 +144,8 @@ def _arm(place: str, count: int, what: str) -> None:
     def happen() -> None:
         if what == "FULL":
             resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_DISK_BYTES, FULL_DISK_BYTES))
-        else:
-            os.kill(os.getpid(), getattr(signal, what))
+        for name in what.split() if what != "FULL" else ():
+            os.kill(os.getpid(), getattr(signal, name))
 
     original: Callable[..., Any] = getattr(owner, name)
     calls = 0
