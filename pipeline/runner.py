@@ -95,7 +95,7 @@ def _plan_stage(
 ) -> Step:
     waiting = [name for name in stage.upstream if name not in manifests]
     if waiting:
-        return Step(stage, "unknown", (f"until {' and '.join(waiting)} {'has' if len(waiting) == 1 else 'have'} run",))
+        return Step(stage, "unknown", (f"until {max(waiting, key=NAMES.index)} has run",))
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)
     if manifest is not None and not forced:
