@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from pipeline.config.base import Runtime, Section
 from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
@@ -54,3 +56,10 @@ class Config(Section):
 
     report: ReportConfig = Field(default_factory=ReportConfig)
     """The HTML report and the model card."""
+
+    @model_validator(mode="after")
+    def _windows_hold_the_stride(self) -> Self:
+        stride, block_size = self.evaluate.stride, self.pack.block_size
+        if stride is not None and stride > block_size:
+            raise ValueError(f"evaluate.stride {stride} is above pack.block_size {block_size}; lower the stride")
+        return self

@@ -52,6 +52,18 @@ def load_model(folder: Path) -> PreTrainedModel:
     return model
 
 
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ConfigError when the saved folder's tokenizer is not read back as it was: beside a few architectures
+    (qwen2) transformers replaces the rules of any tokenizer by its own, and the model would be given other tokens."""
+    again = load_tokenizer(folder)
+    if again.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str():
+        model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+        raise ConfigError(
+            f"model.architecture: transformers puts {model_type}'s own tokenizer rules in place of the trained ones, "
+            "so the exported model would see other tokens; choose another architecture, such as llama or qwen3"
+        )
+
+
 def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:
     """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files."""
     with _quiet(), storage_errors(folder):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config.evaluation import EvaluateConfig
-from pipeline.errors import ConfigError, DivergedError
+from pipeline.errors import DivergedError
 from pipeline.stages.contract import Stage, StageContext
 
 
@@ -24,10 +24,6 @@ def run(context: StageContext) -> dict[str, Any]:
     assert isinstance(section, EvaluateConfig)
     test_documents = context.inputs["curate"] / "test"
     test = PackedSplit.open(context.inputs["pack"], context.inputs["encode"], "test")
-    if section.stride is not None and section.stride > test.block_size:
-        raise ConfigError(
-            f"evaluate.stride is {section.stride}, above pack.block_size {test.block_size}; lower it or make it null"
-        )
     heldout = HeldOut.read((document.source, document.text) for document in read_documents(test_documents))
     device = pick_device()
     model = load_model(context.inputs["train"] / "model", device)

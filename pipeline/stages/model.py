@@ -11,7 +11,7 @@ from pipeline.stages.contract import Stage, StageContext
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write `model/`, an ordinary Hugging Face folder, and `parameters.json`, the parameters by part."""
-    from pipeline.modeling.build import build_model, load_tokenizer, save_model
+    from pipeline.modeling.build import build_model, check_tokenizer, load_tokenizer, save_model
     from pipeline.modeling.parameters import parameter_table
 
     section = context.section
@@ -20,6 +20,7 @@ def run(context: StageContext) -> dict[str, Any]:
     with context.progress.task(f"building {section.architecture}", total=1, unit="model") as task:
         model = build_model(section, tokenizer, context.seed)
         save_model(model, context.inputs["tokenizer"], context.output / "model")
+        check_tokenizer(context.output / "model", tokenizer)
         task.update()
     table = parameter_table(model)
     atomic.write_json(context.output / "parameters.json", table)

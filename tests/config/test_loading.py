@@ -92,6 +92,7 @@ def test_interpolation_and_overrides(write) -> None:
         (MINIMAL.replace("name: tiny", "name: ../../etc"), [], r"run\.yaml:2: run\.name: got '\.\./\.\./etc'"),
         (MINIMAL.replace("run:\n  name: tiny\n", ""), [], r"run\.yaml: run: required, but not given"),
         (MINIMAL + "  learning_rate: .nan\n", [], r"run\.yaml:11: train\.learning_rate: got nan"),
+        (MINIMAL, ["evaluate.stride=17", "pack.block_size=16"], r"evaluate\.stride 17 is above pack\.block_size 16"),
         (MINIMAL, ["train.max_stps=3"], r"command line: train\.max_stps: unknown key; did you mean max_steps\?"),
         (MINIMAL, ["train.max_steps"], r"command line: 'train\.max_steps' is not key=value"),
         (MINIMAL, ["tarin.max_steps=3"], r"command line: tarin\.max_steps: unknown section; did you mean train\?"),

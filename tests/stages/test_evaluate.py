@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.config.evaluation import EvaluateConfig
 from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
-from pipeline.errors import ConfigError, DivergedError
+from pipeline.errors import DivergedError
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.pack import STAGE as PACK
@@ -110,11 +110,6 @@ def test_given_prompts_are_used(tmp_path: Path, inputs: dict[str, Path]) -> None
     section = EvaluateConfig(baselines=False, samples={"prompts": ["Once", ""], "max_new_tokens": 2})
     summary, _ = run_stage(STAGE, section, inputs, tmp_path / "out")
     assert [sample["prompt"] for sample in summary["samples"]] == ["Once", ""]
-
-
-def test_a_stride_beyond_the_block_is_refused(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    with pytest.raises(ConfigError, match=r"evaluate\.stride is 17, above pack\.block_size 16"):
-        run_stage(STAGE, EvaluateConfig(stride=17), inputs, tmp_path / "out")
 
 
 def test_a_diverged_model_is_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
