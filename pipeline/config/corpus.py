@@ -34,7 +34,8 @@ class FilesSource(Source):
     """Local files."""
 
     paths: list[str] = Field(min_length=1)
-    """Files and globs (`**` for any depth), relative to the working directory."""
+    """Files and globs (`**` for any depth), relative to the working directory. Documents name the file they come
+    from by this path, or, where it is absolute, by what lies below its last folder without wildcards."""
 
 
 class TextSource(FilesSource):
@@ -44,7 +45,8 @@ class TextSource(FilesSource):
     """Plain text."""
 
     separator: str | None = Field(default=None, min_length=1)
-    """Text between two documents of a file, such as "\\n\\n". Null makes each file one document."""
+    """Text between two documents of a file, such as "\\n\\n". Null makes each file one document. A document may
+    have 100 MB at most."""
 
 
 class JsonlSource(FilesSource):
@@ -69,7 +71,7 @@ class IngestConfig(Section):
     """Sources, read in this order."""
 
     max_rejected_fraction: Share = 0.01
-    """The part of all records that may be unusable; above it the stage fails."""
+    """The part of all records that may be unusable; above it the stage fails. They are listed in rejected.jsonl."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -84,16 +86,16 @@ class NormalizeConfig(Section):
     """Repair and unify the text of each document. Operations act in the order in which they stand here."""
 
     fix_unicode: bool = True
-    """Repair mojibake, HTML entities and other damage with ftfy."""
+    """Repair mojibake, HTML entities, ligatures, curly quotes and other damage with ftfy."""
 
     unicode_form: Literal["NFC", "NFD", "NFKC", "NFKD", "none"] = "NFC"
     """Unicode normalization form (Unicode Standard Annex 15)."""
 
     strip_control_characters: bool = True
-    """Remove control characters other than newline and tab."""
+    """Remove control characters other than newline and tab; page breaks and foreign line ends become newlines."""
 
     collapse_whitespace: bool = True
-    """Remove spaces at line ends, outer blank lines, and more than two blank lines in a row. Indentation stays."""
+    """Remove white space at line ends, outer blank lines, and more than two blank lines in a row. Indentation stays."""
 
     lowercase: bool = False
     """Turn all letters into lower case."""
@@ -115,10 +117,13 @@ class CurateConfig(Section):
     """Fewest words of a document."""
 
     min_alphabetic_ratio: Share = 0.5
-    """Fewest letters, as a part of all characters but white space."""
+    """Smallest part of a document's visible characters that are letters (of any script, with their marks)."""
 
     max_digit_ratio: Share = 0.3
-    """Most digits, as a part of all characters but white space."""
+    """Largest part of a document's visible characters that are digits."""
+
+    max_symbol_ratio: Share = 0.4
+    """Largest part of a document's visible characters that are punctuation or symbols."""
 
     deduplicate: Literal["exact", "none"] = "exact"
     """`exact` drops documents that repeat an earlier one up to case and white space."""
@@ -147,7 +152,7 @@ class SynonymOperation(Section):
     """Synonym replacement (nlpaug's ReservedAug)."""
 
     probability: float = Field(default=0.1, gt=0, le=1)
-    """Part of the words found in the lexicon that are replaced."""
+    """Chance of each word found in the lexicon to be replaced."""
 
     lexicon: Path | None = None
     """File with a group of interchangeable words a line, separated by commas. Null takes the shipped one."""
@@ -160,7 +165,7 @@ class KeyboardOperation(Section):
     """Keyboard noise (nlpaug's KeyboardAug)."""
 
     probability: float = Field(default=0.02, gt=0, le=1)
-    """Part of the plain words that are mistyped."""
+    """Chance of each plain word of four letters or more to be mistyped."""
 
 
 class AugmentConfig(Section):

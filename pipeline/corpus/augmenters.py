@@ -23,6 +23,7 @@ _CODE_LINE = re.compile(
     re.MULTILINE,
 )
 MIN_KEYBOARD_LETTERS = 4
+BATCH_WORDS = 100
 
 
 class Augmenter:
@@ -76,17 +77,18 @@ class _WordOperation:
         from nlpaug.augmenter.word import ReservedAug
 
         self.name = operation.type
+        self._probability = operation.probability
         self._words: frozenset[str] | None = None
         plain: dict[str, Any] = {"tokenizer": str.split, "reverse_tokenizer": " ".join}
         if isinstance(operation, SynonymOperation):
             groups = read_lexicon(operation.lexicon or SHIPPED)
             self._words = frozenset(word for group in groups for word in group)
             self._augmenter: Any = ReservedAug(
-                [list(group) for group in groups], aug_p=operation.probability, aug_min=0, aug_max=None, **plain
+                [list(group) for group in groups], aug_p=1.0, aug_min=0, aug_max=None, **plain
             )
         else:
             self._augmenter = KeyboardAug(
-                aug_word_p=operation.probability,
+                aug_word_p=1.0,
                 aug_word_min=0,
                 aug_word_max=None,
                 aug_char_min=1,
@@ -99,21 +101,30 @@ class _WordOperation:
 
     def __call__(self, text: str, seed: int) -> tuple[str, int]:
         """The altered text and the number of words changed."""
-        spans = [span for span in _prose_words(text) if self._may_change(text[span[0] : span[1]])]
-        if not spans:
-            return text, 0
+        # nlpaug takes a rounded-up part of the words it sees, at least one: each word is drawn here instead.
+        draw = random.Random(seed).random
+        spans = [
+            (start, end)
+            for start, end in _prose_words(text)
+            if self._may_change(text[start:end]) and draw() < self._probability
+        ]
         words = [text[start:end] for start, end in spans]
-        with _seeded(seed):
-            altered = self._augmenter.substitute(" ".join(word.lower() for word in words))
-        replacements = altered.split(" ")
-        assert len(replacements) == len(words), "nlpaug changed the number of words"
         pieces, position, num_changed = [], 0, 0
-        for (start, end), word, replacement in zip(spans, words, replacements, strict=True):
+        for (start, end), word, replacement in zip(spans, words, self._replacements(words, seed), strict=True):
             if replacement != word.lower():
                 pieces += [text[position:start], _in_case_of(word, replacement)]
                 position = end
                 num_changed += 1
         return "".join([*pieces, text[position:]]), num_changed
+
+    def _replacements(self, words: list[str], seed: int) -> list[str]:
+        replacements = []
+        with _seeded(seed):
+            # nlpaug's time grows with the square of the number of words.
+            for first in range(0, len(words), BATCH_WORDS):
+                batch = " ".join(words[first : first + BATCH_WORDS]).lower()
+                replacements += self._augmenter.substitute(batch).split(" ")
+        return replacements
 
     def _may_change(self, word: str) -> bool:
         if self._words is not None:

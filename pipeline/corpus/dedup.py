@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-PART_HASHES = 4_000_000
-"""Hashes joined in memory at once, 16 bytes each."""
+PART_HASHES = 8_000_000
+"""Hashes joined at once; about 40 bytes of memory each."""
 
 _SPACE = re.compile(r"\s+")
-_Hashes = npt.NDArray[np.uint64]
+Hashes = npt.NDArray[np.uint64]
 
 
 def text_hash(text: str) -> int:
@@ -23,34 +24,69 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "little")
 
 
-def find_repeats(hashes: list[Path], folder: Path) -> list[Path]:
-    """Which documents repeat an earlier one.
+class ShardHashes:
+    """The hashes of a shard's documents, on disk in sorted order, and those that were found to repeat.
 
-    `hashes` holds one .npy file a shard, uint64 of shape (documents,), in corpus order; a file of the same name in
-    `folder` gets a bool array of that shape, true where the hash stood earlier in the corpus. The chance that two
-    different texts among n collide is about n**2 / 2**65.
+    `base` is a path without suffix; `.hashes` (uint64), `.order` and `.repeats` (uint32) are files beside it.
     """
-    loaded: list[_Hashes] = [np.load(path, mmap_mode="r") for path in hashes]
-    lengths = [len(array) for array in loaded]
-    repeats = [np.zeros(length, dtype=bool) for length in lengths]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    num_parts = max(1, -(-int(starts[-1]) // PART_HASHES))
-    edges = [(part << 64) // num_parts for part in range(num_parts + 1)]
-    for low, high in pairwise(edges):
-        positions, values = [], []
-        for start, array in zip(starts[:-1], loaded, strict=True):
-            inside = np.flatnonzero((array >= np.uint64(low)) & (array <= np.uint64(high - 1)))
-            positions.append(inside + start)
-            values.append(array[inside])
-        joined = np.concatenate(values)
-        # A stable sort keeps corpus order among equals, so that the first occurrence wins.
+
+    def __init__(self, base: Path) -> None:
+        self._hashes = base.with_suffix(".hashes")
+        self._order = base.with_suffix(".order")
+        self._repeats = base.with_suffix(".repeats")
+
+    def write(self, hashes: Sequence[int]) -> None:
+        """Store the hashes of documents, given in corpus order."""
+        array = np.array(hashes, dtype=np.uint64)
+        order = np.argsort(array, kind="stable").astype(np.uint32)
+        array[order].tofile(self._hashes)
+        order.tofile(self._order)
+        self._repeats.touch()
+
+    def read(self) -> Hashes:
+        """The hashes as they were written, in corpus order."""
+        hashes = self.read_sorted()
+        unsorted = np.empty_like(hashes)
+        unsorted[np.fromfile(self._order, np.uint32)] = hashes
+        return unsorted
+
+    def read_sorted(self, start: int = 0, stop: int | None = None) -> Hashes:
+        """A range of the sorted hashes."""
+        return np.fromfile(self._hashes, np.uint64, count=-1 if stop is None else stop - start, offset=8 * start)
+
+    def add_repeats(self, start: int, stop: int, repeated: npt.NDArray[np.intp]) -> None:
+        """Mark documents as repeats, given by their places in the range of sorted hashes."""
+        order = np.fromfile(self._order, np.uint32, count=stop - start, offset=4 * start)
+        with self._repeats.open("ab") as file:
+            order[repeated].tofile(file)
+
+    def read_repeats(self) -> set[int]:
+        """Positions, in corpus order, of the documents that repeat an earlier one."""
+        return set(np.fromfile(self._repeats, np.uint32).tolist())
+
+
+def find_repeats(shards: list[ShardHashes]) -> None:
+    """Mark in each shard, given in corpus order, the documents whose hash stood earlier in the corpus.
+
+    Memory is bounded by PART_HASHES, not by the corpus. Among n different texts the chance that any two collide is
+    about n**2 / 2**65: one in 40 for a thousand million documents.
+    """
+    num_hashes = sum(len(shard.read_sorted()) for shard in shards)
+    num_parts = max(1, -(-num_hashes // PART_HASHES))
+    edges = np.array([(part << 64) // num_parts for part in range(1, num_parts)], dtype=np.uint64)
+    cuts = []
+    for shard in shards:
+        hashes = shard.read_sorted()
+        cuts.append([0, *np.searchsorted(hashes, edges).tolist(), len(hashes)])
+    for part in range(num_parts):
+        ranges = [(cut[part], cut[part + 1]) for cut in cuts]
+        joined = np.concatenate([shard.read_sorted(*at) for shard, at in zip(shards, ranges, strict=True)])
+        # A stable sort keeps corpus order among equals, so that the first occurrence stays.
         order = np.argsort(joined, kind="stable")
-        later = np.flatnonzero(joined[order][1:] == joined[order][:-1]) + 1
-        repeated = np.concatenate(positions)[order[later]]
-        for shard, position in zip(np.searchsorted(starts, repeated, side="right") - 1, repeated, strict=True):
-            repeats[shard][position - starts[shard]] = True
-    written = []
-    for path, flags in zip(hashes, repeats, strict=True):
-        written.append(folder / path.name)
-        np.save(written[-1], flags)
-    return written
+        in_order = joined[order]
+        repeated = np.sort(order[1:][in_order[1:] == in_order[:-1]])
+        bounds = np.cumsum([0, *(stop - start for start, stop in ranges)])
+        slices = pairwise(np.searchsorted(repeated, bounds))
+        for shard, at, first, (low, high) in zip(shards, ranges, bounds[:-1], slices, strict=True):
+            if high > low:
+                shard.add_repeats(*at, repeated[low:high] - first)

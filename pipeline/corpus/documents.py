@@ -98,6 +98,12 @@ def count_documents(folder: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
 
 
+def text_bytes(paths: list[Path]) -> int:
+    """About how many bytes the documents of shards have before compression, from the shards' footers."""
+    footers = (pq.read_metadata(path) for path in paths)
+    return sum(footer.row_group(n).total_byte_size for footer in footers for n in range(footer.num_row_groups))
+
+
 class ShardWriter:
     """Writes documents into one shard; row groups end after GROUP_BYTES of text, so readers need little memory."""
 

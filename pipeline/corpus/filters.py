@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
+from functools import cache
 
 from pipeline.config.corpus import CurateConfig
 
-_LETTER = re.compile(r"[^\W\d_]")
-_DIGIT = re.compile(r"\d")
 _WORD = re.compile(r"\S+")
-_SPACE = re.compile(r"\s+")
 
 
 def reason_to_drop(text: str, section: CurateConfig) -> str | None:
@@ -20,11 +20,35 @@ def reason_to_drop(text: str, section: CurateConfig) -> str | None:
         return "longer than max_chars"
     if section.min_words and sum(1 for _ in _WORD.finditer(text)) < section.min_words:
         return "fewer than min_words"
-    visible = len(_SPACE.sub("", text))
+    kinds = count_kinds(text)
+    visible = kinds["letter"] + kinds["digit"] + kinds["symbol"]
     if visible == 0:
-        return "no visible characters" if section.min_alphabetic_ratio > 0 else None
-    if len(_LETTER.findall(text)) < section.min_alphabetic_ratio * visible:
+        return "no visible characters"
+    if kinds["letter"] < section.min_alphabetic_ratio * visible:
         return "fewer letters than min_alphabetic_ratio"
-    if len(_DIGIT.findall(text)) > section.max_digit_ratio * visible:
+    if kinds["digit"] > section.max_digit_ratio * visible:
         return "more digits than max_digit_ratio"
+    if kinds["symbol"] > section.max_symbol_ratio * visible:
+        return "more symbols than max_symbol_ratio"
     return None
+
+
+def count_kinds(text: str) -> Counter[str]:
+    """How many letters, digits, symbols and invisible characters a text has.
+
+    Combining marks count as letters, for the vowels of many scripts are marks. Punctuation counts as symbols.
+    """
+    kinds: Counter[str] = Counter()
+    for char, count in Counter(text).items():
+        kinds[_kind(char)] += count
+    return kinds
+
+
+@cache
+def _kind(char: str) -> str:
+    category = unicodedata.category(char)
+    if category[0] in "LM":
+        return "letter"
+    if category[0] == "N":
+        return "digit"
+    return "symbol" if category[0] in "PS" else "invisible"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 from pipeline.errors import BadDataError
@@ -12,7 +11,6 @@ SHIPPED = Path(__file__).parents[2] / "data" / "synonyms.txt"
 """The lexicon that comes with the project; described in data/README.md."""
 
 
-@cache
 def read_lexicon(path: Path) -> tuple[tuple[str, ...], ...]:
     """Groups of interchangeable words of a lexicon file: one group a line, commas between, `#` starts a comment.
 

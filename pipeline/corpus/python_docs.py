@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import platform
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SKIPPED_FOLDERS = {
@@ -20,6 +20,7 @@ SKIPPED_FOLDERS = {
 }
 TOPICS = "pydoc_data/topics.py"
 LABEL = f"python_docs (Python {platform.python_version()})"
+MIN_REPEAT_CHARS = 80
 
 _Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -38,12 +39,39 @@ def library_files() -> list[Path]:
     return sorted(found)
 
 
-def read_python_docs(path: Path) -> Iterator[tuple[str, str]]:
-    """`(qualified name, text)` of a library file's documents.
+def read_python_docs(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """`(qualified name, text)` of the documents in library files.
 
-    One document for the module's own docstring, one for each top-level function, and one for each top-level class
-    together with what is inside it, each docstring under its qualified name. Files are parsed, never imported.
+    One document for a module's own docstring, one for each top-level function, one for each top-level class together
+    with what is inside it, each docstring under its qualified name, and one for each topic. Files are parsed, never
+    imported.
+
+    Docstrings are often copied from one class to another, and some topics contain others whole. So that no document
+    repeats in one split what stands in another, a paragraph of MIN_REPEAT_CHARS or more that stood earlier is left
+    out, and with it the document when less than half of that remains.
     """
+    seen: set[str] = set()
+    for path in paths:
+        for name, text in _documents(path):
+            kept, paragraphs = _without_repeats(text, seen)
+            if 2 * len(kept) >= len(text):
+                seen |= paragraphs
+                yield name, kept
+
+
+def _without_repeats(text: str, seen: set[str]) -> tuple[str, set[str]]:
+    kept, new = [], set()
+    for paragraph in text.split("\n\n"):
+        folded = " ".join(paragraph.split())
+        if len(folded) >= MIN_REPEAT_CHARS:
+            if folded in seen:
+                continue
+            new.add(folded)
+        kept.append(paragraph)
+    return "\n\n".join(kept), new
+
+
+def _documents(path: Path) -> Iterator[tuple[str, str]]:
     relative = path.relative_to(sysconfig.get_path("stdlib"))
     try:
         tree = ast.parse(path.read_bytes())
@@ -73,7 +101,9 @@ def _sections(node: _Documented, prefix: str) -> Iterator[str]:
 
 
 def _topics(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Topics from the shortest to the longest, so that those made up of others come after them."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            for name, text in ast.literal_eval(node.value).items():
-                yield f"topics.{name}", text
+            topics = ast.literal_eval(node.value)
+            for name in sorted(topics, key=lambda name: (len(topics[name]), name)):
+                yield f"topics.{name}", topics[name].strip("\n")

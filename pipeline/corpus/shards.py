@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.progress import Progress
+
+WORKER_BYTES = 8_000_000
+"""Text for which starting one more process pays: about a second of work."""
 
 
 @dataclass
@@ -25,6 +33,11 @@ class Tally:
         """Count `amount` more under a group and a name."""
         self.counts.setdefault(group, Counter())[name] += amount
 
+    def add_documents(self, group: str, name: str, num_bytes: int, num_documents: int = 1) -> None:
+        """Count documents and their size under a group and a name."""
+        self.add(f"{group}_documents", name, num_documents)
+        self.add(f"{group}_bytes", name, num_bytes)
+
     def merge(self, other: Tally) -> None:
         """Add another tally's counts to this one's."""
         for group, names in other.counts.items():
@@ -34,28 +47,41 @@ class Tally:
         """A group's counts in the order of their names."""
         return dict(sorted(self.counts.get(group, Counter()).items()))
 
+    def documents_of(self, group: str) -> dict[str, dict[str, int]]:
+        """A group's documents and their sizes by name."""
+        sizes = self.of(f"{group}_bytes")
+        return {name: {"documents": n, "bytes": sizes[name]} for name, n in self.of(f"{group}_documents").items()}
+
 
 def map_shards(
-    work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_workers: int, progress: Progress, label: str
+    work: Callable[..., Tally],
+    tasks: list[tuple[Any, ...]],
+    num_bytes: int,
+    num_workers: int,
+    progress: Progress,
+    label: str,
 ) -> Tally:
     """Call `work(*task)` for each task, in up to `num_workers` processes, and add up the tallies.
 
-    With one task or one worker everything happens in this process: starting others costs more than it saves.
+    `num_bytes` is the text that the tasks have together. Where one process is enough for it, everything happens in
+    this one: starting others would cost more than it saves. An error in a worker is raised here as it is.
     """
     total = Tally()
+    num_processes = min(num_workers, len(tasks), num_bytes // WORKER_BYTES)
     with progress.task(label, total=len(tasks), unit="shards") as task:
-        for tally in _results(work, tasks, min(num_workers, len(tasks))):
+        for tally in _results(work, tasks, num_processes):
             total.merge(tally)
             task.update()
     return total
 
 
-def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_workers: int) -> Iterator[Tally]:
-    if num_workers <= 1:
+def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_processes: int) -> Iterator[Tally]:
+    if num_processes <= 1:
         yield from (work(*task) for task in tasks)
         return
     # Forking a process that has threads (pyarrow starts some) can deadlock; a server process has none.
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_prepare_worker) as pool:
         futures = [pool.submit(work, *task) for task in tasks]
         try:
             for future in futures:
@@ -69,6 +95,22 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_worke
                 future.cancel()
 
 
-def shard_outputs(paths: list[Path], folder: Path) -> list[tuple[Path, Path]]:
-    """Each input shard with the output shard of the same name."""
-    return [(path, folder / path.name) for path in paths]
+def join_files(paths: list[Path], target: Path) -> None:
+    """Write the files that workers left, one after the other, into one."""
+    with target.open("wb") as joined:
+        for path in paths:
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, joined)
+
+
+def _prepare_worker() -> None:
+    """Leave interrupts to the parent, and end with it: after a kill nobody else would end the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

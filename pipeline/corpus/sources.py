@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from itertools import takewhile
 from pathlib import Path
 
 from pipeline.config.corpus import IngestConfig, JsonlSource, PythonDocsSource, TextSource
@@ -12,22 +13,30 @@ from pipeline.errors import MissingInputError
 AnySource = PythonDocsSource | TextSource | JsonlSource
 
 
-def source_files(source: AnySource) -> list[Path]:
-    """The files of a source, sorted within each pattern, each once.
+def source_files(source: AnySource) -> dict[Path, str]:
+    """The files of a source and how documents name them, sorted within each pattern, each file once.
 
+    The name is the path as configured; for an absolute pattern, the path below the pattern's last fixed folder, so
+    that documents do not depend on where a machine keeps its data.
     Raises MissingInputError for a path or pattern that matches no file.
     """
     if isinstance(source, PythonDocsSource):
-        return library_files()
-    found: dict[Path, None] = {}
+        return {path: path.name for path in library_files()}
+    found: dict[Path, str] = {}
     for pattern in source.paths:
         matches = sorted(path for name in glob.glob(pattern, recursive=True) if (path := Path(name)).is_file())
         if not matches:
             raise MissingInputError(
                 f"ingest.sources: {source.name}: {pattern!r} matches no file in {Path.cwd()}; mend the path"
             )
-        found.update(dict.fromkeys(matches))
-    return list(found)
+        base = _fixed_folder(Path(pattern)) if Path(pattern).is_absolute() else Path()
+        for path in matches:
+            found.setdefault(path, path.relative_to(base).as_posix())
+    return found
+
+
+def _fixed_folder(pattern: Path) -> Path:
+    return Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parent.parts))
 
 
 def labelled_files(section: IngestConfig) -> dict[str, list[Path]]:
@@ -35,7 +44,7 @@ def labelled_files(section: IngestConfig) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for source in section.sources:
         if isinstance(source, PythonDocsSource):
-            files[LABEL] = source_files(source)
+            files[LABEL] = list(source_files(source))
         else:
             files.update({path.as_posix(): [path] for path in source_files(source)})
     return files

@@ -17,7 +17,12 @@ def split_of(text: str, section: CurateConfig) -> Split:
     The hash that finds duplicates is used, so that texts alike but for case and white space share a split even
     when deduplication is off. Growing one fraction only moves documents out of `train`.
     """
-    position = text_hash(text) / 2**64
+    return split_of_hash(text_hash(text), section)
+
+
+def split_of_hash(value: int, section: CurateConfig) -> Split:
+    """The split of a text whose hash is known already."""
+    position = value / 2**64
     if position < section.test_fraction:
         return "test"
     return "validation" if position >= 1 - section.validation_fraction else "train"

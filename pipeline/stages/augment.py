@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write the training split again: each original as often as its source's weight says, and its altered copies."""
-    from pipeline.corpus.documents import shard_paths
+    from pipeline.corpus.documents import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
     section = context.section
     assert isinstance(section, AugmentConfig)
     shards = shard_paths(context.inputs["curate"] / "train")
     tasks = [(path, context.output / "train" / path.name, section, context.seed) for path in shards]
-    tally = map_shards(_augment_shard, tasks, context.num_workers, context.progress, "augmenting")
+    size = text_bytes(shards)
+    tally = map_shards(_augment_shard, tasks, size, context.num_workers, context.progress, "augmenting")
     summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
     if summary["documents_out"] == 0:
         raise BadDataError(
@@ -75,5 +76,5 @@ def _files(section: AugmentConfig) -> dict[str, list[Path]]:
 
 
 STAGE = Stage(
-    name="augment", version=1, run=run, inputs=("curate/train",), seeded=True, libraries=("nlpaug",), files=_files
+    name="augment", version=2, run=run, inputs=("curate/train",), seeded=True, libraries=("nlpaug",), files=_files
 )

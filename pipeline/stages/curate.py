@@ -16,92 +16,93 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Hash every document, find repeats over the whole corpus, then filter and split shard by shard."""
-    from pipeline.corpus.dedup import find_repeats
-    from pipeline.corpus.documents import shard_paths
-    from pipeline.corpus.shards import map_shards
+    """Filter shard by shard, find repeats among what stays of the whole corpus, then split shard by shard.
+
+    The filters come first: a document that they drop must not take a usable one with it as its repeat.
+    """
+    from pipeline.corpus.dedup import ShardHashes, find_repeats
+    from pipeline.corpus.documents import shard_paths, text_bytes
+    from pipeline.corpus.shards import join_files, map_shards
 
     section = context.section
     assert isinstance(section, CurateConfig)
     shards = shard_paths(context.inputs["normalize"])
+    size = text_bytes(shards)
     scratch = context.output / "scratch"
-    (scratch / "repeats").mkdir(parents=True)
-    repeats: list[Path | None] = [None] * len(shards)
+    scratch.mkdir()
+    tasks = [(path, scratch / path.stem, section) for path in shards]
+    map_shards(_filter_shard, tasks, size, context.num_workers, context.progress, "filtering")
     if section.deduplicate == "exact":
-        hashes = [scratch / f"{path.stem}.npy" for path in shards]
-        tasks = list(zip(shards, hashes, strict=True))
-        map_shards(_hash_shard, tasks, context.num_workers, context.progress, "hashing")
-        repeats = list(find_repeats(hashes, scratch / "repeats"))
-    sorting = [(path, flags, context.output, scratch, section) for path, flags in zip(shards, repeats, strict=True)]
-    tally = map_shards(_curate_shard, sorting, context.num_workers, context.progress, "filtering")
-    with (context.output / "dropped.jsonl").open("wb") as joined:
-        for path in shards:
-            with (scratch / f"{path.stem}.jsonl").open("rb") as part:
-                shutil.copyfileobj(part, joined)
+        find_repeats([ShardHashes(scratch / path.stem) for path in shards])
+    sorting = [(path, scratch / path.stem, context.output, section) for path in shards]
+    tally = map_shards(_split_shard, sorting, size, context.num_workers, context.progress, "splitting")
+    join_files([scratch / f"{path.stem}.jsonl" for path in shards], context.output / "dropped.jsonl")
     shutil.rmtree(scratch)
     summary = _summarize(tally)
     _check(section, summary)
     return summary
 
 
-def _hash_shard(source: Path, target: Path) -> Tally:
-    import numpy as np
-
-    from pipeline.corpus.dedup import text_hash
+def _filter_shard(source: Path, scratch: Path, section: CurateConfig) -> Tally:
+    """Write the filters' verdict on each document, and the hashes of those that stay."""
+    from pipeline.corpus.dedup import ShardHashes, text_hash
     from pipeline.corpus.documents import read_texts_of_shard
+    from pipeline.corpus.filters import reason_to_drop
     from pipeline.corpus.shards import Tally
 
-    np.save(target, np.fromiter((text_hash(text) for text in read_texts_of_shard(source)), dtype=np.uint64))
+    reasons: list[str | None] = []
+    hashes: list[int] = []
+    for text in read_texts_of_shard(source):
+        reasons.append(reason_to_drop(text, section))
+        if reasons[-1] is None:
+            hashes.append(text_hash(text))
+    scratch.with_suffix(".reasons").write_text(json.dumps(reasons))
+    ShardHashes(scratch).write(hashes)
     return Tally()
 
 
-def _curate_shard(source: Path, repeats: Path | None, output: Path, scratch: Path, section: CurateConfig) -> Tally:
-    import numpy as np
-
+def _split_shard(source: Path, scratch: Path, output: Path, section: CurateConfig) -> Tally:
+    """Write the documents that stay, each into its split, and say of the others why they do not."""
+    from pipeline.corpus.dedup import ShardHashes
     from pipeline.corpus.documents import ShardWriter, read_shard
-    from pipeline.corpus.filters import reason_to_drop
     from pipeline.corpus.shards import Tally
-    from pipeline.corpus.splitting import SPLITS, split_of
+    from pipeline.corpus.splitting import SPLITS, split_of_hash
 
     tally = Tally()
-    flags = np.load(repeats) if repeats is not None else None
+    reasons = json.loads(scratch.with_suffix(".reasons").read_text())
+    hashes = enumerate(ShardHashes(scratch).read().tolist())
+    repeats = ShardHashes(scratch).read_repeats()
     writers = {split: ShardWriter(output / split / source.name) for split in SPLITS}
-    with (scratch / f"{source.stem}.jsonl").open("w", encoding="utf-8") as dropped:
-        for position, document in enumerate(read_shard(source)):
+    with scratch.with_suffix(".jsonl").open("w", encoding="utf-8") as dropped:
+        for document, reason in zip(read_shard(source), reasons, strict=True):
             size = document.num_bytes
             tally.add("total", "documents_in")
             tally.add("total", "bytes_in", size)
-            reason = reason_to_drop(document.text, section)
-            if reason is None and flags is not None and flags[position]:
+            if reason is None:
+                position, value = next(hashes)
+                if position not in repeats:
+                    tally.add_documents("source", document.source, size)
+                    writers[split_of_hash(value, section)].write(document)
+                    continue
                 reason = "repeats an earlier document"
-            if reason is not None:
-                tally.add("dropped", reason)
-                place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
-                dropped.write(json.dumps({**place, "excerpt": document.text[:200]}) + "\n")
-                continue
-            tally.add("source_documents", document.source)
-            tally.add("source_bytes", document.source, size)
-            writers[split_of(document.text, section)].write(document)
+            tally.add("dropped", reason)
+            place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
+            dropped.write(json.dumps({**place, "excerpt": document.text[:200]}) + "\n")
     for split, writer in writers.items():
         writer.close()
-        tally.add("split_documents", split, writer.num_documents)
-        tally.add("split_bytes", split, writer.num_bytes)
+        tally.add_documents("split", split, writer.num_bytes, writer.num_documents)
     return tally
 
 
 def _summarize(tally: Tally) -> dict[str, Any]:
-    def both(group: str) -> dict[str, dict[str, int]]:
-        sizes = tally.of(f"{group}_bytes")
-        return {name: {"documents": n, "bytes": sizes[name]} for name, n in tally.of(f"{group}_documents").items()}
-
-    splits = both("split")
+    splits = tally.documents_of("split")
     return {
         **tally.of("total"),
         "documents_out": sum(split["documents"] for split in splits.values()),
         "bytes_out": sum(split["bytes"] for split in splits.values()),
         "dropped": tally.of("dropped"),
         "splits": {name: splits[name] for name in ("train", "validation", "test")},
-        "sources": both("source"),
+        "sources": tally.documents_of("source"),
     }
 
 
@@ -109,11 +110,10 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
     if summary["documents_out"] == 0:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in summary["dropped"].items())
         raise BadDataError(f"curate: every document was dropped ({reasons}); loosen the limits of curate")
-    wanted = {"train": 1.0, "validation": section.validation_fraction, "test": section.test_fraction}
-    for split, fraction in wanted.items():
+    for split, fraction in (("train", 1), ("validation", section.validation_fraction), ("test", section.test_fraction)):
         if fraction > 0 and summary["splits"][split]["documents"] == 0:
             hint = f"raise curate.{split}_fraction or add documents" if split != "train" else "add documents"
             raise BadDataError(f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}")
 
 
-STAGE = Stage(name="curate", version=1, run=run, inputs=("normalize",))
+STAGE = Stage(name="curate", version=2, run=run, inputs=("normalize",))

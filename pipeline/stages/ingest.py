@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from pipeline.errors import BadDataError
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+    from pipeline.corpus.readers import Part
     from pipeline.corpus.shards import Tally
     from pipeline.corpus.sources import AnySource
 
@@ -26,41 +29,38 @@ def run(context: StageContext) -> dict[str, Any]:
     section = context.section
     assert isinstance(section, IngestConfig)
     parts = context.output / "parts"
-    tasks = [(source, files, parts / f"{n:06d}") for n, (source, files) in enumerate(reading_tasks(section))]
-    tally = map_shards(_read_group, tasks, context.num_workers, context.progress, "reading")
+    tasks = [(source, group, parts / f"{n:06d}") for n, (source, group) in enumerate(reading_tasks(section))]
+    size = sum(part.num_bytes for _, group, _ in tasks for part in group)
+    tally = map_shards(_read_group, tasks, size, context.num_workers, context.progress, "reading")
     _gather([folder for _, _, folder in tasks], context.output)
     shutil.rmtree(parts)
-    _check(section, tally)
-    sources = tally.of("source_documents")
+    _check(section, tally, context.output / "rejected.jsonl")
+    sources = tally.documents_of("source")
     return {
-        "documents_out": sum(sources.values()),
-        "bytes_out": sum(tally.of("source_bytes").values()),
+        "documents_out": sum(source["documents"] for source in sources.values()),
+        "bytes_out": sum(source["bytes"] for source in sources.values()),
         "rejected": tally.of("rejected"),
-        "sources": {
-            name: {"documents": count, "bytes": tally.of("source_bytes")[name]} for name, count in sources.items()
-        },
+        "sources": sources,
     }
 
 
-def _read_group(source: AnySource, files: list[Path], folder: Path) -> Tally:
+def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
     from pipeline.corpus.documents import write_shards
-    from pipeline.corpus.readers import Rejected, read_file
+    from pipeline.corpus.readers import Rejected, read_parts
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
     folder.mkdir(parents=True)
     with (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
 
-        def accepted() -> Any:
-            for path in files:
-                for record in read_file(source, path):
-                    if isinstance(record, Rejected):
-                        tally.add("rejected", record.reason)
-                        rejected.write(json.dumps(asdict(record)) + "\n")
-                    else:
-                        tally.add("source_documents", source.name)
-                        tally.add("source_bytes", source.name, record.num_bytes)
-                        yield record
+        def accepted() -> Iterator[Document]:
+            for record in read_parts(source, group):
+                if isinstance(record, Rejected):
+                    tally.add("rejected", record.reason)
+                    rejected.write(json.dumps(asdict(record)) + "\n")
+                else:
+                    tally.add_documents("source", source.name, record.num_bytes)
+                    yield record
 
         write_shards(folder, accepted())
     return tally
@@ -69,25 +69,26 @@ def _read_group(source: AnySource, files: list[Path], folder: Path) -> Tally:
 def _gather(folders: list[Path], output: Path) -> None:
     """Number the shards of all groups in order, and join their lists of rejected records."""
     from pipeline.corpus.documents import shard_name, shard_paths
+    from pipeline.corpus.shards import join_files
 
     shards = [path for folder in folders for path in shard_paths(folder)]
     for number, path in enumerate(shards):
         os.rename(path, output / shard_name(number))
-    with (output / "rejected.jsonl").open("wb") as joined:
-        for folder in folders:
-            with (folder / "rejected.jsonl").open("rb") as part:
-                shutil.copyfileobj(part, joined)
+    join_files([folder / "rejected.jsonl" for folder in folders], output / "rejected.jsonl")
 
 
-def _check(section: IngestConfig, tally: Tally) -> None:
+def _check(section: IngestConfig, tally: Tally, rejects: Path) -> None:
     accepted = sum(tally.of("source_documents").values())
     rejected = tally.of("rejected")
     records = accepted + sum(rejected.values())
     if sum(rejected.values()) > section.max_rejected_fraction * records:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
+        with rejects.open(encoding="utf-8") as file:
+            first = json.loads(file.readline())
         raise BadDataError(
-            f"ingest: {sum(rejected.values()):,} of {records:,} records are unusable ({reasons}), more than "
-            f"ingest.max_rejected_fraction {section.max_rejected_fraction}; mend the sources or raise it"
+            f"ingest: {sum(rejected.values()):,} of {records:,} records are unusable ({reasons}; the first is "
+            f"{first['origin']} of {first['source']}), more than ingest.max_rejected_fraction "
+            f"{section.max_rejected_fraction}; mend the sources or raise it"
         )
     if accepted == 0:
         raise BadDataError("ingest: the sources hold no document; add files with text")
@@ -99,4 +100,4 @@ def _files(section: IngestConfig) -> dict[str, list[Path]]:
     return labelled_files(section)
 
 
-STAGE = Stage(name="ingest", version=1, run=run, files=_files)
+STAGE = Stage(name="ingest", version=2, run=run, files=_files)

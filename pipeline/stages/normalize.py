@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Normalize shard by shard; a document without visible text afterwards is left to curate's filters."""
-    from pipeline.corpus.documents import shard_paths
+    from pipeline.corpus.documents import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
     section = context.section
     assert isinstance(section, NormalizeConfig)
-    tasks = [(path, context.output / path.name, section) for path in shard_paths(context.inputs["ingest"])]
-    tally = map_shards(_normalize_shard, tasks, context.num_workers, context.progress, "normalizing")
+    shards = shard_paths(context.inputs["ingest"])
+    tasks = [(path, context.output / path.name, section) for path in shards]
+    size = text_bytes(shards)
+    tally = map_shards(_normalize_shard, tasks, size, context.num_workers, context.progress, "normalizing")
     return {**tally.of("total"), "changed": tally.of("changed")}
 
 
@@ -44,4 +46,4 @@ def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Ta
     return tally
 
 
-STAGE = Stage(name="normalize", version=1, run=run, inputs=("ingest",), libraries=("ftfy",))
+STAGE = Stage(name="normalize", version=2, run=run, inputs=("ingest",), libraries=("ftfy",))

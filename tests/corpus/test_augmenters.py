@@ -120,3 +120,17 @@ def test_mistakes_in_a_lexicon_are_named(tmp_path: Path, content: str, problem: 
 
 def test_the_shipped_lexicon_is_read() -> None:
     assert len(read_lexicon(SHIPPED)) > 300
+
+
+@pytest.mark.parametrize("text", ["However, it works.", "However, it often works. " * 200])
+@pytest.mark.parametrize("operation", ["synonym", "keyboard"])
+def test_the_chance_of_a_word_does_not_depend_on_the_length_of_the_text(text: str, operation: str) -> None:
+    made = augmenter(operations=[{"type": operation, "probability": 0.2}])
+    eligible = len(re.findall("However|often" if operation == "synonym" else "However|often|works", text))
+    num_documents = 4000 // eligible
+    changed = 0
+    for number in range(num_documents):
+        for copy in made.copies(Document(str(number), text, "s", "o")):
+            changed += sum(a != b for a, b in zip(text.split(), copy.text.split(), strict=True))
+    # 4000 draws with probability 0.2 have a standard deviation of 0.006 around it.
+    assert changed / (num_documents * eligible) == pytest.approx(0.2, abs=0.025)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.config.corpus import CurateConfig
@@ -22,7 +21,9 @@ from pipeline.corpus.splitting import split_of
         ("Twowords only", {"min_words": 3}, "fewer than min_words"),
         ("ab 12 !! ?? %% ..", {}, "fewer letters than min_alphabetic_ratio"),
         ("abc 123 abc 123 a", {"min_alphabetic_ratio": 0.2}, "more digits than max_digit_ratio"),
+        ("ab (..) cd [--] ef", {"min_alphabetic_ratio": 0.2}, "more symbols than max_symbol_ratio"),
         (" \n\t ", {}, "no visible characters"),
+        ("हिन्दी में लिखा हुआ एक वाक्य", {"min_alphabetic_ratio": 0.99}, None),
         ("Größe über alles schön, ja wirklich", {"min_alphabetic_ratio": 0.9}, None),
     ],
 )
@@ -31,29 +32,32 @@ def test_the_first_broken_limit_is_the_reason(text: str, limits: dict[str, float
     assert reason_to_drop(text, section) == reason
 
 
+def stored(base: Path, hashes: list[int]) -> dedup.ShardHashes:
+    shard = dedup.ShardHashes(base)
+    shard.write(hashes)
+    return shard
+
+
 @pytest.mark.parametrize("part", [3, 1_000_000])
 def test_repeats_are_found_across_shards_and_the_first_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(dedup, "PART_HASHES", part)
     shards = [["a", "b", "A  ", "c"], [], ["d", "b", "e"], ["e", "f", "a"]]
-    paths = []
-    for number, texts in enumerate(shards):
-        paths.append(tmp_path / f"{number}.npy")
-        np.save(paths[-1], np.array([dedup.text_hash(text) for text in texts], dtype=np.uint64))
-    out = tmp_path / "out"
-    out.mkdir()
-    flags = [np.load(path).tolist() for path in dedup.find_repeats(paths, out)]
-    assert flags == [[False, False, True, False], [], [False, True, False], [True, False, True]]
+    hashed = [
+        stored(tmp_path / str(number), [dedup.text_hash(text) for text in texts]) for number, texts in enumerate(shards)
+    ]
+    dedup.find_repeats(hashed)
+    assert [shard.read_repeats() for shard in hashed] == [{2}, set(), {1}, {0, 2}]
 
 
 def test_extreme_hashes_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dedup, "PART_HASHES", 2)
-    path = tmp_path / "0.npy"
-    np.save(path, np.array([2**64 - 1, 0, 2**64 - 1, 0, 2**63, 2**63], dtype=np.uint64))
-    (tmp_path / "out").mkdir()
-    (flags,) = dedup.find_repeats([path], tmp_path / "out")
-    assert np.load(flags).tolist() == [False, False, True, True, False, True]
+    values = [2**64 - 1, 0, 2**64 - 1, 0, 2**63, 2**63]
+    shard = stored(tmp_path / "0", values)
+    dedup.find_repeats([shard])
+    assert shard.read_repeats() == {2, 3, 5}
+    assert shard.read().tolist() == values
 
 
 def test_splits_have_their_share_and_follow_the_text() -> None:

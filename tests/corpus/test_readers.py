@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.config.corpus import IngestConfig, JsonlSource, TextSource
 from pipeline.corpus.documents import Document
-from pipeline.corpus.python_docs import library_files, read_python_docs
-from pipeline.corpus.readers import Rejected, read_file, reading_tasks
-from pipeline.corpus.sources import labelled_files, source_files
+from pipeline.corpus.python_docs import MIN_REPEAT_CHARS, library_files, read_python_docs
+from pipeline.corpus.readers import Part, Rejected, read_parts, reading_tasks
+from pipeline.corpus.sources import AnySource, labelled_files, source_files
 from pipeline.errors import MissingInputError
 
 
@@ -26,6 +26,15 @@ def text_source(**fields: object) -> TextSource:
 
 def jsonl_source(**fields: object) -> JsonlSource:
     return JsonlSource.model_validate({"name": "s", "type": "jsonl", "paths": ["*.jsonl"], **fields})
+
+
+def read_file(source: AnySource, path: Path) -> list[Document | Rejected]:
+    return list(read_parts(source, [Part(path, path.as_posix(), 0, path.stat().st_size)]))
+
+
+def read_all(source: AnySource) -> list[Document | Rejected]:
+    tasks = reading_tasks(IngestConfig(sources=[source]))
+    return [record for task_source, parts in tasks for record in read_parts(task_source, parts)]
 
 
 def test_a_text_file_is_one_document_without_a_separator() -> None:
@@ -49,7 +58,7 @@ def test_undecodable_pieces_are_rejected_and_the_rest_is_read() -> None:
     Path("a.txt").write_bytes(b"good\n\nb\xffd\n\nalso good")
     records = list(read_file(text_source(separator="\n\n"), Path("a.txt")))
     assert [type(record) for record in records] == [Document, Rejected, Document]
-    assert (records[1].origin, records[1].reason) == ("a.txt#2", "not UTF-8 at byte 1")
+    assert (records[1].origin, records[1].reason) == ("a.txt#2", "not UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +71,7 @@ def test_undecodable_pieces_are_rejected_and_the_rest_is_read() -> None:
         (b'{"text": 3}', "field 'text' is not text"),
         (b'{"text": "  "}', "empty text"),
         (b'{"text": "\\ud800"}', "text has a lone surrogate"),
-        (b'{"text": "\xff"}', "not UTF-8 at byte 10"),
+        (b'{"text": "\xff"}', "not UTF-8"),
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
@@ -89,7 +98,7 @@ def test_identifiers_are_stable_and_differ_by_content_and_origin() -> None:
     assert isinstance(first, Document)
     assert isinstance(second, Document)
     assert first.id != second.id
-    again = next(read_file(jsonl_source(), Path("a.jsonl")))
+    again = read_file(jsonl_source(), Path("a.jsonl"))[0]
     assert isinstance(again, Document)
     assert again.id == first.id
 
@@ -103,7 +112,7 @@ def test_each_file_is_read_once_and_labelled() -> None:
     for name in ("b.txt", "a.txt"):
         Path(name).write_text(name)
     section = IngestConfig(sources=[text_source(paths=["b.txt", "*.txt"])])
-    assert source_files(section.sources[0]) == [Path("b.txt"), Path("a.txt")]
+    assert list(source_files(section.sources[0])) == [Path("b.txt"), Path("a.txt")]
     assert set(labelled_files(section)) == {"a.txt", "b.txt"}
 
 
@@ -111,14 +120,74 @@ def test_files_are_grouped_by_size_and_in_order(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 10)
     for name in "abcde":
         Path(f"{name}.txt").write_text("12345")
-    groups = [[path.name for path in files] for _, files in reading_tasks(IngestConfig(sources=[text_source()]))]
+    groups = [[part.origin for part in parts] for _, parts in reading_tasks(IngestConfig(sources=[text_source()]))]
     assert groups == [["a.txt", "b.txt"], ["c.txt", "d.txt"], ["e.txt"]]
 
 
 def test_python_docs_are_real_prose_from_every_part_of_the_library() -> None:
-    texts = dict(document for path in library_files() for document in read_python_docs(path))
+    texts = dict(read_python_docs(library_files()))
     assert sum(len(text) for text in texts.values()) > 1_500_000
     assert texts["textwrap.dedent"].startswith("textwrap.dedent\n\nRemove any common leading whitespace")
     assert "textwrap.TextWrapper.fill" in texts["textwrap.TextWrapper"]
-    assert len(texts["topics.if"]) > 300
+    assert len(texts["topics.while"]) > 300
     assert not any(".test." in name for name in texts)
+
+
+def test_no_paragraph_of_the_python_docs_stands_in_two_documents() -> None:
+    owners: dict[str, set[str]] = {}
+    for name, text in read_python_docs(library_files()):
+        for paragraph in text.split("\n\n"):
+            if len(folded := " ".join(paragraph.split())) >= MIN_REPEAT_CHARS:
+                owners.setdefault(folded, set()).add(name)
+    assert len(owners) > 5000
+    assert {paragraph: names for paragraph, names in owners.items() if len(names) > 1} == {}
+
+
+def test_large_files_are_cut_into_parts_that_give_the_same_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.dumps({"text": f"text {n} " + "x" * (n % 37)}) for n in range(300)]
+    Path("a.jsonl").write_text("\n".join(["", *lines[:100], "{", *lines[100:]]))
+    Path("a.txt").write_text("".join(f"text {n}--" for n in range(300)))
+    for source in (jsonl_source(), text_source(separator="--")):
+        monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 1 << 30)
+        assert len(reading_tasks(IngestConfig(sources=[source]))) == 1
+        whole = read_all(source)
+        monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 100)
+        assert len(reading_tasks(IngestConfig(sources=[source]))) > 10
+        assert read_all(source) == whole
+    assert whole[-1].origin == "a.txt#300"
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+def test_records_past_the_limit_are_rejected_without_reading_them(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("pipeline.corpus.readers.MAX_RECORD_BYTES", 20)
+    monkeypatch.setattr("pipeline.corpus.readers.CHUNK_BYTES", chunk)
+    Path("a.txt").write_text("short<>" + "long " * 30 + "<>also short<>" + "end" * 20)
+    records = read_file(text_source(separator="<>"), Path("a.txt"))
+    assert [record.origin for record in records] == ["a.txt#1", "a.txt#2", "a.txt#3", "a.txt#4"]
+    assert [r.reason if isinstance(r, Rejected) else r.text for r in records] == [
+        "short",
+        "longer than 20 bytes",
+        "also short",
+        "longer than 20 bytes",
+    ]
+    (whole,) = read_file(text_source(), Path("a.txt"))
+    assert isinstance(whole, Rejected)
+    assert whole.reason == "longer than 20 bytes"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    Path("a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "first"}\n')
+    (record,) = read_file(jsonl_source(), Path("a.jsonl"))
+    assert isinstance(record, Document)
+    assert record.text == "first"
+
+
+def test_documents_do_not_name_folders_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "data" / "books").mkdir(parents=True)
+    for name in ("data/books/a.txt", "data/b.txt"):
+        Path(name).write_text(name)
+    for pattern in ("data/**/*.txt", "data/b.txt"):
+        relative = source_files(text_source(paths=[pattern]))
+        assert list(relative.values()) == [path.as_posix() for path in relative]
+    assert list(source_files(text_source(paths=[f"{tmp_path}/data/**/*.txt"])).values()) == ["b.txt", "books/a.txt"]
+    assert list(source_files(text_source(paths=[f"{tmp_path}/data/books/a.txt"])).values()) == ["a.txt"]

@@ -93,8 +93,9 @@ def test_results_do_not_depend_on_the_number_of_workers(
 ) -> None:
     for number in range(4):
         write_jsonl(f"{number}.jsonl", [*(story(n) for n in range(number, 60 + number)), "short"])
-    monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 1)  # one shard a file
-    for folder, workers in (("one", 1), ("many", 3)):
+    monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 5000)  # less than a file, more than half of one
+    monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
+    for folder, workers in (("one", 1), ("many", 2)):
         run("ingest", ingest_config(), folder, workers)
         run("normalize", NormalizeConfig(), folder, workers)
         run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), folder, workers)
@@ -137,7 +138,7 @@ def test_weights_act_on_the_training_split_alone(run: Run) -> None:
 def test_too_many_rejected_records_fail(run: Run) -> None:
     write_jsonl("a.jsonl", [story(1), None, story(2)])
     with pytest.raises(
-        BadDataError, match=r"1 of 3 records are unusable \(no field 'text': 1\).*max_rejected_fraction"
+        BadDataError, match=r"1 of 3 records are unusable \(no field .text.: 1; the first is a\.jsonl:2 of s\)"
     ):
         run("ingest", ingest_config())
 
@@ -170,3 +171,28 @@ def test_a_missing_lexicon_is_named(run: Run) -> None:
     section = AugmentConfig.model_validate({"operations": [{"type": "synonym", "lexicon": "none.txt"}]})
     with pytest.raises(MissingInputError, match=r"lexicon none\.txt does not exist"):
         stage.files(section)
+
+
+def test_a_document_that_the_filters_drop_takes_no_other_with_it(run: Run, tmp_path: Path) -> None:
+    # Equal up to white space, and only the second one has the characters that are asked for.
+    write_jsonl("a.jsonl", ["one two three four five", "one two\n\nthree four five", *(story(n) for n in range(50))])
+    run("ingest", ingest_config())
+    run("normalize", NormalizeConfig())
+    curated = run("curate", CurateConfig(min_chars=24, validation_fraction=0.2, test_fraction=0.2))
+    assert curated["dropped"] == {"shorter than min_chars": 1}
+    assert curated["documents_out"] == 51
+
+
+def test_small_corpora_start_no_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a pool was started")
+
+    monkeypatch.setattr("pipeline.corpus.shards.ProcessPoolExecutor", refuse)
+    sources = []
+    for name in "abc":
+        write_jsonl(f"{name}.jsonl", [f"{name}: {story(n)}" for n in range(30)])
+        sources.append({"name": name, "type": "jsonl", "paths": [f"{name}.jsonl"]})
+    run("ingest", IngestConfig.model_validate({"sources": sources}), workers=4)
+    run("normalize", NormalizeConfig(), workers=4)
+    run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), workers=4)
+    run("augment", AugmentConfig.model_validate(AUGMENT), workers=4)
