@@ -15,7 +15,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -35,6 +35,14 @@ FORMAT = 1
 KEY_LENGTH = 16
 RACY_SECONDS = 2.0
 MANIFEST = "manifest.json"
+PROMISED = {"stage", "key", "version", "section", "seed", "inputs", "files_in", "libraries"} | {
+    "digest", "input_keys", "files", "summary", "started", "seconds",
+}  # fmt: skip
+"""What every manifest has; one without is as good as missing."""
+
+MAX_CHANGES = 5
+"""Changed files that a reason names one by one."""
+
 
 Manifest = dict[str, Any]
 
@@ -122,7 +130,11 @@ class Workspace:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            on_wait(holder.read_text().strip() if holder.exists() else "another process")
+            try:
+                who = holder.read_text().strip()
+            except OSError:
+                who = ""
+            on_wait(who or "another process")
             lock.acquire()
         try:
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -133,10 +145,11 @@ class Workspace:
 
     @contextmanager
     def building(self, stage: str, key: str) -> Iterator[Path]:
-        """A temporary folder for a stage's output. Only for the lock's holder: it clears what killed builders left."""
+        """A temporary folder for a stage's output, which becomes the artifact when the block ends without an error;
+        what is in its place then is set aside. Only for the lock's holder: it clears what killed builders left."""
         for leftover in (self.root / "artifacts" / stage).glob(f"{atomic.TEMPORARY_PREFIX}{key}-*"):
             shutil.rmtree(leftover)
-        with atomic.replacing_folder(self.artifact(stage, key)) as folder:
+        with atomic.replacing_folder(self.artifact(stage, key), lambda: self.set_aside(stage, key)) as folder:
             yield folder
 
     def set_aside(self, stage: str, key: str) -> Path:
@@ -175,15 +188,17 @@ class DigestCache:
         except OSError as error:
             raise MissingInputError(f"{path}: cannot read this source file: {error.strerror}") from None
         # A file written within the clock's grain of now could change again without a new stamp: do not remember it.
-        if time.time() - max(stat.st_mtime, stat.st_ctime) > RACY_SECONDS:
+        # Every write moves the change time, which unlike the modification time cannot be set.
+        if time.time() - stat.st_ctime > RACY_SECONDS:
             self._known[str(path.absolute())] = [*stamp, digest]
             self._changed = True
         return digest
 
     def save(self) -> None:
         """Write new digests out; a plan in a place that cannot be written goes on without."""
-        if self._changed and self._path.parent.is_dir() and os.access(self._path.parent, os.W_OK):
-            atomic.write_json(self._path, self._known)
+        if self._changed and self._path.parent.is_dir():
+            with suppress(OSError):
+                atomic.write_json(self._path, self._known)
             self._changed = False
 
 
@@ -248,7 +263,8 @@ def input_digests(stage: Stage, manifests: Mapping[str, Manifest]) -> dict[str, 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of an artifact folder, or None when it is missing, unreadable or of another format."""
     manifest = _read_json(folder / MANIFEST)
-    return manifest if manifest is not None and manifest.get("format") == FORMAT else None
+    whole = manifest is not None and manifest.get("format") == FORMAT and manifest.keys() >= PROMISED
+    return manifest if whole else None
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> str:
@@ -260,7 +276,8 @@ def check_sizes(folder: Path, manifest: Manifest) -> str:
             return f"the artifact file {folder / name} is missing"
         if size != entry["size"]:
             return f"the artifact file {folder / name} has {size:,} bytes instead of {entry['size']:,}"
-    return ""
+    added = set(atomic.list_files(folder)) - manifest["files"].keys() - {MANIFEST}
+    return f"the artifact file {folder / min(added)} does not belong there" if added else ""
 
 
 def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> list[str]:
@@ -275,8 +292,8 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
             lines.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
     if earlier["seed"] != payload["seed"]:
         lines.append(f"run.seed {earlier['seed']} -> {payload['seed']}")
-    lines += _changes("source", earlier["files_in"], payload["files_in"])
-    lines += _changes("input", earlier["inputs"], payload["inputs"])
+    lines += describe_changes("source", earlier["files_in"], payload["files_in"])
+    lines += describe_changes("input", earlier["inputs"], payload["inputs"])
     for name, new in payload["libraries"].items():
         old = earlier["libraries"].get(name)
         if old != new:
@@ -284,10 +301,20 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     return lines
 
 
-def _changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    lines = [f"{what} {name} removed" for name in before if name not in after]
-    lines += [f"{what} {name} added" for name in after if name not in before]
-    return lines + [f"{what} {name} changed" for name in after if name in before and before[name] != after[name]]
+def describe_changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Which names came, went or changed their digest; many of one kind are counted, not listed."""
+    kinds = {
+        "removed": [name for name in before if name not in after],
+        "added": [name for name in after if name not in before],
+        "changed": [name for name in after if name in before and before[name] != after[name]],
+    }
+    lines = []
+    for kind, names in kinds.items():
+        if len(names) > MAX_CHANGES:
+            lines.append(f"{len(names):,} {what}s {kind}, the first {names[0]}")
+        else:
+            lines += [f"{what} {name} {kind}" for name in names]
+    return lines
 
 
 def _flatten(value: Any, prefix: str) -> dict[str, Any]:

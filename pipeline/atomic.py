@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,11 @@ def list_files(folder: Path) -> list[str]:
 
 
 @contextmanager
-def replacing_folder(final: Path) -> Iterator[Path]:
+def replacing_folder(final: Path, set_aside: Callable[[], object] | None = None) -> Iterator[Path]:
     """A temporary folder that is fsynced and renamed to `final` when the block ends without an error.
 
-    `final` must not exist by then. On an error the temporary folder is removed and `final` never appears.
+    If `final` exists by then, `set_aside` must move it away. On an error the temporary folder is removed and `final`
+    stays as it was.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f"{TEMPORARY_PREFIX}{final.name}-{os.getpid()}")
@@ -72,6 +73,8 @@ def replacing_folder(final: Path) -> Iterator[Path]:
     try:
         yield temporary
         fsync_tree(temporary)
+        if set_aside is not None and final.exists():
+            set_aside()
         os.rename(temporary, final)
         fsync_path(final.parent)
     except BaseException:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import DescentError, InterruptedUnsaved, exit_code
+from pipeline.errors import DescentError, InterruptedUnsaved, exit_code, storage_errors
 
 app = typer.Typer(
     name="descent",
@@ -135,7 +135,7 @@ def status(
 def _guarded(work: Callable[[], None], debug: bool) -> None:
     """Run a verb; print what a user can mend as one line and leave with its exit code."""
     try:
-        with _termination_as_error():
+        with _termination_as_error(), storage_errors(Path.cwd()):
             work()
     except DescentError as error:
         if debug:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class DescentError(Exception):
     """Something a user can mend. The message is one line: what, where, and what to do."""
@@ -58,3 +65,23 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, DescentError):
         return error.exit_code
     return 130 if isinstance(error, KeyboardInterrupt) else 70
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says about files, in `folder` where it names none, into one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = Path(str(error.filename or folder))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            around = next(path for path in (where.absolute(), *where.absolute().parents) if path.exists())
+            free = shutil.disk_usage(around).free
+            raise StorageError(
+                f"{where}: the disk is full ({free / 1e6:,.1f} MB free); free some space and run again to go on"
+            ) from error
+        raise StorageError(f"{where}: {os.strerror(error.errno)}; mend it and run again to go on") from error

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from pipeline.artifacts import Identity, Manifest, Workspace, input_digests, seal
+from pipeline.artifacts import Identity, Manifest, Workspace, describe_changes, input_digests, seal
 from pipeline.config import Config
-from pipeline.errors import DescentError, InterruptedRun, InterruptedUnsaved, MissingInputError, StorageError
+from pipeline.errors import BadDataError, MissingInputError, storage_errors
 from pipeline.progress import Progress
-from pipeline.runs import RunView
+from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
 
 NAMES = tuple(stage.name for stage in STAGES)
@@ -24,13 +22,18 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be done for one stage. `key` is None while an upstream result is unknown."""
+    """What is to be done for one stage. `identity` is None while an upstream result is unknown."""
 
     stage: Stage
     action: str
     reasons: tuple[str, ...] = ()
-    key: str | None = None
+    identity: Identity | None = None
     manifest: Manifest | None = None
+
+    @property
+    def key(self) -> str | None:
+        """Key of the artifact, where it is known."""
+        return self.identity.key if self.identity else None
 
     def as_json(self) -> dict[str, Any]:
         """The line of `plan --json`."""
@@ -99,7 +102,7 @@ def _plan_stage(
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)
     if manifest is not None and not forced:
-        return Step(stage, "reuse", key=identity.key, manifest=manifest)
+        return Step(stage, "reuse", identity=identity, manifest=manifest)
     if forced and manifest is not None:
         reasons: tuple[str, ...] = ("forced",)
     elif problem:
@@ -107,7 +110,7 @@ def _plan_stage(
     else:
         reasons = tuple(workspace.differences(identity)) or ("no earlier artifact",)
     point = stage.resume_point(workspace.checkpoints(identity.key)) if stage.resume_point and not forced else None
-    return Step(stage, f"resume ({point})" if point else "run", reasons, identity.key)
+    return Step(stage, f"resume ({point})" if point else "run", reasons, identity)
 
 
 def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
@@ -131,17 +134,11 @@ def run(config: Config, selection: Selection) -> RunView:
     Raises the errors of pipeline.errors; the outcome is also written into the run's run.json.
     """
     workspace = Workspace(config.run.workspace)
-    steps = plan(config, workspace, selection)
-    print(format_plan(steps), flush=True)
-    with _storage_errors(workspace.root):
-        view = RunView.open(workspace, config)
-        try:
-            _execute(config, workspace, selection, view)
-        except BaseException as error:
-            signalled = isinstance(error, (InterruptedRun, InterruptedUnsaved, KeyboardInterrupt))
-            view.finish("interrupted" if signalled else "failed", error)
-            raise
-        view.finish("done")
+    on_wait = partial(wait, "run")
+    with storage_errors(workspace.root), running(workspace, config, on_wait) as view:
+        steps = plan(config, workspace, selection)
+        print(format_plan(steps), flush=True)
+        _execute(config, workspace, selection, view)
     return view
 
 
@@ -160,29 +157,27 @@ def _execute(config: Config, workspace: Workspace, selection: Selection, view: R
             manifests[stage.name] = step.manifest
             view.record(stage.name, step.manifest, "reused")
             continue
-        missing = [name for name in stage.upstream if name not in manifests]
-        assert not missing, f"{stage.name} comes before {missing} in STAGES"
-        manifests[stage.name] = _build(stage, config, workspace, manifests, forced, view)
+        assert step.identity is not None, f"{stage.name} comes before one of its inputs in STAGES"
+        manifests[stage.name] = _build(stage, step.identity, config, workspace, manifests, view, forced)
 
 
 def _build(
     stage: Stage,
+    identity: Identity,
     config: Config,
     workspace: Workspace,
     manifests: Mapping[str, Manifest],
-    forced: bool,
     view: RunView,
+    forced: bool,
 ) -> Manifest:
     """Build one artifact under its lock, or take the one that another process built meanwhile."""
-    identity = identify(stage, config, workspace, manifests)
     section = getattr(config, stage.name)
     progress = Progress(stage.name)
-    with workspace.lock(stage.name, identity.key, lambda who: progress.say(f"waiting for {who}, which is building it")):
-        earlier, problem = workspace.find(stage.name, identity.key)
+    with workspace.lock(stage.name, identity.key, partial(wait, stage.name)):
+        earlier, _ = workspace.find(stage.name, identity.key)
         if earlier is not None and not forced:
             view.record(stage.name, earlier, "reused")
             return earlier
-        aside = workspace.set_aside(stage.name, identity.key) if earlier is not None or problem else None
         work = workspace.checkpoints(identity.key) if stage.resume_point else None
         if work is not None:
             if forced:
@@ -198,45 +193,42 @@ def _build(
                 inputs={name: workspace.artifact(name, manifests[name]["key"]) for name in stage.upstream},
                 output=output,
                 work=work,
-                num_workers=config.run.num_workers or len(os.sched_getaffinity(0)),
+                num_workers=config.run.num_workers or num_cores(),
                 progress=progress,
             )
             summary = stage.run(context)
+            _check_sources(identity, identify(stage, config, workspace, manifests))
             keys = {name: manifests[name]["key"] for name in stage.upstream}
             manifest = seal(output, stage, identity, section, keys, summary, started)
     progress.say(f"done in {manifest['seconds']:.1f} s")
-    if earlier is not None and aside is not None:
-        _compare(progress, earlier, manifest, aside)
+    if earlier is not None:
+        _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
     return manifest
 
 
-def _compare(progress: Progress, earlier: Manifest, manifest: Manifest, aside: Path) -> None:
+def wait(what: str, holder: str) -> None:
+    """Say that somebody else is at it."""
+    Progress(what).say(f"waiting for {holder}, which is at the same work")
+
+
+def num_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_sources(before: Identity, after: Identity) -> None:
+    """Raises BadDataError when a source file was changed while a stage read it: the result would be of neither."""
+    if before.key != after.key:
+        changed = describe_changes("source", before.payload["files_in"], after.payload["files_in"])
+        raise BadDataError(f"{before.payload['stage']}: {'; '.join(changed)} while it was read; run again")
+
+
+def _compare(progress: Progress, earlier: Manifest, manifest: Manifest) -> None:
     same = earlier["digest"] == manifest["digest"]
     verdict = "the digests agree" if same else "the digests DIFFER: this stage did not repeat its result"
-    progress.say(f"{verdict}; the earlier artifact is in {aside}")
-    if not same:
-        for name in sorted(earlier["files"].keys() | manifest["files"].keys()):
-            before, after = earlier["files"].get(name), manifest["files"].get(name)
-            if before is None or after is None or (after["kind"] == "result" and before["sha256"] != after["sha256"]):
-                progress.say(f"  {name}")
-
-
-@contextmanager
-def _storage_errors(root: Path) -> Iterator[None]:
-    """Turn what the operating system says about files into one line."""
-    try:
-        yield
-    except DescentError:
-        raise
-    except OSError as error:
-        where = error.filename or root
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            probe = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
-            free = shutil.disk_usage(probe).free
-            raise StorageError(
-                f"{where}: the disk is full ({free / 1e6:,.1f} MB free); free some space and run again to go on"
-            ) from error
-        if error.errno is None:
-            raise
-        raise StorageError(f"{where}: {os.strerror(error.errno)}; mend it and run again to go on") from error
+    progress.say(f"{verdict}; the earlier artifact is set aside beside the new one")
+    for name in sorted(earlier["files"].keys() | manifest["files"].keys()):
+        before, after = earlier["files"].get(name), manifest["files"].get(name)
+        if before is None or after is None or (after["kind"] == "result" and before["sha256"] != after["sha256"]):
+            progress.say(f"  differs: {name}")

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline import atomic
-from pipeline.artifacts import Manifest, Workspace
+from pipeline.artifacts import Manifest, Workspace, read_manifest
 from pipeline.config import Config
-from pipeline.errors import exit_code
+from pipeline.errors import InterruptedRun, InterruptedUnsaved, exit_code
+
+NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES)
 
 
 class RunView:
     """`<workspace>/runs/<name>/`: config.yaml, run.json, metrics.jsonl, tensorboard/, model/ and report.html.
 
-    Files are hard links into artifacts (copies where the file system has none), so that `model/` can be
-    copied or uploaded like any folder; what is live during training is a symbolic link.
+    `model/` is an ordinary folder that can be copied or uploaded: its weights are hard links into the artifact
+    (copies where the file system has none), the rest copies. What is live during training is a symbolic link.
     """
 
     def __init__(self, workspace: Workspace, config: Config) -> None:
-        self._workspace = workspace
         self.folder = workspace.run(config.run.name)
+        self._workspace = workspace
+        self._config = config
+        earlier = read_run(self.folder) or {"stages": {}}
+        # What the run used before stays marked as in use until this one is done.
+        self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
 
-    @classmethod
-    def open(cls, workspace: Workspace, config: Config) -> RunView:
-        """Create the folder, or take up the one of an earlier run of that name."""
-        import yaml
-
-        view = cls(workspace, config)
-        view.folder.mkdir(parents=True, exist_ok=True)
-        resolved = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-        atomic.write_bytes(view.folder / "config.yaml", resolved.encode())
-        earlier = read_run(view.folder)
-        if earlier:
-            view._stages = dict(earlier["stages"])
-            view._state["linked"] = earlier.get("linked")
-        return view
-
     def record(self, stage: str, manifest: Manifest, outcome: str) -> None:
         """Note a stage's artifact; it is what keeps the artifact from being swept."""
-        entry = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
-        self._stages[stage] = entry
+        self._stages[stage] = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
         if outcome == "built":
             self._write()
 
@@ -56,70 +52,124 @@ class RunView:
             _symlink(self.folder / name, work / name)
         self._write()
 
-    def finish(self, outcome: str, error: BaseException | None = None) -> None:
-        """Write the outcome, and link what the stages made."""
-        self._state["outcome"] = outcome
-        self._state["finished"] = round(time.time(), 3)
-        if error is not None:
-            self._state["message"] = str(error) or type(error).__name__
-            self._state["exit_code"] = exit_code(error)
-        if outcome == "done":
-            self._state["exit_code"] = 0
-            self._link_artifacts()
+    def start(self) -> None:
+        """Write the resolved configuration, and that the run is under way."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        values = self._config.model_dump(mode="json", by_alias=True)
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        atomic.write_bytes(self.folder / "config.yaml", text.encode())
         self._write()
 
+    def finish(self) -> None:
+        """Write that the run is done, and link what the stages made."""
+        for stage, entry in self._earlier.items():
+            if stage not in self._stages and self._fits(stage, entry):
+                self._stages[stage] = entry
+        self._earlier = {}
+        self._link_artifacts()
+        self._state |= {"outcome": "done", "exit_code": 0, "finished": round(time.time(), 3)}
+        self._write()
+
+    def fail(self, error: BaseException) -> None:
+        """Write how the run ended. Errors of writing are passed over: the one that ended the run is told."""
+        signalled = isinstance(error, (InterruptedRun, InterruptedUnsaved, KeyboardInterrupt))
+        self._state |= {
+            "outcome": "interrupted" if signalled else "failed",
+            "exit_code": exit_code(error),
+            "finished": round(time.time(), 3),
+            "message": str(error) or type(error).__name__,
+        }
+        with suppress(OSError):
+            self._write()
+
+    def _fits(self, stage: str, entry: Mapping[str, Any]) -> bool:
+        """Whether an artifact of an earlier run of this name was made from the artifacts of this one."""
+        manifest = read_manifest(self._workspace.artifact(stage, entry["key"]))
+        if manifest is None:
+            return False
+        return all(self._stages.get(name, {}).get("key") == key for name, key in manifest["input_keys"].items())
+
     def _write(self) -> None:
-        atomic.write_json(self.folder / "run.json", {**self._state, "stages": self._stages})
+        earlier = {"earlier": self._earlier} if self._earlier else {}
+        atomic.write_json(self.folder / "run.json", {**self._state, "stages": self._stages, **earlier})
 
     def _link_artifacts(self) -> None:
-        keys = {stage: entry["key"] for stage, entry in self._stages.items() if stage in ("train", "report")}
-        if self._state.get("linked") == keys and all(
-            (self.folder / name).exists() for name in ("report.html", "model")
-        ):
-            return
-        if "train" in keys:
-            train = self._workspace.artifact("train", keys["train"])
+        train, report = self._artifact("train"), self._artifact("report")
+        if train is not None:
             for name in ("tensorboard", "metrics.jsonl"):
                 _symlink(self.folder / name, train / name)
-        if "report" in keys:
-            report = self._workspace.artifact("report", keys["report"])
-            _link_file(report / "report.html", self.folder / "report.html")
-            if "train" in keys:
-                self._link_model(train / "model", report / "model_card.md")
-        self._state["linked"] = keys
+            files = {name: train / "model" / name for name in atomic.list_files(train / "model")}
+            if report is not None:
+                files["README.md"] = report / "model_card.md"
+            _mirror(files, self.folder / "model")
+        page = self.folder / "report.html"
+        if report is not None:
+            _symlink(page, report / "report.html")
+        else:
+            page.unlink(missing_ok=True)
 
-    def _link_model(self, model: Path, card: Path) -> None:
-        final = self.folder / "model"
-        fresh = self.folder / f"{atomic.TEMPORARY_PREFIX}model"
-        shutil.rmtree(fresh, ignore_errors=True)
-        for name in atomic.list_files(model):
-            _link_file(model / name, fresh / name)
-        _link_file(card, fresh / "README.md")
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(fresh, final)
+    def _artifact(self, stage: str) -> Path | None:
+        entry = self._stages.get(stage)
+        return self._workspace.artifact(stage, entry["key"]) if entry else None
+
+
+@contextmanager
+def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]) -> Iterator[RunView]:
+    """The view of a run that is carried out inside the block; runs of one name take turns."""
+    with workspace.lock("run", config.run.name, on_wait):
+        view = RunView(workspace, config)
+        try:
+            view.start()
+            yield view
+            view.finish()
+        except BaseException as error:
+            view.fail(error)
+            raise
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
     """A run's run.json, or None when there is none that can be read."""
     try:
         value = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError):
+        whole = isinstance(value["stages"], dict) and {"name", "outcome", "started"} <= value.keys()
+        return value if whole and all("key" in entry for entry in value["stages"].values()) else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _symlink(link: Path, target: Path) -> None:
     """Make `link` a relative symbolic link to `target`, replacing a link or file that is there."""
+    wanted = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) == wanted:
+        return
     fresh = link.with_name(f"{atomic.TEMPORARY_PREFIX}{link.name}")
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(target, link.parent))
+    fresh.symlink_to(wanted)
     os.replace(fresh, link)
 
 
-def _link_file(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _mirror(files: Mapping[str, Path], folder: Path) -> None:
+    """Make `folder` hold exactly these files; it is replaced as a whole when one differs."""
+    is_same = folder.is_dir() and set(atomic.list_files(folder)) == files.keys()
+    if is_same and all(filecmp.cmp(source, folder / name) for name, source in files.items()):
+        return
+    fresh = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{folder.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for name, source in files.items():
+        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+        _place(source, fresh / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(fresh, folder)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Hard-link weights, which are large; copy what a person may want to edit."""
+    if source.suffix == ".safetensors":
+        try:
+            os.link(source, target)
+            return
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+    shutil.copy2(source, target)
+    target.chmod(0o644)

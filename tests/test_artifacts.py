@@ -106,11 +106,9 @@ def test_missing_source_is_named(workspace: Workspace, tmp_path: Path) -> None:
 
 def test_records_do_not_enter_the_digest(workspace: Workspace) -> None:
     first = build(workspace, Settings())
-    workspace.set_aside("shape", first["key"])
     second = build(workspace, Settings())
     assert first["files"]["log.txt"]["sha256"] != second["files"]["log.txt"]["sha256"]
     assert first["digest"] == second["digest"]
-    workspace.set_aside("shape", first["key"])
     assert build(workspace, Settings(), content="other")["digest"] != first["digest"]
 
 
@@ -139,6 +137,58 @@ def test_damage_that_changes_a_size_is_found(workspace: Workspace, damage: str) 
     found, problem = workspace.find("shape", manifest["key"])
     assert found is None
     assert "result.txt" in problem
+
+
+def test_a_file_that_does_not_belong_there_is_found(workspace: Workspace) -> None:
+    manifest = build(workspace, Settings())
+    (workspace.artifact("shape", manifest["key"]) / "shard-9.txt").write_text("x")
+    found, problem = workspace.find("shape", manifest["key"])
+    assert found is None
+    assert "shard-9.txt does not belong there" in problem
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 2}'])
+def test_an_unreadable_manifest_makes_the_artifact_broken(workspace: Workspace, content: str) -> None:
+    manifest = build(workspace, Settings())
+    path = workspace.artifact("shape", manifest["key"]) / "manifest.json"
+    path.chmod(0o644)
+    path.write_text(content)
+    found, problem = workspace.find("shape", manifest["key"])
+    assert found is None
+    assert "no readable manifest" in problem
+    assert workspace.manifests("shape") == []
+    again = build(workspace, Settings())
+    assert workspace.find("shape", manifest["key"]) == (again, "")
+
+
+def test_a_rebuilt_artifact_sets_the_earlier_one_aside_only_when_it_is_whole(workspace: Workspace) -> None:
+    manifest = build(workspace, Settings(), content="first")
+    folder = workspace.artifact("shape", manifest["key"])
+
+    def fail() -> None:
+        with workspace.building("shape", manifest["key"]):
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
+    assert (folder / "result.txt").read_text() == "first"
+    build(workspace, Settings(), content="second")
+    assert (folder / "result.txt").read_text() == "second"
+    assert (folder.with_name(f"aside-{manifest['key']}-1") / "result.txt").read_text() == "first"
+
+
+def test_many_changed_sources_are_counted_not_listed(workspace: Workspace, tmp_path: Path) -> None:
+    def section(name: str) -> Settings:
+        paths = [tmp_path / f"{name}{n}.txt" for n in range(9)]
+        for path in paths:
+            path.write_text(path.name)
+        return Settings(paths=tuple(paths[:9]))
+
+    before, after = section("a"), section("b")
+    build(workspace, before)
+    reasons = workspace.differences(workspace.identify(STAGE, after, 0, {}))
+    assert reasons[-2] == f"9 sources removed, the first {tmp_path / 'a0.txt'}"
+    assert reasons[-1] == f"9 sources added, the first {tmp_path / 'b0.txt'}"
 
 
 def test_leftovers_of_a_killed_builder_are_cleared(workspace: Workspace) -> None:

@@ -128,10 +128,10 @@ class CurateConfig(Section):
     deduplicate: Literal["exact", "none"] = "exact"
     """`exact` drops documents that repeat an earlier one up to case and white space."""
 
-    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
     """Part of the documents held out to watch training."""
 
-    test_fraction: float = Field(default=0.05, ge=0, lt=1)
+    test_fraction: float = Field(default=0.05, gt=0, lt=1)
     """Part of the documents held out for the final evaluation."""
 
     @model_validator(mode="after")

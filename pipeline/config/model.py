@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,12 +50,23 @@ class ModelConfig(Section):
     @field_validator("config")
     @classmethod
     def _leaves_the_tokenizer_its_part(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for key in values:
+        for key, value in values.items():
             if key in FROM_TOKENIZER:
                 raise ValueError(f"remove {key}: it comes from the tokenizer (see tokenizer.vocab_size)")
             if key in SET_ELSEWHERE:
                 raise ValueError(f"remove {key}: {SET_ELSEWHERE[key]}")
+            if not _is_finite(value):
+                raise ValueError(f"{key}: {value!r} has a number that is not finite")
         return values
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number inside is infinite or NaN: JSON, and so an identity, cannot tell those apart."""
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config.base import Runtime, Section
 
@@ -21,6 +21,13 @@ class RunConfig(Section):
 
     workspace: Path = Path("workspace")
     """Folder of artifacts, checkpoints and runs, relative to the working directory. Runs may share it."""
+
+    @field_validator("workspace")
+    @classmethod
+    def _can_be_a_path(cls, workspace: Path) -> Path:
+        if "\0" in str(workspace):
+            raise ValueError("a path cannot hold a NUL character")
+        return workspace
 
     num_workers: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Processes that the data stages use. Null uses every core that this process may run on."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from pipeline.errors import BadDataError
 
-SHIPPED = Path(__file__).parents[2] / "data" / "synonyms.txt"
-"""The lexicon that comes with the project; described in data/README.md."""
+_CHECKOUT = Path(__file__).parents[2] / "data" / "synonyms.txt"
+SHIPPED = _CHECKOUT if _CHECKOUT.is_file() else Path(sys.prefix, "share", "descent", "synonyms.txt")
+"""The lexicon that comes with the project, in a checkout or where a wheel puts it; described in data/README.md."""
 
 
 def read_lexicon(path: Path) -> tuple[tuple[str, ...], ...]:
     """Groups of interchangeable words of a lexicon file: one group a line, commas between, `#` starts a comment.
 
-    Raises BadDataError for a line with fewer than two words, a word that is not lower-case letters, or a word
-    that stands in two groups.
+    Raises BadDataError for a file that is not UTF-8, a line with fewer than two words, a word that is not lower-case
+    letters, or a word that stands in two groups.
     """
     groups = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"{path}: not UTF-8 at byte {error.start}; save the lexicon as UTF-8") from None
+    for number, line in enumerate(text.splitlines(), start=1):
         words = tuple(word.strip() for word in line.partition("#")[0].split(",") if word.strip())
         if not words:
             continue

@@ -90,6 +90,11 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_proce
             raise StorageError(
                 "a worker process was killed, probably for lack of memory; lower run.num_workers"
             ) from None
+        except BaseException:
+            # What they make is thrown away; waiting for it could outlast the patience of whoever stops the run.
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
         finally:
             for future in futures:
                 future.cancel()

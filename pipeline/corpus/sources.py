@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.config.corpus import IngestConfig, JsonlSource, PythonDocsSource, TextSource
 from pipeline.corpus.python_docs import LABEL, library_files
-from pipeline.errors import MissingInputError
+from pipeline.errors import BadDataError, MissingInputError
 
 AnySource = PythonDocsSource | TextSource | JsonlSource
 
@@ -18,7 +18,7 @@ def source_files(source: AnySource) -> dict[Path, str]:
 
     The name is the path as configured; for an absolute pattern, the path below the pattern's last fixed folder, so
     that documents do not depend on where a machine keeps its data.
-    Raises MissingInputError for a path or pattern that matches no file.
+    Raises MissingInputError for a path or pattern that matches no file, BadDataError for a name that is not text.
     """
     if isinstance(source, PythonDocsSource):
         return {path: path.name for path in library_files()}
@@ -29,10 +29,23 @@ def source_files(source: AnySource) -> dict[Path, str]:
             raise MissingInputError(
                 f"ingest.sources: {source.name}: {pattern!r} matches no file in {Path.cwd()}; mend the path"
             )
+        unnamed = [path for path in matches if not _is_text(str(path))]
+        if unnamed:
+            raise BadDataError(
+                f"ingest.sources: {source.name}: the name {unnamed[0].name!r} is not UTF-8; rename the file"
+            )
         base = _fixed_folder(Path(pattern)) if Path(pattern).is_absolute() else Path()
         for path in matches:
             found.setdefault(path, path.relative_to(base).as_posix())
     return found
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fixed_folder(pattern: Path) -> Path:

@@ -63,7 +63,7 @@ def _augment_shard(source: Path, target: Path, section: AugmentConfig, seed: int
 
 
 def _files(section: AugmentConfig) -> dict[str, list[Path]]:
-    from pipeline.corpus.lexicon import SHIPPED
+    from pipeline.corpus.lexicon import SHIPPED, read_lexicon
 
     files: dict[str, list[Path]] = {}
     for operation in section.operations:
@@ -71,6 +71,7 @@ def _files(section: AugmentConfig) -> dict[str, list[Path]]:
             path = operation.lexicon or SHIPPED
             if not path.is_file():
                 raise MissingInputError(f"augment.operations: lexicon {path} does not exist; mend the path")
+            read_lexicon(path)  # its mistakes are told before anything runs
             files["lexicon" if operation.lexicon is None else path.as_posix()] = [path]
     return files
 

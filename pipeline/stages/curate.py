@@ -110,10 +110,10 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
     if summary["documents_out"] == 0:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in summary["dropped"].items())
         raise BadDataError(f"curate: every document was dropped ({reasons}); loosen the limits of curate")
-    for split, fraction in (("train", 1), ("validation", section.validation_fraction), ("test", section.test_fraction)):
-        if fraction > 0 and summary["splits"][split]["documents"] == 0:
+    for split in ("train", "validation", "test"):
+        if summary["splits"][split]["documents"] == 0:
             hint = f"raise curate.{split}_fraction or add documents" if split != "train" else "add documents"
             raise BadDataError(f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}")
 
 
-STAGE = Stage(name="curate", version=2, run=run, inputs=("normalize",))
+STAGE = Stage(name="curate", version=2, run=run, inputs=("normalize",), records=("dropped.jsonl",))

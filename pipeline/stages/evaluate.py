@@ -90,4 +90,11 @@ def _samples(context: StageContext, model: Any, device: Any, test: Any, document
     return samples
 
 
-STAGE = Stage(name="evaluate", version=1, run=run, inputs=("train", "pack", "curate"), reads=("encode",), seeded=True)
+STAGE = Stage(
+    name="evaluate",
+    version=1,
+    run=run,
+    inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
+    reads=("encode",),
+    seeded=True,
+)

@@ -100,4 +100,4 @@ def _files(section: IngestConfig) -> dict[str, list[Path]]:
     return labelled_files(section)
 
 
-STAGE = Stage(name="ingest", version=2, run=run, files=_files)
+STAGE = Stage(name="ingest", version=2, run=run, records=("rejected.jsonl",), files=_files)

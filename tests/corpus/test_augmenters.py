@@ -118,6 +118,12 @@ def test_mistakes_in_a_lexicon_are_named(tmp_path: Path, content: str, problem: 
         read_lexicon(path)
 
 
+def test_a_lexicon_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lexicon.txt").write_bytes(b"big, l\xffrge\n")
+    with pytest.raises(BadDataError, match=r"lexicon\.txt: not UTF-8 at byte 6"):
+        read_lexicon(tmp_path / "lexicon.txt")
+
+
 def test_the_shipped_lexicon_is_read() -> None:
     assert len(read_lexicon(SHIPPED)) > 300
 

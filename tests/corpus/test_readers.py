@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.python_docs import MIN_REPEAT_CHARS, library_files, read_python_docs
 from pipeline.corpus.readers import Part, Rejected, read_parts, reading_tasks
 from pipeline.corpus.sources import AnySource, labelled_files, source_files
-from pipeline.errors import MissingInputError
+from pipeline.errors import BadDataError, MissingInputError
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +192,9 @@ def test_documents_do_not_name_folders_of_the_machine(tmp_path: Path) -> None:
         assert list(relative.values()) == [path.as_posix() for path in relative]
     assert list(source_files(text_source(paths=[f"{tmp_path}/data/**/*.txt"])).values()) == ["b.txt", "books/a.txt"]
     assert list(source_files(text_source(paths=[f"{tmp_path}/data/books/a.txt"])).values()) == ["a.txt"]
+
+
+def test_a_file_name_that_is_not_text_is_refused() -> None:
+    Path(os.fsdecode(b"b\xff.txt")).write_text("x")
+    with pytest.raises(BadDataError, match="is not UTF-8; rename the file"):
+        source_files(text_source())

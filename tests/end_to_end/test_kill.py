@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import time
@@ -14,8 +13,11 @@ from harness import STAGES, Project
 FAST = ("curate", "encode", "train")
 
 
-def kill_during(project: Project, stage: str, delay_seconds: float, signum: int = signal.SIGKILL) -> tuple[int, str]:
-    """Start the run and signal it `delay_seconds` after the stage has started. Returns exit code and stderr."""
+def signal_during(project: Project, stage: str, delay_seconds: float, signum: int, group: bool) -> tuple[int, str]:
+    """Start the run and signal it, or with all its children, `delay_seconds` after the stage has started.
+
+    Returns exit code and stderr.
+    """
     process = subprocess.Popen(
         project.command("run", "tiny.yaml"),
         cwd=project.folder,
@@ -30,7 +32,7 @@ def kill_during(project: Project, stage: str, delay_seconds: float, signum: int 
         lines.append(line)
         if line.startswith(f"{stage}: started"):
             time.sleep(delay_seconds)
-            if signum == signal.SIGKILL:
+            if group:
                 os.killpg(process.pid, signum)
             else:
                 process.send_signal(signum)
@@ -44,13 +46,17 @@ def kill_during(project: Project, stage: str, delay_seconds: float, signum: int 
 )
 def test_a_kill_loses_nothing(finished: Project, stage: str) -> None:
     undisturbed = finished.digests()
-    delays = random.Random(stage)
-    for _ in range(2):
+    key = finished.state()["stages"][stage]["key"]
+    seconds = finished.state()["stages"][stage]["seconds"]
+    num_landed = 0
+    for attempt, fraction in enumerate((0.3, 0.7, 0.0)):
         finished.forget_from(stage)
-        kill_during(finished, stage, delays.uniform(0, 4 if stage in ("train", "evaluate") else 1))
+        code, _ = signal_during(finished, stage, fraction * seconds, signal.SIGKILL, group=attempt % 2 == 0)
+        num_landed += code == -signal.SIGKILL and not (finished.workspace / "artifacts" / stage / key).exists()
         finished.run()
         assert finished.digests() == undisturbed
-    assert not list(finished.workspace.glob("artifacts/*/.tmp-*"))
+        assert not list(finished.workspace.glob("artifacts/*/.tmp-*"))
+    assert num_landed > 0, f"no signal arrived while {stage} was running"
 
 
 def test_training_killed_after_a_checkpoint_resumes_from_it(finished: Project) -> None:
@@ -76,7 +82,7 @@ def test_a_signal_outside_training_leaves_with_its_code_and_no_litter(
     finished: Project, signum: int, code: int
 ) -> None:
     finished.forget_from("tokenizer")
-    exit_code, errors = kill_during(finished, "tokenizer", 0.2, signum)
+    exit_code, errors = signal_during(finished, "tokenizer", 0.2, signum, group=False)
     assert exit_code == code
     assert "Traceback" not in errors
     assert not list(finished.workspace.glob("artifacts/*/.tmp-*"))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import subprocess
 import time
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 from harness import STAGES, Project
 
+from pipeline import runner
 from pipeline.config.corpus import CurateConfig
+from pipeline.config.loading import load_config
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splitting import split_of
+from pipeline.errors import BadDataError
+from pipeline.runner import Selection
+from pipeline.stages import ingest
 
 ALL_REUSED = dict.fromkeys(STAGES, "reuse")
 
@@ -120,6 +130,76 @@ def test_force_rebuilds_keeps_the_old_and_compares(finished: Project) -> None:
     stages = finished.state()["stages"]
     assert [stage for stage in STAGES if stages[stage]["outcome"] == "built"] == ["curate", "train"]
     assert len(list((finished.workspace / "artifacts" / "curate").glob("aside-*"))) == 1
+    view = finished.workspace / "runs" / "tiny"
+    assert (view / "tensorboard").resolve() == (finished.artifact("train") / "tensorboard").resolve()
+    assert filecmp.cmp(view / "model/config.json", finished.artifact("train") / "model/config.json", shallow=False)
+
+
+def test_a_view_never_mixes_two_trainings(finished: Project) -> None:
+    view = finished.workspace / "runs" / "tiny"
+    finished.run("train.learning_rate=0.003", "--until", "train")
+    assert set(finished.state()["stages"]) == set(STAGES) - {"evaluate", "report"}
+    assert (view / "model/model.safetensors").samefile(finished.artifact("train") / "model/model.safetensors")
+    assert not (view / "model/README.md").exists()
+    assert not (view / "report.html").exists()
+    finished.run()
+    assert set(finished.state()["stages"]) == set(STAGES)
+    assert "0.005" in (view / "model/README.md").read_text()
+    assert (view / "report.html").exists()
+
+
+def test_running_a_part_keeps_what_still_fits(finished: Project) -> None:
+    finished.run("--only", "ingest")
+    assert set(finished.state()["stages"]) == set(STAGES)
+
+
+def test_run_json_tells_a_failure_before_the_first_stage(finished: Project) -> None:
+    (finished.folder / "records.jsonl").unlink()
+    assert finished.descent("run", "tiny.yaml").code == 66
+    state = finished.state()
+    assert (state["outcome"], state["exit_code"]) == ("failed", 66)
+    assert "records.jsonl" in state["message"]
+    assert set(state["earlier"]) == set(STAGES)
+
+
+def test_a_source_changed_while_it_is_read_is_not_taken_for_its_old_self(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    config = load_config(Path("tiny.yaml"), ["ingest.max_rejected_fraction=0.5"])
+    write = ingest._gather
+
+    def edit_and_write(*arguments: Any) -> None:
+        write(*arguments)
+        with Path("records.jsonl").open("a") as file:
+            file.write('{"body": "one more record"}\n')
+
+    monkeypatch.setattr(ingest, "_gather", edit_and_write)
+    with pytest.raises(BadDataError, match=r"ingest: source records\.jsonl changed while it was read; run again"):
+        runner.run(config, Selection(only="ingest"))
+    assert finished.state()["outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"a": 1}', '{"name": "x", "outcome": "done", "started": 1, "stages": 3}']
+)
+def test_a_broken_run_json_is_taken_for_none(finished: Project, content: str) -> None:
+    (finished.workspace / "runs/tiny/run.json").write_text(content)
+    assert finished.descent("status", "tiny.yaml").code == 0
+    assert set(finished.run().values()) == {"reused"}
+
+
+def test_runs_of_one_name_take_turns(finished: Project) -> None:
+    finished.forget_from("pack")
+    processes = [
+        subprocess.Popen(finished.command("run", "tiny.yaml"), cwd=finished.folder, stdout=PIPE, stderr=PIPE, text=True)
+        for _ in range(3)
+    ]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert sum(text.count("pack: started") for text in errors) == 1
+    assert sum(text.count("train: started") for text in errors) == 1
+    assert any("run: waiting for process" in text for text in errors)
 
 
 def test_missing_upstream_is_named(finished: Project) -> None:
