@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,17 +135,14 @@ def status(
 def _guarded(work: Callable[[], None], debug: bool) -> None:
     """Run a verb; print what a user can mend as one line and leave with its exit code."""
     try:
-        with _termination_as_error(), storage_errors(Path.cwd()):
+        with _signals_as_errors(), storage_errors(Path.cwd()):
             work()
-    except DescentError as error:
+    except (DescentError, InterruptedUnsaved) as error:
         if debug:
             traceback.print_exc()
         for line in str(error).splitlines():
             print(f"descent: {line}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("descent: interrupted; nothing of the stage in progress was saved", file=sys.stderr)
-        raise typer.Exit(exit_code(KeyboardInterrupt())) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(74) from None
@@ -158,17 +155,22 @@ def _guarded(work: Callable[[], None], debug: bool) -> None:
 
 
 @contextmanager
-def _termination_as_error() -> Any:
-    """Let SIGTERM unwind the stack like an error, so that temporary folders are removed."""
+def _signals_as_errors() -> Iterator[None]:
+    """Let SIGINT and SIGTERM unwind the stack like an error, so that temporary folders are removed.
 
-    def terminate(signum: int, frame: Any) -> None:
-        raise InterruptedUnsaved("terminated; nothing of the stage in progress was saved", signum)
+    One that the caller had us ignore, as a shell does for SIGINT of work in the background, stays ignored.
+    """
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    def interrupt(signum: int, frame: Any) -> None:
+        raise InterruptedUnsaved(signum)
+
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _version(value: bool) -> None:

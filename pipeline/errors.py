@@ -52,19 +52,21 @@ class ConfigError(DescentError):
     exit_code = 78
 
 
-class InterruptedUnsaved(DescentError):
-    """A signal stopped the run and nothing was saved; the code is 128 plus the signal's number."""
+class InterruptedUnsaved(BaseException):
+    """A signal stopped the run and nothing was saved; the code is 128 plus the signal's number.
 
-    def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
+    No Exception, so that no library takes it for one of its own, and no KeyboardInterrupt, with which Python ends
+    a process in its own way when it passed through an `exec`.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("interrupted; nothing of the stage in progress was saved, run again to go on")
         self.exit_code = 128 + signum
 
 
 def exit_code(error: BaseException) -> int:
     """The process exit code that an error stands for."""
-    if isinstance(error, DescentError):
-        return error.exit_code
-    return 130 if isinstance(error, KeyboardInterrupt) else 70
+    return error.exit_code if isinstance(error, (DescentError, InterruptedUnsaved)) else 70
 
 
 @contextmanager

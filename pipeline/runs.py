@@ -72,7 +72,7 @@ class RunView:
 
     def fail(self, error: BaseException) -> None:
         """Write how the run ended. Errors of writing are passed over: the one that ended the run is told."""
-        signalled = isinstance(error, (InterruptedRun, InterruptedUnsaved, KeyboardInterrupt))
+        signalled = isinstance(error, (InterruptedRun, InterruptedUnsaved))
         self._state |= {
             "outcome": "interrupted" if signalled else "failed",
             "exit_code": exit_code(error),

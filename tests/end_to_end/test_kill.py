@@ -83,7 +83,7 @@ def test_a_signal_outside_training_leaves_with_its_code_and_no_litter(
 ) -> None:
     finished.forget_from("tokenizer")
     exit_code, errors = signal_during(finished, "tokenizer", 0.2, signum, group=False)
-    assert exit_code == code
+    assert exit_code == code, errors
     assert "Traceback" not in errors
     assert not list(finished.workspace.glob("artifacts/*/.tmp-*"))
     assert finished.state()["outcome"] == "interrupted"
