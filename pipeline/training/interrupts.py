@@ -16,7 +16,7 @@ class Interrupts:
     """While entered, notes SIGTERM and SIGINT in `requested` instead of stopping.
 
     After the first, both signals have their default effect again, so that a second one ends the process.
-    Outside the main thread, where Python cannot handle signals, nothing is changed.
+    Outside the main thread, where Python cannot handle signals, nothing is changed; an ignored signal stays ignored.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -27,7 +27,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(
