@@ -111,7 +111,7 @@ class Workspace:
     def manifests(self, stage: str) -> list[Manifest]:
         """Manifests of all artifacts of a stage, newest first."""
         folder = self.root / "artifacts" / stage
-        found = [read_manifest(path) for path in folder.iterdir() if _is_key(path.name)] if folder.is_dir() else []
+        found = [read_manifest(path) for path in folder.iterdir() if is_key(path.name)] if folder.is_dir() else []
         return sorted((m for m in found if m is not None), key=lambda m: -float(m["started"]))
 
     def differences(self, identity: Identity) -> list[str]:
@@ -142,6 +142,17 @@ class Workspace:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+    def is_locked(self, stage: str, key: str) -> bool:
+        """Whether somebody is building an artifact just now."""
+        path = self.root / "locks" / f"{stage}-{key}.lock"
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, blocking=False):
+                return False
+        except Timeout:
+            return True
 
     @contextmanager
     def building(self, stage: str, key: str) -> Iterator[Path]:
@@ -338,7 +349,8 @@ def library_version(name: str) -> str | None:
         return None
 
 
-def _is_key(name: str) -> bool:
+def is_key(name: str) -> bool:
+    """Whether a folder's name is that of an artifact, not of one being built or set aside."""
     return len(name) == KEY_LENGTH and all(letter in "0123456789abcdef" for letter in name)
 
 

@@ -1,4 +1,4 @@
-"""The verbs of `descent`: run, plan, status."""
+"""The verbs of `descent`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import DescentError, InterruptedUnsaved, exit_code, storage_errors
+from pipeline.errors import DescentError, InterruptedUnsaved, StorageError, exit_code, storage_errors
 
 app = typer.Typer(
     name="descent",
@@ -130,6 +130,79 @@ def status(
         print(format_status(load_config(config, overrides or ()).run.workspace))
 
     _guarded(work, debug)
+
+
+@app.command()
+def explain(
+    config: ConfigArgument,
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of the eleven stages.")],
+    overrides: OverridesArgument = None,
+    debug: DebugOption = False,
+) -> None:
+    """Show one stage's identity in full, and what differs from its nearest earlier artifact."""
+    selection = _selection(None, None, stage, None)
+
+    def work() -> None:
+        from pipeline import runner
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+
+        loaded = load_config(config, overrides or ())
+        print(runner.explain(loaded, Workspace(loaded.run.workspace), selection.stages()[0]))
+
+    _guarded(work, debug)
+
+
+@app.command()
+def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: DebugOption = False) -> None:
+    """Read all artifacts and checkpoints of the workspace again and set broken ones aside."""
+
+    def work() -> None:
+        from pipeline import maintenance
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+        from pipeline.progress import Progress
+
+        workspace = Workspace(load_config(config, overrides or ()).run.workspace)
+        found = maintenance.verify(workspace, Progress("verify"))
+        if found:
+            raise StorageError("\n".join([*found, "run again to build what is missing"]))
+        print("every file is as its manifest says")
+
+    _guarded(work, debug)
+
+
+@app.command()
+def gc(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """List what no run of the workspace uses, and with --delete sweep it."""
+
+    def work() -> None:
+        from pipeline import maintenance
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+
+        unused = maintenance.find_unused(Workspace(load_config(config, overrides or ()).run.workspace))
+        for item in unused:
+            print(f"{item.num_bytes / 1e6:>9.2f} MB  {item.folder}  ({item.reason})")
+        total = f"{sum(item.num_bytes for item in unused) / 1e6:,.2f} MB in {len(unused)} folders"
+        if delete:
+            maintenance.delete(unused)
+        print(f"{total}, deleted" if delete else f"{total}; --delete deletes them" if unused else "nothing is unused")
+
+    _guarded(work, debug)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for editors."""
+    from pipeline.config.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
 
 
 def _guarded(work: Callable[[], None], debug: bool) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import yaml
+
 from pipeline.artifacts import Identity, Manifest, Workspace, describe_changes, input_digests, seal
 from pipeline.config import Config
 from pipeline.errors import BadDataError, MissingInputError, storage_errors
@@ -205,6 +207,24 @@ def _build(
         _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
     return manifest
+
+
+def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
+    """A stage's identity in full, and what differs from its nearest earlier artifact, as text.
+
+    Raises MissingInputError when an upstream artifact is missing, for then the identity is not known.
+    """
+    manifests: dict[str, Manifest] = {}
+    for upstream in Selection(only=stage.name).upstream_of():
+        step = _plan_stage(upstream, config, workspace, manifests, forced=False)
+        if step.manifest is None:
+            raise _missing_upstream(step)
+        manifests[upstream.name] = step.manifest
+    step = _plan_stage(stage, config, workspace, manifests, forced=False)
+    assert step.identity is not None
+    reasons = "".join(f"\n  {reason}" for reason in step.reasons)
+    identity = yaml.safe_dump(step.identity.payload, sort_keys=False, allow_unicode=True)
+    return f"{stage.name}  {step.action}  {step.key}{reasons}\n\n{identity}".rstrip()
 
 
 def wait(what: str, holder: str) -> None:

@@ -39,6 +39,8 @@ class RunView:
         self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
+        if "training" in earlier:
+            self._state["training"] = earlier["training"]
 
     def record(self, stage: str, manifest: Manifest, outcome: str) -> None:
         """Note a stage's artifact; it is what keeps the artifact from being swept."""
@@ -50,6 +52,7 @@ class RunView:
         """Point tensorboard/ and metrics.jsonl at a training in progress, so that both can be watched."""
         for name in ("tensorboard", "metrics.jsonl"):
             _symlink(self.folder / name, work / name)
+        self._state["training"] = work.name
         self._write()
 
     def start(self) -> None:

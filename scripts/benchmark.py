@@ -54,7 +54,8 @@ def show_telemetry(workspace: Path, pairs: int = 3, steps: int = 60) -> None:
     """What measuring every layer costs: paired trainings with it at each 10th step and once at the end."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "workspace"
-        shutil.copytree(workspace / "artifacts", copy / "artifacts", ignore=shutil.ignore_patterns("train", "evaluate"))
+        for stage in ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model"):
+            shutil.copytree(workspace / "artifacts" / stage, copy / "artifacts" / stage)
         common = [
             CONFIG,
             f"run.workspace={copy}",

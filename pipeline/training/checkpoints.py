@@ -48,17 +48,24 @@ def newest_valid(work: Path, warn: Callable[[str], None]) -> Path | None:
     for leftover in work.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     for checkpoint in reversed(list_checkpoints(work)):
-        problem = _problem(checkpoint)
+        problem = problem_of(checkpoint)
         if problem is None:
             return checkpoint
-        aside = work / f"broken-{checkpoint.name}"
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(checkpoint, aside)
+        aside = set_aside(checkpoint)
         warn(f"warning: {checkpoint.name} is broken ({problem}): set aside as {aside.name}, trying the one before")
     return None
 
 
-def _problem(checkpoint: Path) -> str | None:
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint so that it is never resumed from; returns where it went."""
+    aside = checkpoint.with_name(f"broken-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(checkpoint, aside)
+    return aside
+
+
+def problem_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files by their digests; None when they are whole."""
     try:
         digests = json.loads((checkpoint / DIGESTS).read_bytes())
         if not isinstance(digests, dict):

@@ -1,0 +1,53 @@
+"""The JSON Schema file is current, and every shipped configuration follows it and can be planned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from pipeline.artifacts import Workspace
+from pipeline.config.loading import load_config
+from pipeline.config.schema import json_schema
+from pipeline.runner import Selection, plan
+from pipeline.stages import STAGES
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def test_the_schema_file_is_current() -> None:
+    """Else: .venv/bin/descent schema > configs/schema.json"""
+    assert json.loads((ROOT / "configs/schema.json").read_text()) == json_schema()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configurations_follow_the_schema_and_plan(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema())
+    monkeypatch.chdir(ROOT)
+    config = load_config(path, [f"run.workspace={tmp_path}"])
+    steps = plan(config, Workspace(tmp_path), Selection())
+    assert [step.stage for step in steps] == list(STAGES)
+    assert steps[0].action == "run"
+
+
+def test_the_schema_refuses_what_loading_refuses() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"train": {"learning_rat": 1}}, json_schema())
+
+
+def test_every_field_is_described() -> None:
+    def walk(node: object, place: str) -> None:
+        if isinstance(node, dict):
+            for name, field in node.get("properties", {}).items():
+                assert "description" in field or "$ref" in field, f"{place}.{name}"
+            for name, item in node.items():
+                walk(item, f"{place}.{name}")
+
+    walk(json_schema(), "")
