@@ -18,6 +18,7 @@ from pipeline.errors import BadDataError, MissingInputError, storage_errors
 from pipeline.progress import Progress
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
+from pipeline.training.launch import check_launcher
 
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -135,6 +136,7 @@ def run(config: Config, selection: Selection) -> RunView:
 
     Raises the errors of pipeline.errors; the outcome is also written into the run's run.json.
     """
+    check_launcher(config.train)
     workspace = Workspace(config.run.workspace)
     on_wait = partial(wait, "run")
     with storage_errors(workspace.root), running(workspace, config, on_wait) as view:

@@ -22,28 +22,14 @@ from pipeline.modeling.parameters import blocks
 
 
 def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
-    """An Accelerator for the section's precision that logs to TensorBoard below `work`.
-
-    Raises ConfigError when the launcher asks for another precision, for compilation, or for several processes.
-    """
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched not in ("no", section.mixed_precision):
-        raise ConfigError(
-            f"train.mixed_precision is {section.mixed_precision}, but the launcher was given {launched}; "
-            "remove --mixed_precision from the command and its config file"
-        )
-    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
-        raise ConfigError("the launcher was given a dynamo backend; remove it and set train.torch_compile instead")
-    accelerator = Accelerator(
+    """An Accelerator for the section's precision that logs to TensorBoard below `work`."""
+    return Accelerator(
         mixed_precision=section.mixed_precision,
         # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with="tensorboard",
         project_dir=str(work),
     )
-    if accelerator.num_processes > 1:
-        raise ConfigError(f"training was started with {accelerator.num_processes} processes; start it with one")
-    return accelerator
 
 
 def num_steps(section: TrainConfig, num_windows: int) -> int:

@@ -133,12 +133,6 @@ def test_a_warm_up_longer_than_the_epochs_is_refused(inputs, tmp_path):
         run_train(inputs, tmp_path, max_steps=None, num_train_epochs=1, warmup_steps=9)
 
 
-def test_the_launchers_precision_must_agree(inputs, tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
-    with pytest.raises(ConfigError, match="launcher was given fp16"):
-        run_train(inputs, tmp_path)
-
-
 def test_train_reads_in_one_sitting():
     import ast
     from pathlib import Path
