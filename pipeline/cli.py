@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import DescentError, InterruptedUnsaved, StorageError, exit_code, storage_errors
+from pipeline.errors import DescentError, InterruptedUnsaved, MissingInputError, StorageError, exit_code, storage_errors
 
 app = typer.Typer(
     name="descent",
@@ -193,6 +193,40 @@ def gc(
         if delete:
             maintenance.delete(unused)
         print(f"{total}, deleted" if delete else f"{total}; --delete deletes them" if unused else "nothing is unused")
+
+    _guarded(work, debug)
+
+
+@app.command()
+def generate(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", help="Opening to continue (repeatable); else standard input.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of a text.")] = 96,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Sample from this many likeliest tokens.")] = 50,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another text.")] = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Let the run's model continue prompts."""
+
+    def work() -> None:
+        from pipeline.artifacts import Workspace
+        from pipeline.config.evaluation import SamplesConfig
+        from pipeline.config.loading import load_config
+
+        run_config = load_config(config, overrides or ()).run
+        folder = Workspace(run_config.workspace).run(run_config.name) / "model"
+        if not (folder / "config.json").is_file():
+            raise MissingInputError(f"{folder}: the run has no model yet; descent run {config} makes it")
+        prompts = prompt or [sys.stdin.read().rstrip("\n")]
+        from pipeline.evaluation.samples import continue_prompts
+
+        settings = SamplesConfig(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k)
+        for sample in continue_prompts(folder, prompts, settings, seed):
+            print(f"{sample['prompt']}{sample['text']}", flush=True)
 
     _guarded(work, debug)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging
+from transformers import PreTrainedModel
+
+from pipeline.modeling.build import load_model
 
 
 def pick_device() -> torch.device:
@@ -14,15 +15,6 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_model(folder: Path, device: torch.device) -> PreTrainedModel:
+def load_trained(folder: Path, device: torch.device) -> PreTrainedModel:
     """The causal language model of a Hugging Face folder in the precision in which it was saved, on `device`."""
-    with_bar = logging.is_progress_bar_enabled()
-    # transformers' own bar says nothing of ours.
-    logging.disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
-    finally:
-        if with_bar:
-            logging.enable_progress_bar()
-    assert isinstance(model, PreTrainedModel)
-    return model.to(device).eval()
+    return load_model(folder, dtype="auto").to(device).eval()

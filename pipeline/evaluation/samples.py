@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
@@ -11,6 +12,8 @@ from transformers import GenerationConfig, GenerationMixin
 
 from pipeline.config.evaluation import SamplesConfig
 from pipeline.evaluation.losses import evaluating
+from pipeline.evaluation.models import load_trained, pick_device
+from pipeline.tokens.training import load_tokenizer
 
 OPENING = re.compile(r"\s*\S+(?:\s+\S+){0,7}")
 OPENING_CHARS = 80
@@ -62,6 +65,24 @@ def write_samples(
             )
             text = tokenizer.decode(output[0, len(ids) :].tolist(), skip_special_tokens=True)
             yield {"prompt": prompt, "text": text}
+
+
+def continue_prompts(
+    folder: Path, prompts: Sequence[str], section: SamplesConfig, seed: int
+) -> Iterator[dict[str, str]]:
+    """`write_samples` with the model of a Hugging Face folder, as an exported run has it."""
+    device = pick_device()
+    model = load_trained(folder, device)
+    yield from write_samples(
+        model,
+        load_tokenizer(folder),
+        prompts,
+        section,
+        seed,
+        eos_token_id=model.config.get_text_config().eos_token_id,
+        pad_token_id=model.config.get_text_config().pad_token_id,
+        device=device,
+    )
 
 
 def _generation_config(

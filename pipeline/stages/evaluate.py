@@ -16,7 +16,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples."""
     from pipeline.corpus.documents import read_documents
     from pipeline.evaluation.heldout import HeldOut, score_documents
-    from pipeline.evaluation.models import load_model, pick_device
+    from pipeline.evaluation.models import load_trained, pick_device
     from pipeline.evaluation.scores import score
     from pipeline.tokens.reader import PackedSplit
 
@@ -26,7 +26,7 @@ def run(context: StageContext) -> dict[str, Any]:
     test = PackedSplit.open(context.inputs["pack"], context.inputs["encode"], "test")
     heldout = HeldOut.read((document.source, document.text) for document in read_documents(test_documents))
     device = pick_device()
-    model = load_model(context.inputs["train"] / "model", device)
+    model = load_trained(context.inputs["train"] / "model", device)
     with context.progress.task("scoring", total=test.target_tokens, unit="tokens") as task:
         batch_size = section.per_device_eval_batch_size
         totals = score_documents(model, test, heldout, batch_size, device, stride=section.stride, on_tokens=task.update)

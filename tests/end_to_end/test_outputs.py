@@ -68,3 +68,16 @@ def test_the_report_is_one_offline_file(finished_once: Project) -> None:
     assert "<script src" not in html
     for stage in STAGES:
         assert stage in html
+
+
+def test_generate_continues_prompts_the_same_for_the_same_seed(finished_once: Project) -> None:
+    arguments = ["generate", "tiny.yaml", "--prompt", "Return the", "--max-new-tokens", "8"]
+    first = finished_once.descent(*arguments)
+    assert first.code == 0, first.err
+    assert first.out.startswith("Return the")
+    assert finished_once.descent(*arguments).out == first.out
+    missing = finished_once.descent("generate", "tiny.yaml", "run.name=other")
+    assert missing.code == 66
+    assert (
+        missing.err == "descent: workspace/runs/other/model: the run has no model yet; descent run tiny.yaml makes it\n"
+    )
