@@ -6,7 +6,7 @@ import pytest
 import torch
 from evaluation.tiny import tiny_model
 
-from pipeline.evaluation.models import load_model, pick_device
+from pipeline.evaluation.models import load_trained, pick_device
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -14,7 +14,7 @@ def test_a_model_keeps_its_precision(tmp_path: Path, dtype: torch.dtype, capfd: 
     saved = tiny_model().to(dtype)
     saved.save_pretrained(tmp_path)
     capfd.readouterr()
-    model = load_model(tmp_path, torch.device("cpu"))
+    model = load_trained(tmp_path, torch.device("cpu"))
     assert not model.training
     for before, after in zip(saved.parameters(), model.parameters(), strict=True):
         assert after.dtype == dtype
