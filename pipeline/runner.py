@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import yaml
 from pipeline.artifacts import Identity, Manifest, Workspace, describe_changes, input_digests, seal
 from pipeline.config import Config
 from pipeline.errors import BadDataError, MissingInputError, storage_errors
+from pipeline.machine import num_cores
 from pipeline.progress import Progress
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
@@ -232,11 +232,6 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
 def wait(what: str, holder: str) -> None:
     """Say that somebody else is at it."""
     Progress(what).say(f"waiting for {holder}, which is at the same work")
-
-
-def num_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_sources(before: Identity, after: Identity) -> None:

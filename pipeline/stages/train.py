@@ -20,7 +20,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.tokens.reader import PackedSplit
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
-    from pipeline.training.setup import check_context, numerics_of
+    from pipeline.training.setup import check_context, idle_cores, numerics_of
 
     section, work = context.section, context.work
     assert isinstance(section, TrainConfig)
@@ -28,6 +28,8 @@ def run(context: StageContext) -> dict[str, Any]:
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"] / "model"
     train_split = PackedSplit.open(pack, encode, "train")
     validation_split = PackedSplit.open(pack, encode, "validation")
+    if note := idle_cores():
+        context.progress.say(note)
     model = load_model(initial)
     check_context(train_split.block_size, describe_config(model.config)["context"])
 

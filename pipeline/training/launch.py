@@ -16,6 +16,9 @@ def check_launcher(section: TrainConfig) -> None:
             f"the launcher started {num_processes} processes, but training runs in one so far; "
             "start it with --num_processes 1, or with descent run"
         )
+    # Asked for several processes on the CPU, accelerate starts one and says nothing; this much of it can be seen.
+    if "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise ConfigError("accelerate was asked for several processes and started one; start it with --num_processes 1")
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched not in ("no", section.mixed_precision):
         raise ConfigError(

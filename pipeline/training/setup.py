@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.machine import num_cores
 from pipeline.modeling.parameters import blocks
 
 
@@ -41,6 +42,14 @@ def num_steps(section: TrainConfig, num_windows: int) -> int:
     if section.warmup_steps > steps:
         raise ConfigError(f"train.warmup_steps {section.warmup_steps} is more than the {steps} steps of the run")
     return steps
+
+
+def idle_cores() -> str | None:
+    """A hint for people when training on the CPU leaves cores idle, as under a launcher that sets one thread."""
+    cores, threads = num_cores(), torch.get_num_threads()
+    if torch.cuda.is_available() or threads >= cores:
+        return None
+    return f"using {threads} of {cores} cores; set OMP_NUM_THREADS={cores} to use all (accelerate launch sets 1)"
 
 
 def check_context(block_size: int, context: int | None) -> None:

@@ -15,11 +15,13 @@ SECTION = TrainConfig(max_steps=1, mixed_precision="bf16")
     ("variable", "value", "problem"),
     [
         ("WORLD_SIZE", "2", "the launcher started 2 processes"),
+        ("MASTER_PORT", "29500", "asked for several processes and started one"),
         ("ACCELERATE_MIXED_PRECISION", "fp16", "train.mixed_precision is bf16, but the launcher was given fp16"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "was given a dynamo backend"),
     ],
 )
 def test_disagreement_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, problem: str) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=problem):
         check_launcher(SECTION)
