@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import signal
 import sys
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+ASK_AGAIN_SECONDS = 2.0
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
 OverridesArgument = Annotated[
@@ -48,18 +51,24 @@ def _selection(first: str | None, last: str | None, only: str | None, force: lis
     for option, stages in named.items():
         for stage in stages:
             if stage is not None and stage not in NAMES:
-                raise typer.BadParameter(
-                    f"unknown stage {stage!r}; the stages are {', '.join(NAMES)}", param_hint=option
-                )
+                raise typer.BadParameter(_unknown_stage(stage), param_hint=option)
     if only and (first or last):
         raise typer.BadParameter("cannot be combined with --from or --until", param_hint="--only")
     if first and last and NAMES.index(first) > NAMES.index(last):
-        raise typer.BadParameter(f"{first} comes after {last}", param_hint="--from")
+        raise typer.BadParameter(f"{first} comes after {last} (--until); name an earlier stage", param_hint="--from")
     selection = Selection(first, last, only, tuple(force or ()))
     outside = [stage for stage in selection.force if stage not in {s.name for s in selection.stages()}]
     if outside:
         raise typer.BadParameter(f"{outside[0]} is not among the stages to run", param_hint="--force")
     return selection
+
+
+def _unknown_stage(stage: str) -> str:
+    from pipeline.runner import NAMES
+
+    nearest = difflib.get_close_matches(stage, NAMES, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"the stages are {', '.join(NAMES)}"
+    return f"unknown stage {stage!r}; {hint}"
 
 
 @app.command()
@@ -82,7 +91,8 @@ def run(
         loaded = load_config(config, overrides or ())
         view = runner.run(loaded, selection)
         if selection.stages()[-1].name == "report":
-            print(f"\nreport       {view.folder / 'report.html'}  (open in a browser)")
+            print(f"\n{view.result()}")
+            print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {view.folder / 'tensorboard'}")
             print(f"model        {view.folder / 'model'}  (transformers' AutoModelForCausalLM.from_pretrained)")
 
@@ -140,7 +150,11 @@ def explain(
     debug: DebugOption = False,
 ) -> None:
     """Show one stage's identity in full, and what differs from its nearest earlier artifact."""
-    selection = _selection(None, None, stage, None)
+    from pipeline.runner import NAMES
+    from pipeline.stages import STAGES
+
+    if stage not in NAMES:
+        raise typer.BadParameter(_unknown_stage(stage), param_hint="STAGE")
 
     def work() -> None:
         from pipeline import runner
@@ -148,7 +162,7 @@ def explain(
         from pipeline.config.loading import load_config
 
         loaded = load_config(config, overrides or ())
-        print(runner.explain(loaded, Workspace(loaded.run.workspace), selection.stages()[0]))
+        print(runner.explain(loaded, Workspace(loaded.run.workspace), STAGES[NAMES.index(stage)]))
 
     _guarded(work, debug)
 
@@ -210,7 +224,7 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another text.")] = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Let the run's model continue prompts."""
+    """Let the model in the run's folder continue prompts."""
 
     def work() -> None:
         from pipeline.artifacts import Workspace
@@ -268,14 +282,20 @@ def _signals_as_errors() -> Iterator[None]:
     One that the caller had us ignore, as a shell does for SIGINT of work in the background, stays ignored.
     """
 
+    received: list[int] = []
+
     def interrupt(signum: int, frame: Any) -> None:
-        raise InterruptedUnsaved(signum)
+        received.append(signum)
+        # Python drops what is raised inside a finalizer; ask again until the stack has unwound.
+        signal.setitimer(signal.ITIMER_REAL, ASK_AGAIN_SECONDS)
+        raise InterruptedUnsaved(received[0])
 
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in (*numbers, signal.SIGALRM)}
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

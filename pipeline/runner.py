@@ -204,7 +204,7 @@ def _build(
             _check_sources(identity, identify(stage, config, workspace, manifests))
             keys = {name: manifests[name]["key"] for name in stage.upstream}
             manifest = seal(output, stage, identity, section, keys, summary, started)
-    progress.say(f"done in {manifest['seconds']:.1f} s")
+    progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")
     if earlier is not None:
         _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
@@ -232,6 +232,16 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
 def wait(what: str, holder: str) -> None:
     """Say that somebody else is at it."""
     Progress(what).say(f"waiting for {holder}, which is at the same work")
+
+
+def _in_short(summary: Mapping[str, Any]) -> str:
+    """What became of documents, and how training ended, as far as a summary tells."""
+    words = [f"{summary['documents_out']:,} documents"] if "documents_out" in summary else []
+    for what in ("rejected", "dropped"):
+        words += [f"{count:,} {what}: {reason}" for reason, count in summary.get(what, {}).items()]
+    if "final_loss" in summary:
+        words.append(f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}")
+    return f"  ({'; '.join(words)})" if words else ""
 
 
 def _check_sources(before: Identity, after: Identity) -> None:

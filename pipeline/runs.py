@@ -35,7 +35,7 @@ class RunView:
         self._workspace = workspace
         self._config = config
         earlier = read_run(self.folder) or {"stages": {}}
-        # What the run used before stays marked as in use until this one is done.
+        # What the run used before stays marked as in use until a whole run of this name is done.
         self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
@@ -68,10 +68,24 @@ class RunView:
         for stage, entry in self._earlier.items():
             if stage not in self._stages and self._fits(stage, entry):
                 self._stages[stage] = entry
-        self._earlier = {}
+        if "report" in self._stages:
+            self._earlier = {}
         self._link_artifacts()
         self._state |= {"outcome": "done", "exit_code": 0, "finished": round(time.time(), 3)}
         self._write()
+
+    def result(self) -> str:
+        """The figures of a whole run in one line."""
+        train, evaluate = (self._manifest(stage)["summary"] for stage in ("train", "evaluate"))
+        others = [f"{name} {one['bits_per_byte']:.3f}" for name, one in evaluate["baselines"].items()]
+        compared = f" ({', '.join(others)})" if others else ""
+        gradients = train["gradients"]["verdict"]
+        return f"result       {evaluate['test']['bits_per_byte']:.3f} bits per byte{compared}; gradients {gradients}"
+
+    def _manifest(self, stage: str) -> Manifest:
+        manifest = read_manifest(self._workspace.artifact(stage, self._stages[stage]["key"]))
+        assert manifest is not None
+        return manifest
 
     def fail(self, error: BaseException) -> None:
         """Write how the run ended. Errors of writing are passed over: the one that ended the run is told."""

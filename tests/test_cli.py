@@ -32,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("arguments", "expected"),
     [
         (["run"], "Missing argument"),
-        (["run", "run.yaml", "--only", "trian"], "unknown stage 'trian'"),
+        (["run", "run.yaml", "--only", "trian"], "unknown stage 'trian'; did you mean train?"),
         (["run", "run.yaml", "--only", "train", "--from", "pack"], "cannot be combined"),
         (["run", "run.yaml", "--from", "train", "--until", "pack"], "train comes after pack"),
         (["run", "run.yaml", "--only", "train", "--force", "pack"], "pack is not among the stages to run"),

@@ -71,7 +71,7 @@ class IngestConfig(Section):
     """Sources, read in this order."""
 
     max_rejected_fraction: Share = 0.01
-    """The part of all records that may be unusable; above it the stage fails. They are listed in rejected.jsonl."""
+    """The part of a source's records that may be unusable; above it the stage fails. rejected.jsonl lists them."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -117,7 +117,7 @@ def _record_places(node: yaml.Node, key: tuple[str, ...], file: str, places: Pla
 def _apply_override(config: Any, override: str, places: Places) -> Any:
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"{COMMAND_LINE}: {override!r} is not key=value; write for example train.learning_rate=0.001")
+        raise ConfigError(f"{COMMAND_LINE}: {override!r} is not key=value, such as train.learning_rate=0.001")
     parts = tuple(key.split("."))
     if parts[0] not in Config.model_fields:
         raise ConfigError(f"{COMMAND_LINE}: {key}: unknown section{_nearest(parts[0], Config.model_fields)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +97,9 @@ def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     """
     try:
         defaults = AutoConfig.for_model(section.architecture)
-    except ValueError:
-        raise ConfigError(f"model.architecture: transformers has no {section.architecture!r}") from None
+    except Exception as error:
+        # Every architecture has checks of its own and raises what it likes.
+        raise ConfigError(f"model.architecture: {section.architecture} cannot be had: {_one_line(error)}") from None
     known = _known_keys(defaults)
     for key in section.config:
         if key not in known:
@@ -112,10 +115,16 @@ def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
         "eos_token_id": tokenizer.eos_token_id,
     }
     try:
-        return AutoConfig.for_model(section.architecture, **section.config, **from_tokenizer)
+        config = AutoConfig.for_model(section.architecture, **section.config, **from_tokenizer)
+        text = config.get_text_config()
     except Exception as error:
-        # Every architecture has checks of its own and raises what it likes; all of them mean a wrong value.
         raise ConfigError(f"model.config: {section.architecture} refuses these values: {_one_line(error)}") from None
+    if any(getattr(text, name, None) != value for name, value in from_tokenizer.items()):
+        raise ConfigError(
+            f"model.architecture: {section.architecture} is made up of several models and does not take the "
+            f"tokenizer's vocabulary; choose a text model, such as {section.architecture}_text or llama"
+        )
+    return config
 
 
 def build_model(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -153,6 +162,10 @@ def _sees_later_tokens(model: PreTrainedModel) -> bool:
 
 def _known_keys(config: PreTrainedConfig) -> set[str]:
     names = set(inspect.signature(type(config).__init__).parameters) | set(config.to_dict()) | set(config.attribute_map)
+    # Some settings are only known to the code that reads them, such as head_dim of qwen3_moe.
+    model_class = AutoModelForCausalLM._model_mapping[type(config)]
+    source = inspect.getsource(sys.modules[model_class.__module__])
+    names |= set(re.findall(r'getattr\((?:self\.)?config, "(\w+)"', source))
     names -= {"self", "kwargs", *FROM_TOKENIZER, *SET_ELSEWHERE}
     return {name for name in names if not name.startswith("_")}
 

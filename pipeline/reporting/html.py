@@ -229,7 +229,7 @@ def samples(run: RunData) -> list[dict[str, str]]:
         found.append(
             {
                 "prompt": formats.shorten(prompt, MAX_SAMPLE_CHARACTERS),
-                "text": formats.shorten(generated.removeprefix(prompt), MAX_SAMPLE_CHARACTERS),
+                "text": formats.shorten(generated, MAX_SAMPLE_CHARACTERS),
             }
         )
     return found

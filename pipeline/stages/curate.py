@@ -108,7 +108,7 @@ def _summarize(tally: Tally) -> dict[str, Any]:
 
 def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
     if summary["documents_out"] == 0:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in summary["dropped"].items())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary["dropped"].items())
         raise BadDataError(f"curate: every document was dropped ({reasons}); loosen the limits of curate")
     for split in ("train", "validation", "test"):
         if summary["splits"][split]["documents"] == 0:

@@ -57,6 +57,7 @@ def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
             for record in read_parts(source, group):
                 if isinstance(record, Rejected):
                     tally.add("rejected", record.reason)
+                    tally.add("source_rejected", source.name)
                     rejected.write(json.dumps(asdict(record)) + "\n")
                 else:
                     tally.add_documents("source", source.name, record.num_bytes)
@@ -78,19 +79,18 @@ def _gather(folders: list[Path], output: Path) -> None:
 
 
 def _check(section: IngestConfig, tally: Tally, rejects: Path) -> None:
-    accepted = sum(tally.of("source_documents").values())
-    rejected = tally.of("rejected")
-    records = accepted + sum(rejected.values())
-    if sum(rejected.values()) > section.max_rejected_fraction * records:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rejected.items())
-        with rejects.open(encoding="utf-8") as file:
-            first = json.loads(file.readline())
-        raise BadDataError(
-            f"ingest: {sum(rejected.values()):,} of {records:,} records are unusable ({reasons}; the first is "
-            f"{first['origin']} of {first['source']}), more than ingest.max_rejected_fraction "
-            f"{section.max_rejected_fraction}; mend the sources or raise it"
-        )
-    if accepted == 0:
+    accepted = tally.of("source_documents")
+    for name, num_rejected in tally.of("source_rejected").items():
+        records = accepted.get(name, 0) + num_rejected
+        if num_rejected > section.max_rejected_fraction * records:
+            with rejects.open(encoding="utf-8") as file:
+                first = next(entry for line in file if (entry := json.loads(line))["source"] == name)
+            raise BadDataError(
+                f"ingest: {num_rejected:,} of {records:,} records of {name} are unusable, the first is "
+                f"{first['origin']} ({first['reason']}); mend them, or raise ingest.max_rejected_fraction "
+                f"{section.max_rejected_fraction}"
+            )
+    if not accepted:
         raise BadDataError("ingest: the sources hold no document; add files with text")
 
 

@@ -82,6 +82,7 @@ def train(
                         # By the tokens of the whole global batch, so that every accumulation gives the same gradient.
                         accelerator.backward(loss_sum / batch.target_tokens)
                         interval.add_loss(loss_sum.detach())
+                        del logits, loss_sum  # as large as all activations of a small model: not kept to the next step
 
                     before = norms.before() if measures else None
                     grad_norm = accelerator.clip_grad_norm_(network.parameters(), max_norm)
@@ -90,7 +91,7 @@ def train(
                         group["lr"] = rate
                     optimizer.step()
                     optimizer.zero_grad()
-                    layers = norms.after(before) if before else None
+                    layers, before = norms.after(before) if before else None, None
 
                     values = interval.read() if records else {}
                     interval.seconds += time.perf_counter() - step_began
@@ -119,10 +120,12 @@ def train(
                     write = partial(save_state, state=state, records=log.sizes())
                     save_checkpoint(work, at.step, write, keep=section.save_total_limit)
                 if interrupts.requested:
-                    raise InterruptedRun(
-                        f"training: stopped by {interrupts.requested} after step {at.step} of {max_steps}; a "
-                        "checkpoint is saved; run the same command again to go on"
-                    )
+                    break
+        if interrupts.requested:
+            raise InterruptedRun(
+                f"training: stopped by {interrupts.requested} after step {at.step} of {max_steps}; a checkpoint is "
+                "saved; run the same command again to go on"
+            )
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return at
 

@@ -29,6 +29,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = name in not_decayed or name.endswith("bias") or parameter.ndim < 2
+            plain |= getattr(parameter, "_no_weight_decay", False)  # set by state-space models
             (others if plain else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def num_steps(section: TrainConfig, num_windows: int) -> int:
     if section.max_steps is not None:
         return section.max_steps
     assert section.num_train_epochs is not None
-    steps = math.ceil(section.num_train_epochs * num_windows / section.global_batch_size)
+    # In fractions: 0.07 * 100 is more than 7 in floating point.
+    steps = math.ceil(Fraction(str(section.num_train_epochs)) * num_windows / section.global_batch_size)
     if section.warmup_steps > steps:
         raise ConfigError(f"train.warmup_steps {section.warmup_steps} is more than the {steps} steps of the run")
     return steps
@@ -65,6 +67,8 @@ def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
     """Turn on gradient checkpointing and compilation. Blocks are compiled in place and one by one: the names of
     parameters stay, and equal blocks share one compilation."""
     if section.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise ConfigError(f"train.gradient_checkpointing: {model.config.model_type} does not support it; remove it")
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if section.torch_compile:
         for block in blocks(model).values():

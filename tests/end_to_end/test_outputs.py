@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,12 @@ def test_the_exported_model_works_without_this_project(finished_once: Project, t
     )
     assert done.returncode == 0, done.stderr
     assert (model / "README.md").read_text().startswith("---\n")
+
+
+def test_a_run_ends_with_its_result(finished_once: Project) -> None:
+    out = finished_once.descent("run", "tiny.yaml").out
+    figures = r"\d\.\d{3} bits per byte \(unigram \d\.\d{3}, xz \d\.\d{3}, xz_primed \d\.\d{3}\); gradients \w+"
+    assert re.search(f"^result +{figures}$", out, re.MULTILINE)
 
 
 def test_the_view_is_complete(finished_once: Project) -> None:

@@ -28,7 +28,14 @@ def test_scores_by_hand() -> None:
 
 
 def test_the_loss_is_there_whatever_is_asked_for() -> None:
-    assert list(score(PARTS, ["token_accuracy"])) == ["loss", "token_accuracy", "tokens", "bytes", "documents"]
+    assert list(score(PARTS, ["token_accuracy"])) == [
+        "loss",
+        "bits_per_byte",
+        "token_accuracy",
+        "tokens",
+        "bytes",
+        "documents",
+    ]
 
 
 def test_a_hopeless_perplexity_is_still_a_number() -> None:

@@ -6,7 +6,7 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 
 from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_config, build_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,15 @@ def test_wrong_values_are_configuration_errors(tokenizer, architecture, config, 
     with pytest.raises(ConfigError, match=message) as caught:
         build(tokenizer, architecture, **config)
     assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_of_several_models_is_refused(tokenizer):
+    with pytest.raises(ConfigError, match=r"gemma3 is made up of several models .*gemma3_text"):
+        build_config(ModelConfig(architecture="gemma3"), tokenizer)
+
+
+def test_a_setting_that_only_the_code_reads_is_known(tokenizer):
+    config = build_config(ModelConfig(architecture="qwen3_moe", config={"head_dim": 24}), tokenizer)
+    assert config.head_dim == 24
+    with pytest.raises(ConfigError, match=r"model\.config\.head_dim: gpt2 has no such setting"):
+        build_config(ModelConfig(architecture="gpt2", config={"head_dim": 24}), tokenizer)

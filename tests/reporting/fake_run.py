@@ -126,7 +126,7 @@ def summaries() -> dict[str, dict[str, Any]]:
             "samples": [
                 {
                     "prompt": "Return the",
-                    "text": "Return the <b>number</b> of bytes & the size of the file.\n\n    It is the same.",
+                    "text": " <b>number</b> of bytes & the size of the file.\n\n    It is the same.",
                 },
                 {
                     "prompt": "<script>alert(1)</script>",

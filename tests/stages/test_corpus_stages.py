@@ -138,7 +138,7 @@ def test_weights_act_on_the_training_split_alone(run: Run) -> None:
 def test_too_many_rejected_records_fail(run: Run) -> None:
     write_jsonl("a.jsonl", [story(1), None, story(2)])
     with pytest.raises(
-        BadDataError, match=r"1 of 3 records are unusable \(no field .text.: 1; the first is a\.jsonl:2 of s\)"
+        BadDataError, match=r"1 of 3 records of s are unusable, the first is a\.jsonl:2 \(no field .text.\)"
     ):
         run("ingest", ingest_config())
 

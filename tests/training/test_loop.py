@@ -63,14 +63,20 @@ def test_gradient_checkpointing_gives_the_same_weights(inputs, tmp_path):
     assert plain.read_bytes() == recomputed.read_bytes()
 
 
-def test_divergence_exits_70_and_leaves_only_good_checkpoints(inputs, tmp_path):
+def test_divergence_exits_70_and_leaves_only_good_checkpoints(inputs, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from pipeline.training import loop
+
+    monkeypatch.setattr(loop, "learning_rate", lambda section, step, max_steps: 1e-3 if step < 3 else 1e30)
     with pytest.raises(DivergedError, match=r"diverged: .*learning_rate") as caught:
-        run_train(inputs, tmp_path, optim="sgd", learning_rate=1e30, max_grad_norm=None, save_steps=1, logging_steps=12)
+        run_train(inputs, tmp_path, optim="sgd", max_grad_norm=None, save_steps=1, save_total_limit=9, logging_steps=12)
     assert caught.value.exit_code == 70
     assert not list((tmp_path / "output").iterdir())
-    for checkpoint in (tmp_path / "work").glob("step-*"):
-        from safetensors.torch import load_file
-
+    checkpoints = sorted((tmp_path / "work").glob("step-*"))
+    assert [path.name for path in checkpoints[:3]] == ["step-00000001", "step-00000002", "step-00000003"]
+    assert len(checkpoints) < 12
+    for checkpoint in checkpoints:
         assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
 
 
