@@ -73,12 +73,7 @@ def plan(config: Config, workspace: Workspace, selection: Selection) -> list[Ste
 
     Raises MissingInputError when a stage outside the selection lacks its artifact.
     """
-    manifests: dict[str, Manifest] = {}
-    for stage in selection.upstream_of():
-        step = _plan_stage(stage, config, workspace, manifests, forced=False)
-        if step.manifest is None:
-            raise _missing_upstream(step)
-        manifests[stage.name] = step.manifest
+    manifests = _upstream(config, workspace, selection)
     steps = []
     for stage in selection.stages():
         step = _plan_stage(stage, config, workspace, manifests, forced=stage.name in selection.force)
@@ -88,12 +83,19 @@ def plan(config: Config, workspace: Workspace, selection: Selection) -> list[Ste
     return steps
 
 
-def _missing_upstream(step: Step) -> MissingInputError:
-    reason = f" ({'; '.join(step.reasons)})" if step.reasons else ""
-    return MissingInputError(
-        f"{step.stage.name}: its artifact is needed but is not in the workspace{reason}; "
-        f"run without --from/--only, or with --from {step.stage.name}"
-    )
+def _upstream(config: Config, workspace: Workspace, selection: Selection) -> dict[str, Manifest]:
+    """Manifests of the artifacts outside the selection that it needs. Raises MissingInputError when one is missing."""
+    manifests: dict[str, Manifest] = {}
+    for stage in selection.upstream_of():
+        step = _plan_stage(stage, config, workspace, manifests, forced=False)
+        if step.manifest is None:
+            reason = f" ({'; '.join(step.reasons)})" if step.reasons else ""
+            raise MissingInputError(
+                f"{stage.name}: its artifact is needed but is not in the workspace{reason}; "
+                f"run without --from/--only, or with --from {stage.name}"
+            )
+        manifests[stage.name] = step.manifest
+    return manifests
 
 
 def _plan_stage(
@@ -147,13 +149,9 @@ def run(config: Config, selection: Selection) -> RunView:
 
 
 def _execute(config: Config, workspace: Workspace, selection: Selection, view: RunView) -> None:
-    manifests: dict[str, Manifest] = {}
-    for stage in selection.upstream_of():
-        step = _plan_stage(stage, config, workspace, manifests, forced=False)
-        if step.manifest is None:
-            raise _missing_upstream(step)
-        manifests[stage.name] = step.manifest
-        view.record(stage.name, step.manifest, "reused")
+    manifests = _upstream(config, workspace, selection)
+    for name, manifest in manifests.items():
+        view.record(name, manifest, "reused")
     for stage in selection.stages():
         forced = stage.name in selection.force
         step = _plan_stage(stage, config, workspace, manifests, forced)
@@ -216,12 +214,7 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
 
     Raises MissingInputError when an upstream artifact is missing, for then the identity is not known.
     """
-    manifests: dict[str, Manifest] = {}
-    for upstream in Selection(only=stage.name).upstream_of():
-        step = _plan_stage(upstream, config, workspace, manifests, forced=False)
-        if step.manifest is None:
-            raise _missing_upstream(step)
-        manifests[upstream.name] = step.manifest
+    manifests = _upstream(config, workspace, Selection(only=stage.name))
     step = _plan_stage(stage, config, workspace, manifests, forced=False)
     assert step.identity is not None
     reasons = "".join(f"\n  {reason}" for reason in step.reasons)
