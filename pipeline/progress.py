@@ -61,7 +61,7 @@ class Task:
 
 
 class Progress:
-    """Where a stage reports progress. `quiet` (other processes than the first) shows nothing."""
+    """Where a stage reports progress: standard error, unless another stream is given."""
 
     def __init__(self, stage: str, stream: TextIO | None = None) -> None:
         self._stage = stage

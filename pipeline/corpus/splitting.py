@@ -5,23 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 from pipeline.config.corpus import CurateConfig
-from pipeline.corpus.dedup import text_hash
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def split_of(text: str, section: CurateConfig) -> Split:
-    """The split by the text's hash as a fraction of its range: equal texts always land together.
+def split_of_hash(value: int, section: CurateConfig) -> Split:
+    """The split by a text's hash (`dedup.text_hash`) as a fraction of its range: equal texts always land together.
 
     The hash that finds duplicates is used, so that texts alike but for case and white space share a split even
     when deduplication is off. Growing one fraction only moves documents out of `train`.
     """
-    return split_of_hash(text_hash(text), section)
-
-
-def split_of_hash(value: int, section: CurateConfig) -> Split:
-    """The split of a text whose hash is known already."""
     position = value / 2**64
     if position < section.test_fraction:
         return "test"

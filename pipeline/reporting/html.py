@@ -165,7 +165,6 @@ def layer_rows(run: RunData) -> list[dict[str, Any]]:
                 "name": name,
                 "sign": sign,
                 "verdict": layer.get("verdict", ""),
-                "why": layer.get("why", ""),
                 "trend": trend,
                 **figures,
             }

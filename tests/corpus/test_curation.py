@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.corpus import CurateConfig
 from pipeline.corpus import dedup
 from pipeline.corpus.filters import reason_to_drop
-from pipeline.corpus.splitting import split_of
+from pipeline.corpus.splitting import split_of_hash
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,20 @@ def test_extreme_hashes_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_splits_have_their_share_and_follow_the_text() -> None:
     section = CurateConfig(validation_fraction=0.1, test_fraction=0.2)
-    splits = [split_of(f"document number {n}", section) for n in range(5000)]
+    splits = [split_of_hash(dedup.text_hash(f"document number {n}"), section) for n in range(5000)]
     assert abs(splits.count("test") / 5000 - 0.2) < 0.03
     assert abs(splits.count("validation") / 5000 - 0.1) < 0.03
-    assert splits == [split_of(f"  Document  NUMBER {n}\n", section) for n in range(5000)]
+    assert splits == [split_of_hash(dedup.text_hash(f"  Document  NUMBER {n}\n"), section) for n in range(5000)]
 
 
 def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
     texts = [f"document number {n}" for n in range(2000)]
-    small = [split_of(text, CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts]
-    large = [split_of(text, CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts]
+    small = [
+        split_of_hash(dedup.text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts
+    ]
+    large = [
+        split_of_hash(dedup.text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts
+    ]
     assert all(
         after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True)
     )
