@@ -18,6 +18,8 @@ class StageContext:
     `inputs` maps an upstream stage's name to its artifact folder. `output` is an empty temporary
     folder that becomes the artifact when `run` returns. `work` is a folder that survives kills
     (only for stages with a `resume_point`); what a stage leaves there is its own to resume from.
+    A `distributed` stage runs in all of the launcher's processes at once: they share `work`, and what process 0
+    leaves in its `output` becomes the artifact; the others' `output` is thrown away.
     """
 
     section: Section
@@ -27,6 +29,8 @@ class StageContext:
     work: Path | None
     num_workers: int
     progress: Progress
+    process_index: int = 0
+    num_processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Stage:
     results (timings, logs, event files). `files(section)` lists external files that enter the key,
     grouped under a label; it must be cheap and must raise MissingInputError when one is missing.
     `resume_point(work)` says in words where a killed run would go on ("step 300"), or None; a stage
-    that has it is given `context.work`.
+    that has it is given `context.work`. `distributed` stages run in every process of the launcher, the others in
+    process 0 alone.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Stage:
     records: tuple[str, ...] = ()
     resume_point: Callable[[Path], str | None] | None = None
     files: Callable[[Any], Mapping[str, list[Path]]] = field(default=lambda section: {})
+    distributed: bool = False
 
     @property
     def upstream(self) -> tuple[str, ...]:
