@@ -58,6 +58,15 @@ class Config(Section):
     """The HTML report and the model card."""
 
     @model_validator(mode="after")
+    def _a_pretrained_model_keeps_its_tokenizer(self) -> Self:
+        if self.model.pretrained is not None and self.tokenizer.type != "pretrained":
+            raise ValueError(
+                f"model.pretrained {self.model.pretrained} knows the tokens of its own tokenizer alone; set "
+                f"tokenizer.type: pretrained and tokenizer.pretrained: {self.model.pretrained}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _windows_hold_the_stride(self) -> Self:
         stride, block_size = self.evaluate.stride, self.pack.block_size
         if stride is not None and stride > block_size:

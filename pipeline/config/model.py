@@ -8,11 +8,12 @@ import math
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.base import Section
+from pipeline.config.presets import PRESETS, PresetName
+from pipeline.config.pretrained import Origin
 
 FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
 """Values of a transformers configuration that only the tokenizer artifact may set."""
@@ -24,14 +25,21 @@ SET_ELSEWHERE = {
 }
 
 
-class ModelConfig(Section):
-    """Task, architecture and size of the model."""
+DEFAULT_ARCHITECTURE = "llama"
+
+
+class ModelConfig(Origin):
+    """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
 
     task: Literal["causal_lm"] = "causal_lm"
     """What the model learns. `causal_lm`: predict the next token."""
 
-    architecture: str = "llama"
-    """A causal language model of transformers by its model type, such as llama, gpt2, qwen3 or mixtral."""
+    architecture: str | None = None
+    """A causal language model of transformers by its model type, such as llama, gpt2, qwen3 or mixtral. Null takes the
+    one of the preset or the pretrained model, or else llama."""
+
+    preset: PresetName | None = None
+    """A named architecture with the values of its configuration, over which those of `config` go."""
 
     config: dict[str, Any] = Field(default_factory=dict)
     """Values for the architecture's own configuration class, under its own names, such as hidden_size and
@@ -39,9 +47,9 @@ class ModelConfig(Section):
 
     @field_validator("architecture")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _is_known(cls, name: str | None) -> str | None:
         known = causal_architectures()
-        if known and name not in known:
+        if name is not None and known and name not in known:
             matches = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
             raise ValueError(f"got {name!r}, which is no causal language model of transformers{hint}")
@@ -58,6 +66,31 @@ class ModelConfig(Section):
             if not _is_finite(value):
                 raise ValueError(f"{key}: {value!r} has a number that is not finite")
         return values
+
+    @model_validator(mode="after")
+    def _has_one_beginning(self) -> Self:
+        given = [name for name in ("architecture", "preset", "pretrained") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} are both given; keep one, and override its values in config")
+        return self
+
+    @property
+    def model_type(self) -> str | None:
+        """The architecture; None where the pretrained model decides."""
+        if self.preset is not None:
+            return PRESETS[self.preset].architecture
+        return None if self.pretrained is not None else self.architecture or DEFAULT_ARCHITECTURE
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values for the architecture's configuration class, those of the preset included."""
+        return (PRESETS[self.preset].config if self.preset is not None else {}) | self.config
+
+    def identity(self) -> dict[str, Any]:
+        """With the preset's values in place of its name, so that a changed preset is another model."""
+        kept = super().identity()
+        del kept["preset"]
+        return kept | {"architecture": self.model_type, "config": self.values}
 
 
 def _is_finite(value: Any) -> bool:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.base import Runtime, Section
+from pipeline.config.pretrained import Origin
 
 SMALLEST_VOCABULARY = 258
 """All 256 bytes, padding and end of document."""
 
+TRAINING_SETTINGS = ("vocab_size", "min_frequency", "split_pattern", "split_digits")
+"""Settings that shape a tokenizer which is trained here."""
 
-class TokenizerConfig(Section):
-    """Train the tokenizer on the training documents, without their augmented copies."""
 
-    type: Literal["byte_level_bpe"] = "byte_level_bpe"
-    """Byte-pair encoding over UTF-8 bytes: every text can be encoded and comes back byte for byte."""
+class TokenizerConfig(Origin):
+    """Train the tokenizer on the training documents, without their augmented copies, or take a pretrained model's."""
+
+    type: Literal["byte_level_bpe", "pretrained"] = "byte_level_bpe"
+    """`byte_level_bpe`: byte-pair encoding over UTF-8 bytes: every text can be encoded and comes back byte for byte.
+    `pretrained`: that of the folder or repository `pretrained`, for fine-tuning; nothing is trained."""
 
     vocab_size: int = Field(default=8192, ge=SMALLEST_VOCABULARY, le=2**20)
     """Largest number of tokens, the 256 bytes and 2 special tokens included. A small corpus may give fewer."""
@@ -30,6 +35,18 @@ class TokenizerConfig(Section):
 
     split_digits: bool = False
     """Make every digit a token of its own."""
+
+    @model_validator(mode="after")
+    def _settings_fit_the_type(self) -> Self:
+        if self.type == "pretrained":
+            if self.pretrained is None:
+                raise ValueError("type pretrained needs `pretrained`, a folder or a hub repository")
+            given = [name for name in TRAINING_SETTINGS if getattr(self, name) != type(self).model_fields[name].default]
+            if given:
+                raise ValueError(f"remove {given[0]}: a pretrained tokenizer is taken as it is")
+        elif self.pretrained is not None:
+            raise ValueError(f"pretrained is given, but type is {self.type}; set type: pretrained, or remove it")
+        return self
 
 
 class EncodeConfig(Section):

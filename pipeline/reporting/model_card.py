@@ -52,7 +52,7 @@ def render_card(run: RunData) -> str:
         front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
         title=_cell(run.title),
         sentence=_cell(run.sentence),
-        origin="It was pretrained from random weights." if run.section("model").get("architecture") else "",
+        origin=_origin(run.section("model")),
         prompt=json.dumps(_prompt(run), ensure_ascii=False),
         sources=[
             {"name": _cell(name), "documents": of.get("documents", 0), "bytes": of.get("bytes", 0)}
@@ -103,6 +103,13 @@ def front_matter(run: RunData) -> dict[str, Any]:
             {"name": run.title, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}
         ]
     return matter
+
+
+def _origin(section: dict[str, Any]) -> str:
+    if section.get("pretrained"):
+        commit = f" at commit {section['revision']}" if section.get("revision") else ""
+        return f"It was fine-tuned from {_cell(section['pretrained'])}{commit}."
+    return "It was pretrained from random weights." if section.get("architecture") else ""
 
 
 def _figures(figures: dict[str, Any]) -> dict[str, str]:

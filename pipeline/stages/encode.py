@@ -14,7 +14,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.corpus.documents import count_documents, read_texts
     from pipeline.tokens.encoding import encode_documents
     from pipeline.tokens.streams import id_dtype
-    from pipeline.tokens.training import EOS_ID, PAD_ID, load_tokenizer, rust_threads
+    from pipeline.tokens.training import load_tokenizer, read_vocabulary, rust_threads
 
     section = context.section
     assert isinstance(section, EncodeConfig)
@@ -24,27 +24,27 @@ def run(context: StageContext) -> dict[str, Any]:
         "test": context.inputs["curate"] / "test",
     }
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
+    vocabulary = read_vocabulary(context.inputs["tokenizer"], tokenizer)
     totals = {split: count_documents(folder) for split, folder in folders.items()}
     splits: dict[str, Any] = {}
     with rust_threads(context.num_workers), context.progress.task("encoding", sum(totals.values()), "docs") as task:
         for split, folder in folders.items():
             output = context.output / split
             texts = read_texts(folder)
-            splits[split] = encode_documents(texts, tokenizer, EOS_ID, output, section.batch_bytes, task.update)
+            splits[split] = encode_documents(texts, tokenizer, vocabulary, output, section.batch_bytes, task.update)
             assert splits[split]["documents"] == totals[split]
-    vocab_size = tokenizer.get_vocab_size()
     description = {
-        "vocab_size": vocab_size,
-        "eos_token_id": EOS_ID,
-        "pad_token_id": PAD_ID,
-        "dtype": id_dtype(vocab_size).name,
+        "vocab_size": vocabulary.size,
+        "eos_token_id": vocabulary.eos_token_id,
+        "pad_token_id": vocabulary.pad_token_id,
+        "dtype": id_dtype(vocabulary.size).name,
         "splits": splits,
     }
     atomic.write_json(context.output / "encode.json", description)
     return {
         "documents_in": sum(totals.values()),
         "tokens_out": sum(stream["tokens"] for stream in splits.values()),
-        "vocab_size": vocab_size,
+        "vocab_size": vocabulary.size,
         "splits": {split: {"tokens": s["tokens"], "documents": s["documents"]} for split, s in splits.items()},
     }
 

@@ -1,20 +1,25 @@
-"""tokenizer: train the tokenizer on the original training documents."""
+"""tokenizer: train the tokenizer on the original training documents, or take that of a pretrained model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from pipeline.config.pretrained import TOKENIZER_FILES, origin_files
 from pipeline.config.tokens import TokenizerConfig
 from pipeline.errors import BadDataError
 from pipeline.progress import Task
 from pipeline.stages.contract import Stage, StageContext
 
+# Beside a model's config.json transformers picks the tokenizer's class by the kind of model.
+PATTERNS = (*TOKENIZER_FILES, "config.json")
+
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write an ordinary Hugging Face tokenizer folder."""
     from pipeline.corpus.documents import count_documents, read_texts
-    from pipeline.tokens.training import TextSample, describe, rust_threads, save_tokenizer, train_tokenizer
+    from pipeline.tokens.training import TextSample, describe, load_tokenizer, rust_threads
 
     section = context.section
     assert isinstance(section, TokenizerConfig)
@@ -22,11 +27,12 @@ def run(context: StageContext) -> dict[str, Any]:
     sample = TextSample()
     total = count_documents(documents)
     with rust_threads(context.num_workers), context.progress.task("reading", total=total, unit="docs") as task:
-        tokenizer = train_tokenizer(_counted(sample.watch(read_texts(documents)), task), section)
+        _make(section, _counted(sample.watch(read_texts(documents)), task), sample.texts, context.output)
         if not any(sample.texts):
             raise BadDataError("tokenizer: curate left no text to train on; see the counts of dropped documents")
-        figures = describe(tokenizer, sample.texts)
-    save_tokenizer(tokenizer, context.output)
+        figures = describe(load_tokenizer(context.output), sample.texts)
+    if section.type == "pretrained":
+        return {"documents_in": total, **figures.summary()}
     if figures.vocab_size < section.vocab_size:
         context.progress.say(
             f"vocabulary of {figures.vocab_size:,} instead of {section.vocab_size:,} tokens: no other pair occurs "
@@ -35,10 +41,36 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"requested_vocab_size": section.vocab_size, "documents_in": total, **figures.summary()}
 
 
+def _make(section: TokenizerConfig, texts: Iterable[str], sample: list[str], folder: Path) -> None:
+    """Read all texts, which fills `sample`, and write the tokenizer."""
+    from pipeline.tokens.pretrained import fetch, load_pretrained_tokenizer, save_pretrained_tokenizer
+    from pipeline.tokens.training import save_tokenizer, train_tokenizer
+
+    if section.type != "pretrained":
+        save_tokenizer(train_tokenizer(texts, section), folder)
+        return
+    source = fetch(section, "tokenizer", PATTERNS)
+    tokenizer = load_pretrained_tokenizer(source, section.trust_remote_code, "tokenizer")
+    for _ in texts:
+        pass
+    save_pretrained_tokenizer(tokenizer, folder, sample)
+
+
 def _counted(texts: Iterable[str], task: Task) -> Iterator[str]:
     for text in texts:
         task.update()
         yield text
 
 
-STAGE = Stage(name="tokenizer", version=1, run=run, inputs=("curate/train",), libraries=("tokenizers",))
+def _files(section: TokenizerConfig) -> dict[str, list[Path]]:
+    return origin_files(section, "tokenizer", PATTERNS)
+
+
+STAGE = Stage(
+    name="tokenizer",
+    version=1,
+    run=run,
+    inputs=("curate/train",),
+    libraries=("tokenizers", "transformers"),
+    files=_files,
+)

@@ -11,6 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pipeline.tokens.streams import StreamWriter, id_dtype
+from pipeline.tokens.training import Vocabulary
 
 METADATA_TOKENIZER = "tokenizer"
 """Name of the tokenizer in datatrove's metadata: the artifact beside, not a path of this machine."""
@@ -19,7 +20,7 @@ METADATA_TOKENIZER = "tokenizer"
 def encode_documents(
     texts: Iterable[str],
     tokenizer: Tokenizer,
-    eos_token_id: int,
+    vocabulary: Vocabulary,
     folder: Path,
     batch_bytes: int,
     on_batch: Callable[[int], None] = lambda documents: None,
@@ -29,12 +30,12 @@ def encode_documents(
     `tokenizer` is one of `load_tokenizer`. Texts are encoded alone, so that batches and threads leave no trace in the
     result. `on_batch` is told how many documents were just written.
     """
-    with StreamWriter(folder, id_dtype(tokenizer.get_vocab_size()), METADATA_TOKENIZER) as writer:
+    with StreamWriter(folder, id_dtype(vocabulary.size), METADATA_TOKENIZER) as writer:
         for batch in batches_of_bytes(texts, batch_bytes):
             encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             documents = [encoding.ids for encoding in encodings]
             lengths = np.array([len(ids) + 1 for ids in documents], dtype=np.int64)
-            eos = (eos_token_id,)
+            eos = (vocabulary.eos_token_id,)
             ids = chain.from_iterable(chain(ids, eos) for ids in documents)
             writer.write(np.fromiter(ids, dtype=np.int64, count=int(lengths.sum())), lengths)
             on_batch(len(batch))

@@ -5,6 +5,7 @@ Byte-level BPE: Radford et al. 2019, "Language Models are Unsupervised Multitask
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -68,10 +69,35 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, set to take everything in a document for ordinary text: a literal
-    `<|endoftext|>` is spelled out, never the control token."""
+    `<|endoftext|>` is spelled out, never the control token. Nothing is cut off and nothing padded."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids that the rest of the pipeline needs to know."""
+
+    size: int
+    """One more than the largest id."""
+    pad_token_id: int
+    eos_token_id: int
+
+
+def read_vocabulary(folder: Path, tokenizer: Tokenizer) -> Vocabulary:
+    """The ids of a tokenizer artifact, as its tokenizer_config.json names the special tokens."""
+    config = json.loads((folder / "tokenizer_config.json").read_bytes())
+    ids = []
+    for name in ("pad_token", "eos_token"):
+        token = config[name]
+        index = tokenizer.token_to_id(token["content"] if isinstance(token, dict) else token)
+        assert index is not None, f"a tokenizer artifact has a {name}"
+        ids.append(index)
+    size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    return Vocabulary(size, *ids)
 
 
 @contextmanager

@@ -4,9 +4,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from pydantic import ValidationError
+from training.tiny import make_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from pipeline.config import Config
 from pipeline.config.model import ModelConfig, causal_architectures
+from pipeline.config.presets import PRESETS
+from pipeline.modeling.build import build_config, load_tokenizer
 
 
 def test_architectures_are_those_that_transformers_maps():
@@ -33,3 +39,40 @@ def test_validation_does_not_import_transformers():
     code = "import sys; from pipeline.config.model import ModelConfig; ModelConfig(architecture='gpt2');"
     code += "sys.exit(bool({'transformers', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_preset_is_its_values_and_config_goes_over_them():
+    preset = PRESETS["llama-125m"]
+    by_name = ModelConfig(preset="llama-125m", config={"num_hidden_layers": 2})
+    spelled_out = ModelConfig(architecture="llama", config=preset.config | {"num_hidden_layers": 2})
+    assert by_name.identity() == spelled_out.identity()
+    assert by_name.identity() != ModelConfig(preset="llama-125m").identity()
+    with pytest.raises(ValidationError, match="architecture and preset are both given"):
+        ModelConfig(preset="llama-125m", architecture="gpt2")
+
+
+@pytest.mark.parametrize(("name", "vocab_size", "parameters"), [("gpt2-124m", 50257, 124_439_808)])
+def test_published_sizes(name, vocab_size, parameters):
+    preset = PRESETS[name]
+    config = AutoConfig.for_model(preset.architecture, vocab_size=vocab_size, **preset.config)
+    with torch.device("meta"):
+        assert AutoModelForCausalLM.from_config(config).num_parameters() == parameters
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_configurations(name, tmp_path):
+    make_tokenizer(tmp_path)
+    config = build_config(ModelConfig(preset=name), load_tokenizer(tmp_path))
+    assert config.vocab_size == 64
+
+
+def test_a_pretrained_model_needs_its_own_tokenizer():
+    sections = {
+        "run": {"name": "x"},
+        "ingest": {"sources": [{"name": "docs", "type": "python_docs"}]},
+        "train": {"max_steps": 1},
+        "model": {"pretrained": "folder"},
+    }
+    with pytest.raises(ValidationError, match=r"set tokenizer\.type: pretrained and tokenizer\.pretrained: folder"):
+        Config.model_validate(sections)
+    Config.model_validate(sections | {"tokenizer": {"type": "pretrained", "pretrained": "folder"}})

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from modeling.checkpoints import make_pretrained
+from pydantic import ValidationError
+from tokenizers import Tokenizer
 from tokens.artifacts import PROSE, run_stage, write_split
 from transformers import AutoTokenizer
 
 from pipeline.config.tokens import TokenizerConfig
-from pipeline.errors import BadDataError
+from pipeline.errors import BadDataError, ConfigError
 from pipeline.stages.tokenizer import STAGE
+from pipeline.tokens.training import Vocabulary, load_tokenizer, read_vocabulary
 
 
 def test_it_sees_original_training_documents_only() -> None:
     assert STAGE.inputs == ("curate/train",)
-    assert STAGE.libraries == ("tokenizers",)
+    assert STAGE.libraries == ("tokenizers", "transformers")
 
 
 def test_it_writes_a_tokenizer_and_says_how_well_it_fits(tmp_path: Path) -> None:
@@ -38,3 +43,70 @@ def test_no_text_is_bad_data(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/train", [])
     with pytest.raises(BadDataError, match="no text to train on"):
         run_stage(STAGE, TokenizerConfig(), {"curate": tmp_path / "curate"}, tmp_path / "out")
+
+
+def take(tmp_path: Path, special: dict[str, str] | None = None) -> tuple[dict[str, Any], Any]:
+    make_pretrained(tmp_path / "model", special)
+    write_split(tmp_path / "curate/train", PROSE)
+    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "model"))
+    summary, _ = run_stage(STAGE, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
+    return summary, AutoTokenizer.from_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("special", "pad", "end"),
+    [
+        ({"eos_token": "<end>"}, "<pad>", "<end>"),
+        ({"eos_token": "<end>", "pad_token": "<end>"}, "<pad>", "<end>"),
+        ({"eos_token": "<end>", "pad_token": "<fill>"}, "<fill>", "<end>"),
+        ({"sep_token": "<sep>", "pad_token": "<fill>"}, "<fill>", "<sep>"),
+        ({"unk_token": "<unk>"}, "<pad>", "<|endoftext|>"),
+    ],
+)
+def test_a_pretrained_tokenizer_gets_what_it_lacks(tmp_path: Path, special: dict[str, str], pad: str, end: str) -> None:
+    summary, tokenizer = take(tmp_path, special)
+    assert (tokenizer.pad_token, tokenizer.eos_token) == (pad, end)
+    vocabulary = read_vocabulary(tmp_path / "out", load_tokenizer(tmp_path / "out"))
+    assert vocabulary == Vocabulary(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    assert vocabulary.size == summary["vocab_size"] == 300 + len({pad, end} - set(special.values()))
+    original = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer(PROSE[0]).input_ids == original(PROSE[0]).input_ids
+    assert 1 < summary["bytes_per_token"] < 5
+
+
+def test_the_files_of_a_pretrained_tokenizer_are_its_identity(tmp_path: Path) -> None:
+    make_pretrained(tmp_path)
+    files = STAGE.files(TokenizerConfig(type="pretrained", pretrained=str(tmp_path)))
+    assert {Path(name).name for name in files} == {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert STAGE.files(TokenizerConfig()) == {}
+
+
+def test_nothing_is_cut_off_where_the_tokenizer_says_so(tmp_path: Path) -> None:
+    make_pretrained(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert 10 < len(load_tokenizer(tmp_path).encode(PROSE[0]).ids) < 64
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"type": "pretrained"}, "type pretrained needs `pretrained`"),
+        ({"pretrained": "x"}, "pretrained is given, but type is byte_level_bpe"),
+        ({"type": "pretrained", "pretrained": "x", "vocab_size": 300}, "remove vocab_size"),
+        ({"type": "pretrained", "pretrained": "x/y", "revision": "v1"}, "'v1' is no commit"),
+    ],
+)
+def test_contradictions_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TokenizerConfig(**values)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    write_split(tmp_path / "curate/train", PROSE)
+    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "model"))
+    with pytest.raises(ConfigError, match=r"tokenizer\.pretrained: .* gives no tokenizer"):
+        run_stage(STAGE, section, {"curate": tmp_path / "curate"}, tmp_path / "out")

@@ -16,9 +16,10 @@ from pipeline.atomic import digest_file
 from pipeline.config.tokens import TokenizerConfig
 from pipeline.tokens.encoding import batches_of_bytes, encode_documents
 from pipeline.tokens.streams import StreamWriter, id_dtype, in_short
-from pipeline.tokens.training import train_tokenizer
+from pipeline.tokens.training import Vocabulary, train_tokenizer
 
 TEXTS = [*PROSE, "", "<|endoftext|> in the text", "x" * 5000]
+VOCABULARY = Vocabulary(400, pad_token_id=0, eos_token_id=1)
 FILES = ("stream.ds", "stream.ds.index", "stream.ds.metadata")
 
 
@@ -30,7 +31,7 @@ def tokenizer():
 
 
 def test_a_stream_is_documents_each_with_its_end(tmp_path: Path, tokenizer) -> None:
-    result = encode_documents(TEXTS, tokenizer, 1, tmp_path / "s", 100)
+    result = encode_documents(TEXTS, tokenizer, VOCABULARY, tmp_path / "s", 100)
     documents = [[*tokenizer.encode(text).ids, 1] for text in TEXTS]
     stream = np.fromfile(tmp_path / "s/stream.ds", "<u2")
     assert stream.tolist() == list(chain(*documents))
@@ -44,14 +45,14 @@ def test_a_stream_is_documents_each_with_its_end(tmp_path: Path, tokenizer) -> N
 
 @pytest.mark.parametrize("batch_bytes", [1, 333, 10**9])
 def test_batches_leave_no_trace(tmp_path: Path, tokenizer, batch_bytes: int) -> None:
-    encode_documents(TEXTS, tokenizer, 1, tmp_path / "one", 1000)
-    encode_documents(TEXTS, tokenizer, 1, tmp_path / "other", batch_bytes)
+    encode_documents(TEXTS, tokenizer, VOCABULARY, tmp_path / "one", 1000)
+    encode_documents(TEXTS, tokenizer, VOCABULARY, tmp_path / "other", batch_bytes)
     for name in FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
 def test_datatrove_writes_the_same_files(tmp_path: Path, tokenizer) -> None:
-    encode_documents(TEXTS, tokenizer, 1, tmp_path / "ours", 1000)
+    encode_documents(TEXTS, tokenizer, VOCABULARY, tmp_path / "ours", 1000)
     theirs = TokenizedFile(
         str(tmp_path / "theirs"), "stream.ds", tokenizer_name_or_path="tokenizer", save_final_metadata=True
     )

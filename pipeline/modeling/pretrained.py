@@ -1,0 +1,121 @@
+"""Pretrained models: fetched, read from safetensors alone, fitted to the tokenizer's vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.config.model import ModelConfig
+from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights
+from pipeline.errors import ConfigError
+from pipeline.modeling.heads import Head
+from pipeline.modeling.settings import check_keys, one_line
+from pipeline.tokens.pretrained import fetch
+
+
+def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, head: Head) -> PreTrainedModel:
+    """The pretrained model in the precision in which it was saved, with a row for every id of the tokenizer.
+
+    Weights that the checkpoint lacks, which only a new head may be, are drawn from `seed`. Raises ConfigError for a
+    folder that gives no such model and for a tokenizer that is not the model's.
+    """
+    folder = fetch(section, "model", (*MODEL_FILES, *TOKENIZER_FILES))
+    check_weights({path.name: path for path in folder.iterdir()}, section, "model")
+    _check_vocabulary(folder, tokenizer, section)
+    config = _read_config(folder, section, head)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, found = head.auto_class.from_pretrained(
+                folder,
+                config=config,
+                dtype="auto",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=section.trust_remote_code,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        # Every architecture has checks of its own and raises what it likes.
+        raise ConfigError(f"model.pretrained: {section.pretrained} cannot be loaded: {one_line(error)}") from None
+    if head.is_pretrained and found["missing_keys"]:
+        raise ConfigError(
+            f"model.pretrained: {section.pretrained} lacks weights of {type(model).__name__}, such as "
+            f"{min(found['missing_keys'])}; take a checkpoint of a causal language model"
+        )
+    resize_vocabulary(model, vocabulary_size(tokenizer))
+    _set_special_ids(model, tokenizer)
+    return model
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the tokenizer's largest id: the rows that an embedding needs."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+@torch.no_grad()
+def resize_vocabulary(model: PreTrainedModel, size: int) -> None:
+    """Add rows up to `size` to both embeddings, each the mean of the rows before it; never take rows away.
+
+    At their mean no new token's logit stands out (Hewitt 2021, "Initializing New Word Embeddings for Pretrained
+    Language Models"), and nothing is drawn.
+    """
+    old = model.get_input_embeddings().weight.shape[0]
+    if size <= old:
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for values in (getattr(module, "weight", None), getattr(module, "bias", None)):
+            if isinstance(values, nn.Parameter) and values.shape[0] == size:
+                values[old:] = values[:old].float().mean(dim=0).to(values.dtype)
+
+
+def _set_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    text = model.config.get_text_config()
+    text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        generation.pad_token_id = tokenizer.pad_token_id
+        # A chat model may know more ends than one.
+        ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else []
+        generation.eos_token_id = sorted({*ends, tokenizer.eos_token_id}) if ends else tokenizer.eos_token_id
+
+
+def _read_config(folder: Path, section: ModelConfig, head: Head) -> PreTrainedConfig:
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": section.trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(folder, **options)
+    except Exception as error:
+        raise ConfigError(
+            f"model.pretrained: {section.pretrained} has no usable config.json: {one_line(error)}"
+        ) from None
+    if getattr(config, "quantization_config", None) is not None:
+        raise ConfigError(
+            f"model.pretrained: {section.pretrained} is quantized already, and such weights cannot be trained; "
+            "take the model that it was made from"
+        )
+    check_keys(section.config, config, head)
+    try:
+        return AutoConfig.from_pretrained(folder, **options, **section.config, **head.config_values)
+    except Exception as error:
+        raise ConfigError(f"model.config: {config.model_type} refuses these values: {one_line(error)}") from None
+
+
+def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, section: ModelConfig) -> None:
+    """Raises ConfigError when the folder brings a tokenizer whose tokens have other ids than the run's."""
+    if not (folder / "tokenizer_config.json").is_file():
+        return
+    own = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=section.trust_remote_code
+    ).get_vocab()
+    given = tokenizer.get_vocab()
+    other = next((token for token, index in own.items() if given.get(token) != index), None)
+    if other is not None:
+        raise ConfigError(
+            f"tokenizer: it is not that of model.pretrained: {other!r} is token {own[other]} of {section.pretrained} "
+            f"and {given.get(other, 'no token')} here; name the same folder in tokenizer.pretrained"
+        )

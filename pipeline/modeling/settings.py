@@ -1,0 +1,45 @@
+"""Which values an architecture's configuration class knows."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from pipeline.config.model import FROM_TOKENIZER, SET_ELSEWHERE
+from pipeline.errors import ConfigError
+from pipeline.modeling.heads import Head
+
+
+def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) -> None:
+    """Raises ConfigError for a key of `model.config` that the architecture does not have, with the nearest known one."""
+    known = _known_keys(config, head)
+    for key in values:
+        if key not in known:
+            matches = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"model.config.{key}: {config.model_type} has no such setting; {hint}")
+    if values.get("output_router_logits"):
+        raise ConfigError("model.config.output_router_logits: router losses are not trained on; remove it")
+
+
+def _known_keys(config: PreTrainedConfig, head: Head) -> set[str]:
+    names = set(inspect.signature(type(config).__init__).parameters) | set(config.to_dict()) | set(config.attribute_map)
+    model_class = head.auto_class._model_mapping.get(type(config), None)
+    if model_class is not None:
+        # Some settings are only known to the code that reads them, such as head_dim of qwen3_moe.
+        source = inspect.getsource(sys.modules[model_class.__module__])
+        names |= set(re.findall(r'getattr\((?:self\.)?config, "(\w+)"', source))
+    names -= {"self", "kwargs", *FROM_TOKENIZER, *SET_ELSEWHERE}
+    return {name for name in names if not name.startswith("_")}
+
+
+def one_line(error: BaseException) -> str:
+    """An error of a library as the end of one of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"

@@ -1,0 +1,102 @@
+"""Tokenizers that come with a pretrained model: fetched, given the tokens that the pipeline needs, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config.pretrained import CODE_FILES, Origin, has_code
+from pipeline.errors import ConfigError, MissingInputError
+from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHECKED_TEXTS = 200
+
+
+def fetch(origin: Origin, section: str, patterns: Iterable[str]) -> Path:
+    """The local folder of something pretrained, downloaded first if it is a hub repository and not in the cache.
+
+    Raises MissingInputError when the hub does not give it, ConfigError when its code lies in another repository.
+    """
+    assert origin.pretrained is not None
+    if origin.revision is None:
+        folder = Path(origin.pretrained).expanduser()
+    else:
+        from huggingface_hub import snapshot_download
+
+        wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]
+        try:
+            folder = Path(snapshot_download(origin.pretrained, revision=origin.revision, allow_patterns=wanted))
+        except (OSError, ValueError) as error:
+            # huggingface_hub's errors are of these kinds: no network, no such repository or commit, no permission.
+            reason = " ".join(str(error).split())[:200]
+            raise MissingInputError(
+                f"{section}.pretrained: the hub does not give {origin.pretrained} at {origin.revision}: {reason}; "
+                "check the name, the commit, the network and `hf auth login`, or name a local folder"
+            ) from None
+    if origin.trust_remote_code:
+        _check_code_is_inside(folder, section)
+    return folder
+
+
+def _check_code_is_inside(folder: Path, section: str) -> None:
+    """Code that another repository holds could change without a trace in any identity."""
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        classes = str(json.loads(path.read_bytes()).get("auto_map", "")) if path.is_file() else ""
+        if "--" in classes:
+            raise ConfigError(
+                f"{section}.pretrained: {name} takes code from another repository, whose version nothing pins; "
+                "copy that code into a local folder, and let its auto_map name the files there"
+            )
+
+
+def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, with an end-of-document token and a padding token that is another one.
+
+    The end is its end-of-sequence token, else its separator. Padding that is missing, or the same token, becomes
+    `<pad>`, added to the vocabulary unless that has it. Raises ConfigError for a folder without a usable tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{section}.pretrained: {folder} gives no tokenizer: {reason}") from None
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{section}.pretrained: the tokenizer of {folder} has no fast form (tokenizer.json)")
+    if tokenizer.eos_token_id is None:
+        tokenizer.eos_token = tokenizer.sep_token or EOS_TOKEN
+        tokenizer.add_special_tokens({"eos_token": tokenizer.eos_token})
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    return tokenizer
+
+
+def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Sequence[str]) -> None:
+    """Write the folder, and make sure on `texts` that transformers reads it as the pipeline does.
+
+    Raises ConfigError when the two give other ids: the trained model would see other tokens than a user of its export.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(folder)
+    own = load_tokenizer(folder)
+    theirs = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=has_code(folder)
+    ).backend_tokenizer
+    theirs.encode_special_tokens = True
+    theirs.no_truncation()
+    for text in texts[:CHECKED_TEXTS]:
+        if own.encode(text, add_special_tokens=False).ids != theirs.encode(text, add_special_tokens=False).ids:
+            raise ConfigError(
+                "tokenizer.pretrained: transformers reads the saved tokenizer in another way than its tokenizer.json "
+                f"says, as on {text[:40]!r}; take the tokenizer of another model"
+            )
