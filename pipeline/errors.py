@@ -34,6 +34,10 @@ class DivergedError(DescentError):
     exit_code = 70
 
 
+class LostPeerError(DescentError):
+    """Another process of the same training ended; that one says why."""
+
+
 class StorageError(DescentError):
     """Reading or writing failed: disk full, permission, input/output error."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Runtime, Section
+from pipeline.errors import ConfigError
 
 
 class TrainConfig(Section):
@@ -22,8 +23,8 @@ class TrainConfig(Section):
     """Sequences in one optimizer step, over all devices and accumulated batches."""
 
     per_device_train_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
-    """Sequences that a device computes at once; the rest of the global batch is accumulated. Must divide
-    `global_batch_size`. Null computes the whole global batch at once."""
+    """Sequences that a device computes at once; the rest of its share of the global batch is accumulated. Times the
+    number of processes it must divide `global_batch_size`. Null computes the whole share at once."""
 
     per_device_eval_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Sequences that a device computes at once in validation. Null is the same as in training."""
@@ -87,13 +88,26 @@ class TrainConfig(Section):
     """Steps between two validations. Null validates after the last step only; that one always happens."""
 
     eval_batches: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
-    """At most this many batches in one validation. Null takes the whole validation split."""
+    """At most this many times `global_batch_size` sequences in one validation. Null takes the whole validation
+    split."""
 
     save_steps: Annotated[int, Runtime()] = Field(default=200, ge=1)
     """Steps between two checkpoints."""
 
     save_total_limit: Annotated[int, Runtime()] = Field(default=2, ge=1)
     """Checkpoints kept; older ones are removed."""
+
+    def device_batch_size(self, num_processes: int) -> int:
+        """Sequences that each of the processes computes at once. Raises ConfigError when `global_batch_size` cannot be
+        shared out so."""
+        at_once = self.per_device_train_batch_size or 1
+        if self.global_batch_size % (num_processes * at_once):
+            each = f" times per_device_train_batch_size {at_once}" if at_once > 1 else ""
+            raise ConfigError(
+                f"train.global_batch_size {self.global_batch_size} is not a multiple of the {num_processes} "
+                f"processes{each}; change one of them"
+            )
+        return self.per_device_train_batch_size or self.global_batch_size // num_processes
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

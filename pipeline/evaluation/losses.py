@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -67,19 +67,22 @@ def sum_losses(
     autocast_dtype: torch.dtype | None = None,
     process_index: int = 0,
     num_processes: int = 1,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """Sums over the windows of a split, from its start: a float64 tensor (3,) on `device` with the negative
     log-likelihood in nats, the number of target tokens, and the number predicted exactly.
 
     At most `max_batches` batches of `batch_size` windows are taken, over all processes; process p computes batches
     p, p + num_processes, ... The caller adds the tensors of the processes (and reads `LossSums.from_tensor`). All
-    processes run the model equally often, as sharded models need; a surplus batch counts nothing. Nothing is copied
-    to the host. `model(input_ids=...)` returns an object with `logits`; its training flags are as before afterwards.
+    processes run the model equally often, as sharded models need; a surplus batch counts nothing. `before_batch` is
+    called each time and may raise to leave in the middle. Nothing is copied to the host. `model(input_ids=...)` returns
+    an object with `logits`; its training flags are as before afterwards.
     """
     starts = range(0, len(split), batch_size)[:max_batches]
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     with evaluating(model):
         for first in range(0, len(starts), num_processes):
+            before_batch()
             position = min(first + process_index, len(starts) - 1)
             start = starts[position]
             batch = split.batch(range(start, min(start + batch_size, len(split))))

@@ -13,13 +13,15 @@ from pipeline.stages.contract import Stage, StageContext
 def run(context: StageContext) -> dict[str, Any]:
     """Write `model/` with the trained weights, `training.json`, and the records `metrics.jsonl` and `tensorboard/`.
 
-    While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly.
+    While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
+    alone writes.
     """
     from pipeline.modeling.build import describe_config, load_model, save_model
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.reader import PackedSplit
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
+    from pipeline.training.processes import part
     from pipeline.training.setup import check_context, idle_cores, numerics_of
 
     section, work = context.section, context.work
@@ -34,6 +36,9 @@ def run(context: StageContext) -> dict[str, Any]:
     check_context(train_split.block_size, describe_config(model.config)["context"])
 
     at = train(section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress)
+    part()
+    if context.process_index != 0:
+        return {}
 
     save_model(model, initial, context.output / "model")
     copy_records(work, context.output)
@@ -55,7 +60,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "parameters": model.num_parameters(),
         "resumed_from_steps": at.resumed_from_steps,
         "gradients": judge(history),
-        "library_versions": numerics_of(section, model.device),
+        "library_versions": numerics_of(section, model.device, context.num_processes),
     }
 
 
@@ -73,11 +78,12 @@ def _last(history: list[dict[str, Any]], tag: str) -> float | None:
 
 STAGE = Stage(
     name="train",
-    version=1,
+    version=2,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),
     seeded=True,
     records=("metrics.jsonl", "tensorboard/**"),
     resume_point=resume_point,
+    distributed=True,
 )

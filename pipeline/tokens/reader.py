@@ -70,6 +70,10 @@ class PackedSplit:
         """Tokens that some window predicts: all but the first of the stream."""
         return max(0, self.num_tokens - 1)
 
+    def num_targets(self, indices: Iterable[int]) -> int:
+        """How many labels of `batch(indices)` are targets, counted without reading a token."""
+        return sum(min(self.block_size, self.target_tokens - index * self.block_size) for index in indices)
+
     def window(self, index: int) -> NDArray[np.int64]:
         """Ids of one window, (block_size + 1,) or fewer at the end of the stream. Raises IndexError outside."""
         if not 0 <= index < len(self):

@@ -1,21 +1,31 @@
-"""Global batches of training windows, cut into device batches."""
+"""Global batches of training windows, shared out among processes and cut into device batches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
 from pipeline.config.train import TrainConfig
-from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 from pipeline.training.order import DataOrder
+
+
+class TrainingSplit(Protocol):
+    """Windows by index, and how many targets some of them have, found without reading them."""
+
+    def __len__(self) -> int: ...
+    def batch(self, indices: Iterable[int]) -> dict[str, Any]: ...
+    def num_targets(self, indices: Iterable[int]) -> int: ...
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """The sequences of one optimizer step: device batches of `input_ids` and shifted `labels`, both (B, T) int64.
+    """The sequences of one optimizer step: this process's device batches of `input_ids` and shifted `labels`, both
+    (B, T) int64.
 
-    `target_tokens` counts the labels of all of them that are targets; at least 1, as losses are divided by it.
+    `target_tokens` counts the labels of all processes that are targets; at least 1, as losses are divided by it.
     """
 
     device_batches: list[dict[str, torch.Tensor]]
@@ -25,22 +35,30 @@ class GlobalBatch:
 class GlobalBatches:
     """The global batch of any step, found without reading those before it."""
 
-    def __init__(self, split: PackedSplit, order: DataOrder, section: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: TrainingSplit,
+        order: DataOrder,
+        section: TrainConfig,
+        device: torch.device,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
         self._split = split
         self._order = order
         self._size = section.global_batch_size
-        self._device_size = section.per_device_train_batch_size or section.global_batch_size
+        self._device_size = section.device_batch_size(num_processes)
+        share = self._size // num_processes
+        self._own = range(process_index * share, (process_index + 1) * share, self._device_size)
         self._device = device
 
     def __call__(self, step: int) -> GlobalBatch:
         """The batch of update number `step`, counted from 0: positions step*G to (step+1)*G of the order."""
         windows = self._order.windows(step * self._size, self._size).tolist()
-        parts = [windows[start : start + self._device_size] for start in range(0, self._size, self._device_size)]
-        batches = [self._split.batch(part) for part in parts]
-        # Counted on the host, so that normalizing by it needs no copy from the device.
-        target_tokens = sum(int((batch["labels"] != IGNORED_LABEL).sum()) for batch in batches)
+        parts = [self._split.batch(windows[start : start + self._device_size]) for start in self._own]
         on_device = [
-            {name: torch.from_numpy(array).to(self._device, non_blocking=True) for name, array in batch.items()}
-            for batch in batches
+            {name: torch.from_numpy(array).to(self._device, non_blocking=True) for name, array in part.items()}
+            for part in parts
         ]
-        return GlobalBatch(on_device, max(1, target_tokens))
+        # Counted on the host and by each process for all of them, so that it needs no copy and no communication.
+        return GlobalBatch(on_device, max(1, self._split.num_targets(windows)))

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_SIGNAL_SECONDS = 2.0
+"""A launcher passes on what the terminal sent to its children as well: within this time it is one and the same."""
 
 
 class Interrupts:
-    """While entered, notes SIGTERM and SIGINT in `requested` instead of stopping.
+    """While entered, notes SIGTERM and SIGINT in `signal` instead of stopping; 0 while there was none.
 
     After the first, both signals have their default effect again, so that a second one ends the process.
     Outside the main thread, where Python cannot handle signals, nothing is changed; an ignored signal stays ignored.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.requested: str | None = None
+        self.signal = 0
         self._say = say
-        self._abandoning = False
+        self._noted = 0.0
+        self._tolerance = SAME_SIGNAL_SECONDS if "LOCAL_RANK" in os.environ else 0.0
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -37,26 +41,12 @@ class Interrupts:
         for number, previous in self._previous.items():
             signal.signal(number, previous)
 
-    @contextmanager
-    def abandoning(self) -> Iterator[None]:
-        """Work that may be left in the middle, because it changes nothing: a signal ends the block at once."""
-        self._abandoning = True
-        try:
-            yield
-            self._abandoning = False
-        except _Abandoned:
-            pass
-        finally:
-            self._abandoning = False
-
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = signal.Signals(number).name
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        self._say(f"{self.requested}: saving a checkpoint after this step; once more stops at once, unsaved")
-        if self._abandoning:
-            raise _Abandoned
-
-
-class _Abandoned(BaseException):
-    """Raised by a signal inside `abandoning`; derives from BaseException so that nothing else catches it."""
+        if not self.signal:
+            self.signal, self._noted = number, time.monotonic()
+            self._say(
+                f"{signal.Signals(number).name}: saving a checkpoint after this step; once more stops at once, unsaved"
+            )
+        elif time.monotonic() - self._noted >= self._tolerance:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

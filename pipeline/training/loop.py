@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
-from functools import partial
+from contextlib import nullcontext
 from pathlib import Path
 
-from accelerate.utils import set_seed
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
@@ -16,19 +15,28 @@ from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
-from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
+from pipeline.tokens.reader import PackedSplit
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpoints import save_checkpoint
 from pipeline.training.guards import check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
 from pipeline.training.metrics import MetricsLog
+from pipeline.training.objective import objective
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.order import DataOrder
-from pipeline.training.resume import resume
+from pipeline.training.processes import Processes
+from pipeline.training.resume import begin
 from pipeline.training.schedules import learning_rate
-from pipeline.training.setup import deterministic_algorithms, make_accelerator, num_steps, numerics_of, prepare_layers
-from pipeline.training.state import Counters, TrainingState, save_state
+from pipeline.training.setup import (
+    deterministic_algorithms,
+    make_accelerator,
+    num_steps,
+    numerics_of,
+    prepare_layers,
+    settle_buckets,
+)
+from pipeline.training.state import Counters, TrainingState, take_snapshot
 from pipeline.training.validation import validate
 
 
@@ -42,30 +50,38 @@ def train(
     work: Path,
     progress: Progress,
 ) -> Counters:
-    """Train `model` in place. `work` keeps checkpoints and records, from which a killed training goes on exactly.
+    """Train `model` in place, together with the launcher's other processes. `work`, which they share, keeps checkpoints
+    and records, from which a killed training goes on exactly.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
     max_steps = num_steps(section, len(train_split))
     max_norm = section.max_grad_norm or math.inf
     accelerator = make_accelerator(section, work)
-    batches = GlobalBatches(train_split, DataOrder(len(train_split), seed), section, accelerator.device)
+    processes, device = Processes(accelerator), accelerator.device
+    order = DataOrder(len(train_split), seed)
+    batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
     prepare_layers(section, model)
     network, optimizer = accelerator.prepare(model, build_optimizer(section, model))
     norms = LayerNorms(model)
-    interval = Interval(accelerator.device, max_norm)
-    state = TrainingState(model, optimizer.optimizer, interval, numerics_of(section, accelerator.device))
+    interval = Interval(device, max_norm)
+    numerics = numerics_of(section, device, processes.count)
+    state = TrainingState(model, optimizer.optimizer, interval, numerics, processes, seed)
 
-    with deterministic_algorithms(section.deterministic), trusted_inputs(), Interrupts(progress.say) as interrupts:
-        set_seed(seed)
-        resume(work, state, progress.say)
-        at = state.counters
-        began = time.perf_counter() - at.seconds
+    with (
+        deterministic_algorithms(section.deterministic),
+        trusted_inputs(),
+        processes.lost_peers(),
+        Interrupts(progress.say) as interrupts,
+    ):
         network.train()
+        settle_buckets(accelerator, network, batches(0))
+        begin(work, state, progress.say)
+        at, stop, note = state.counters, 0, ""
+        began = time.perf_counter() - at.seconds
         with MetricsLog(work, accelerator) as log, progress.task("training", total=max_steps, unit="steps") as task:
             task.start_at(at.step)
-            note = ""
-            while at.step < max_steps or at.evaluation_due:
+            while not stop and (at.step < max_steps or at.evaluation_due):
                 if not at.evaluation_due:
                     step_began = time.perf_counter()
                     rate = learning_rate(section, at.step, max_steps)
@@ -75,14 +91,15 @@ def train(
                     measures = is_due(at.step, section.layer_telemetry_steps or section.logging_steps, max_steps)
 
                     for part in batch.device_batches:
-                        logits = network(input_ids=part["input_ids"], use_cache=False).logits.float()
-                        loss_sum = functional.cross_entropy(
-                            logits.flatten(0, 1), part["labels"].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
-                        )
-                        # By the tokens of the whole global batch, so that every accumulation gives the same gradient.
-                        accelerator.backward(loss_sum / batch.target_tokens)
-                        interval.add_loss(loss_sum.detach())
-                        del logits, loss_sum  # as large as all activations of a small model: not kept to the next step
+                        is_last = part is batch.device_batches[-1]
+                        with nullcontext() if is_last else accelerator.no_sync(network):
+                            output = network(input_ids=part["input_ids"], use_cache=False)
+                            total, sums = objective(output, part["labels"])
+                            # By the tokens of the whole global batch, so that every accumulation and any number of
+                            # processes, over which gradients are averaged, gives the same gradient.
+                            accelerator.backward(total / (batch.target_tokens / processes.count))
+                        interval.add_losses(sums)
+                        del output, total, sums  # as large as all activations of a small model: not kept any longer
 
                     before = norms.before() if measures else None
                     grad_norm = accelerator.clip_grad_norm_(network.parameters(), max_norm)
@@ -93,7 +110,7 @@ def train(
                     optimizer.zero_grad()
                     layers, before = norms.after(before) if before else None, None
 
-                    values = interval.read() if records else {}
+                    values = interval.read(processes) if records else {}
                     interval.seconds += time.perf_counter() - step_began
                     at.seconds = time.perf_counter() - began
                     if records:
@@ -106,26 +123,25 @@ def train(
                     at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
                     task.update(1, note)
 
-                if at.evaluation_due and not interrupts.requested:
-                    with interrupts.abandoning():
-                        values = validate(section, network, validation_split, accelerator.device)
-                        at.evaluation_due = False
-                    if not at.evaluation_due:
-                        check_finite(values, at.step, work)
-                        at.seconds = time.perf_counter() - began
-                        log.log(at, values)
+                if at.evaluation_due:
+                    validated = validate(section, network, validation_split, device, processes, interrupts)
+                    if validated is not None:
+                        at.evaluation_due, at.seconds = False, time.perf_counter() - began
+                        check_finite(validated, at.step, work)
+                        log.log(at, validated)
 
-                if interrupts.requested or is_due(at.step, section.save_steps, max_steps):
+                [stop] = processes.agree(interrupts.signal)
+                if stop or is_due(at.step, section.save_steps, max_steps):
                     check_weights(model, at.step, work)
-                    write = partial(save_state, state=state, records=log.sizes())
-                    save_checkpoint(work, at.step, write, keep=section.save_total_limit)
-                if interrupts.requested:
-                    break
-        if interrupts.requested:
-            raise InterruptedRun(
-                f"training: stopped by {interrupts.requested} after step {at.step} of {max_steps}; a checkpoint is "
-                "saved; run the same command again to go on"
-            )
+                    snapshot = take_snapshot(state, log.sizes())
+                    if processes.is_main:
+                        save_checkpoint(work, at.step, snapshot.write, keep=section.save_total_limit)
+        processes.wait()  # a launcher that sees one process end stops the others, in the middle of a checkpoint too
+    if stop:
+        raise InterruptedRun(
+            f"training: stopped by {signal.Signals(stop).name} after step {at.step} of {max_steps}; a checkpoint is "
+            "saved; run the same command again to go on"
+        )
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return at
 

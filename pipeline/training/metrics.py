@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from accelerate import Accelerator
 
@@ -22,17 +22,22 @@ class MetricsLog:
     """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
 
     Only ever appended to, so that the files' sizes at a checkpoint (`sizes`) say what belongs to it, and cutting
-    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none.
+    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Process 0 alone writes;
+    in the others nothing is recorded.
     """
 
     def __init__(self, work: Path, accelerator: Accelerator) -> None:
         self._work = work
         self._accelerator = accelerator
-        accelerator.init_trackers(TENSORBOARD)
-        self._file = (work / METRICS).open("a", encoding="utf-8")
+        self._file: TextIO | None = None
+        if accelerator.is_main_process:
+            accelerator.init_trackers(TENSORBOARD)
+            self._file = (work / METRICS).open("a", encoding="utf-8")
 
     def log(self, at: Counters, values: dict[str, float]) -> None:
         """Record finite values of a step under their tags."""
+        if self._file is None:
+            return
         line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
@@ -40,6 +45,8 @@ class MetricsLog:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every record file, by path relative to the work folder, after flushing them to the disk."""
+        if self._file is None:
+            return {}
         names = [METRICS, *(f"{TENSORBOARD}/{name}" for name in list_files(self._work / TENSORBOARD))]
         for name in names:
             fsync_path(self._work / name)
@@ -51,8 +58,11 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._accelerator.end_training()
+        if self._file is not None:
+            self._file.close()
+        # Not Accelerate's end_training, which would wait for the other processes even after an error.
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
 
 
 def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:

@@ -14,24 +14,62 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
 from pipeline.modeling.parameters import blocks
+from pipeline.tokens.reader import IGNORED_LABEL
+from pipeline.training.batches import GlobalBatch
+from pipeline.training.objective import objective
 
 
 def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
-    """An Accelerator for the section's precision that logs to TensorBoard below `work`."""
-    return Accelerator(
+    """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
+    other processes: DistributedDataParallel averages gradients, or FSDP2 where the launcher asks for it.
+
+    Raises ConfigError for a topology in which Accelerate would do something else without a word.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = Accelerator(
         mixed_precision=section.mixed_precision,
         # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        # Where there is no GPU, Accelerate trains in each process by itself unless it is told so.
+        cpu=launched > 1 and not torch.cuda.is_available(),
+        # Buffers of these models never change; gradients need no second copy.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
         log_with="tensorboard",
         project_dir=str(work),
     )
+    assert accelerator.num_processes == launched, "Accelerate joined other processes than the launcher's"
+    wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if wants_fsdp and accelerator.distributed_type != DistributedType.FSDP:
+        raise ConfigError(
+            "the launcher was asked for FSDP, but Accelerate shards on GPUs only and would train a whole copy in each "
+            "process; start it with another of accelerate_configs/"
+        )
+    if wants_fsdp and not accelerator.is_fsdp2:
+        raise ConfigError("the launcher was asked for FSDP 1; set fsdp_version: 2 in its config file")
+    return accelerator
+
+
+def settle_buckets(accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
+    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass without targets.
+
+    It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
+    in which order they are added up, so a resumed run must not begin with another one. Draws random numbers.
+    """
+    if not isinstance(network, DistributedDataParallel):
+        return
+    part = batch.device_batches[0]
+    output = network(input_ids=part["input_ids"], use_cache=False)
+    accelerator.backward(objective(output, torch.full_like(part["labels"], IGNORED_LABEL)).total)
+    network.zero_grad(set_to_none=True)
 
 
 def num_steps(section: TrainConfig, num_windows: int) -> int:
@@ -75,7 +113,7 @@ def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
             block.compile()
 
 
-def numerics_of(section: TrainConfig, device: torch.device) -> dict[str, Any]:
+def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) -> dict[str, Any]:
     """What shapes the last bits of the weights beside the configuration's identity, to record and compare."""
     libraries = {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
@@ -83,7 +121,8 @@ def numerics_of(section: TrainConfig, device: torch.device) -> dict[str, Any]:
         **libraries,
         "device": kind,
         "num_threads": torch.get_num_threads(),
-        "device_batch": section.per_device_train_batch_size or section.global_batch_size,
+        "num_processes": num_processes,
+        "device_batch": section.device_batch_size(num_processes),
         "deterministic": section.deterministic,
         "gradient_checkpointing": section.gradient_checkpointing,
     }

@@ -1,32 +1,33 @@
-"""Everything that a training needs to go on exactly: captured into a checkpoint folder and restored from it.
+"""Everything that a training needs to go on exactly: captured, written into a checkpoint folder, and restored from it.
 
-Tensors are in safetensors, the rest in JSON; nothing here unpickles.
+Tensors are in safetensors, the rest in JSON; nothing here unpickles a file.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pipeline.atomic import write_json
 from pipeline.modeling.weights import storage_errors
 from pipeline.training.interval import Interval
+from pipeline.training.processes import Processes
+from pipeline.training.random_states import random_states, restore_random_states, seed_process
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-INTERVAL = "interval"
+INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
 
 
 @dataclass
 class Counters:
-    """Where a training is. `seconds` counts all processes that worked on it."""
+    """Where a training is. `seconds` counts all sessions that worked on it."""
 
     step: int = 0
     target_tokens: int = 0
@@ -43,45 +44,102 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     interval: Interval
     numerics: dict[str, Any]
+    processes: Processes
+    seed: int
     counters: Counters = field(default_factory=Counters)
 
 
-def save_state(folder: Path, state: TrainingState, records: dict[str, int]) -> None:
-    """Write weights, optimizer, random states, counters, and the sizes of the record files."""
-    weights = {name: tensor.contiguous() for name, tensor in _model_tensors(state.model).items()}
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy on the host of a training at one step, which later steps do not change; whole in process 0 only."""
+
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Write the files of a checkpoint."""
+        with storage_errors(folder):
+            save_file(self.model, folder / MODEL)
+            save_file(self.optimizer, folder / OPTIMIZER)
+        write_json(folder / STATE, self.values)
+
+
+def take_snapshot(state: TrainingState, records: dict[str, int]) -> Snapshot:
+    """Copy weights, optimizer, counters, the sizes of the record files, and each process's random states and sums.
+
+    All processes call it at the same step.
+    """
+    interval, processes = state.interval, state.processes
     tensors, scalars = _optimizer_entries(state)
-    interval = state.interval
-    with storage_errors(folder):
-        save_file(weights, folder / MODEL)
-        save_file({**tensors, INTERVAL: interval.sums}, folder / OPTIMIZER)
+    own_losses = [total.item() for total in interval.losses.values()]
+    everyone = processes.gather((random_states(), own_losses))
+    weights, entries = _copy_to_host(_model_tensors(state.model), processes), _copy_to_host(tensors, processes)
+    entries[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
+    entries[INTERVAL_NORMS] = interval.norms.to("cpu", copy=True)
     values = {
         "counters": asdict(state.counters),
         "interval": [interval.num_steps, interval.target_tokens, interval.seconds],
+        "losses": list(interval.losses),
         "optimizer": scalars,
-        "random": _random_states(),
+        "random": [states for states, _ in everyone],
         "records": records,
         "numerics": state.numerics,
     }
-    write_json(folder / STATE, values)
+    return Snapshot(weights, entries, values)
 
 
 def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], dict[str, Any]]:
-    """Put a verified checkpoint back in place; returns its record sizes and numerics."""
+    """Put a verified checkpoint back in place; returns its record sizes and numerics.
+
+    It may come from another number of processes: those that it does not know draw their random numbers from the seed
+    and the step, and what all had summed since the last record goes to process 0.
+    """
     values = json.loads((folder / STATE).read_bytes())
+    state.counters = Counters(**values["counters"])
     saved = load_file(folder / MODEL)
     current = _model_tensors(state.model)
     assert saved.keys() == current.keys(), "the checkpoint is of another model"
     with torch.no_grad():
         for name, tensor in current.items():
-            tensor.copy_(saved[name])
+            tensor.copy_(_shard_like(tensor, saved[name]))
     entries = load_file(folder / OPTIMIZER)
-    interval = state.interval
-    interval.sums.copy_(entries.pop(INTERVAL))
-    interval.num_steps, interval.target_tokens, interval.seconds = values["interval"]
+    _restore_interval(state, values, entries.pop(INTERVAL_LOSSES), entries.pop(INTERVAL_NORMS))
     _restore_optimizer(state, entries, values["optimizer"])
-    _restore_random_states(values["random"])
-    state.counters = Counters(**values["counters"])
+    if state.processes.index < len(values["random"]):
+        restore_random_states(values["random"][state.processes.index])
+    else:
+        seed_process(state.seed, state.processes.index, state.counters.step)
     return values["records"], values["numerics"]
+
+
+def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
+    interval, processes = state.interval, state.processes
+    if len(losses) == processes.count:
+        own = losses[processes.index]
+    else:
+        own = losses.sum(dim=0) if processes.is_main else torch.zeros_like(losses[0])
+    interval.losses = dict(zip(values["losses"], own.to(interval.norms.device), strict=True))
+    interval.norms.copy_(norms)
+    interval.num_steps, interval.target_tokens, interval.seconds = values["interval"]
+
+
+def _copy_to_host(tensors: dict[str, torch.Tensor], processes: Processes) -> dict[str, torch.Tensor]:
+    """Copies of whole tensors, in process 0; sharded ones are put together by all, one at a time."""
+    copies = {}
+    for name, tensor in tensors.items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if processes.is_main:
+            copies[name] = whole.to("cpu", copy=True).contiguous()
+    return copies
+
+
+def _shard_like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """This process's shard of a tensor that all have whole, where `tensor` is sharded."""
+    if not isinstance(tensor, DTensor):
+        return whole
+    on_device = whole.to(tensor.device)
+    return distribute_tensor(on_device, tensor.device_mesh, tensor.placements, src_data_rank=None)
 
 
 def _model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -102,18 +160,21 @@ def _optimizer_entries(state: TrainingState) -> tuple[dict[str, torch.Tensor], d
     for name, parameter in state.model.named_parameters():
         for key, value in state.optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{name}/{key}"] = value.contiguous()
+                tensors[f"{name}/{key}"] = value
             elif value is not None:
                 scalars[f"{name}/{key}"] = value
     return tensors, scalars
 
 
 def _restore_optimizer(state: TrainingState, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> None:
+    parameters_by_name = dict(state.model.named_parameters())
     by_parameter: dict[str, dict[str, Any]] = {}
     for entry, value in {**tensors, **scalars}.items():
         name, _, key = entry.rpartition("/")
-        by_parameter.setdefault(name, {})[key] = value
-    names = {id(parameter): name for name, parameter in state.model.named_parameters()}
+        like = parameters_by_name[name]
+        shared_out = isinstance(value, torch.Tensor) and value.shape == like.shape
+        by_parameter.setdefault(name, {})[key] = _shard_like(like, value) if shared_out else value
+    names = {id(parameter): name for name, parameter in parameters_by_name.items()}
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     full = state.optimizer.state_dict()
     full["state"] = {
@@ -122,35 +183,3 @@ def _restore_optimizer(state: TrainingState, tensors: dict[str, torch.Tensor], s
         if names[id(parameter)] in by_parameter
     }
     state.optimizer.load_state_dict(full)
-
-
-def _random_states() -> dict[str, Any]:
-    kind, words, gauss = random.getstate()
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
-    inner = numpy_state["state"]
-    return {
-        "python": [kind, list(words), gauss],
-        "numpy": {**numpy_state, "state": {"key": inner["key"].tolist(), "pos": int(inner["pos"])}},
-        "torch": _to_hex(torch.get_rng_state()),
-        "cuda": [_to_hex(state) for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
-    }
-
-
-def _restore_random_states(states: dict[str, Any]) -> None:
-    kind, words, gauss = states["python"]
-    random.setstate((kind, tuple(words), gauss))
-    inner = states["numpy"]["state"]
-    key = np.array(inner["key"], dtype=np.uint32)
-    np.random.set_state({**states["numpy"], "state": {"key": key, "pos": inner["pos"]}})
-    torch.set_rng_state(_from_hex(states["torch"]))
-    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
-        torch.cuda.set_rng_state(_from_hex(state), device)
-
-
-def _to_hex(state: torch.Tensor) -> str:
-    return state.cpu().numpy().tobytes().hex()
-
-
-def _from_hex(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training.tiny import LLAMA, make_tokenizer
+from training.tiny import LLAMA, in_processes, make_streams, make_tokenizer
 
 from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.progress import Progress
+from pipeline.tokens.reader import PackedSplit
 from pipeline.training import loop
 from pipeline.training.loop import train
+from pipeline.training.objective import Objective
 
 TOLERANCE = 1e-6
 """Relative; float32 has 6e-8 a rounding, and a sum of some hundred terms in another order loses a few of them."""
 
+GLOBAL_BATCH = 8
+ACCUMULATIONS = (1, 2, 4)
+SPLITS = ("ragged", "padded", "packed")
 
-class RaggedSplit:
-    """Eight windows of very different lengths, padded on the right."""
 
-    lengths = (16, 1, 3, 15, 16, 2, 9, 1)
+class PaddedSplit:
+    """Eight windows of the given lengths, padded on the right."""
+
+    def __init__(self, lengths: tuple[int, ...]) -> None:
+        self.lengths = lengths
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def num_targets(self, indices: Iterable[int]) -> int:
+        return sum(self.lengths[index] for index in indices)
 
     def batch(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
         random = np.random.default_rng(0)
@@ -41,45 +50,85 @@ class RaggedSplit:
         return {"input_ids": input_ids[chosen], "labels": labels[chosen]}
 
 
-def gradient(tmp_path: Path, device_batch: int) -> torch.Tensor:
-    """The gradient of the first global batch: what one step of plain descent with a rate of 1 takes away."""
-    folder = tmp_path / "tokenizer"
-    if not folder.exists():
-        make_tokenizer(folder)
-    model = build_model(ModelConfig(config=LLAMA), load_tokenizer(folder), seed=1)
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    section = TrainConfig(
-        max_steps=1,
-        global_batch_size=8,
-        per_device_train_batch_size=device_batch,
-        optim="sgd",
-        momentum=0.0,
-        weight_decay=0.0,
-        learning_rate=1.0,
-        max_grad_norm=None,
-    )
-    split: Any = RaggedSplit()
-    work = tmp_path / f"work{device_batch}"
-    train(section, model, split, split, seed=0, work=work, progress=Progress("test"))
-    pairs = zip(before, model.parameters(), strict=True)
-    return torch.cat([(old - new.detach()).flatten() for old, new in pairs])
+def split_of(name: str, folder: Path) -> Any:
+    if name == "packed":
+        return PackedSplit.open(folder / "pack", folder / "encode", "train")
+    # In "padded", several device batches have no target at all.
+    return PaddedSplit((16, 1, 3, 15, 16, 2, 9, 1) if name == "ragged" else (1, 0, 0, 16, 0, 0, 2, 0))
+
+
+def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
+    """Save the gradient of the first global batch for each split and accumulation, to `gradients-<count>.pt`: what one
+    step of plain descent with a rate of 1 takes away. With a bug, device batches are averaged by their own tokens."""
+    if bug:
+        loop.objective = lambda output, labels: mean_of_means(output, labels)
+    found = {}
+    for name in SPLITS:
+        split = split_of(name, folder)
+        for accumulation in ACCUMULATIONS:
+            model = build_model(ModelConfig(config=LLAMA), load_tokenizer(folder / "tokenizer"), seed=1)
+            before = [parameter.detach().clone() for parameter in model.parameters()]
+            section = TrainConfig(
+                max_steps=1,
+                global_batch_size=GLOBAL_BATCH,
+                per_device_train_batch_size=GLOBAL_BATCH // accumulation // count,
+                optim="sgd",
+                momentum=0.0,
+                weight_decay=0.0,
+                learning_rate=1.0,
+                max_grad_norm=None,
+                eval_batches=1,
+            )
+            validation = split_of("ragged", folder)
+            work = folder / f"work-{name}-{accumulation}-{count}-{bug}"
+            train(section, model, split, validation, seed=0, work=work, progress=Progress("test"))
+            pairs = zip(before, model.parameters(), strict=True)
+            found[name, accumulation] = torch.cat([(old - new.detach()).flatten() for old, new in pairs])
+    if index == 0:
+        torch.save(found, folder / f"gradients-{count}-{bug}.pt")
+
+
+def mean_of_means(output: Any, labels: torch.Tensor) -> Objective:
+    """The bug that this project was named to avoid: as if every device batch had as many targets as any other."""
+    targets = int((labels != -100).sum())
+    loss = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    total = loss / max(1, targets) * labels.numel()
+    return Objective(total, {"loss": loss.detach()})
+
+
+@pytest.fixture(scope="module")
+def compute(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("gradients")
+    make_tokenizer(folder / "tokenizer")
+    make_streams(folder, {"train": 117})  # seven windows of 16 targets and one of 4
+
+    def compute(count: int, bug: bool = False) -> dict[tuple[str, int], torch.Tensor]:
+        file = folder / f"gradients-{count}-{bug}.pt"
+        if not file.exists():
+            assert in_processes(count, gradients, folder, count, bug) == [0] * count
+        return torch.load(file)
+
+    return compute
 
 
 def relative_error(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize("device_batch", [4, 2, 1])
-def test_gradient_is_the_same_for_any_accumulation(tmp_path, device_batch):
-    assert relative_error(gradient(tmp_path, device_batch), gradient(tmp_path, 8)) < TOLERANCE
+@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradient_is_the_same_for_any_accumulation_and_number_of_processes(compute, count, name):
+    whole = compute(1)[name, 1]
+    assert float(whole.norm()) > 0.1
+    for accumulation in ACCUMULATIONS:
+        assert relative_error(compute(count)[name, accumulation], whole) < TOLERANCE
 
 
-def test_mean_of_means_would_be_noticed(tmp_path, monkeypatch):
-    whole = gradient(tmp_path, 8)
-    original = torch.nn.functional.cross_entropy
-
-    def mean_of_means(logits, labels, **kwargs):
-        return original(logits, labels, ignore_index=-100, reduction="mean") * 63 / 4
-
-    monkeypatch.setattr(loop.functional, "cross_entropy", functools.wraps(original)(mean_of_means))
-    assert relative_error(gradient(tmp_path, 2), whole) > 1e-2
+@pytest.mark.parametrize("count", [1, 2])
+def test_mean_of_means_would_be_noticed(compute, count):
+    for name in SPLITS:
+        errors = [
+            relative_error(compute(count, bug=True)[name, accumulation], compute(1)[name, 1])
+            for accumulation in ACCUMULATIONS
+        ]
+        assert max(errors) > 1000 * TOLERANCE

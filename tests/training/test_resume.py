@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training.tiny import GPT2, make_inputs, train_in_child
+from training.tiny import GPT2, make_inputs, outcome, train_in_child
 
-from pipeline.atomic import digest_file
-
-MEASURED = ("seconds", "train/tokens_per_second")
 PRECISIONS = ("no", "bf16")
 
 
@@ -30,23 +25,6 @@ def undisturbed(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
         assert train_in_child(inputs, folder, mixed_precision=precision) == 0
         found[precision] = outcome(folder, "output0")
     return found
-
-
-def outcome(folder: Path, output: str) -> dict[str, Any]:
-    """Everything that must not depend on what happened on the way."""
-    lines = [json.loads(line) for line in (folder / output / "metrics.jsonl").read_text().splitlines()]
-    events = EventAccumulator(str(folder / output / "tensorboard"), size_guidance={"scalars": 0})
-    # Duplicates that TensorBoard would hide are seen by reading every event.
-    events.purge_orphaned_data = False
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in MEASURED]
-    return {
-        "model": digest_file(folder / output / "model" / "model.safetensors"),
-        "training": (folder / output / "training.json").read_text(),
-        "optimizer": digest_file(folder / "work" / "step-00000012" / "optimizer.safetensors"),
-        "metrics": [{tag: value for tag, value in line.items() if tag not in MEASURED} for line in lines],
-        "tensorboard": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags},
-    }
 
 
 def test_two_undisturbed_runs_have_the_same_bits(inputs, undisturbed, tmp_path):

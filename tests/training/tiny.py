@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
 import resource
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.atomic import digest_file
 from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
 from pipeline.errors import DescentError
@@ -76,10 +79,12 @@ def make_streams(folder: Path, tokens: dict[str, int]) -> None:
         (folder / "pack" / split / "pack.json").write_text(json.dumps(packed))
 
 
-def context_for(section: Any, inputs: dict[str, Path], output: Path, work: Path | None = None) -> StageContext:
-    """A stage's context as the runner gives it."""
+def context_for(
+    section: Any, inputs: dict[str, Path], output: Path, work: Path | None = None, index: int = 0, count: int = 1
+) -> StageContext:
+    """A stage's context as the runner gives it to one of `count` processes."""
     output.mkdir(parents=True)
-    return StageContext(section, 3, inputs, output, work, 1, Progress("test", open(os.devnull, "w")))
+    return StageContext(section, 3, inputs, output, work, 1, Progress("test", io.StringIO()), index, count)
 
 
 def make_inputs(folder: Path, architecture: str = "llama", config: dict[str, Any] = LLAMA) -> dict[str, Path]:
@@ -93,40 +98,113 @@ def make_inputs(folder: Path, architecture: str = "llama", config: dict[str, Any
     return {name: folder / name for name in ("pack", "encode", "model")}
 
 
-def run_train(inputs: dict[str, Path], folder: Path, name: str = "output", **changes: Any) -> dict[str, Any]:
+def run_train(
+    inputs: dict[str, Path], folder: Path, name: str = "output", index: int = 0, count: int = 1, **changes: Any
+) -> dict[str, Any]:
     """Run the train stage in this process; its work folder is `folder/work`. Returns its summary."""
     from pipeline.stages import train
 
     section = TrainConfig(**{**SECTION, **changes})
-    return dict(train.STAGE.run(context_for(section, inputs, folder / name, folder / "work")))
+    return dict(train.STAGE.run(context_for(section, inputs, folder / name, folder / "work", index, count)))
 
 
-def train_in_child(
-    inputs: dict[str, Path], folder: Path, hit: tuple[str, int, str] | None = None, **changes: Any
-) -> int:
-    """Run the train stage in a child process; returns its exit code, negative for a signal.
-
-    `hit` is (place, n, what): when the child comes to the place the nth time, it sends itself the signals of
-    those names, or gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL").
-    """
-    child = _server.Process(target=_child, args=(inputs, folder, hit, changes))
-    child.start()
-    child.join(120)
-    assert child.exitcode is not None, "the child hangs"
-    return child.exitcode
+Hit = tuple[str, int, str]
+"""(place, n, what): what happens when a process comes to a place the nth time."""
 
 
-def _child(inputs: dict[str, Path], folder: Path, hit: tuple[str, int, str] | None, changes: dict[str, Any]) -> None:
+def in_processes(count: int, function: Callable[..., None], *arguments: Any) -> list[int]:
+    """Call `function(index, *arguments)` in `count` processes joined over gloo; returns their exit codes, negative for
+    a signal. One that outlives another by far is taken for hanging."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "store")
+        children = [
+            _server.Process(target=_joined, args=(index, count, store, function, arguments)) for index in range(count)
+        ]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(120)
+        codes = [child.exitcode for child in children]
+        for child in children:
+            child.kill()
+    assert None not in codes, f"a process hangs: {codes}"
+    return [code for code in codes if code is not None]
+
+
+def _joined(index: int, count: int, store: Path, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    if hit is not None:
-        _arm(*hit)
+    if count > 1:
+        ranks = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        os.environ.update({name: str(value) for name, value in ranks.items()})
+        os.environ.update({"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"})
+        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=index, world_size=count)
+    function(index, *arguments)
+
+
+def train_in_children(
+    inputs: dict[str, Path], folder: Path, count: int, hit: Hit | None = None, at: int = 0, **changes: Any
+) -> list[int]:
+    """Run the train stage in `count` processes; returns their exit codes, negative for a signal.
+
+    `hit` is (place, n, what): when process `at` comes to the place the nth time, it sends itself the signals of those
+    names, or gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL").
+    """
     existing = len(list(folder.glob("output*")))
+    return in_processes(count, _child, inputs, folder, f"output{existing}", count, hit, at, changes)
+
+
+def train_in_child(inputs: dict[str, Path], folder: Path, hit: Hit | None = None, **changes: Any) -> int:
+    """Run the train stage in one child process, like `train_in_children`; returns its exit code."""
+    return train_in_children(inputs, folder, 1, hit, **changes)[0]
+
+
+MEASURED = ("seconds", "train/tokens_per_second")
+"""What may differ between two runs that are otherwise equal to the bit."""
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    """The records of a training, without what was measured by the clock."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{tag: value for tag, value in line.items() if tag not in MEASURED} for line in lines]
+
+
+def outcome(folder: Path, output: str) -> dict[str, Any]:
+    """Everything that must not depend on what happened on the way."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / output / "tensorboard"), size_guidance={"scalars": 0})
+    # Duplicates that TensorBoard would hide are seen by reading every event.
+    events.purge_orphaned_data = False
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag not in MEASURED]
+    last = max((folder / "work").glob("step-*"))
+    return {
+        "model": digest_file(folder / output / "model" / "model.safetensors"),
+        "training": (folder / output / "training.json").read_text(),
+        "optimizer": digest_file(last / "optimizer.safetensors"),
+        "metrics": metrics(folder / output),
+        "tensorboard": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags},
+    }
+
+
+def _child(
+    index: int,
+    inputs: dict[str, Path],
+    folder: Path,
+    name: str,
+    count: int,
+    hit: Hit | None,
+    at: int,
+    changes: dict[str, Any],
+) -> None:
+    if hit is not None and index == at:
+        _arm(*hit)
     try:
-        run_train(inputs, folder, f"output{existing}", **changes)
+        run_train(inputs, folder, name if index == 0 else f"unused-{name}-{index}", index, count, **changes)
     except DescentError as error:
-        (folder / "error.txt").write_text(str(error))
+        (folder / f"error{index or ''}.txt").write_text(str(error))
         os._exit(error.exit_code)
 
 
@@ -135,7 +213,7 @@ def _arm(place: str, count: int, what: str) -> None:
     from pipeline.training import loop, state
 
     owner, name, after = {
-        "forward": (loop.functional, "cross_entropy", False),
+        "forward": (loop, "objective", False),
         "validate": (loop, "validate", False),
         "save": (state, "write_json", False),
         "saved": (loop, "save_checkpoint", True),
