@@ -19,15 +19,17 @@ TRAINING_SETTINGS = ("vocab_size", "min_frequency", "split_pattern", "split_digi
 class TokenizerConfig(Origin):
     """Train the tokenizer on the training documents, without their augmented copies, or take a pretrained model's."""
 
-    type: Literal["byte_level_bpe", "pretrained"] = "byte_level_bpe"
-    """`byte_level_bpe`: byte-pair encoding over UTF-8 bytes: every text can be encoded and comes back byte for byte.
+    type: Literal["byte_level_bpe", "characters", "pretrained"] = "byte_level_bpe"
+    """`byte_level_bpe`: byte-pair encoding over UTF-8 bytes. `characters`: each character is a token, and one that is
+    not in the vocabulary is spelled as bytes. With both every text can be encoded and comes back byte for byte.
     `pretrained`: that of the folder or repository `pretrained`, for fine-tuning; nothing is trained."""
 
     vocab_size: int = Field(default=8192, ge=SMALLEST_VOCABULARY, le=2**20)
-    """Largest number of tokens, the 256 bytes and 2 special tokens included. A small corpus may give fewer."""
+    """Largest number of tokens, the 256 bytes and 2 special tokens included. A small corpus may give fewer. Of
+    characters the most frequent are taken."""
 
     min_frequency: int = Field(default=2, ge=1)
-    """A pair of tokens is merged only when it occurs at least this often."""
+    """A pair of tokens is merged, or a character becomes a token, only when it occurs at least this often."""
 
     split_pattern: Literal["gpt4", "gpt2"] = "gpt4"
     """Where text is cut before merging; no token crosses a cut. `gpt4` keeps at most three digits together, line
@@ -46,6 +48,8 @@ class TokenizerConfig(Origin):
                 raise ValueError(f"remove {given[0]}: a pretrained tokenizer is taken as it is")
         elif self.pretrained is not None:
             raise ValueError(f"pretrained is given, but type is {self.type}; set type: pretrained, or remove it")
+        if self.type == "characters" and (self.split_digits or self.split_pattern != "gpt4"):
+            raise ValueError("remove split_pattern and split_digits: characters are never joined")
         return self
 
 

@@ -33,7 +33,7 @@ def run(context: StageContext) -> dict[str, Any]:
         figures = describe(load_tokenizer(context.output), sample.texts)
     if section.type == "pretrained":
         return {"documents_in": total, **figures.summary()}
-    if figures.vocab_size < section.vocab_size:
+    if section.type == "byte_level_bpe" and figures.vocab_size < section.vocab_size:
         context.progress.say(
             f"vocabulary of {figures.vocab_size:,} instead of {section.vocab_size:,} tokens: no other pair occurs "
             f"{section.min_frequency} times in the training text"

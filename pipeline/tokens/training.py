@@ -1,4 +1,4 @@
-"""Train a byte-level BPE tokenizer and save it as an ordinary Hugging Face folder.
+"""Train a tokenizer, of byte-level BPE or of characters, and save it as an ordinary Hugging Face folder.
 
 Byte-level BPE: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pipeline.config.tokens import TokenizerConfig
+from pipeline.config.tokens import SMALLEST_VOCABULARY, TokenizerConfig
 
 PAD_TOKEN, EOS_TOKEN = "<pad>", "<|endoftext|>"
 PAD_ID, EOS_ID = 0, 1
@@ -35,8 +36,31 @@ def train_tokenizer(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer
     """Train on `texts`, which are read once; memory grows with the number of distinct words only.
 
     The same texts in the same order give the same tokenizer for any number of threads. Its vocabulary is smaller than
-    `section.vocab_size` when no pair of tokens occurs `min_frequency` times any more.
+    `section.vocab_size` when no pair of tokens, or no character, occurs `min_frequency` times any more.
     """
+    tokenizer = _train_characters(texts, section) if section.type == "characters" else _train_bpe(texts, section)
+    assert (tokenizer.token_to_id(PAD_TOKEN), tokenizer.token_to_id(EOS_TOKEN)) == (PAD_ID, EOS_ID)
+    return tokenizer
+
+
+def _train_characters(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer:
+    """One token a character, by code point, and the 256 bytes for all others (as in SentencePiece's byte fallback)."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    room = section.vocab_size - SMALLEST_VOCABULARY
+    frequent = [character for character, count in counts.items() if count >= section.min_frequency]
+    chosen = sorted(sorted(frequent, key=lambda character: (-counts[character], character))[:room])
+    tokens = [PAD_TOKEN, EOS_TOKEN, *(f"<0x{byte:02X}>" for byte in range(256)), *chosen]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    # Whole documents are its words: remembering them would only take memory.
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, cache_capacity=0))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([PAD_TOKEN, EOS_TOKEN])
+    return tokenizer
+
+
+def _train_bpe(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer:
     cuts: list[pre_tokenizers.PreTokenizer] = [
         pre_tokenizers.Split(Regex(SPLIT_PATTERNS[section.split_pattern]), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
@@ -54,7 +78,6 @@ def train_tokenizer(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer
         show_progress=False,
     )
     tokenizer.train_from_iterator(iter(texts), trainer)
-    assert (tokenizer.token_to_id(PAD_TOKEN), tokenizer.token_to_id(EOS_TOKEN)) == (PAD_ID, EOS_ID)
     return tokenizer
 
 

@@ -39,6 +39,14 @@ def test_a_small_corpus_is_said_plainly(tmp_path: Path) -> None:
     assert "vocabulary of 259 instead of 8,192 tokens" in said
 
 
+def test_characters_are_counted_without_a_word(tmp_path: Path) -> None:
+    write_split(tmp_path / "curate/train", ["abba", "cc"])
+    section = TokenizerConfig(type="characters")
+    summary, said = run_stage(STAGE, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
+    assert (summary["vocab_size"], summary["bytes_per_token"]) == (261, 1)
+    assert said == ""
+
+
 def test_no_text_is_bad_data(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/train", [])
     with pytest.raises(BadDataError, match="no text to train on"):

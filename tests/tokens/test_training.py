@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 from tokens.artifacts import PROSE
 from transformers import AutoConfig, AutoTokenizer
@@ -22,6 +23,7 @@ SECTIONS = {
     "gpt4": TokenizerConfig(vocab_size=400),
     "gpt2": TokenizerConfig(vocab_size=400, split_pattern="gpt2"),
     "digits": TokenizerConfig(vocab_size=400, split_digits=True),
+    "characters": TokenizerConfig(vocab_size=400, type="characters"),
 }
 AWKWARD = [
     "",
@@ -68,6 +70,25 @@ def test_the_folder_is_an_ordinary_tokenizer(tmp_path: Path, monkeypatch: pytest
     assert len(literal.ids) > 2
 
 
+def test_characters_are_tokens_and_rare_ones_are_bytes(tmp_path: Path) -> None:
+    texts = ["hello, wörld", "ö!", "日本 日 日本語"]
+    section = TokenizerConfig(type="characters", vocab_size=258 + 4)
+    save_tokenizer(train_tokenizer(texts, section), tmp_path)
+    for tokenizer in (train_tokenizer(texts, section), AutoTokenizer.from_pretrained(tmp_path)):
+        # Those that occur thrice, and of ö and 本, which occur twice, the one of the lower code point.
+        assert tokenizer.decode(range(258, 262)) == " lö日"
+        ids = {text: tokenizer.encode(text) for text in ("hel", "ö日", "本")}
+        ids = {text: getattr(found, "ids", found) for text, found in ids.items()}
+        assert ids == {
+            "hel": [2 + ord("h"), 2 + ord("e"), 259],
+            "ö日": [260, 261],
+            "本": [2 + 0xE6, 2 + 0x9C, 2 + 0xAC],
+        }
+        assert tokenizer.decode([*ids["hel"], *ids["本"]]) == "hel本"
+    assert train_tokenizer(texts, TokenizerConfig(type="characters", min_frequency=1)).get_vocab_size() == 258 + 14
+    assert train_tokenizer([], section).get_vocab_size() == 258
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "mixtral", "qwen3"])
 def test_beside_a_model_it_is_the_same_tokenizer(tmp_path: Path, architecture: str) -> None:
     save_tokenizer(trained("gpt4"), tmp_path)
@@ -109,7 +130,7 @@ def longest_number(tokenizer: Tokenizer) -> int:
 def test_digits_stay_together_as_configured() -> None:
     numbers = ["1234567890 1234567890 1234567890"] * 3
     lengths = {name: longest_number(train_tokenizer(numbers, section)) for name, section in SECTIONS.items()}
-    assert lengths == {"gpt4": 3, "gpt2": 10, "digits": 1}
+    assert lengths == {"gpt4": 3, "gpt2": 10, "digits": 1, "characters": 1}
 
 
 def test_thread_settings_of_the_user_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,3 +158,8 @@ def test_figures_of_a_tokenizer() -> None:
     assert figures.bytes_per_token == (5 + 3) / (2 + 3)
     assert figures.fertility == 5 / 3
     assert figures.vocabulary_used == 5 / (figures.vocab_size - 2)
+
+
+def test_characters_leave_nothing_to_split() -> None:
+    with pytest.raises(ValidationError, match="remove split_pattern and split_digits"):
+        TokenizerConfig(type="characters", split_digits=True)
