@@ -1,5 +1,5 @@
 """`python -m pipeline` is the `descent` command."""
 
-from pipeline.cli import main
+from pipeline.main import main
 
 main()

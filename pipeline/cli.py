@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
+import math
+import os
 import signal
 import sys
 import traceback
@@ -15,7 +18,16 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import DescentError, InterruptedUnsaved, MissingInputError, StorageError, exit_code, storage_errors
+from pipeline.errors import (
+    BadDataError,
+    DescentError,
+    InterruptedUnsaved,
+    MissingInputError,
+    StorageError,
+    exit_code,
+    storage_errors,
+)
+from pipeline.terminal import printable
 
 app = typer.Typer(
     name="descent",
@@ -26,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click itself: it depends on the version
 ASK_AGAIN_SECONDS = 2.0
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
@@ -225,6 +238,11 @@ def generate(
     debug: DebugOption = False,
 ) -> None:
     """Let the model in the run's folder continue prompts."""
+    if not math.isfinite(temperature):
+        raise typer.BadParameter(f"{temperature} is not finite", param_hint="--temperature")
+    for text in prompt or ():
+        if text.encode(errors="ignore").decode() != text:
+            raise typer.BadParameter(f"{text!r} is not UTF-8", param_hint="--prompt")
 
     def work() -> None:
         from pipeline.artifacts import Workspace
@@ -235,7 +253,7 @@ def generate(
         folder = Workspace(run_config.workspace).run(run_config.name) / "model"
         if not (folder / "config.json").is_file():
             raise MissingInputError(f"{folder}: the run has no model yet; descent run {config} makes it")
-        prompts = prompt or [sys.stdin.read().rstrip("\n")]
+        prompts = prompt or [_standard_input()]
         from pipeline.evaluation.samples import continue_prompts
 
         settings = SamplesConfig(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k)
@@ -253,16 +271,24 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
 
 
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode().rstrip("\n") if sys.stdin else ""
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"standard input: not UTF-8 at byte {error.start}; give the prompt as UTF-8") from None
+
+
 def _guarded(work: Callable[[], None], debug: bool) -> None:
     """Run a verb; print what a user can mend as one line and leave with its exit code."""
     try:
         with _signals_as_errors(), storage_errors(Path.cwd()):
             work()
+            _finish_output()
     except (DescentError, InterruptedUnsaved) as error:
         if debug:
             traceback.print_exc()
-        for line in str(error).splitlines():
-            print(f"descent: {line}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            _complain(line)
         raise typer.Exit(error.exit_code) from None
     except BrokenPipeError:
         sys.stderr.close()
@@ -271,8 +297,23 @@ def _guarded(work: Callable[[], None], debug: bool) -> None:
         if debug:
             traceback.print_exc()
         text = " ".join(str(error).split()) or "no message"
-        print(f"descent: internal error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+        _complain(f"internal error: {type(error).__name__}: {text} (--debug shows where)")
         raise typer.Exit(exit_code(error)) from None
+
+
+def _finish_output() -> None:
+    """Else Python would notice at its end that output cannot be written, and complain in its own way."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise StorageError(f"standard output: {error.strerror}; mend it and run again") from None
+
+
+def _complain(line: str) -> None:
+    print(f"descent: {printable(line)}", file=sys.stderr)
 
 
 @contextmanager
@@ -316,5 +357,17 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `descent` command and of scripts/run_pipeline.py."""
-    app(args=arguments, prog_name="descent")
+    """Carry out a command line and leave the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # Names of files need not be text of any encoding.
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = typer.main.get_command(app).main(args=given or ["--help"], prog_name="descent", standalone_mode=False)
+    except UsageError as error:
+        message = " ".join(error.format_message().split()).rstrip(".?")
+        if "." in str(getattr(error, "option_name", "")):
+            message += "; settings of the run are given without dashes, as train.max_steps=3"
+        _complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
+        sys.exit(2)
+    sys.exit((code or 0) if given else 2)

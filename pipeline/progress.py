@@ -10,6 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from pipeline.terminal import printable
+
 LOG_INTERVAL_SECONDS = 10.0
 
 
@@ -78,7 +80,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print one line, above any bar."""
-        tqdm.write(f"{self._stage}: {message}", file=self._stream)
+        tqdm.write(printable(f"{self._stage}: {message}"), file=self._stream)
 
 
 def _scaled(amount: float, unit: str) -> str:

@@ -18,6 +18,7 @@ from pipeline.machine import num_cores
 from pipeline.progress import Progress
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
+from pipeline.terminal import printable
 from pipeline.training.launch import check_launcher
 
 NAMES = tuple(stage.name for stage in STAGES)
@@ -129,7 +130,7 @@ def format_plan(steps: Sequence[Step]) -> str:
     lines = []
     for step in steps:
         key = step.key or ""
-        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{'; '.join(step.reasons)}".rstrip())
+        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{printable('; '.join(step.reasons))}".rstrip())
     return "\n".join(lines)
 
 
@@ -217,7 +218,7 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
     manifests = _upstream(config, workspace, Selection(only=stage.name))
     step = _plan_stage(stage, config, workspace, manifests, forced=False)
     assert step.identity is not None
-    reasons = "".join(f"\n  {reason}" for reason in step.reasons)
+    reasons = "".join(f"\n  {printable(reason)}" for reason in step.reasons)
     identity = yaml.safe_dump(step.identity.payload, sort_keys=False, allow_unicode=True)
     return f"{stage.name}  {step.action}  {step.key}{reasons}\n\n{identity}".rstrip()
 

@@ -13,11 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline import atomic
 from pipeline.artifacts import Manifest, Workspace, read_manifest
 from pipeline.config import Config
+from pipeline.config.reading import dump
 from pipeline.errors import InterruptedRun, InterruptedUnsaved, exit_code
 
 NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES)
@@ -59,8 +58,7 @@ class RunView:
         """Write the resolved configuration, and that the run is under way."""
         self.folder.mkdir(parents=True, exist_ok=True)
         values = self._config.model_dump(mode="json", by_alias=True)
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        atomic.write_bytes(self.folder / "config.yaml", text.encode())
+        atomic.write_bytes(self.folder / "config.yaml", dump(values).encode())
         self._write()
 
     def finish(self) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.cli import main
+from pipeline.main import main
 
 if __name__ == "__main__":  # worker processes import this file
     main(["run", *sys.argv[1:]])

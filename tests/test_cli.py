@@ -1,9 +1,12 @@
-"""The command line: usage errors, exit codes, and one line for each mistake."""
+"""The command line: exit codes, and one line for each mistake."""
 
 from __future__ import annotations
 
 import errno
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from pipeline import runner
 from pipeline.cli import app
 from pipeline.errors import BadDataError, DivergedError, InterruptedRun, InterruptedUnsaved
 
+ROOT = Path(__file__).parents[1]
 CONFIG = """\
 run: {name: tiny}
 ingest: {sources: [{name: docs, type: python_docs}]}
@@ -26,24 +30,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(CONFIG)
     return "run.yaml"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["run"], "Missing argument"),
-        (["run", "run.yaml", "--only", "trian"], "unknown stage 'trian'; did you mean train?"),
-        (["run", "run.yaml", "--only", "train", "--from", "pack"], "cannot be combined"),
-        (["run", "run.yaml", "--from", "train", "--until", "pack"], "train comes after pack"),
-        (["run", "run.yaml", "--only", "train", "--force", "pack"], "pack is not among the stages to run"),
-        (["run", "run.yaml", "--frm", "train"], "No such option"),
-        (["rnu", "run.yaml"], "No such command"),
-    ],
-)
-def test_usage_errors_exit_2(config: str, arguments: list[str], expected: str) -> None:
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 2
-    assert expected in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -81,6 +67,56 @@ def test_a_missing_configuration_exits_66(config: str) -> None:
     result = CliRunner().invoke(app, ["plan", "gone.yaml"])
     assert result.exit_code == 66
     assert result.stderr == "descent: gone.yaml: no such configuration file\n"
+
+
+def test_control_characters_of_a_message_do_not_reach_the_terminal(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise BadDataError("a\x1b[31m\u202e.txt: bad\x07\nand b\r: bad")
+
+    monkeypatch.setattr(runner, "_execute", fail)
+    errors = CliRunner().invoke(app, ["run", config]).stderr
+    assert errors == "descent: a\\x1b[31m\\u202e.txt: bad\\x07\ndescent: and b\\r: bad\n"
+
+
+def test_names_of_files_that_are_no_text_can_be_shown(config: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "status", "run.yaml", "run.workspace=é"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "workspace \\xe9" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_an_error(config: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "plan", "run.yaml"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 74
+    assert done.stderr == "descent: standard output: No space left on device; mend it and run again\n"
+
+
+@pytest.mark.parametrize("module", ["typer", "pydantic", "pipeline.config.loading"])
+@pytest.mark.parametrize("start", ["pipeline/__main__.py", "scripts/run_pipeline.py"])
+def test_an_interrupt_during_imports_leaves_no_traceback(config: str, tmp_path: Path, start: str, module: str) -> None:
+    """The signal arrives when `module` is about to be imported."""
+    program = f"""if True:
+        import os, runpy, signal, sys
+        class Interrupting:
+            def find_spec(self, name, path, target=None):
+                if name == {module!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupting())
+        sys.argv[1:] = ["run", "run.yaml"] if "__main__" in {start!r} else ["run.yaml"]
+        runpy.run_path({str(ROOT / start)!r}, run_name="__main__")
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert re.fullmatch("descent: interrupted.*\n", done.stderr)
 
 
 def test_plan_of_an_empty_workspace_runs_nothing_and_writes_nothing(config: str, tmp_path: Path) -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, MissingInputError
+from pipeline.config.mistakes import describe, nearest, taken_otherwise
+from pipeline.config.reading import Key, Places, dotted_key, read_file, read_setting, shown
+from pipeline.errors import ConfigError
+from pipeline.terminal import printable
 
-MAX_FILE_BYTES = 1_000_000
-MAX_NODES = 100_000
 COMMAND_LINE = "command line"
-MERGE_TAG = "tag:yaml.org,2002:merge"
+MISSING = "???"
+MAX_BASES = 20
+MAX_REFERENCES = 1_000
+"""References `${section.key}` of a configuration, counted again wherever one is reached through another."""
+MAX_REFERRED_CHARS = 1_000_000
 
-Places = dict[tuple[str, ...], str]
-"""Where each dotted key was last set: `file:line`, or the command line."""
+REFERENCE = re.compile(r"(?<!\\)\$\{([\w$-]+(?:\.[\w-]+)*)\}")
 
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -29,191 +32,144 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Conf
     Raises MissingInputError when a file does not exist and ConfigError for anything that is not valid;
     the message has one line a mistake: place, dotted key, value, what is allowed, nearest valid key.
     """
-    places: Places = {}
-    merged = _load_file(path, places, seen=())
+    values, places = _load_chain(path, "", seen=())
     for override in overrides:
-        merged = _apply_override(merged, override, places)
+        _apply_override(values, override, places)
+    _References(values, places).check(values, ())
     try:
-        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        key = str(getattr(error, "full_key", None) or "")
-        raise ConfigError(f"{_place(tuple(key.split('.')), places, path)}: {key}: {_first_line(error)}") from None
-    assert isinstance(values, dict)
-    sections: dict[str, Any] = {str(key): value for key, value in values.items() if key != "$schema"}
+        key = tuple(str(getattr(error, "full_key", None) or "configuration").split("."))
+        problem = printable(str(error).strip().partition("\n")[0])
+        raise ConfigError(f"{places.get(key, path)}: {dotted_key(key)}: {problem}") from None
+    assert isinstance(resolved, dict)
+    sections: dict[str, Any] = {str(key): value for key, value in resolved.items() if key != "$schema"}
     try:
-        return Config.model_validate(sections)
+        config = Config.model_validate(sections)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, sections, places, path))) from None
-
-
-def _load_file(path: Path, places: Places, seen: tuple[Path, ...]) -> Any:
-    resolved = path.resolve()
-    if resolved in seen:
-        raise ConfigError(f"{path}: base: the file inherits from itself; remove one of the base: lines")
-    values, own_places = _read_yaml(path)
-    base = values.pop("base", None)
-    own = OmegaConf.create(values)
-    if base is None:
-        places.update(own_places)
-        return own
-    if not isinstance(base, str):
-        raise ConfigError(f"{own_places[('base',)]}: base: got {base!r}; give the path of one YAML file")
-    inherited = _load_file(path.parent / base, places, (*seen, resolved))
-    places.update(own_places)
-    return OmegaConf.merge(inherited, own)
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], Places]:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingInputError(f"{path}: no such configuration file") from None
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot read the configuration: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: {len(data):,} bytes; a configuration has at most {MAX_FILE_BYTES:,}")
-    places: Places = {}
-    try:
-        text = data.decode()
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}: not a mapping of sections; start with `run:` and `ingest:`")
-        _record_places(node, (), str(path), places, budget=[MAX_NODES])
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or _first_line(error)
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {_first_line(error)}") from None
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}, places
-
-
-def _record_places(node: yaml.Node, key: tuple[str, ...], file: str, places: Places, budget: list[int]) -> None:
-    """Note the line of every key; refuse repeated keys, and aliases that expand without bound."""
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise ConfigError(f"{file}: more than {MAX_NODES:,} values after expanding aliases; write it without them")
-    if isinstance(node, yaml.MappingNode):
-        own: set[str] = set()
-        for key_node, value_node in node.value:
-            name = str(key_node.value)
-            place = f"{file}:{key_node.start_mark.line + 1}"
-            if name in own and key_node.tag != MERGE_TAG:
-                raise ConfigError(f"{place}: {'.'.join((*key, name))}: the key is given twice; remove one")
-            own.add(name)
-            places[(*key, name)] = place
-            _record_places(value_node, (*key, name), file, places, budget)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            places[(*key, str(index))] = f"{file}:{item.start_mark.line + 1}"
-            _record_places(item, (*key, str(index)), file, places, budget)
-
-
-def _apply_override(config: Any, override: str, places: Places) -> Any:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"{COMMAND_LINE}: {override!r} is not key=value, such as train.learning_rate=0.001")
-    parts = tuple(key.split("."))
-    if parts[0] not in Config.model_fields:
-        raise ConfigError(f"{COMMAND_LINE}: {key}: unknown section{_nearest(parts[0], Config.model_fields)}")
-    try:
-        parsed = OmegaConf.to_container(OmegaConf.create(f"value: {value}"), resolve=False)
-        assert isinstance(parsed, dict)
-        OmegaConf.update(config, key, parsed["value"], merge=False, force_add=True)
-    except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError, IndexError) as error:
-        raise ConfigError(f"{COMMAND_LINE}: {override!r}: {_first_line(error)}") from None
-    for stale in [place for place in places if place[: len(parts)] == parts]:
-        del places[stale]
-    places[parts] = COMMAND_LINE
+        raise ConfigError("\n".join(describe(error, sections, places, path))) from None
+    if mistakes := taken_otherwise(config, sections, (), places, path):
+        raise ConfigError("\n".join(mistakes))
     return config
 
 
-def _explain(error: ValidationError, values: dict[str, Any], places: Places, path: Path) -> list[str]:
-    lines = []
-    for item in error.errors(include_url=False):
-        key, container = _key_in_values(item["loc"], values)
-        where = f"{_place(key, places, path)}: {'.'.join(key) or 'configuration'}"
-        context = item.get("ctx", {})
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key{_nearest(key[-1], _fields_at(key[:-1], container))}")
-        elif item["type"] == "missing":
-            lines.append(f"{where}: required, but not given")
-        elif item["type"] in ("literal_error", "union_tag_invalid", "enum"):
-            allowed = str(context.get("expected") or context.get("expected_tags"))
-            names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
-            given = context.get("tag", item["input"])
-            lines.append(f"{where}: got {given!r}; allowed: {allowed}{_nearest(str(given), names)}")
-        elif item["type"] == "value_error":
-            lines.append(f"{where}: {context['error']}")
-        elif item["type"] == "union_tag_not_found":
-            lines.append(f"{where}: `type` is required here, but not given")
+def _load_chain(path: Path, named_by: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:
+    """The values of a file laid over those of its base, and of that one's."""
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        resolved = path  # Reading it says what is wrong.
+    if resolved in seen:
+        raise ConfigError(f"{named_by}: the file inherits from itself; remove one of the base: lines")
+    if len(seen) == MAX_BASES:
+        raise ConfigError(f"{named_by}: more than {MAX_BASES} files inherit from one another; join some of them")
+    values, places = read_file(path, named_by)
+    base = values.pop("base", None)
+    if base is None:
+        return values, places
+    place = f"{places['base',]}: base"
+    if not isinstance(base, str) or not base:
+        raise ConfigError(f"{place}: got {shown(base)}; give the path of one YAML file, relative to this one")
+    inherited, inherited_places = _load_chain(path.parent / base, place, (*seen, resolved))
+    merged = OmegaConf.to_container(OmegaConf.merge(_raw(inherited), _raw(values)), resolve=False)
+    assert isinstance(merged, dict)
+    return {str(key): value for key, value in merged.items()}, inherited_places | places
+
+
+def _apply_override(values: dict[str, Any], override: str, places: Places) -> None:
+    name, separator, text = override.partition("=")
+    key = tuple(name.split("."))
+    if not separator or not all(key):
+        raise ConfigError(f"{COMMAND_LINE}: {shown(override)} is not key=value, such as train.learning_rate=0.001")
+    where = f"{COMMAND_LINE}: {dotted_key(key)}"
+    if key[0] not in Config.model_fields:
+        raise ConfigError(f"{where}: unknown section{nearest(key[0], Config.model_fields)}")
+    if not name.isprintable():
+        raise ConfigError(f"{where}: the key is not printable text")
+    value = read_setting(text, where)
+    container: Any = values
+    for depth, part in enumerate(key):
+        if isinstance(container, list):
+            if not part.isascii() or not part.isdigit() or int(part) >= len(container):
+                entries = "one entry" if len(container) == 1 else f"{len(container)} entries"
+                holder = dotted_key(key[:depth])
+                raise ConfigError(f"{where}: {holder} has {entries}, counted from 0; there is no {shown(part)}")
+            place: Any = int(part)
+        elif isinstance(container, dict):
+            place = part
+            if container.get(part) is None:
+                container[part] = {}
         else:
-            lines.append(f"{where}: got {item['input']!r}; {_lower_first(item['msg'])}")
-    return lines
+            raise ConfigError(f"{where}: {dotted_key(key[:depth])} is {shown(container)}, which has no settings inside")
+        if depth == len(key) - 1:
+            container[place] = value
+        else:
+            container = container[place]
+    for stale in [place for place in places if place[: len(key)] == key]:
+        del places[stale]
+    places[key] = COMMAND_LINE
 
 
-def _key_in_values(location: tuple[int | str, ...], values: Any) -> tuple[tuple[str, ...], Any]:
-    """The dotted key that a pydantic location means (union tags left out), and the value that holds it."""
-    key: list[str] = []
-    container = current = values
-    for index, part in enumerate(location):
-        present = isinstance(current, dict) and part in current
-        present = present or (isinstance(current, list) and isinstance(part, int) and part < len(current))
-        if not present and index < len(location) - 1:
-            continue
-        container = current
-        key.append(str(part))
-        current = current[part] if present else None
-    return tuple(key), container
+class _References:
+    """Checks `${section.key}` before OmegaConf resolves them: it would read the environment through `${oc.env:...}`,
+    and follow references that multiply without bound."""
+
+    def __init__(self, values: dict[str, Any], places: Places) -> None:
+        self._values, self._places = values, places
+        self._references_left, self._chars_left = MAX_REFERENCES, MAX_REFERRED_CHARS
+
+    def check(self, value: Any, key: Key, trail: tuple[Key, ...] = ()) -> None:
+        """Raises ConfigError for what is no plain reference, or leads nowhere, in a circle, or to no end.
+
+        `trail` are the keys whose references led here.
+        """
+        if isinstance(value, dict):
+            for name, item in value.items():
+                self.check(item, (*key, name), trail)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                self.check(item, (*key, str(index)), trail)
+        elif isinstance(value, str):
+            self._check_text(value, key, trail)
+
+    def _check_text(self, text: str, key: Key, trail: tuple[Key, ...]) -> None:
+        self._chars_left -= len(text) if trail else 0
+        origin = trail[0] if trail else key
+        where = f"{self._places.get(origin, COMMAND_LINE)}: {dotted_key(origin)}"
+        if text == MISSING:
+            raise ConfigError(f"{where}: got {MISSING}, which stands for a value that is still to be given; give it")
+        if "${" not in text:
+            return
+        # OmegaConf takes two backslashes for one that escapes nothing.
+        if r"\\${" in text or "${" in REFERENCE.sub("", text).replace(r"\${", ""):
+            raise ConfigError(
+                f"{where}: got {shown(text)}; a reference is written ${{section.key}} and nothing else (a literal "
+                r"${ is \${; what is in the environment can be given on the command line, as section.key=$NAME)"
+            )
+        for name in REFERENCE.findall(text):
+            target = tuple(name.split("."))
+            self._references_left -= 1
+            if self._references_left < 0 or self._chars_left < 0:
+                raise ConfigError(f"{where}: the references multiply to more than {MAX_REFERENCES:,}; write values out")
+            if target in (*trail, key):
+                raise ConfigError(f"{where}: got {shown(text)}; the reference leads back to itself")
+            self.check(self._value(target, where), target, (*trail, key, target))
+
+    def _value(self, target: Key, where: str) -> Any:
+        value: Any = self._values
+        for depth, part in enumerate(target):
+            names = value if isinstance(value, dict) else {}
+            if isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+                value = value[int(part)]
+            elif part in names:
+                value = value[part]
+            else:
+                known = nearest(part, [*names]) if depth else nearest(part, Config.model_fields)
+                raise ConfigError(
+                    f"{where}: refers to {dotted_key(target)}, which is not set here (defaults are not seen){known}"
+                )
+        return value
 
 
-def _fields_at(key: tuple[str, ...], container: Any) -> list[str]:
-    """Names of the fields allowed at a dotted key, as far as models alone tell; for hints only."""
-    models: list[type[BaseModel]] = [Config]
-    for part in key:
-        if part.isdigit():
-            continue
-        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        models = [model for annotation in found for model in _models_in(annotation)]
-    if isinstance(container, dict) and "type" in container:
-        tagged = [m for m in models if "type" in m.model_fields and m.model_fields["type"].default == container["type"]]
-        tagged += [m for m in models if "type" in m.model_fields and _literal(m) == container["type"]]
-        models = tagged or models
-    return [name for model in models for name in model.model_fields]
-
-
-def _literal(model: type[BaseModel]) -> Any:
-    arguments = getattr(model.model_fields["type"].annotation, "__args__", ())
-    return arguments[0] if arguments else None
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
-
-
-def _place(key: tuple[str, ...], places: Places, path: Path) -> str:
-    """Where a key, or else the nearest section around it, was set."""
-    for length in range(len(key), 0, -1):
-        if key[:length] in places:
-            return places[key[:length]]
-    return str(path)
-
-
-def _nearest(name: str, names: Any) -> str:
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else f"; known: {', '.join(sorted(names))}" if names else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _raw(values: dict[str, Any]) -> Any:
+    return OmegaConf.create(values)

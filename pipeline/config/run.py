@@ -22,9 +22,11 @@ class RunConfig(Section):
     workspace: Path = Path("workspace")
     """Folder of artifacts, checkpoints and runs, relative to the working directory. Runs may share it."""
 
-    @field_validator("workspace")
+    @field_validator("workspace", mode="before")
     @classmethod
-    def _can_be_a_path(cls, workspace: Path) -> Path:
+    def _can_be_a_path(cls, workspace: object) -> object:
+        if workspace == "":
+            raise ValueError("got an empty path; name a folder, or . for the working directory")
         if "\0" in str(workspace):
             raise ValueError("a path cannot hold a NUL character")
         return workspace

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import jsonschema
 import pytest
-import yaml
 
 from pipeline.artifacts import Workspace
 from pipeline.config.loading import load_config
+from pipeline.config.reading import read_file
 from pipeline.config.schema import json_schema
 from pipeline.runner import Selection, plan
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 def test_the_schema_file_is_current() -> None:
@@ -28,8 +29,9 @@ def test_the_schema_file_is_current() -> None:
 def test_shipped_configurations_follow_the_schema_and_plan(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
-    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema())
+    schema = Path(os.path.relpath(ROOT / "configs/schema.json", path.parent)).as_posix()
+    assert path.read_text().startswith(f"# yaml-language-server: $schema={schema}\n")
+    jsonschema.validate(read_file(path)[0], json_schema())
     monkeypatch.chdir(ROOT)
     config = load_config(path, [f"run.workspace={tmp_path}"])
     steps = plan(config, Workspace(tmp_path), Selection())

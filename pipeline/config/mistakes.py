@@ -1,0 +1,169 @@
+"""What pydantic refuses, in words: one line a mistake, with file, line, key, value, and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import Config
+from pipeline.config.reading import Key, Places, dotted_key, shown
+from pipeline.terminal import printable
+
+MAX_LINES = 20
+LONGEST_NAME = 60
+
+EXPECTED = {
+    "model_type": "expected settings below it, one `key: value` a line",
+    "model_attributes_type": "expected settings below it, one `key: value` a line",
+    "dict_type": "expected settings below it, one `key: value` a line",
+    "list_type": "expected a list: [a, b], or one `- item` a line",
+    "tuple_type": "expected a list: [a, b], or one `- item` a line",
+    "string_type": "expected text",
+    "path_type": "expected a path",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+}
+
+
+def describe(error: ValidationError, values: dict[str, Any], places: Places, path: Path) -> list[str]:
+    """A line for each mistake, of which at most MAX_LINES are told."""
+    mistakes = error.errors(include_url=False)
+    lines = [_describe(item, values, places, path) for item in mistakes[:MAX_LINES]]
+    left = len(mistakes) - len(lines)
+    return [*lines, f"{printable(str(path))}: {left:,} more mistakes like these"] if left else lines
+
+
+def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> str:
+    key, container = _key_in_values(item["loc"], values)
+    kind, given, context = item["type"], item["input"], item.get("ctx", {})
+    where = f"{_place(key, places, path)}: {dotted_key(key) or 'configuration'}"
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{nearest(key[-1], _fields_at(key[:-1], container))}"
+    if kind == "missing":
+        return f"{where}: required, but not given"
+    if kind == "value_error":
+        message = printable(str(context["error"]))
+        return (
+            f"{_place(_named_in(message, key, places), places, path)}: {dotted_key(key) or 'configuration'}: {message}"
+        )
+    if kind == "union_tag_not_found":
+        tags = ", ".join(_tags(_models_at(key)))
+        return f"{where}: `type` is required here, but not given; allowed: {tags}"
+    if kind in ("literal_error", "union_tag_invalid", "enum"):
+        allowed = str(context.get("expected") or context.get("expected_tags"))
+        names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
+        given = context.get("tag", given)
+        hint = nearest(str(given), names, or_all=False)
+        return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
+    expected = EXPECTED.get(kind) or printable(item["msg"][:1].lower() + item["msg"][1:])
+    if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float)):
+        expected += "; put it in quotes"
+    return f"{where}: got {shown(given)}; {expected}"
+
+
+def taken_otherwise(valid: Any, given: Any, key: Key, places: Places, path: Path) -> list[str]:
+    """A line for each value that passed validation but says something else to other readers of YAML: truth values
+    given for numbers, and yes and no for settings of other libraries, which are handed on as they are."""
+    where = f"{_place(key, places, path)}: {dotted_key(key)}"
+    if isinstance(given, bool) and not isinstance(valid, (bool, str)):
+        return [f"{where}: got {shown(given)}; expected a number"]
+    if isinstance(valid, BaseModel):
+        inner = [(name, value) for name, value in vars(valid).items() if name in given]
+        return [line for n, value in inner for line in taken_otherwise(value, given[n], (*key, n), places, path)]
+    if isinstance(valid, (list, tuple)):
+        pairs = enumerate(zip(valid, given, strict=False))
+        return [line for n, (v, g) in pairs for line in taken_otherwise(v, g, (*key, str(n)), places, path)]
+    if isinstance(valid, dict):
+        words = _truth_words(valid, key)
+        return [f"{_place(k, places, path)}: {dotted_key(k)}: got {w!r}; write true or false" for k, w in words]
+    return []
+
+
+def _truth_words(value: Any, key: Key) -> Iterator[tuple[Key, str]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _truth_words(item, (*key, str(name)))
+    elif isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
+        yield key, value
+
+
+def _key_in_values(location: tuple[int | str, ...], values: Any) -> tuple[Key, Any]:
+    """The dotted key that a pydantic location means (union tags left out), and the value that holds it."""
+    key: list[str] = []
+    container = current = values
+    for index, part in enumerate(location):
+        present = isinstance(current, dict) and part in current
+        present = present or (isinstance(current, list) and isinstance(part, int) and part < len(current))
+        if not present and index < len(location) - 1:
+            continue
+        container = current
+        key.append(str(part))
+        current = current[part] if present else None
+    return tuple(key), container
+
+
+def _named_in(message: str, key: Key, places: Places) -> Key:
+    """The first setting inside a section that a message about the section names, or else the section."""
+    for name in re.findall(r"[\w.]+", message):
+        inner = (*key, *name.strip(".").split("."))
+        if inner in places:
+            return inner
+    return key
+
+
+def _models_at(key: Key) -> list[type[BaseModel]]:
+    """The sections that may stand at a dotted key."""
+    models: list[type[BaseModel]] = [Config]
+    for part in key:
+        if part.isdigit():
+            continue
+        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        models = [model for annotation in found for model in _models_in(annotation)]
+    return models
+
+
+def _fields_at(key: Key, container: Any) -> list[str]:
+    """Names of the fields allowed at a dotted key, as far as models alone tell; for hints only."""
+    models = _models_at(key)
+    if isinstance(container, dict) and "type" in container:
+        models = [model for model in models if container["type"] in _tags([model])] or models
+    return [name for model in models for name in model.model_fields]
+
+
+def _tags(models: list[type[BaseModel]]) -> list[str]:
+    """The values of `type` that choose among sections."""
+    tagged = [model.model_fields["type"] for model in models if "type" in model.model_fields]
+    return [tag for field in tagged for tag in getattr(field.annotation, "__args__", ())]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+
+
+def _place(key: Key, places: Places, path: Path) -> str:
+    """Where a key, or else the nearest section around it, was set."""
+    for length in range(len(key), 0, -1):
+        if key[:length] in places:
+            return places[key[:length]]
+    return printable(str(path))
+
+
+def nearest(name: str, names: Iterable[str], or_all: bool = True) -> str:
+    """A hint at the known name that is most like another, or else at all of them."""
+    known = {other.lower(): other for other in names}
+    matches = difflib.get_close_matches(name.lower()[:LONGEST_NAME], known, n=1, cutoff=0.6)
+    if matches:
+        return f"; did you mean {printable(known[matches[0]])}?"
+    return f"; known: {', '.join(sorted(map(printable, known.values())))}" if known and or_all else ""

@@ -1,0 +1,22 @@
+"""Where a process starts. Light, so that an interrupt in its first second finds somebody who handles it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `descent` command and of scripts/run_pipeline.py."""
+    # While a verb works it handles signals itself; this is for the imports before and the end after.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    from pipeline import cli
+
+    cli.main(arguments)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"descent: interrupted before anything was changed\n")
+    os._exit(128 + number)

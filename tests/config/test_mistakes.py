@@ -1,0 +1,469 @@
+"""Bad configurations and command lines: the right exit code, one line for each mistake, no traceback, at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+
+MINIMAL = """\
+run:
+  name: tiny
+ingest:
+  sources:
+    - name: docs
+      type: python_docs
+model:
+  architecture: llama
+train:
+  max_steps: 10
+"""
+
+MAX_CPU_SECONDS = 1.0
+"""For a whole command, start of Python included, in processor time: other work on the machine does not count."""
+
+
+def changed(old: str, new: str) -> str:
+    assert old in MINIMAL
+    return MINIMAL.replace(old, new)
+
+
+def in_train(line: str) -> str:
+    return f"{MINIMAL}  {line}\n"
+
+
+def bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+def references(levels: int) -> str:
+    lines = [f"    a{i}: '{f'${{model.config.a{i - 1}}}' * 10}'" for i in range(1, levels)]
+    return changed("architecture: llama", "\n".join(["architecture: llama", "  config:", "    a0: x", *lines]))
+
+
+CONFIGURATIONS = {
+    # name: (text, exit code, message)
+    "unknown key": (
+        in_train("learning_rat: 0.1"),
+        78,
+        r"run\.yaml:11: train\.learning_rat: unknown key; did you mean learning_rate\?",
+    ),
+    "unknown section": (MINIMAL + "trian: {}\n", 78, r"run\.yaml:11: trian: unknown key; did you mean train\?"),
+    "unknown nested key": (
+        MINIMAL + "evaluate:\n  samples:\n    temprature: 1\n",
+        78,
+        r"run\.yaml:13: evaluate\.samples\.temprature: unknown key; did you mean temperature\?",
+    ),
+    "unknown key of a list's item": (
+        changed("name: docs", "name: docs\n      wieght: 2"),
+        78,
+        r"run\.yaml:6: ingest\.sources\.0\.wieght: unknown key; did you mean weight\?",
+    ),
+    "dotted key in the file": (MINIMAL + "train.max_steps: 2\n", 78, r"run\.yaml:11: train\.max_steps: unknown key;"),
+    "other case": (in_train("Save_Steps: 2"), 78, r"train\.Save_Steps: unknown key; did you mean save_steps\?"),
+    "number as a key": (MINIMAL + "1: 2\n", 78, r"run\.yaml:11: 1: unknown key; known: augment, "),
+    "list as a key": (MINIMAL + "? [a, b]\n: 2\n", 78, r"run\.yaml:11: a list or mapping cannot be a key; use text"),
+    "key of many lines": (MINIMAL + '"a\\nb\\e[31m": 1\n', 78, r"run\.yaml:11: a\\nb\\x1b\[31m: unknown key; "),
+    "endless key": (MINIMAL + "x" * 500 + ": 1\n", 78, r"run\.yaml:11: x{60}\.\.\.: unknown key; "),
+    "key given twice": (in_train("max_steps: 11"), 78, r"run\.yaml:11: train\.max_steps: the key is given twice"),
+    "text for a number": (
+        in_train("learning_rate: fast"),
+        78,
+        r"run\.yaml:11: train\.learning_rate: got 'fast'; expected a number",
+    ),
+    "truth value for a number": (
+        in_train("warmup_steps: true"),
+        78,
+        r"run\.yaml:11: train\.warmup_steps: got true; expected a number",
+    ),
+    "fraction for a whole number": (
+        in_train("warmup_steps: 2.5"),
+        78,
+        r"run\.yaml:11: train\.warmup_steps: got 2\.5; expected a whole number",
+    ),
+    "base 60": (changed("10", "1:30"), 78, r"run\.yaml:10: train\.max_steps: got '1:30'; expected a whole number"),
+    "word for a truth value": (
+        in_train("deterministic: maybe"),
+        78,
+        r"run\.yaml:11: train\.deterministic: got 'maybe'; expected true or false",
+    ),
+    "number for text": (
+        changed("tiny", "123"),
+        78,
+        r"run\.yaml:2: run\.name: got 123; expected text; put it in quotes",
+    ),
+    "null for text": (changed("tiny", "null"), 78, r"run\.yaml:2: run\.name: got null; expected text"),
+    "list for text": (changed("tiny", "[tiny]"), 78, r"run\.yaml:2: run\.name: got \['tiny'\]; expected text"),
+    "mapping for a list": (
+        changed("    - name: docs\n      type: python_docs", "    name: docs"),
+        78,
+        r"run\.yaml:4: ingest\.sources: got \{'name': 'docs'\}; expected a list: \[a, b\], or one `- item` a line",
+    ),
+    "text for a list's item": (
+        changed("    - name: docs\n      type: python_docs", "    - docs"),
+        78,
+        r"run\.yaml:5: ingest\.sources\.0: got 'docs'; expected settings below it, one `key: value` a line",
+    ),
+    "number for a section": (MINIMAL + "evaluate: 3\n", 78, r"run\.yaml:11: evaluate: got 3; expected settings below"),
+    "empty section": (changed("run:\n  name: tiny", "run:"), 78, r"run\.yaml:1: run: got null; expected settings"),
+    "no space after the colon": (
+        changed("max_steps: 10", "max_steps:10"),
+        78,
+        r"run\.yaml:9: train: got 'max_steps:10'; expected settings below",
+    ),
+    "missing section": (changed("run:\n  name: tiny\n", ""), 78, r"run\.yaml: run: required, but not given"),
+    "missing key of an item": (
+        changed("python_docs", "text"),
+        78,
+        r"run\.yaml:5: ingest\.sources\.0\.paths: required, but not given",
+    ),
+    "union without a type": (
+        changed("\n      type: python_docs", ""),
+        78,
+        r"run\.yaml:5: ingest\.sources\.0: `type` is required here, but not given; allowed: python_docs, text, jsonl",
+    ),
+    "union with a wrong type": (
+        changed("type: python_docs", "type: jsnl"),
+        78,
+        r"run\.yaml:5: ingest\.sources\.0: got 'jsnl'; allowed: .*'jsonl'.*; did you mean jsonl\?",
+    ),
+    "empty list": (
+        changed("\n    - name: docs\n      type: python_docs", " []"),
+        78,
+        r"run\.yaml:4: ingest\.sources: got \[\]; list should have at least 1 item",
+    ),
+    "name given twice": (
+        changed("python_docs", "python_docs\n    - {name: docs, type: python_docs}"),
+        78,
+        r"run\.yaml:4: ingest: two sources are named 'docs'",
+    ),
+    "no such choice": (
+        in_train("lr_scheduler_type: cosin"),
+        78,
+        r"run\.yaml:11: train\.lr_scheduler_type: got 'cosin'; allowed: .*; did you mean cosine\?",
+    ),
+    "no such architecture": (
+        changed("llama", "lama"),
+        78,
+        r"run\.yaml:8: model\.architecture: got 'lama', .*; did you mean llama\?",
+    ),
+    "below the range": (
+        in_train("learning_rate: -1"),
+        78,
+        r"run\.yaml:11: train\.learning_rate: got -1; input should be greater than 0",
+    ),
+    "above the range": (
+        in_train("adam_beta1: 1.5"),
+        78,
+        r"run\.yaml:11: train\.adam_beta1: got 1\.5; input should be less than 1",
+    ),
+    "infinity": (in_train("learning_rate: .inf"), 78, r"train\.learning_rate: got inf; input should be a finite"),
+    "more than a float holds": (in_train("learning_rate: 1e999"), 78, r"train\.learning_rate: got inf; "),
+    "NaN": (in_train("learning_rate: .nan"), 78, r"train\.learning_rate: got nan; input should be a finite"),
+    "more than 64 bits": (
+        changed("10", "9" * 25),
+        78,
+        r"run\.yaml:10: train\.max_steps: got '9{25}', which is not a whole number of at most 64 bits",
+    ),
+    "thousands of digits": (changed("10", "9" * 5000), 78, r"train\.max_steps: got '9+\.\.\. \(5,002 characters\)"),
+    "settings that exclude each other": (
+        in_train("num_train_epochs: 2"),
+        78,
+        r"run\.yaml:10: train: give exactly one of max_steps and num_train_epochs",
+    ),
+    "sections that contradict each other": (
+        MINIMAL + "evaluate: {stride: 17}\npack: {block_size: 16}\n",
+        78,
+        r"run\.yaml:11: configuration: evaluate\.stride 17 is above pack\.block_size 16",
+    ),
+    "yes for another library's truth value": (
+        changed("llama", "llama\n  config: {tie_word_embeddings: yes}"),
+        78,
+        r"run\.yaml:9: model\.config\.tie_word_embeddings: got 'yes'; write true or false",
+    ),
+    "what the tokenizer sets": (
+        changed("llama", "llama\n  config: {vocab_size: 3}"),
+        78,
+        r"run\.yaml:9: model\.config: remove vocab_size: it comes from the tokenizer",
+    ),
+    "a run outside the workspace": (changed("tiny", "../../etc"), 78, r"run\.yaml:2: run\.name: got '\.\./\.\./etc'"),
+    "control characters in a name": (changed("tiny", r'"a\e[31mb"'), 78, r"run\.name: got 'a\\x1b\[31mb'; string"),
+    "NUL in a path": (
+        changed("tiny", 'tiny\n  workspace: "a\\0b"'),
+        78,
+        r"run\.yaml:3: run\.workspace: a path cannot hold a NUL character",
+    ),
+    "empty path": (changed("tiny", "tiny\n  workspace: ''"), 78, r"run\.yaml:3: run\.workspace: got an empty path"),
+    "number for a path": (changed("tiny", "tiny\n  workspace: 3"), 78, r"run\.workspace: got 3; expected a path; put"),
+    "endless text": (changed("tiny", "x" * 5000), 78, r"run\.name: got 'x{76}\.\.\. \(5,002 characters\); .*"),
+    "lone surrogate": (changed("tiny", r'"\ud800"'), 78, r"run\.name: got '\\ud800'; lone surrogates are not text"),
+    "reference to nothing": (
+        in_train("save_steps: ${train.max_stps}"),
+        78,
+        r"run\.yaml:11: train\.save_steps: refers to train\.max_stps, which is not set .*; did you mean max_steps\?",
+    ),
+    "reference to itself": (
+        in_train("save_steps: ${train.save_steps}"),
+        78,
+        r"run\.yaml:11: train\.save_steps: got '\$\{train\.save_steps\}'; the reference leads back to itself",
+    ),
+    "circle of references": (
+        in_train("save_steps: ${train.eval_steps}\n  eval_steps: ${train.save_steps}"),
+        78,
+        r"run\.yaml:11: train\.save_steps: .* leads back to itself",
+    ),
+    "reference to what is around it": (
+        in_train("save_steps: ${train}"),
+        78,
+        r"run\.yaml:11: train\.save_steps: .* leads back to itself",
+    ),
+    "reference that does not end": (in_train("save_steps: ${train."), 78, r"got '\$\{train\.'; a reference is written"),
+    "environment": (changed("tiny", "${oc.env:HOME}"), 78, r"run\.name: got '\$\{oc\.env:HOME\}'; a reference"),
+    "environment behind backslashes": (changed("tiny", r"\\${oc.env:HOME}"), 78, r"a reference is written"),
+    "environment by a built name": (changed("tiny", "${${model.architecture}:HOME}"), 78, r"a reference is written"),
+    "value to be given": (in_train("save_steps: ???"), 78, r"train\.save_steps: got \?\?\?, which stands for"),
+    "references that multiply": (references(9), 78, r"run\.yaml:\d+: model\.config\.a\d: the references multiply"),
+    "aliases that multiply": (bomb(9), 78, r"run\.yaml:1: .*more than 10,000 values, counting what aliases"),
+    "alias of itself": (MINIMAL + "report: &a [*a]\n", 78, r"run\.yaml:11: report\.0\.0: nested deeper than 40 levels"),
+    "alias of nothing": (MINIMAL + "report: *gone\n", 78, r"run\.yaml:11: not valid YAML: found undefined alias"),
+    "merge of a number": (changed("run:\n", "run:\n  <<: 3\n"), 78, r"run\.yaml:2: run: `<<` takes a mapping"),
+    "unknown key by a merge": (
+        changed("run:\n", "run:\n  <<: {sed: 3}\n"),
+        78,
+        r"run\.yaml:2: run\.sed: unknown key; did you mean seed\?",
+    ),
+    "deep flow": (MINIMAL + "report: " + "[" * 50_000, 78, r"run\.yaml:11: nested deeper than 40 levels"),
+    "deep blocks": (
+        changed("llama", "llama\n  config:\n" + "".join(" " * i + "a:\n" for i in range(4, 300))),
+        78,
+        r"run\.yaml:47: nested deeper than 40 levels",
+    ),
+    "object of Python": (
+        MINIMAL + "report: !!python/object/apply:os.system ['touch pwned']\n",
+        78,
+        r"run\.yaml:11: report: the tag !!python/object/apply:os\.system is not allowed",
+    ),
+    "binary": (changed("tiny", "!!binary aGVsbG8="), 78, r"run\.yaml:2: run\.name: the tag !!binary is not allowed"),
+    "set": (MINIMAL + "report: !!set {a, b}\n", 78, r"run\.yaml:11: report: the tag !!set is not allowed"),
+    "tag that does not fit": (
+        in_train("learning_rate: !!float fast"),
+        78,
+        r"run\.yaml:11: train\.learning_rate: got 'fast', which is not a float",
+    ),
+    "tabs": (changed("  max_steps", "\tmax_steps"), 78, r"run\.yaml:10: not valid YAML: .*; indent with spaces"),
+    "control character": (changed("tiny", "ti\x01ny"), 78, r"run\.yaml:2: not valid YAML: the character U\+0001"),
+    "bracket without end": (MINIMAL + "report: [\n", 78, r"run\.yaml:12: not valid YAML: expected the node content"),
+    "quote without end": (MINIMAL + "report: 'abc\n", 78, r"run\.yaml:12: not valid YAML: found unexpected end"),
+    "two documents": (MINIMAL + "---\nrun: {}\n", 78, r"run\.yaml:11: not valid YAML: but found another document"),
+    "empty file": ("", 78, r"run\.yaml: not a mapping of sections; start with `run:` and `ingest:`"),
+    "list": ("- a\n- b\n", 78, r"run\.yaml: not a mapping of sections"),
+    "not UTF-8": (b"run:\n  name: \xff\n", 78, r"run\.yaml:2: not UTF-8 at byte 13; save the file as UTF-8"),
+    "UTF-16": (MINIMAL.encode("utf-16"), 78, r"run\.yaml:1: not UTF-8 at byte 0"),
+    "large file": (MINIMAL + "# " + "x" * 300_000, 78, r"run\.yaml: longer than the 200,000 bytes"),
+    "as large as allowed": (MINIMAL + "report: [" + "1, " * 66_000, 78, r"run\.yaml:11: more than 10,000 values"),
+    "base that is a list": ("base: [a, b]\n", 78, r"run\.yaml:1: base: got \['a', 'b'\]; give the path"),
+    "base without a name": ("base: ''\n", 78, r"run\.yaml:1: base: got ''; give the path"),
+    "base that is missing": ("base: gone.yaml\n", 66, r"run\.yaml:1: base: gone\.yaml: no such configuration file"),
+    "base that is a folder": ("base: .\n", 66, r"run\.yaml:1: base: \.: cannot read the configuration: Is a directory"),
+    "base with NUL": ('base: "a\\0b"\n', 66, r"run\.yaml:1: base: a\\x00b: not a file name: embedded null byte"),
+    "base with an endless name": ("base: " + "a" * 5000, 66, r"run\.yaml:1: base: a{300}\.\.\.: .*File name too long"),
+    "base of itself": ("base: run.yaml\n", 78, r"run\.yaml:1: base: the file inherits from itself"),
+    "circle of bases": ("base: other.yaml\n", 78, r"other\.yaml:1: base: the file inherits from itself"),
+}  # fmt: skip
+
+OVERRIDES = {
+    "train.max_steps": r"command line: 'train\.max_steps' is not key=value, such as train\.learning_rate=0\.001",
+    "=3": r"command line: '=3' is not key=value",
+    "train..max_steps=3": r"command line: 'train\.\.max_steps=3' is not key=value",
+    "max_steps=3": r"command line: max_steps: unknown section; known: augment, ",
+    "tarin.max_steps=3": r"command line: tarin\.max_steps: unknown section; did you mean train\?",
+    "+train.max_steps=3": r"command line: \+train\.max_steps: unknown section; did you mean train\?",
+    "base=other.yaml": r"command line: base: unknown section; known: ",
+    "train.max_stps=3": r"command line: train\.max_stps: unknown key; did you mean max_steps\?",
+    "evaluate.samples.temprature=1": r"command line: evaluate\.samples\.temprature: unknown key; did you mean",
+    "train.max_steps=ten": r"command line: train\.max_steps: got 'ten'; expected a whole number",
+    "train.max_steps=": r"command line: train: give exactly one of max_steps and num_train_epochs",
+    "train.max_steps=[1": r"command line: train\.max_steps: not valid YAML: expected ',' or '\]'",
+    "train.max_steps=1\nx: 2": r"command line: train\.max_steps: not valid YAML: mapping values are not allowed here",
+    "train.max_steps.foo=3": r"command line: train\.max_steps\.foo: train\.max_steps is 10, which has no",
+    "train=3": r"command line: train: got 3; expected settings below it",
+    "ingest.sources.5.weight=2": r"command line: .*: ingest\.sources has one entry, counted from 0; there is no '5'",
+    "ingest.sources.-1.weight=2": r"command line: .*: ingest\.sources has one entry, counted from 0; there is no '-1'",
+    "ingest.sources.docs.weight=2": r"command line: .*: ingest\.sources has one entry, .*; there is no 'docs'",
+    "ingest.sources.0=3": r"command line: ingest\.sources\.0: got 3; expected settings below it",
+    "run.name=a b": r"command line: run\.name: got 'a b'; string should match",
+    "run.name=${oc.env:HOME}": r"command line: run\.name: got '\$\{oc\.env:HOME\}'; a reference is written",
+    "run.name=!!python/object:os.system x": r"command line: run\.name: the tag !!python/object:os\.system is not",
+    "run.name=\x1b[31mred": r"command line: run\.name: not valid YAML: the character U\+001B is not allowed",
+    "run.\x1b[31m=red": r"command line: run\.\\x1b\[31m: the key is not printable text",
+    "run.seed=-1": r"command line: run\.seed: got -1; input should be greater than or equal to 0",
+}
+
+COMMAND_LINES = {
+    # what is missing, unknown or out of range: (arguments, message)
+    "no configuration": (["run"], r"Missing argument .*config.*; descent run --help shows"),
+    "unknown verb": (["rnu", "run.yaml"], r"No such command 'rnu'.*; descent --help shows"),
+    "unknown option": (["run", "run.yaml", "--frm", "train"], r"No such option.*--frm.*--from"),
+    "setting with dashes": (
+        ["run", "run.yaml", "--train.max_steps=3"],
+        r"No such option.*; settings of the run are given without dashes, as train\.max_steps=3",
+    ),
+    "option without its value": (["run", "run.yaml", "--from"], r"Option '--from' requires an argument"),
+    "unknown stage": (["run", "run.yaml", "--only", "trian"], r"--only: unknown stage 'trian'; did you mean train"),
+    "nothing like a stage": (["plan", "run.yaml", "--until", "zzz"], r"unknown stage 'zzz'; the stages are ingest, "),
+    "stage of explain": (["explain", "run.yaml", "trian"], r"STAGE: unknown stage 'trian'; did you mean train"),
+    "explain without a stage": (["explain", "run.yaml"], r"Missing argument"),
+    "--only with --from": (["run", "run.yaml", "--only", "train", "--from", "pack"], r"--only: cannot be combined"),
+    "--from after --until": (["run", "run.yaml", "--from", "train", "--until", "pack"], r"train comes after pack"),
+    "--force outside": (
+        ["run", "run.yaml", "--only", "train", "--force", "pack"],
+        r"pack is not among the stages to run",
+    ),
+    "no tokens": (["generate", "run.yaml", "--max-new-tokens", "0"], r"--max-new-tokens"),
+    "tokens in words": (["generate", "run.yaml", "--max-new-tokens", "many"], r"--max-new-tokens"),
+    "infinite temperature": (["generate", "run.yaml", "--temperature", "inf"], r"--temperature: inf is not finite"),
+    "temperature that is no number": (["generate", "run.yaml", "--temperature", "nan"], r"--temperature"),
+    "negative seed": (["generate", "run.yaml", "--seed=-1"], r"--seed"),
+    "prompt that is not text": (["generate", "run.yaml", "--prompt", "\udcff"], r"--prompt: '\\udcff' is not UTF-8"),
+    "argument of schema": (["schema", "run.yaml"], r"unexpected extra argument"),
+}
+
+Descent = Callable[..., tuple[int, str, float]]
+
+
+@pytest.fixture
+def descent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Descent:
+    """Carry out a command line in a folder of its own; returns exit code, stderr and processor seconds."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(MINIMAL)
+
+    def descent(*arguments: str) -> tuple[int, str, float]:
+        began = time.process_time()
+        with pytest.raises(SystemExit) as left:
+            cli.main(list(arguments))
+        assert isinstance(left.value.code, int)
+        return left.value.code, capsys.readouterr().err, time.process_time() - began
+
+    return descent
+
+
+def assert_one_line(errors: str, expected: str) -> None:
+    lines = errors.removesuffix("\n").split("\n")
+    assert len(lines) == 1, errors
+    assert re.match(rf"descent: .*(?:{expected})", lines[0]), lines[0]
+    assert lines[0].isprintable()
+    assert len(lines[0]) < 900
+    assert "internal error" not in lines[0]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_bad_configurations(descent: Descent, name: str) -> None:
+    text, code, message = CONFIGURATIONS[name]
+    Path("run.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
+    Path("other.yaml").write_text("base: run.yaml\n")
+    left, errors, seconds = descent("plan", "run.yaml")
+    assert left == code, errors
+    assert_one_line(errors, message)
+    assert seconds < MAX_CPU_SECONDS
+    assert sorted(path.name for path in Path().iterdir()) == ["other.yaml", "run.yaml"]
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_bad_settings_on_the_command_line(descent: Descent, override: str) -> None:
+    left, errors, seconds = descent("plan", "run.yaml", override)
+    assert left == 78, errors
+    assert_one_line(errors, OVERRIDES[override])
+    assert seconds < MAX_CPU_SECONDS
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_bad_command_lines(descent: Descent, name: str) -> None:
+    arguments, message = COMMAND_LINES[name]
+    left, errors, seconds = descent(*arguments)
+    assert left == 2, errors
+    assert_one_line(errors, message)
+    assert seconds < MAX_CPU_SECONDS
+
+
+def test_configurations_that_cannot_be_read(descent: Descent, tmp_path: Path) -> None:
+    for name, make, message in (
+        ("gone.yaml", lambda path: None, r"gone\.yaml: no such configuration file"),
+        ("folder.yaml", Path.mkdir, r"folder\.yaml: cannot read the configuration: Is a directory"),
+        (
+            "loop.yaml",
+            lambda path: path.symlink_to(path),
+            r"loop\.yaml: cannot read .*: Too many levels of symbolic links",
+        ),
+        ("a\x1b[31m.yaml", lambda path: None, r"a\\x1b\[31m\.yaml: no such configuration file"),
+        ("\udcff.yaml", lambda path: None, r"\\udcff\.yaml: no such configuration file"),
+    ):
+        make(tmp_path / name)
+        left, errors, _ = descent("plan", name)
+        assert left == 66, errors
+        assert_one_line(errors, message)
+
+
+def test_a_configuration_without_permission(descent: Descent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, mode: str) -> None:  # Root, as which tests may run, may read everything.
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    left, errors, _ = descent("plan", "run.yaml")
+    assert left == 66
+    assert_one_line(errors, r"run\.yaml: cannot read the configuration: Permission denied")
+
+
+def test_a_device_without_end_is_not_read_to_its_end(descent: Descent) -> None:
+    left, errors, seconds = descent("plan", "/dev/zero")
+    assert left == 78
+    assert_one_line(errors, r"/dev/zero: longer than the 200,000 bytes that a configuration may have")
+    assert seconds < MAX_CPU_SECONDS
+
+
+def test_every_mistake_has_its_own_line_up_to_twenty(descent: Descent) -> None:
+    Path("run.yaml").write_text(in_train("learning_rat: 0.1\n  max_grad_nrm: 1"))
+    assert len(descent("plan", "run.yaml")[1].splitlines()) == 2
+    Path("run.yaml").write_text(in_train("\n  ".join(f"k{i}: 1" for i in range(300))))
+    lines = descent("plan", "run.yaml")[1].splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "descent: run.yaml: 280 more mistakes like these"
+
+
+def test_a_long_chain_of_bases_is_refused(descent: Descent) -> None:
+    Path("run.yaml").write_text("base: b0.yaml\n")
+    for number in range(30):
+        Path(f"b{number}.yaml").write_text(f"base: b{number + 1}.yaml\n")
+    left, errors, _ = descent("plan", "run.yaml")
+    assert left == 78
+    assert_one_line(errors, r"b18\.yaml:1: base: more than 20 files inherit from one another")
+
+
+def test_no_arguments_show_help(descent: Descent, capsys: pytest.CaptureFixture[str]) -> None:
+    left, errors, _ = descent()
+    assert (left, errors) == (2, "")
+
+
+@pytest.mark.parametrize("name", ["as large as allowed", "aliases that multiply", "references that multiply", "tabs"])
+def test_a_whole_command_takes_less_than_a_second(tmp_path: Path, name: str) -> None:
+    text, code, _ = CONFIGURATIONS[name]
+    assert isinstance(text, str)
+    (tmp_path / "run.yaml").write_text(text)
+    command = [sys.executable, "-m", "pipeline", "run", "run.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == code, errors
+    assert usage.ru_utime + usage.ru_stime < MAX_CPU_SECONDS
