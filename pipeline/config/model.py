@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.base import Section
 from pipeline.config.presets import PRESETS, PresetName
 from pipeline.config.pretrained import Origin
 
@@ -26,6 +27,27 @@ SET_ELSEWHERE = {
 
 
 DEFAULT_ARCHITECTURE = "llama"
+
+
+class InitializationConfig(Section):
+    """How initial weights are drawn. Biases, norms and what else an architecture sets to constants stay so."""
+
+    type: Literal["default", "normal", "truncated_normal", "xavier", "kaiming"] = "default"
+    """Rule for matrices. `default`: the architecture's own. `truncated_normal` ends at three standard deviations.
+    `xavier` and `kaiming` follow from the number of inputs and outputs, and leave embeddings as `default` has them."""
+
+    std: float = Field(default=0.02, gt=0)
+    """Standard deviation of `normal` and `truncated_normal`."""
+
+    distribution: Literal["normal", "uniform"] = "normal"
+    """Shape of `xavier` and `kaiming`."""
+
+    depth_scaled_residuals: bool = False
+    """Divide the matrices that write into the residual stream by the square root of their number, two a block, as
+    GPT-2 does. transformers' gpt2 has this in its `default` already."""
+
+    embedding_std: float | None = Field(default=None, gt=0)
+    """Standard deviation of the token embeddings, such as 1e-4 for a small one. Null leaves them to `type`."""
 
 
 class ModelConfig(Origin):
@@ -44,6 +66,13 @@ class ModelConfig(Origin):
     config: dict[str, Any] = Field(default_factory=dict)
     """Values for the architecture's own configuration class, under its own names, such as hidden_size and
     num_hidden_layers. The vocabulary size and the special token ids come from the tokenizer."""
+
+    initialization: InitializationConfig = Field(default_factory=InitializationConfig)
+    """How initial weights are drawn: each from the seed and its parameter's name, so alike for any sharding."""
+
+    materialize_limit: int = Field(default=10_000_000_000, ge=0)
+    """Most parameters of a model that is written with its weights. Of a larger one the artifact holds the
+    configuration and the recipe of the initialization, and training makes each shard where it will live."""
 
     @field_validator("architecture")
     @classmethod
@@ -72,6 +101,8 @@ class ModelConfig(Origin):
         given = [name for name in ("architecture", "preset", "pretrained") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{given[0]} and {given[1]} are both given; keep one, and override its values in config")
+        if self.pretrained is not None and self.initialization != InitializationConfig():
+            raise ValueError("a pretrained model has its weights; remove initialization")
         return self
 
     @property

@@ -40,7 +40,7 @@ class Origin(Section):
     """A local Hugging Face folder; with `revision`, a repository of the hub, such as `openai-community/gpt2`."""
 
     revision: str | None = None
-    """Commit of the hub repository, 40 hexadecimal digits: a branch or tag could change unnoticed. None for a folder."""
+    """Commit of the hub repository, 40 hexadecimal digits; a branch or tag could change. Null for a folder."""
 
     trust_remote_code: bool = False
     """Run the Python code that the folder or repository brings. Only for those whose authors you trust."""

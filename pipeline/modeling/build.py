@@ -24,6 +24,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import CAUSAL_LM, Head
+from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
 from pipeline.modeling.settings import check_keys, one_line
 from pipeline.modeling.weights import storage_errors
@@ -38,7 +39,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
-    """The causal language model of a local Hugging Face folder; `auto` keeps the precision in which it was saved."""
+    """The causal language model of a local Hugging Face folder; `auto` keeps the precision in which it was saved.
+
+    One that was saved as a recipe is initialized; `pipeline.modeling.materialize.materialize` does so shard by shard.
+    """
+    if is_recipe(folder):
+        return materialize(folder).to(torch.float32 if dtype == "auto" else dtype)
     with _quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=dtype, trust_remote_code=has_code(folder)
@@ -60,9 +66,17 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:
-    """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files."""
+    """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files.
+
+    A model on the meta device has no weights to write.
+    """
     with _quiet(), storage_errors(folder):
-        model.save_pretrained(folder)
+        if model.device.type == "meta":
+            model.config.architectures = [type(model).__name__]
+            model.config.save_pretrained(folder)
+            model.generation_config.save_pretrained(folder)
+        else:
+            model.save_pretrained(folder)
     for path in [path for pattern in (*TOKENIZER_FILES, *CODE_FILES) for path in tokenizer_folder.glob(pattern)]:
         target = folder / path.relative_to(tokenizer_folder)
         target.parent.mkdir(exist_ok=True)
@@ -119,7 +133,9 @@ def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, head:
 def build_model(
     section: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, head: Head = CAUSAL_LM
 ) -> PreTrainedModel:
-    """A pretrained model, or one with float32 weights initialized as its architecture does; the same for the same seed.
+    """A pretrained model, or one with float32 weights as `model.initialization` says; the same for the same seed.
+
+    Above `model.materialize_limit` parameters it stays on the meta device.
 
     The global random state is left as it was. Raises ConfigError where the values do not make a working model: for a
     causal language model two short passes check that it computes, and that no position sees a later one.
@@ -129,12 +145,14 @@ def build_model(
     else:
         config = build_config(section, tokenizer, head)
         try:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                model = head.auto_class.from_config(config, dtype=torch.float32)
+            model = empty_model(config, head)
+            if model.num_parameters() <= section.materialize_limit:
+                fill(model, section.initialization, seed, head)
+        except ConfigError:
+            raise
         except Exception as error:
             raise _cannot_be_built(section, error) from None
-    if head is CAUSAL_LM:
+    if head is CAUSAL_LM and model.device.type != "meta":
         _check_causality(model, section)
     return model
 

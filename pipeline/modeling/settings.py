@@ -17,7 +17,7 @@ from pipeline.modeling.heads import Head
 
 
 def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) -> None:
-    """Raises ConfigError for a key of `model.config` that the architecture does not have, with the nearest known one."""
+    """Raises ConfigError for a key of `model.config` that the architecture does not have; names the nearest."""
     known = _known_keys(config, head)
     for key in values:
         if key not in known:

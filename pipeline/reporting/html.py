@@ -51,6 +51,8 @@ def render_report(run: RunData) -> str:
         heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
         gradients=_verdict(run),
         layers=layer_rows(run),
+        start=run.summary("model").get("start") or {},
+        start_rows=start_rows(run),
         evaluation=evaluation_rows(run),
         comparison=Markup(_comparison(run)),
         baselines=baselines(run),
@@ -169,6 +171,26 @@ def layer_rows(run: RunData) -> list[dict[str, Any]]:
                 **figures,
             }
         )
+    return rows
+
+
+def start_rows(run: RunData) -> list[dict[str, Any]]:
+    """Scales of each block before training, each with its share of the largest, for a bar."""
+    layers = (run.summary("model").get("start") or {}).get("layers") or {}
+    rows = [
+        {
+            "name": name,
+            "verdict": layer.get("verdict", ""),
+            "sign": _VERDICT_SIGNS.get(layer.get("verdict", ""), "warn"),
+            "figures": [(layer.get(quantity), 0.0) for quantity in ("activation_rms", "grad_norm")],
+        }
+        for name, layer in list(layers.items())[:MAX_ROWS]
+    ]
+    for column in (0, 1):
+        largest = max((row["figures"][column][0] or 0 for row in rows), default=0)
+        for row in rows:
+            value = row["figures"][column][0]
+            row["figures"][column] = (value, value / largest if value and largest else 0.0)
     return rows
 
 

@@ -14,6 +14,7 @@ from pipeline.stages.contract import Stage, StageContext
 def run(context: StageContext) -> dict[str, Any]:
     """Write `model/`, an ordinary Hugging Face folder, and `parameters.json`, the parameters by part."""
     from pipeline.modeling.build import build_model, check_tokenizer, describe_config, load_tokenizer, save_model
+    from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
 
     section = context.section
@@ -22,11 +23,31 @@ def run(context: StageContext) -> dict[str, Any]:
     with context.progress.task(f"building {section.model_type or section.pretrained}", total=1, unit="model") as task:
         model = build_model(section, tokenizer, context.seed)
         save_model(model, context.inputs["tokenizer"], context.output / "model")
+        if model.device.type == "meta":
+            save_recipe(context.output / "model", section.initialization, context.seed)
         check_tokenizer(context.output / "model", tokenizer)
         task.update()
+        start = _start(model, context.seed)
+    if start["verdict"] not in ("healthy", "unknown"):
+        context.progress.say(f"warning: before any training the model is {start['verdict']}: {start['why']}")
     table = parameter_table(model)
     atomic.write_json(context.output / "parameters.json", table)
-    return {"architecture": model.config.model_type, "vocab_size": describe_config(model.config)["vocab_size"], **table}
+    return {
+        "architecture": model.config.model_type,
+        "vocab_size": describe_config(model.config)["vocab_size"],
+        **table,
+        "start": start,
+    }
+
+
+def _start(model: Any, seed: int) -> dict[str, Any]:
+    """How activations and gradients scale through the layers before training, where the model is small enough."""
+    from pipeline.modeling.scales import LARGEST_PARAMETERS, measure_scales
+    from pipeline.telemetry.start import judge_start
+
+    if model.device.type == "meta" or model.num_parameters() > LARGEST_PARAMETERS:
+        return {"verdict": "unknown", "why": "the model is too large to be measured while it is built", "layers": {}}
+    return judge_start(measure_scales(model, seed))
 
 
 def _files(section: ModelConfig) -> dict[str, list[Path]]:
@@ -38,10 +59,10 @@ def _files(section: ModelConfig) -> dict[str, list[Path]]:
 
 STAGE = Stage(
     name="model",
-    version=2,
+    version=3,
     run=run,
     inputs=("tokenizer",),
     seeded=True,
-    libraries=("transformers",),
+    libraries=("transformers", "torch"),
     files=_files,
 )

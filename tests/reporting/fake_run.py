@@ -85,7 +85,27 @@ def summaries() -> dict[str, dict[str, Any]]:
                 for split, count in TOKENS.items()
             }
         },
-        "model": {"architecture": "llama", "vocab_size": 4096, "total": TOTAL, "trainable": TOTAL, "parts": PARTS},
+        "model": {
+            "architecture": "llama",
+            "vocab_size": 4096,
+            "total": TOTAL,
+            "trainable": TOTAL,
+            "parts": PARTS,
+            "start": {
+                "verdict": "vanishing",
+                "why": "layers.0: the gradient is zero",
+                "loss": 8.33,
+                "uniform_loss": 8.31777,
+                "layers": {
+                    f"layers.{i}": {
+                        "verdict": "healthy" if i else "vanishing",
+                        "activation_rms": 0.021 * (i + 1),
+                        "grad_norm": 0.37 if i else None,
+                    }
+                    for i in range(NUM_LAYERS)
+                },
+            },
+        },
         "train": {
             "steps": 300,
             "target_tokens": 2457600,

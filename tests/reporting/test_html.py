@@ -222,3 +222,11 @@ def test_the_report_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_scales_before_training_are_shown(page: str, tmp_path: Path) -> None:
+    text = check(page).text
+    for words in ("Before training", "layers.0: the gradient is zero", "Loss 8.33", "0.2520"):
+        assert words in text, words
+    without = check(render(make_run(tmp_path, changes={"model": {"start": None}}))).text
+    assert "Before training" not in without

@@ -1,0 +1,90 @@
+"""Models without weights, and their weights from an initialization recipe: whole, or sharded where they will live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from pipeline.atomic import write_json
+from pipeline.config.model import InitializationConfig
+from pipeline.config.pretrained import has_code
+from pipeline.modeling.heads import CAUSAL_LM, Head
+from pipeline.modeling.initialization import initialize
+
+RECIPE = "initialization.json"
+"""In the folder of a model that is saved without weights: how to make them."""
+
+
+def empty_model(config: PreTrainedConfig, head: Head = CAUSAL_LM) -> PreTrainedModel:
+    """A model whose parameters are on the meta device, in float32, and whose buffers are whole. Takes no memory."""
+    with init_empty_weights(include_buffers=False), no_init_weights():
+        model: PreTrainedModel = head.auto_class.from_config(config, dtype=torch.float32)
+    model.tie_weights()
+    return model
+
+
+def fill(
+    model: PreTrainedModel,
+    section: InitializationConfig,
+    seed: int,
+    head: Head = CAUSAL_LM,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """Give the parameters of `empty_model` memory on `device` and their initial values; returns the same model.
+
+    A model that `torch.distributed.fsdp.fully_shard` was applied to meanwhile gets its own shards alone, which are
+    the same numbers as those of the whole model. With an architecture's own initialization one whole parameter at a
+    time lies in the CPU's memory; the other methods draw the shard alone.
+    """
+    owners: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(parameter, []).append((module, name))
+    for parameter, places in owners.items():
+        real = nn.Parameter(torch.empty_like(parameter, device=device), requires_grad=parameter.requires_grad)
+        for module, name in places:
+            module.register_parameter(name, real)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
+    if isinstance(model, FSDPModule):
+        # So that FSDP learns of the new tensors.
+        model._apply(lambda tensor: tensor)
+    initialize(model, section, seed, head)
+    return model
+
+
+def save_recipe(folder: Path, section: InitializationConfig, seed: int) -> None:
+    """Write how the weights of the model in `folder`, which holds its configuration alone, are made."""
+    write_json(folder / RECIPE, {"seed": seed, "initialization": section.model_dump(mode="json")})
+
+
+def is_recipe(folder: Path) -> bool:
+    """Whether a model's folder holds a recipe in place of weights."""
+    return (folder / RECIPE).is_file()
+
+
+def materialize(
+    folder: Path,
+    shard: Callable[[PreTrainedModel], Any] = lambda model: None,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """The model of a folder with a recipe, in float32 on `device`.
+
+    `shard(model)` is called while the model has no weights yet and may apply `fully_shard` to it and its blocks; each
+    process then makes its own shards only.
+    """
+    recipe = json.loads((folder / RECIPE).read_bytes())
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
+    model = empty_model(config)
+    shard(model)
+    return fill(model, InitializationConfig(**recipe["initialization"]), recipe["seed"], device=device)

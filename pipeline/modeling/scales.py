@@ -1,0 +1,66 @@
+"""The scale of activations and gradients through the blocks of a model, before any training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from pipeline.modeling.parameters import blocks, is_block, layer_of
+
+LARGEST_PARAMETERS = 1_000_000_000
+"""Above it the two passes would take minutes on a CPU."""
+
+SEQUENCES, TOKENS = 2, 64
+
+
+def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
+    """One forward and backward pass over random ids, without dropout; weights and gradients are left as they were.
+
+    Returns `{"loss", "uniform_loss", "layers": {block: {"activation_rms", "grad_norm"}}}`: the root mean square of
+    each block's output, and the Euclidean norm of the gradient of its parameters under the mean cross-entropy a token
+    in nats. `uniform_loss` is that of guessing.
+    """
+    text = model.config.get_text_config()
+    length = min(TOKENS, getattr(text, "max_position_embeddings", None) or TOKENS)
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(text.vocab_size, (SEQUENCES, length), generator=generator).to(model.device)
+    squares: dict[str, torch.Tensor] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            if isinstance(hidden, torch.Tensor):
+                squares[name] = hidden.detach().float().square().mean()
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in blocks(model).items()]
+    training = model.training
+    model.eval()
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    norms: dict[str, float] = {}
+    for (name, _), gradient in zip(named, gradients, strict=True):
+        layer = layer_of(name, model.base_model_prefix)
+        if is_block(layer) and gradient is not None:
+            norms[layer] = norms.get(layer, 0.0) + float(gradient.float().norm()) ** 2
+    return {
+        "loss": float(loss.detach()),
+        "uniform_loss": math.log(text.vocab_size),
+        "layers": {
+            name: {"activation_rms": float(square.sqrt()), "grad_norm": math.sqrt(norms.get(name, 0.0))}
+            for name, square in squares.items()
+        },
+    }
