@@ -74,8 +74,8 @@ class TrainConfig(Section):
     deterministic: Annotated[bool, Runtime()] = True
     """Use deterministic algorithms only, so that the same run gives the same bits."""
 
-    export: Literal["last"] = "last"
-    """Which weights become the artifact: those after the last step."""
+    export: Literal["last", "best"] = "last"
+    """Which weights become the artifact: those after the last step, or those of the lowest validation loss."""
 
     logging_steps: Annotated[int, Runtime()] = Field(default=10, ge=1)
     """Steps between two records of loss, learning rate, throughput and gradient norms."""
@@ -94,8 +94,11 @@ class TrainConfig(Section):
     save_steps: Annotated[int, Runtime()] = Field(default=200, ge=1)
     """Steps between two checkpoints."""
 
+    save_minutes: Annotated[float | None, Runtime()] = Field(default=None, gt=0)
+    """Minutes after which a checkpoint is written in any case. Null goes by `save_steps` alone."""
+
     save_total_limit: Annotated[int, Runtime()] = Field(default=2, ge=1)
-    """Checkpoints kept; older ones are removed."""
+    """Checkpoints kept; older ones are removed, but for the best when `export` is `best`."""
 
     def device_batch_size(self, num_processes: int) -> int:
         """Sequences that each of the processes computes at once. Raises ConfigError when `global_batch_size` cannot be

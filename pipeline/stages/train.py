@@ -19,6 +19,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.build import describe_config, load_model, save_model
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.reader import PackedSplit
+    from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
     from pipeline.training.processes import part
@@ -40,6 +41,7 @@ def run(context: StageContext) -> dict[str, Any]:
     if context.process_index != 0:
         return {}
 
+    model, exported_step = exported_model(section, model, at, work, lambda: load_model(initial))
     save_model(model, initial, context.output / "model")
     copy_records(work, context.output)
     history = read_metrics(work)
@@ -49,6 +51,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "sequences": at.step * section.global_batch_size,
         "epochs": round(at.step * section.global_batch_size / len(train_split), 6),
         "export": section.export,
+        "exported_step": exported_step,
     }
     atomic.write_json(context.output / "training.json", result)
     return {

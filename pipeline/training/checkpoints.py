@@ -1,12 +1,17 @@
-"""Folders of checkpoints: whole or absent, verified before use, rotated. Knows nothing of tensors."""
+"""Folders of checkpoints: written in the background, whole or absent, verified before use, rotated. Knows nothing of
+tensors."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, list_files, replacing_folder, write_json
 
@@ -14,18 +19,83 @@ PREFIX = "step-"
 DIGESTS = "digests.json"
 
 
-def save_checkpoint(work: Path, step: int, write: Callable[[Path], None], keep: int) -> None:
-    """Write `work/step-<step>` atomically with `write(folder)` and the digest of every file; keep the newest `keep`.
+class CheckpointWriter:
+    """Writes checkpoints in a thread of its own while training goes on, one at a time.
+
+    What goes wrong there is raised by the next call of any method; leaving the block waits for the last write. Only
+    process 0 writes; in the others nothing happens.
+    """
+
+    def __init__(self, work: Path, keep: int, minutes: float | None, is_main: bool) -> None:
+        self._work, self._keep, self._is_main = work, keep, is_main
+        self._interval_seconds = None if minutes is None else 60 * minutes
+        self._saved = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def is_overdue(self) -> bool:
+        """Whether the last checkpoint was begun longer ago than wanted. Raises what went wrong in writing it."""
+        if self._error is not None:
+            self.wait()
+        waited = time.monotonic() - self._saved
+        return self._is_main and self._interval_seconds is not None and waited >= self._interval_seconds
+
+    def save(self, step: int, write: Callable[[Path], None], best: int | None = None) -> None:
+        """Begin to save what `write` writes, which must not change any more; see `save_checkpoint`. Waits for the one
+        before, so that memory holds no more than one."""
+        self._saved = time.monotonic()
+        if self._is_main:
+            self.wait()
+            self._thread = threading.Thread(target=self._run, args=(step, write, best), name="checkpoint", daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written. Raises what went wrong."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _run(self, step: int, write: Callable[[Path], None], best: int | None) -> None:
+        try:
+            save_checkpoint(self._work, step, write, self._keep, best)
+        except BaseException as error:
+            self._error = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except BaseException:
+            if error is None:
+                raise
+
+
+def save_checkpoint(work: Path, step: int, write: Callable[[Path], None], keep: int, best: int | None = None) -> None:
+    """Write `work/step-<step>` atomically with `write(folder)` and the digest of every file; keep the newest `keep`,
+    and that of step `best`.
 
     A checkpoint of this step that exists already is left alone: equal steps hold equal states.
     """
-    final = work / f"{PREFIX}{step:08d}"
+    final = checkpoint_of(work, step)
     if not final.exists():
         with replacing_folder(final) as folder:
             write(folder)
             write_json(folder / DIGESTS, {name: digest_file(folder / name) for name in list_files(folder)})
     for old in list_checkpoints(work)[:-keep]:
-        _remove(old)
+        if step_of(old) != best:
+            _remove(old)
+
+
+def checkpoint_of(work: Path, step: int) -> Path:
+    """The folder of a step's checkpoint, whether or not it exists."""
+    return work / f"{PREFIX}{step:08d}"
 
 
 def list_checkpoints(work: Path) -> list[Path]:

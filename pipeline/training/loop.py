@@ -17,7 +17,7 @@ from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.batches import GlobalBatches
-from pipeline.training.checkpoints import save_checkpoint
+from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.guards import check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
@@ -79,7 +79,11 @@ def train(
         begin(work, state, progress.say)
         at, stop, note = state.counters, 0, ""
         began = time.perf_counter() - at.seconds
-        with MetricsLog(work, accelerator) as log, progress.task("training", total=max_steps, unit="steps") as task:
+        with (
+            CheckpointWriter(work, section.save_total_limit, section.save_minutes, processes.is_main) as checkpoints,
+            MetricsLog(work, accelerator) as log,
+            progress.task("training", total=max_steps, unit="steps") as task,
+        ):
             task.start_at(at.step)
             while not stop and (at.step < max_steps or at.evaluation_due):
                 if not at.evaluation_due:
@@ -123,19 +127,19 @@ def train(
                     at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
                     task.update(1, note)
 
+                is_best = False
                 if at.evaluation_due:
                     validated = validate(section, network, validation_split, device, processes, interrupts)
                     if validated is not None:
                         at.evaluation_due, at.seconds = False, time.perf_counter() - began
                         check_finite(validated, at.step, work)
                         log.log(at, validated)
+                        is_best = section.export == "best" and at.note_validation(validated["eval/loss"])
 
-                [stop] = processes.agree(interrupts.signal)
-                if stop or is_due(at.step, section.save_steps, max_steps):
+                stop, is_overdue = processes.agree(interrupts.signal, checkpoints.is_overdue())
+                if stop or is_best or is_overdue or is_due(at.step, section.save_steps, max_steps):
                     check_weights(model, at.step, work)
-                    snapshot = take_snapshot(state, log.sizes())
-                    if processes.is_main:
-                        save_checkpoint(work, at.step, snapshot.write, keep=section.save_total_limit)
+                    checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)
         processes.wait()  # a launcher that sees one process end stops the others, in the middle of a checkpoint too
     if stop:
         raise InterruptedRun(

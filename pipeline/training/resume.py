@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.training.checkpoints import newest_valid
+from pipeline.training.checkpoints import checkpoint_of, newest_valid, problem_of
 from pipeline.training.metrics import rewind
 from pipeline.training.random_states import seed_process
-from pipeline.training.state import TrainingState, restore_state
+from pipeline.training.state import Counters, TrainingState, restore_state
 
 
 def begin(work: Path, state: TrainingState, say: Callable[[str], None]) -> None:
@@ -29,7 +29,11 @@ def begin(work: Path, state: TrainingState, say: Callable[[str], None]) -> None:
         sizes: dict[str, int] = {}
     else:
         sizes, before = restore_state(checkpoint, state)
-        state.counters.resumed_from_steps.append(state.counters.step)
+        at = state.counters
+        at.resumed_from_steps.append(at.step)
+        if processes.gather(processes.is_main and _lost_best(work, at))[0]:
+            say(f"warning: the checkpoint of the lowest validation loss, of step {at.best_step}, is lost or broken")
+            at.best_step = at.best_loss = None
     if not processes.is_main:
         return
     rewind(work, sizes, say)
@@ -39,3 +43,7 @@ def begin(work: Path, state: TrainingState, say: Callable[[str], None]) -> None:
         changed = [f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             say(f"warning: since the checkpoint changed {', '.join(changed)}: last bits of the weights may differ")
+
+
+def _lost_best(work: Path, at: Counters) -> bool:
+    return at.best_step is not None and problem_of(checkpoint_of(work, at.best_step)) is not None

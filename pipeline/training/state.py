@@ -27,13 +27,23 @@ INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
 
 @dataclass
 class Counters:
-    """Where a training is. `seconds` counts all sessions that worked on it."""
+    """Where a training is. `seconds` counts all sessions that worked on it; `best` is the lowest validation loss,
+    where that is what will be exported."""
 
     step: int = 0
     target_tokens: int = 0
     seconds: float = 0.0
     evaluation_due: bool = False
+    best_step: int | None = None
+    best_loss: float | None = None
     resumed_from_steps: list[int] = field(default_factory=list)
+
+    def note_validation(self, loss: float) -> bool:
+        """Whether the loss at this step is the lowest so far."""
+        if self.best_loss is not None and loss >= self.best_loss:
+            return False
+        self.best_step, self.best_loss = self.step, loss
+        return True
 
 
 @dataclass
@@ -97,12 +107,7 @@ def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], d
     """
     values = json.loads((folder / STATE).read_bytes())
     state.counters = Counters(**values["counters"])
-    saved = load_file(folder / MODEL)
-    current = _model_tensors(state.model)
-    assert saved.keys() == current.keys(), "the checkpoint is of another model"
-    with torch.no_grad():
-        for name, tensor in current.items():
-            tensor.copy_(_shard_like(tensor, saved[name]))
+    restore_weights(folder, state.model)
     entries = load_file(folder / OPTIMIZER)
     _restore_interval(state, values, entries.pop(INTERVAL_LOSSES), entries.pop(INTERVAL_NORMS))
     _restore_optimizer(state, entries, values["optimizer"])
@@ -111,6 +116,16 @@ def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], d
     else:
         seed_process(state.seed, state.processes.index, state.counters.step)
     return values["records"], values["numerics"]
+
+
+def restore_weights(folder: Path, model: nn.Module) -> None:
+    """Put the weights of a verified checkpoint into a model, whole or sharded."""
+    saved = load_file(folder / MODEL)
+    current = _model_tensors(model)
+    assert saved.keys() == current.keys(), "the checkpoint is of another model"
+    with torch.no_grad():
+        for name, tensor in current.items():
+            tensor.copy_(_shard_like(tensor, saved[name]))
 
 
 def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from pipeline.training.checkpoints import list_checkpoints, newest_valid, save_checkpoint
+from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, newest_valid, save_checkpoint
+
+PATIENCE = 10.0
 
 
 def save(work, step, keep=3, text="tensors"):
@@ -53,4 +57,76 @@ def test_a_broken_checkpoint_is_set_aside(tmp_path, damage):
 def test_leftovers_are_cleared_and_nothing_valid_is_none(tmp_path):
     tmp_path.joinpath(".tmp-step-00000004-123").mkdir()
     assert newest_valid(tmp_path, pytest.fail) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+    for step in (1, 2, 3, 4, 5):
+        save_checkpoint(tmp_path, step, lambda folder: None, keep=2, best=2 if step > 1 else 1)
+    assert [path.name[-1] for path in list_checkpoints(tmp_path)] == ["2", "4", "5"]
+
+
+def writer(work, minutes=None, is_main=True):
+    return CheckpointWriter(work, 9, minutes, is_main)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_the_next_waits_for_it(tmp_path):
+    may_end, both_begun = threading.Event(), threading.Event()
+
+    def write_slowly(folder):
+        folder.joinpath("model").write_text("tensors")
+        assert may_end.wait(PATIENCE)
+
+    with writer(tmp_path) as checkpoints:
+        checkpoints.save(1, write_slowly)
+        assert list_checkpoints(tmp_path) == []
+        second = threading.Thread(target=lambda: (checkpoints.save(2, lambda folder: None), both_begun.set()))
+        second.start()
+        assert not both_begun.wait(0.05)
+        may_end.set()
+        assert both_begun.wait(PATIENCE)
+    assert [path.name[-1] for path in list_checkpoints(tmp_path)] == ["1", "2"]
+
+
+def fail(folder):
+    raise OSError(28, "No space left on device")
+
+
+def save_and(work, then):
+    with writer(work) as checkpoints:
+        checkpoints.save(1, fail)
+        then(checkpoints)
+
+
+def ask_until_told(checkpoints):
+    while not checkpoints.is_overdue():
+        pass
+
+
+def go_on_to_an_error_of_its_own(checkpoints):
+    raise ValueError("training")
+
+
+@pytest.mark.parametrize("then", [ask_until_told, lambda c: c.save(2, lambda folder: None), lambda c: None])
+def test_an_error_in_the_background_is_raised_by_the_next_call(tmp_path, then):
+    with pytest.raises(OSError, match="No space"):
+        save_and(tmp_path, then)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_training_is_not_hidden_by_one_of_the_last_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match="training"):
+        save_and(tmp_path, go_on_to_an_error_of_its_own)
+
+
+def test_minutes_make_a_checkpoint_overdue_in_the_main_process_alone(tmp_path):
+    assert writer(tmp_path, minutes=1e-9).is_overdue()
+    assert not writer(tmp_path, minutes=1e-9, is_main=False).is_overdue()
+    assert not writer(tmp_path, minutes=60).is_overdue()
+    assert not writer(tmp_path).is_overdue()
+
+
+def test_other_processes_write_nothing(tmp_path):
+    with writer(tmp_path, is_main=False) as checkpoints:
+        checkpoints.save(1, fail)
     assert list(tmp_path.iterdir()) == []

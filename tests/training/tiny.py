@@ -210,13 +210,13 @@ def _child(
 
 def _arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
-    from pipeline.training import loop, state
+    from pipeline.training import checkpoints, loop, state
 
     owner, name, after = {
         "forward": (loop, "objective", False),
         "validate": (loop, "validate", False),
         "save": (state, "write_json", False),
-        "saved": (loop, "save_checkpoint", True),
+        "saved": (checkpoints, "save_checkpoint", True),
     }[place]
 
     def happen() -> None:

@@ -1,0 +1,34 @@
+"""The weights that become the artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from pipeline.config.train import TrainConfig
+from pipeline.errors import StorageError
+from pipeline.training.checkpoints import checkpoint_of, problem_of
+from pipeline.training.state import Counters, restore_weights
+
+
+def exported_model(
+    section: TrainConfig, trained: PreTrainedModel, at: Counters, work: Path, build: Callable[[], PreTrainedModel]
+) -> tuple[PreTrainedModel, int]:
+    """The model with the weights that `train.export` asks for, and the step that they are of.
+
+    Process 0 alone calls it, after the last step, so the weights of a sharded model come from its last checkpoint, into
+    a model that `build` makes. Raises StorageError when the checkpoint that holds them is broken.
+    """
+    step = at.best_step if section.export == "best" else at.step
+    is_sharded = any(isinstance(parameter, DTensor) for parameter in trained.parameters())
+    if step == at.step and not is_sharded:
+        return trained, step
+    problem = "it is gone" if step is None else problem_of(checkpoint_of(work, step))
+    if step is None or problem is not None:
+        raise StorageError(f"{work}: the checkpoint of the weights to export is broken ({problem}); --force train")
+    model = build() if is_sharded else trained
+    restore_weights(checkpoint_of(work, step), model)
+    return model, step
