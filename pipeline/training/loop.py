@@ -30,6 +30,7 @@ from pipeline.training.resume import begin
 from pipeline.training.schedules import learning_rate
 from pipeline.training.setup import (
     deterministic_algorithms,
+    join,
     make_accelerator,
     num_steps,
     numerics_of,
@@ -62,7 +63,7 @@ def train(
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
     prepare_layers(section, model)
-    network, optimizer = accelerator.prepare(model, build_optimizer(section, model))
+    network, optimizer = join(accelerator, model, build_optimizer(section, model))
     norms = LayerNorms(model)
     interval = Interval(device, max_norm)
     numerics = numerics_of(section, device, processes.count)

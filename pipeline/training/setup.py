@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -56,6 +58,16 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
     if wants_fsdp and not accelerator.is_fsdp2:
         raise ConfigError("the launcher was asked for FSDP 1; set fsdp_version: 2 in its config file")
     return accelerator
+
+
+def join(
+    accelerator: Accelerator, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> tuple[nn.Module, AcceleratedOptimizer]:
+    """Accelerate's `prepare`: on the device, under autocast, and tied to the other processes."""
+    with warnings.catch_warnings():
+        # The new name of this option is not among Accelerate's yet.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return accelerator.prepare(model, optimizer)
 
 
 def settle_buckets(accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,11 @@ def test_two_processes_train_like_one(inputs, alone, tmp_path, device_batch):
 
 
 def test_the_number_of_processes_may_change_on_the_way(inputs, alone, tmp_path):
-    for count, stop in ((2, ("saved", 1, "SIGTERM")), (1, ("saved", 1, "SIGTERM")), (2, None)):
+    for count, stop in ((2, ("forward", 5, "SIGTERM")), (1, ("forward", 5, "SIGTERM")), (2, None)):
         codes = train_in_children(inputs, tmp_path, count, stop)
         assert codes == [INTERRUPTED if stop else DONE] * count
-    steps = sorted(int(path.name.removeprefix("step-")) for path in (tmp_path / "work").glob("step-*"))
-    assert steps[-1] == 12
+    resumed = json.loads((tmp_path / "work" / "step-00000012" / "state.json").read_text())["counters"]
+    assert resumed["resumed_from_steps"] == [5, 8]
     assert_same_curves(metrics(tmp_path / "output2"), alone)
 
 
