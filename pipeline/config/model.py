@@ -19,6 +19,9 @@ from pipeline.config.pretrained import Origin
 FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
 """Values of a transformers configuration that only the tokenizer artifact may set."""
 
+OWN_ARCHITECTURES = ("grok1",)
+"""Model types that this package adds to those of transformers."""
+
 SET_ELSEWHERE = {
     "model_type": "it is model.architecture",
     "dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
@@ -57,8 +60,8 @@ class ModelConfig(Origin):
     """What the model learns. `causal_lm`: predict the next token."""
 
     architecture: str | None = None
-    """A causal language model of transformers by its model type, such as llama, gpt2, qwen3 or mixtral. Null takes the
-    one of the preset or the pretrained model, or else llama."""
+    """A causal language model of transformers by its model type, such as llama, gpt2, qwen3 or mixtral; or
+    grok1. Null takes the one of the preset or the pretrained model, or else llama."""
 
     preset: PresetName | None = None
     """A named architecture with the values of its configuration, over which those of `config` go."""
@@ -135,7 +138,7 @@ def _is_finite(value: Any) -> bool:
 
 @functools.cache
 def causal_architectures() -> tuple[str, ...]:
-    """Model types that transformers maps to a causal language model, sorted.
+    """Model types that transformers maps to a causal language model, and our own, sorted.
 
     Read from the text of its mapping, because importing transformers takes seconds. Empty when transformers is
     not installed or keeps the mapping elsewhere; then the model stage is the first to notice a wrong name.
@@ -146,4 +149,4 @@ def causal_architectures() -> tuple[str, ...]:
     if path is None or not path.is_file():
         return ()
     mapping = re.search(r"^MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = .*?^\)", path.read_text(), re.MULTILINE | re.DOTALL)
-    return tuple(sorted(re.findall(r'\(\s*"([^"]+)"', mapping.group()))) if mapping else ()
+    return tuple(sorted({*re.findall(r'\(\s*"([^"]+)"', mapping.group()), *OWN_ARCHITECTURES})) if mapping else ()

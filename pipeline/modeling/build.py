@@ -23,6 +23,7 @@ from transformers.utils import logging
 from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
 from pipeline.errors import ConfigError
+from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
 from pipeline.modeling.heads import CAUSAL_LM, Head
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size

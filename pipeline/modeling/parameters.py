@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+_NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 _BLOCK = re.compile(r"(?:[^.\d][^.]*\.)+?\d+(?=\.)")
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _FEED_FORWARD = re.compile(r"mlp|feed_?forward|ffn|moe|expert|fc\d?|dense", re.IGNORECASE)
@@ -47,6 +49,27 @@ def norm_parameters(model: nn.Module) -> set[str]:
         if "norm" in type(module).__name__.lower()
         for name, _ in module.named_parameters(recurse=False)
     }
+
+
+def mixture_of(config: PreTrainedConfig) -> tuple[int, int] | None:
+    """Number of experts and experts a token of a mixture's configuration; None for a dense model."""
+    text = config.get_text_config()
+    num_experts = next((value for name in _NUM_EXPERTS if (value := getattr(text, name, None))), None)
+    top_k = next((value for name in _TOP_K if (value := getattr(text, name, None))), None)
+    if not isinstance(num_experts, int) or not isinstance(top_k, int) or num_experts <= 1:
+        return None
+    return num_experts, top_k
+
+
+def active_parameters(model: PreTrainedModel) -> int:
+    """Parameters that one token uses: all but the experts that it is not sent to. A tied weight counts once."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    mixture = mixture_of(model.config)
+    if mixture is None:
+        return total
+    num_experts, top_k = mixture
+    experts = sum(parameter.numel() for name, parameter in model.named_parameters() if ".experts." in name)
+    return total - experts // num_experts * (num_experts - top_k)
 
 
 def parameter_table(model: PreTrainedModel) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from pipeline.config.presets import PRESETS
 from pipeline.modeling.build import build_config, load_tokenizer
 
 
-def test_architectures_are_those_that_transformers_maps():
+def test_architectures_are_those_that_transformers_maps_and_our_own():
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    assert causal_architectures() == tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
+    assert causal_architectures() == tuple(sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "grok1"}))
 
 
 @pytest.mark.parametrize(
