@@ -65,6 +65,14 @@ class TrainConfig(Section):
     mixed_precision: Literal["no", "bf16"] = "no"
     """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32."""
 
+    router_aux_loss_coef: float | None = Field(default=None, ge=0)
+    """Weight of the loss that balances the experts of a mixture, taken within each sequence (DeepSeek-V3): 1 times it
+    when all are used alike. Null takes the model configuration's own."""
+
+    router_z_loss_coef: float | None = Field(default=None, ge=0)
+    """Weight of the mean squared logarithm of the router's normalizer (ST-MoE), which keeps its logits small. Null
+    takes the model configuration's own, or 0."""
+
     gradient_checkpointing: Annotated[bool, Runtime()] = False
     """Recompute activations in the backward pass: less memory, about a third more computation."""
 

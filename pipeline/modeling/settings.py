@@ -25,7 +25,10 @@ def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) 
             hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"model.config.{key}: {config.model_type} has no such setting; {hint}")
     if values.get("output_router_logits"):
-        raise ConfigError("model.config.output_router_logits: router losses are not trained on; remove it")
+        raise ConfigError(
+            "model.config.output_router_logits: remove it; training asks for router logits by itself and weighs the "
+            "router's losses by train.router_aux_loss_coef and train.router_z_loss_coef"
+        )
 
 
 def _known_keys(config: PreTrainedConfig, head: Head) -> set[str]:

@@ -27,6 +27,7 @@ from pipeline.training.optimizers import build_optimizer
 from pipeline.training.order import DataOrder
 from pipeline.training.processes import Processes
 from pipeline.training.resume import begin
+from pipeline.training.routing import Routing, load_ratio
 from pipeline.training.schedules import learning_rate
 from pipeline.training.setup import (
     deterministic_algorithms,
@@ -64,6 +65,7 @@ def train(
     batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
     prepare_layers(section, model)
     network, optimizer = join(accelerator, model, build_optimizer(section, model))
+    routing = Routing(section, model)
     norms = LayerNorms(model)
     interval = Interval(device, max_norm)
     numerics = numerics_of(section, device, processes.count)
@@ -98,8 +100,8 @@ def train(
                     for part in batch.device_batches:
                         is_last = part is batch.device_batches[-1]
                         with nullcontext() if is_last else accelerator.no_sync(network):
-                            output = network(input_ids=part["input_ids"], use_cache=False)
-                            total, sums = objective(output, part["labels"])
+                            output = network(input_ids=part["input_ids"], use_cache=False, **routing.inputs)
+                            total, sums = routing.add(objective(output, part["labels"]), output, part["labels"])
                             # By the tokens of the whole global batch, so that every accumulation and any number of
                             # processes, over which gradients are averaged, gives the same gradient.
                             accelerator.backward(total / (batch.target_tokens / processes.count))
@@ -120,7 +122,7 @@ def train(
                     at.seconds = time.perf_counter() - began
                     if records:
                         speed = interval.target_tokens / interval.seconds
-                        values |= {"train/learning_rate": rate, "train/tokens_per_second": speed}
+                        values |= load_ratio(values) | {"train/learning_rate": rate, "train/tokens_per_second": speed}
                         check_finite(values, at.step, work)
                         log.log(at, values | (norms.tags(layers) if layers is not None else {}))
                         note = f"loss {values['train/loss']:.3f}, learning rate {rate:.2e}, {speed:,.0f} tokens/s"
