@@ -20,6 +20,7 @@ import typer
 from pipeline import __version__
 from pipeline.errors import (
     BadDataError,
+    ConfigError,
     DescentError,
     InterruptedUnsaved,
     MissingInputError,
@@ -27,6 +28,7 @@ from pipeline.errors import (
     exit_code,
     storage_errors,
 )
+from pipeline.launches.launch import speaks
 from pipeline.terminal import printable
 
 app = typer.Typer(
@@ -40,6 +42,8 @@ app = typer.Typer(
 
 UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click itself: it depends on the version
 ASK_AGAIN_SECONDS = 2.0
+
+TOLD_ONCE = (ConfigError, MissingInputError, InterruptedUnsaved)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
 OverridesArgument = Annotated[
@@ -103,7 +107,7 @@ def run(
 
         loaded = load_config(config, overrides or ())
         view = runner.run(loaded, selection)
-        if selection.stages()[-1].name == "report":
+        if view is not None and selection.stages()[-1].name == "report":
             print(f"\n{view.result()}")
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {view.folder / 'tensorboard'}")
@@ -287,8 +291,11 @@ def _guarded(work: Callable[[], None], debug: bool) -> None:
     except (DescentError, InterruptedUnsaved) as error:
         if debug:
             traceback.print_exc()
-        for line in str(error).split("\n"):
-            _complain(line)
+        # What all processes of a launch find alike is told once on each machine, what process 0 tells by it alone.
+        is_told_elsewhere = isinstance(error, TOLD_ONCE) and not speaks(os.environ)
+        if str(error) and not is_told_elsewhere:
+            for line in str(error).split("\n"):
+                _complain(line)
         raise typer.Exit(error.exit_code) from None
     except BrokenPipeError:
         sys.stderr.close()
@@ -368,6 +375,7 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(error.format_message().split()).rstrip(".?")
         if "." in str(getattr(error, "option_name", "")):
             message += "; settings of the run are given without dashes, as train.max_steps=3"
-        _complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
+        if speaks(os.environ):
+            _complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
         sys.exit(2)
     sys.exit((code or 0) if given else 2)

@@ -56,6 +56,14 @@ class ConfigError(DescentError):
     exit_code = 78
 
 
+class ProcessError(DescentError):
+    """Another process of the launch failed or is gone. Without a message where that process has told it."""
+
+    def __init__(self, message: str, code: int = DescentError.exit_code) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
 class InterruptedUnsaved(BaseException):
     """A signal stopped the run and nothing was saved; the code is 128 plus the signal's number.
 

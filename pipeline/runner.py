@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
-from pipeline.artifacts import Identity, Manifest, Workspace, describe_changes, input_digests, seal
+from pipeline import atomic
+from pipeline.artifacts import MANIFEST, Identity, Manifest, Workspace, describe_changes, input_digests, seal
 from pipeline.config import Config
 from pipeline.errors import BadDataError, MissingInputError, storage_errors
+from pipeline.launches.follower import Follower
+from pipeline.launches.launch import Launch, Task
+from pipeline.launches.leader import Alone, Leader
 from pipeline.machine import num_cores
 from pipeline.progress import Progress
 from pipeline.runs import RunView, running
@@ -134,46 +142,60 @@ def format_plan(steps: Sequence[Step]) -> str:
     return "\n".join(lines)
 
 
-def run(config: Config, selection: Selection) -> RunView:
+def run(config: Config, selection: Selection) -> RunView | None:
     """Carry out the selected stages, reusing what exists; returns the run's view.
 
-    Raises the errors of pipeline.errors; the outcome is also written into the run's run.json.
+    Under a launcher of several processes, process 0 does so; the others take part in the stages that are distributed,
+    and get None. Raises the errors of pipeline.errors; the outcome is also written into the run's run.json.
     """
-    check_launcher(config.train)
+    launch = Launch.of(os.environ)
+    check_launcher(config.train, os.environ)
     workspace = Workspace(config.run.workspace)
-    on_wait = partial(wait, "run")
-    with storage_errors(workspace.root), running(workspace, config, on_wait) as view:
-        steps = plan(config, workspace, selection)
-        print(format_plan(steps), flush=True)
-        _execute(config, workspace, selection, view)
+    digest = atomic.digest_json(config.model_dump(mode="json"))
+    with storage_errors(workspace.root):
+        if launch.index > 0:
+            with Follower(launch, workspace.root, digest) as follower:
+                _take_part(config, workspace, follower)
+            return None
+        with (
+            Leader(launch, workspace.root, digest) if launch.count > 1 else nullcontext(Alone()) as others,
+            running(workspace, config, partial(wait, "run")) as view,
+        ):
+            steps = plan(config, workspace, selection)
+            print(format_plan(steps), flush=True)
+            _execute(Work(config, workspace, view, launch, others), selection)
     return view
 
 
-def _execute(config: Config, workspace: Workspace, selection: Selection, view: RunView) -> None:
-    manifests = _upstream(config, workspace, selection)
+@dataclass(frozen=True)
+class Work:
+    """What building needs beside a stage: the configuration, where results go, and who else takes part."""
+
+    config: Config
+    workspace: Workspace
+    view: RunView
+    launch: Launch
+    others: Leader | Alone
+
+
+def _execute(work: Work, selection: Selection) -> None:
+    manifests = _upstream(work.config, work.workspace, selection)
     for name, manifest in manifests.items():
-        view.record(name, manifest, "reused")
+        work.view.record(name, manifest, "reused")
     for stage in selection.stages():
         forced = stage.name in selection.force
-        step = _plan_stage(stage, config, workspace, manifests, forced)
+        step = _plan_stage(stage, work.config, work.workspace, manifests, forced)
         if step.manifest is not None:
             manifests[stage.name] = step.manifest
-            view.record(stage.name, step.manifest, "reused")
+            work.view.record(stage.name, step.manifest, "reused")
             continue
         assert step.identity is not None, f"{stage.name} comes before one of its inputs in STAGES"
-        manifests[stage.name] = _build(stage, step.identity, config, workspace, manifests, view, forced)
+        manifests[stage.name] = _build(stage, step.identity, work, manifests, forced)
 
 
-def _build(
-    stage: Stage,
-    identity: Identity,
-    config: Config,
-    workspace: Workspace,
-    manifests: Mapping[str, Manifest],
-    view: RunView,
-    forced: bool,
-) -> Manifest:
+def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str, Manifest], forced: bool) -> Manifest:
     """Build one artifact under its lock, or take the one that another process built meanwhile."""
+    config, workspace, view = work.config, work.workspace, work.view
     section = getattr(config, stage.name)
     progress = Progress(stage.name)
     with workspace.lock(stage.name, identity.key, partial(wait, stage.name)):
@@ -181,33 +203,58 @@ def _build(
         if earlier is not None and not forced:
             view.record(stage.name, earlier, "reused")
             return earlier
-        work = workspace.checkpoints(identity.key) if stage.resume_point else None
-        if work is not None:
+        if stage.resume_point:
+            checkpoints = workspace.checkpoints(identity.key)
             if forced:
-                shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True, exist_ok=True)
-            view.show_progress_of(work)
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            view.show_progress_of(checkpoints)
         started = time.time()
         progress.say("started")
+        task = Task(stage.name, identity.key, {name: manifests[name]["key"] for name in stage.upstream})
+        together = work.others.together(task, view.fail) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
-            context = StageContext(
-                section=section,
-                seed=config.run.seed if stage.seeded else 0,
-                inputs={name: workspace.artifact(name, manifests[name]["key"]) for name in stage.upstream},
-                output=output,
-                work=work,
-                num_workers=config.run.num_workers or num_cores(),
-                progress=progress,
-            )
-            summary = stage.run(context)
+            with together:
+                summary = stage.run(_context(stage, task, config, workspace, output, progress, work.launch))
             _check_sources(identity, identify(stage, config, workspace, manifests))
-            keys = {name: manifests[name]["key"] for name in stage.upstream}
-            manifest = seal(output, stage, identity, section, keys, summary, started)
+            manifest = seal(output, stage, identity, section, task.inputs, summary, started)
     progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")
     if earlier is not None:
         _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
     return manifest
+
+
+def _take_part(config: Config, workspace: Workspace, follower: Follower) -> None:
+    """Carry out the stages that process 0 announces, until it is done. Leaves every result and word to process 0."""
+    for task in follower.tasks():
+        stage = STAGES[NAMES.index(task.stage)]
+        follower.wait_for([workspace.artifact(name, key) / MANIFEST for name, key in task.inputs.items()])
+        with follower.taking_part(), TemporaryDirectory() as output, open(os.devnull, "w") as silence:
+            progress = Progress(stage.name, silence)
+            stage.run(_context(stage, task, config, workspace, Path(output), progress, follower.launch))
+
+
+def _context(
+    stage: Stage,
+    task: Task,
+    config: Config,
+    workspace: Workspace,
+    output: Path,
+    progress: Progress,
+    launch: Launch,
+) -> StageContext:
+    return StageContext(
+        section=getattr(config, stage.name),
+        seed=config.run.seed if stage.seeded else 0,
+        inputs={name: workspace.artifact(name, key) for name, key in task.inputs.items()},
+        output=output,
+        work=workspace.checkpoints(task.key) if stage.resume_point else None,
+        num_workers=config.run.num_workers or num_cores(),
+        progress=progress,
+        process_index=launch.index if stage.distributed else 0,
+        num_processes=launch.count if stage.distributed else 1,
+    )
 
 
 def explain(config: Config, workspace: Workspace, stage: Stage) -> str:

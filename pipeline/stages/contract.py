@@ -19,7 +19,7 @@ class StageContext:
     folder that becomes the artifact when `run` returns. `work` is a folder that survives kills
     (only for stages with a `resume_point`); what a stage leaves there is its own to resume from.
     A `distributed` stage runs in all of the launcher's processes at once: they share `work`, and what process 0
-    leaves in its `output` becomes the artifact; the others' `output` is thrown away.
+    leaves in its `output` becomes the artifact; the others' `output` is thrown away, as is what they report.
     """
 
     section: Section

@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
-import os
+import shlex
+import sys
+from collections.abc import Mapping
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+OTHER_ENGINES = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 
-def check_launcher(section: TrainConfig) -> None:
-    """Raises ConfigError when the launcher asks for another precision, for compilation, or for several processes."""
-    num_processes = os.environ.get("WORLD_SIZE", "1")
-    if num_processes != "1":
-        raise ConfigError(
-            f"the launcher started {num_processes} processes, but training runs in one so far; "
-            "start it with --num_processes 1, or with descent run"
-        )
-    # Asked for several processes on the CPU, accelerate starts one and says nothing; this much of it can be seen.
-    if "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
-        raise ConfigError("accelerate was asked for several processes and started one; start it with --num_processes 1")
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+def check_launcher(section: TrainConfig, environ: Mapping[str, str]) -> None:
+    """Raises ConfigError when the launcher was asked for what it did not start, or for what the configuration is not.
+
+    `environ` is what the launcher left in the environment.
+    """
+    _check_processes(environ)
+    section.device_batch_size(int(environ.get("WORLD_SIZE", "1")))
+    launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched not in ("no", section.mixed_precision):
         raise ConfigError(
             f"train.mixed_precision is {section.mixed_precision}, but the launcher was given {launched}; "
             "remove --mixed_precision from the command and its config file"
         )
-    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
+    if environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
         raise ConfigError("the launcher was given a dynamo backend; remove it and set train.torch_compile instead")
+    for variable, engine in OTHER_ENGINES.items():
+        if _is_true(environ, variable):
+            raise ConfigError(
+                f"the launcher was given {engine}, which steps and clips in its own way; to shard a model start with "
+                "--config_file accelerate_configs/fsdp2.yaml"
+            )
+    if _is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
+        raise ConfigError(
+            "the launcher was given FSDP version 1; set fsdp_version: 2 as in accelerate_configs/fsdp2.yaml"
+        )
+
+
+def _check_processes(environ: Mapping[str, str]) -> None:
+    if "WORLD_SIZE" in environ:
+        return
+    script = shlex.join(sys.argv)
+    for variable in MPI_SIZES:
+        if environ.get(variable, "1") != "1":
+            count = environ[variable]
+            raise ConfigError(
+                f"mpirun started {count} processes, of which each would run alone; type "
+                f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {count} {script}"
+            )
+    # Asked for several processes without several GPUs, accelerate starts one and says nothing; what it leaves behind is
+    # an address for the others.
+    if "ACCELERATE_MIXED_PRECISION" in environ and "MASTER_PORT" in environ:
+        raise ConfigError(
+            "accelerate was asked for several processes but started one, as it does without several GPUs; ask it for "
+            f"--num_processes 1, or type ACCELERATE_USE_CPU=true torchrun --nproc_per_node N {script}"
+        )
+
+
+def _is_true(environ: Mapping[str, str], variable: str) -> bool:
+    return environ.get(variable, "false").lower() in ("1", "true", "yes", "on", "y", "t")

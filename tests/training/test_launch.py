@@ -1,6 +1,8 @@
-"""A launcher that asks for what the configuration does not is refused before anything runs."""
+"""A launcher that asks for what the configuration does not, or starts less than it was asked for, is refused at once."""
 
 from __future__ import annotations
+
+import sys
 
 import pytest
 
@@ -8,27 +10,52 @@ from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.training.launch import check_launcher
 
-SECTION = TrainConfig(max_steps=1, mixed_precision="bf16")
+SECTION = TrainConfig(max_steps=1, mixed_precision="bf16", global_batch_size=12, per_device_train_batch_size=3)
+ONE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "OMP_NUM_THREADS": "1"}
+FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "problem"),
+    ("environ", "problem"),
     [
-        ("WORLD_SIZE", "2", "the launcher started 2 processes"),
-        ("MASTER_PORT", "29500", "asked for several processes and started one"),
-        ("ACCELERATE_MIXED_PRECISION", "fp16", "train.mixed_precision is bf16, but the launcher was given fp16"),
-        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "was given a dynamo backend"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "train.mixed_precision is bf16, but the launcher was given fp16"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, "was given a dynamo backend"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}, "was given DeepSpeed.*fsdp2.yaml"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true", "WORLD_SIZE": "2"}, "was given Megatron-LM.*fsdp2.yaml"),
+        ({**FSDP, "FSDP_VERSION": "1"}, "FSDP version 1"),
+        ({"WORLD_SIZE": "8"}, "train.global_batch_size 12 .* 8 processes"),
+        ({"WORLD_SIZE": "3"}, "train.global_batch_size 12 .* 3 processes times per_device_train_batch_size 3"),
+        (
+            {"OMPI_COMM_WORLD_SIZE": "2"},
+            "mpirun started 2 .* torchrun --nproc_per_node 2 scripts/run_pipeline.py a.yaml",
+        ),
     ],
 )
-def test_disagreement_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, problem: str) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setenv(variable, value)
+def test_disagreement_is_refused(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], problem: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/run_pipeline.py", "a.yaml"])
     with pytest.raises(ConfigError, match=problem):
-        check_launcher(SECTION)
+        check_launcher(SECTION, environ)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_agreement_passes(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    check_launcher(SECTION)
+def test_one_process_where_several_were_asked_for_is_refused_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/run_pipeline.py", "my run.yaml", "train.max_steps=3"])
+    typed = (
+        r"ACCELERATE_USE_CPU=true torchrun --nproc_per_node N scripts/run_pipeline.py 'my run.yaml' train.max_steps=3$"
+    )
+    with pytest.raises(ConfigError, match=typed):
+        check_launcher(SECTION, {**ONE, "MASTER_PORT": "29500"})
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        ONE,
+        {**ONE, "ACCELERATE_MIXED_PRECISION": "bf16"},
+        {"MASTER_PORT": "29500"},  # left in a shell; nothing says that it is a launcher's
+        {"WORLD_SIZE": "4", "MASTER_PORT": "29500"},
+        {**FSDP, "FSDP_VERSION": "2"},
+    ],
+)
+def test_agreement_passes(environ: dict[str, str]) -> None:
+    check_launcher(SECTION, environ)

@@ -1,0 +1,66 @@
+"""`descent` with a model and a training that need no torch, as a script: `fake.py BEHAVIOUR run tiny.yaml ...`.
+
+What the training does: `work` says who took part; `fail-1` raises in process 1, `die-1` kills it, and process 0 waits
+meanwhile, as in a collective that nothing ends; `fail-0` and `die-0` are the other way round. With `slow` the
+augmentation takes a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from pipeline import runner
+from pipeline.cli import main
+from pipeline.errors import BadDataError
+from pipeline.stages import STAGES, StageContext
+
+behaviour = "work"
+
+
+def model(context: StageContext) -> dict[str, Any]:
+    (context.output / "model").mkdir()
+    (context.output / "model" / "config.json").write_text("{}")
+    return {}
+
+
+def sleep(context: StageContext) -> dict[str, Any]:
+    time.sleep(60)
+    return {}
+
+
+def train(context: StageContext) -> dict[str, Any]:
+    assert context.work is not None
+    context.progress.say(f"here is process {context.process_index}")
+    (context.work / f"{context.process_index}").touch()
+    deadline = time.monotonic() + 60
+    while len(list(context.work.iterdir())) < context.num_processes:
+        assert time.monotonic() < deadline, "not all processes took part"
+        time.sleep(0.01)
+    what, _, who = behaviour.partition("-")
+    if who == str(context.process_index):
+        if what == "fail":
+            raise BadDataError("it does not fit")
+        if what == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+    if who:
+        time.sleep(60)
+    (context.output / "model").mkdir()
+    (context.output / "model" / "weights").write_text(f"of process {context.process_index}")
+    return {"processes": context.num_processes}
+
+
+if __name__ == "__main__":
+    behaviour = sys.argv.pop(1)
+    fakes = {"model": model, "train": train}
+    if behaviour == "slow":
+        fakes["augment"] = sleep
+    runner.STAGES = tuple(
+        replace(stage, run=fakes[stage.name], distributed=stage.name == "train") if stage.name in fakes else stage
+        for stage in STAGES
+    )
+    main(sys.argv[1:])

@@ -1,0 +1,188 @@
+"""How the processes of one launch get along: each artifact is built once, and none outlives another that failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Project
+
+from pipeline.errors import ConfigError, ProcessError
+from pipeline.launches import follower as following
+from pipeline.launches import leader as leading
+from pipeline.launches.follower import Follower
+from pipeline.launches.launch import Launch, speaks
+
+Launcher = Callable[..., Any]
+
+PROMPTLY_SECONDS = 20.0
+"""Five seconds of patience, and the start of processes on a busy machine."""
+
+
+def wait_until_met(project: Project) -> None:
+    """Until process 0 has noticed another process."""
+    deadline = time.monotonic() + 60
+    while not any('"1": ' in path.read_text() for path in project.workspace.glob("launches/*/process-0.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_process_0_builds_alone_and_all_train(prepared: Project, launch: Launcher) -> None:
+    shutil.rmtree(prepared.workspace / "artifacts" / "pack")
+    first, *others = launch(prepared, "train.global_batch_size=24", "--until", "train", count=3).end()
+    assert [first.code, *(other.code for other in others)] == [0, 0, 0], [first, *others]
+    assert first.err.count("pack: started") == first.err.count("train: here is process 0") == 1
+    assert all((other.out, other.err) == ("", "") for other in others)
+    manifest = json.loads((prepared.artifact("train") / "manifest.json").read_text())
+    assert manifest["summary"] == {"processes": 3}
+    assert (prepared.artifact("train") / "model" / "weights").read_text() == "of process 0"
+    assert prepared.state()["outcome"] == "done"
+    assert list((prepared.workspace / "launches").iterdir()) == []
+
+
+def test_what_exists_is_reused_by_all(prepared: Project, launch: Launcher) -> None:
+    codes = [result.code for result in launch(prepared, "--only", "model").end()]
+    assert codes == [0, 0]
+    assert prepared.state()["stages"]["model"]["outcome"] == "reused"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "codes", "message"),
+    [
+        ("fail-1", [65, 65], "descent: process 1: it does not fit"),
+        pytest.param("fail-0", [65, 65], "descent: it does not fit", marks=pytest.mark.slow),
+        pytest.param("die-1", [70, -9], "descent: process 1 is gone (process {} on ", marks=pytest.mark.slow),
+        ("die-0", [-9, 70], "descent: process 1: process 0 is gone (process {} on "),
+    ],
+)
+def test_no_process_outlives_another_that_failed_in_training(
+    prepared: Project, launch: Launcher, behaviour: str, codes: list[int], message: str
+) -> None:
+    launched = launch(prepared, "--until", "train", behaviour=behaviour)
+    results = launched.end()
+    assert time.monotonic() - launched.started < PROMPTLY_SECONDS
+    assert [result.code for result in results] == codes
+    told = [line for result in results for line in result.err.splitlines() if line.startswith("descent: ")]
+    assert len(told) == 1
+    assert told[0].startswith(message.format(launched.processes[int(behaviour[-1])].pid))
+    if behaviour != "die-0":
+        state = prepared.state()
+        assert (state["outcome"], state["exit_code"]) == ("failed", codes[0])
+        assert state["message"] == told[0].removeprefix("descent: ")
+
+
+def test_bad_data_stops_the_processes_that_wait(prepared: Project, launch: Launcher) -> None:
+    (prepared.folder / "records.jsonl").write_text("{\n" * 1000)
+    first, second, third = launch(prepared, "train.global_batch_size=24", count=3).end()
+    assert [first.code, second.code, third.code] == [65, 65, 65]
+    assert first.err.splitlines()[-1].startswith("descent: ")
+    assert (second.err, third.err) == ("", "")
+    assert prepared.state()["exit_code"] == 65
+
+
+def test_a_process_0_killed_while_it_builds_stops_the_others(prepared: Project, launch: Launcher) -> None:
+    shutil.rmtree(prepared.workspace / "artifacts" / "augment")
+    launched = launch(prepared, "--until", "augment", behaviour="slow")
+    assert launched.processes[0].stderr.readline() == "augment: started\n"
+    wait_until_met(prepared)
+    launched.processes[0].kill()
+    launched.processes[0].wait()
+    killed = time.monotonic()
+    first, second = launched.end()
+    assert time.monotonic() - killed < PROMPTLY_SECONDS
+    assert (first.code, second.code) == (-signal.SIGKILL, 70)
+    assert second.err.startswith("descent: process 1: process 0 is gone (process ")
+    assert len(second.err.splitlines()) == 1
+    # What was left behind is not believed by the next launch with the same address and port.
+    assert list((prepared.workspace / "launches").iterdir()) != []
+    assert [result.code for result in launch(prepared, "--until", "augment").end()] == [0, 0]
+
+
+def test_a_signal_to_process_0_stops_all(prepared: Project, launch: Launcher) -> None:
+    shutil.rmtree(prepared.workspace / "artifacts" / "augment")
+    launched = launch(prepared, "--until", "augment", behaviour="slow")
+    assert launched.processes[0].stderr.readline() == "augment: started\n"
+    wait_until_met(prepared)
+    launched.processes[0].terminate()
+    first, second = launched.end()
+    assert (first.code, second.code, second.err) == (143, 143, "")
+    assert (prepared.state()["outcome"], prepared.state()["exit_code"]) == ("interrupted", 143)
+
+
+def test_two_launches_of_different_names_share_a_workspace(prepared: Project, launch: Launcher) -> None:
+    shutil.rmtree(prepared.workspace / "artifacts" / "augment")
+    launches = [
+        launch(prepared, f"run.name={name}", "--until", "train", MASTER_PORT=port)
+        for name, port in (("one", "29501"), ("two", "29502"))
+    ]
+    results = [result for launched in launches for result in launched.end()]
+    assert [result.code for result in results] == [0, 0, 0, 0], results
+    told = "".join(result.err for result in results)
+    assert told.count("augment: started") == told.count("train: started") == 1
+    waiting = [line for line in told.splitlines() if "waiting for process" in line]
+    assert waiting, told
+    assert all(line.endswith(", which is at the same work") for line in waiting)
+
+
+def test_a_mistake_is_told_once(prepared: Project, launch: Launcher) -> None:
+    first, second = launch(prepared, "train.learning_rat=1").end()
+    assert (first.code, second.code, second.err) == (78, 78, "")
+    assert "did you mean learning_rate?" in first.err
+
+
+def test_processes_with_different_configurations_do_not_train_together(tmp_path: Path) -> None:
+    environ = {"WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"}
+    with (
+        pytest.raises(ProcessError, match="has another configuration than process 0") as caught,
+        leading.Leader(Launch.of({**environ, "RANK": "0"}), tmp_path, "a"),
+        Follower(Launch.of({**environ, "RANK": "1"}), tmp_path, "b") as follower,
+    ):
+        list(follower.tasks())
+    assert caught.value.exit_code == 78
+
+
+def test_without_a_word_from_process_0_a_process_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "START_SECONDS", 0.3)
+    launch = Launch.of({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"})
+    with (
+        pytest.raises(ProcessError, match=r"no word from process 0 .* all must share run.workspace"),
+        Follower(launch, tmp_path, "a") as follower,
+    ):
+        list(follower.tasks())
+
+
+def test_a_process_0_on_another_machine_is_missed_when_its_heart_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(leading, "BEAT_SECONDS", 0.1)
+    environ = {"WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"}
+    leader = leading.Leader(Launch.of({**environ, "RANK": "0", "GROUP_RANK": "0"}), tmp_path, "a")
+    follower = Follower(Launch.of({**environ, "RANK": "1", "GROUP_RANK": "1"}), tmp_path, "a")
+    with leader, follower:
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            follower._listen()
+            time.sleep(0.05)
+        assert follower._first is not None
+        leader._ended.set()
+        with pytest.raises(ProcessError, match="process 0 is gone"):
+            list(follower.tasks())
+
+
+@pytest.mark.parametrize(("rank", "size"), [("x", "2"), ("2", "2"), ("0", ""), ("-1", "2")])
+def test_an_environment_that_makes_no_sense_is_refused(rank: str, size: str) -> None:
+    with pytest.raises(ConfigError, match="as no launcher does"):
+        Launch.of({"RANK": rank, "WORLD_SIZE": size})
+
+
+def test_one_process_on_each_machine_speaks() -> None:
+    assert speaks({})
+    assert speaks({"LOCAL_RANK": "0", "RANK": "8"})
+    assert not speaks({"LOCAL_RANK": "1", "RANK": "1"})
