@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -230,7 +231,12 @@ def _take_part(config: Config, workspace: Workspace, follower: Follower) -> None
     for task in follower.tasks():
         stage = STAGES[NAMES.index(task.stage)]
         follower.wait_for([workspace.artifact(name, key) / MANIFEST for name, key in task.inputs.items()])
-        with follower.taking_part(), TemporaryDirectory() as output, open(os.devnull, "w") as silence:
+        with (
+            follower.taking_part(),
+            warnings.catch_warnings(action="ignore"),
+            TemporaryDirectory() as output,
+            open(os.devnull, "w") as silence,
+        ):
             progress = Progress(stage.name, silence)
             stage.run(_context(stage, task, config, workspace, Path(output), progress, follower.launch))
 

@@ -42,9 +42,8 @@ class Launch:
                 f"the environment says RANK {index} and WORLD_SIZE {count}, as no launcher does; "
                 "unset them, or start with torchrun"
             )
-        names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")
-        parts = [environ.get(name) for name in names]
-        # Those of one machine have one parent; a loopback address means another machine on each.
+        parts = [environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "WORLD_SIZE")]
+        # A loopback address and its port may be another launch's on another machine.
         if environ.get("LOCAL_WORLD_SIZE") == count:
             parts += [socket.gethostname(), str(os.getppid())]
         return cls(

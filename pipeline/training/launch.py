@@ -38,6 +38,10 @@ def check_launcher(section: TrainConfig, environ: Mapping[str, str]) -> None:
         raise ConfigError(
             "the launcher was given FSDP version 1; set fsdp_version: 2 as in accelerate_configs/fsdp2.yaml"
         )
+    if _is_true(environ, "FSDP_ACTIVATION_CHECKPOINTING"):
+        raise ConfigError(
+            "the launcher was given fsdp_activation_checkpointing; remove it and set train.gradient_checkpointing"
+        )
 
 
 def _check_processes(environ: Mapping[str, str]) -> None:

@@ -98,10 +98,12 @@ def num_steps(section: TrainConfig, num_windows: int) -> int:
 
 def idle_cores() -> str | None:
     """A hint for people when training on the CPU leaves cores idle, as under a launcher that sets one thread."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores, threads = num_cores(), torch.get_num_threads()
-    if torch.cuda.is_available() or threads >= cores:
+    if torch.cuda.is_available() or threads >= cores // processes:
         return None
-    return f"using {threads} of {cores} cores; set OMP_NUM_THREADS={cores} to use all (accelerate launch sets 1)"
+    used, could = threads * processes, cores // processes
+    return f"using {used} of {cores} cores; set OMP_NUM_THREADS={could} to use all (launchers set 1)"
 
 
 def check_context(block_size: int, context: int | None) -> None:

@@ -1,4 +1,4 @@
-"""A launcher that asks for what the configuration does not, or starts less than it was asked for, is refused at once."""
+"""A launcher that asks for what the configuration does not, or starts less than it was asked for, is refused."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
         ({"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}, "was given DeepSpeed.*fsdp2.yaml"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true", "WORLD_SIZE": "2"}, "was given Megatron-LM.*fsdp2.yaml"),
         ({**FSDP, "FSDP_VERSION": "1"}, "FSDP version 1"),
+        ({**FSDP, "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set train.gradient_checkpointing"),
         ({"WORLD_SIZE": "8"}, "train.global_batch_size 12 .* 8 processes"),
         ({"WORLD_SIZE": "3"}, "train.global_batch_size 12 .* 3 processes times per_device_train_batch_size 3"),
         (
