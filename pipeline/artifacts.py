@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
+import re
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,11 +36,16 @@ FORMAT = 1
 KEY_LENGTH = 16
 RACY_SECONDS = 2.0
 MANIFEST = "manifest.json"
-PROMISED = {"stage", "key", "version", "section", "seed", "inputs", "files_in", "libraries"} | {
-    "digest", "input_keys", "files", "summary", "started", "seconds",
+KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
+SHA256 = re.compile("[0-9a-f]{64}")
+PROMISED: dict[str, type | tuple[type, ...]] = {
+    "stage": str, "key": str, "version": int, "section": dict, "inputs": dict, "files_in": dict, "libraries": dict,
+    "digest": str, "runtime": dict, "input_keys": dict, "files": dict, "summary": dict,
+    "started": (int, float), "seconds": (int, float),
 }  # fmt: skip
-"""What every manifest has; one without is as good as missing."""
+"""What every manifest has, with its type; one without is as good as missing."""
 
+MAX_HOLDER_CHARS = 200
 MAX_CHANGES = 5
 """Changed files that a reason names one by one."""
 
@@ -124,20 +130,19 @@ class Workspace:
     def lock(self, stage: str, key: str, on_wait: Callable[[str], None]) -> Iterator[None]:
         """Hold the one builder's lock of a key; it is the operating system's and dies with its holder."""
         folder = self.root / "locks"
+        self.check_inside("locks", "artifacts", "checkpoints", "runs")
+        self.check_inside(*([f"runs/{key}"] if stage == "run" else [f"artifacts/{stage}", f"checkpoints/{key}"]))
+        self.check_inside(*(f"checkpoints/{key}/{name}" for name in atomic.list_links(self.checkpoints(key))))
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{stage}-{key}.lock")
         holder = folder / f"{stage}-{key}.holder"
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            try:
-                who = holder.read_text().strip()
-            except OSError:
-                who = ""
-            on_wait(who or "another process")
+            on_wait(_read_holder(holder) or "another process")
             lock.acquire()
         try:
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            atomic.write_bytes(holder, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -155,11 +160,35 @@ class Workspace:
             return True
 
     @contextmanager
+    def unless_locked(self, stage: str, key: str) -> Iterator[bool]:
+        """Hold a key's lock inside the block, unless somebody is building; says whether it is held."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{stage}-{key}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def check_inside(self, *names: str) -> None:
+        """Raises StorageError when one of the workspace's folders is a link that leads out of it: nothing is written
+        or deleted outside."""
+        for name in names:
+            path = self.root / name
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+                raise StorageError(f"{path}: is a link out of the workspace; remove it, or set run.workspace elsewhere")
+
+    @contextmanager
     def building(self, stage: str, key: str) -> Iterator[Path]:
         """A temporary folder for a stage's output, which becomes the artifact when the block ends without an error;
         what is in its place then is set aside. Only for the lock's holder: it clears what killed builders left."""
         for leftover in (self.root / "artifacts" / stage).glob(f"{atomic.TEMPORARY_PREFIX}{key}-*"):
-            shutil.rmtree(leftover)
+            atomic.remove(leftover)
         with atomic.replacing_folder(self.artifact(stage, key), lambda: self.set_aside(stage, key)) as folder:
             yield folder
 
@@ -190,17 +219,17 @@ class DigestCache:
         if self._known is None:
             self._known = _read_json(self._path) or {}
         try:
-            stat = path.stat()
-            stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+            status = path.stat()
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
             known = self._known.get(str(path.absolute()))
-            if known is not None and known[:-1] == stamp:
+            if isinstance(known, list) and known[:-1] == stamp and SHA256.fullmatch(str(known[-1])):
                 return str(known[-1])
             digest = atomic.digest_file(path)
         except OSError as error:
             raise MissingInputError(f"{path}: cannot read this source file: {error.strerror}") from None
         # A file written within the clock's grain of now could change again without a new stamp: do not remember it.
         # Every write moves the change time, which unlike the modification time cannot be set.
-        if time.time() - stat.st_ctime > RACY_SECONDS:
+        if time.time() - status.st_ctime > RACY_SECONDS:
             self._known[str(path.absolute())] = [*stamp, digest]
             self._changed = True
         return digest
@@ -208,7 +237,7 @@ class DigestCache:
     def save(self) -> None:
         """Write new digests out; a plan in a place that cannot be written goes on without."""
         if self._changed and self._path.parent.is_dir():
-            with suppress(OSError):
+            with suppress(OSError, StorageError):
                 atomic.write_json(self._path, self._known)
             self._changed = False
 
@@ -245,6 +274,8 @@ def seal(
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+    manifest = json.loads(json.dumps(manifest, allow_nan=False))  # as it will be read back
+    manifest["seal"] = atomic.digest_json(manifest)
     atomic.fsync_tree(folder)
     atomic.write_json(folder / MANIFEST, manifest)
     return manifest
@@ -272,21 +303,48 @@ def input_digests(stage: Stage, manifests: Mapping[str, Manifest]) -> dict[str, 
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of an artifact folder, or None when it is missing, unreadable or of another format."""
+    """The manifest of an artifact folder; None when it is missing, altered, of another folder or of another format."""
     manifest = _read_json(folder / MANIFEST)
-    whole = manifest is not None and manifest.get("format") == FORMAT and manifest.keys() >= PROMISED
-    return manifest if whole else None
+    if manifest is None or manifest.get("format") != FORMAT:
+        return None
+    try:
+        whole = atomic.digest_json({name: value for name, value in manifest.items() if name != "seal"})
+    except (ValueError, RecursionError):
+        return None
+    return manifest if manifest.get("seal") == whole and _has_its_shape(manifest, folder) else None
+
+
+def _has_its_shape(manifest: Manifest, folder: Path) -> bool:
+    """Whether everything that is promised is there with its type, belongs to this folder, and names files inside it."""
+    if not all(isinstance(manifest.get(name), kind) for name, kind in PROMISED.items()):
+        return False
+    files = manifest["files"]
+    return (
+        "seed" in manifest
+        and (manifest["stage"], manifest["key"]) == (folder.parent.name, folder.name)
+        and all(isinstance(key, str) and is_key(key) for key in manifest["input_keys"].values())
+        and all(isinstance(entry, dict) and _is_entry(name, entry) for name, entry in files.items())
+        and manifest["digest"] == content_digest(files)
+    )
+
+
+def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
+    inside = all(part not in ("", ".", "..") for part in name.split("/")) and name.isprintable() and "\\" not in name
+    sized = isinstance(entry.get("size"), int) and entry.get("kind") in ("result", "record")
+    return inside and sized and bool(SHA256.fullmatch(str(entry.get("sha256"))))
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> str:
     """What is wrong with the names and sizes of an artifact's files; "" when they are as the manifest says."""
     for name, entry in manifest["files"].items():
         try:
-            size = (folder / name).stat().st_size
+            status = (folder / name).lstat()
         except OSError:
             return f"the artifact file {folder / name} is missing"
-        if size != entry["size"]:
-            return f"the artifact file {folder / name} has {size:,} bytes instead of {entry['size']:,}"
+        if not stat.S_ISREG(status.st_mode):
+            return f"the artifact file {folder / name} is no regular file"
+        if status.st_size != entry["size"]:
+            return f"the artifact file {folder / name} has {status.st_size:,} bytes instead of {entry['size']:,}"
     added = set(atomic.list_files(folder)) - manifest["files"].keys() - {MANIFEST}
     return f"the artifact file {folder / min(added)} does not belong there" if added else ""
 
@@ -351,13 +409,21 @@ def library_version(name: str) -> str | None:
 
 def is_key(name: str) -> bool:
     """Whether a folder's name is that of an artifact, not of one being built or set aside."""
-    return len(name) == KEY_LENGTH and all(letter in "0123456789abcdef" for letter in name)
+    return KEY.fullmatch(name) is not None
+
+
+def _read_holder(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_HOLDER_CHARS).strip()
+    except OSError:
+        return ""
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     except OSError as error:
         raise StorageError(f"{path}: cannot read: {error.strerror}") from None

@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import disk_full, is_disk_full
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -38,14 +40,22 @@ def fsync_path(path: Path) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole: readers see the old content or the new, never a part of it."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    full = False
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # never through a link that somebody put there
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        full = is_disk_full(error)
+        if not full:
+            raise
     finally:
         temporary.unlink(missing_ok=True)
+    if full:
+        raise disk_full(path, f"{len(data):,} bytes are")
     fsync_path(path.parent)
 
 
@@ -59,16 +69,21 @@ def list_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def list_links(folder: Path) -> list[str]:
+    """Relative POSIX paths of all symbolic links below a folder."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()]
+
+
 @contextmanager
 def replacing_folder(final: Path, set_aside: Callable[[], object] | None = None) -> Iterator[Path]:
     """A temporary folder that is fsynced and renamed to `final` when the block ends without an error.
 
     If `final` exists by then, `set_aside` must move it away. On an error the temporary folder is removed and `final`
-    stays as it was.
+    stays as it was; a full disk is a StorageError that says how much had been written.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f"{TEMPORARY_PREFIX}{final.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir()
     try:
         yield temporary
@@ -77,9 +92,30 @@ def replacing_folder(final: Path, set_aside: Callable[[], object] | None = None)
             set_aside()
         os.rename(temporary, final)
         fsync_path(final.parent)
-    except BaseException:
+    except BaseException as error:
+        written = num_bytes(temporary) if is_disk_full(error) else 0
         shutil.rmtree(temporary, ignore_errors=True)
+        if written:
+            raise disk_full(final, f"more than the {written:,} bytes written so far are") from error
         raise
+
+
+def num_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(root, name)).st_size
+    return total
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all in it, or a link alone, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def fsync_tree(folder: Path) -> None:

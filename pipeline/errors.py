@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+OS_ERROR = re.compile(r"(?:os error |[Ee]rrno )(\d+)")
 
 
 class DescentError(Exception):
@@ -81,6 +84,27 @@ def exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, (DescentError, InterruptedUnsaved)) else 70
 
 
+def os_errno(error: BaseException) -> int | None:
+    """The operating system's number of an error, also where a library in Rust or Python kept it in words only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    said = OS_ERROR.search(str(error)) if isinstance(error, Exception) else None
+    return int(said.group(1)) if said else None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether writing failed for want of space."""
+    return os_errno(error) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(path: Path, needed: str) -> StorageError:
+    """The error for want of space: `needed` says how much as far as it is known, `path` where."""
+    free = shutil.disk_usage(next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())).free
+    return StorageError(
+        f"{path}: the disk is full: {needed} needed, {free:,} bytes are free; free some space and run again to go on"
+    )
+
+
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
     """Turn what the operating system says about files, in `folder` where it names none, into one line."""
@@ -88,14 +112,11 @@ def storage_errors(folder: Path) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        number = None if isinstance(error, DescentError) else os_errno(error)
+        if number is None:
             raise
-        where = Path(str(error.filename or folder))
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            around = next(path for path in (where.absolute(), *where.absolute().parents) if path.exists())
-            free = shutil.disk_usage(around).free
-            raise StorageError(
-                f"{where}: the disk is full ({free / 1e6:,.1f} MB free); free some space and run again to go on"
-            ) from error
-        raise StorageError(f"{where}: {os.strerror(error.errno)}; mend it and run again to go on") from error
+        where = Path(str(getattr(error, "filename", None) or folder))
+        if is_disk_full(error):
+            raise disk_full(where, "more space is") from error
+        raise StorageError(f"{where}: {os.strerror(number)}; mend it and run again to go on") from error

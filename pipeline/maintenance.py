@@ -2,46 +2,81 @@
 
 from __future__ import annotations
 
+import math
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts import MANIFEST, Manifest, Workspace, check_sizes, is_key, read_manifest
-from pipeline.atomic import TEMPORARY_PREFIX, digest_file
+from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
+from pipeline.errors import StorageError
 from pipeline.progress import Progress
 from pipeline.runs import read_run
+from pipeline.stages import STAGES
 from pipeline.training.checkpoints import list_checkpoints, problem_of, set_aside
+
+FOLDERS = ("artifacts", "checkpoints", "locks", "runs")
 
 
 def verify(workspace: Workspace, progress: Progress) -> list[str]:
     """Read every file of every artifact and checkpoint again and set the broken ones aside.
 
-    Returns a line for each: what is wrong, and where it went. Whatever needs it is built again by the next run.
+    Returns a line for each: what is wrong, and where it went. Whatever needs it is built again by the next run. What
+    somebody is building just now is left alone.
     """
+    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
     artifacts, checkpoints = list(_artifacts(workspace)), list(_checkpoints(workspace))
-    found = []
+    found = [f"{path} cannot be read; run it again, or remove its folder" for path in _unreadable_runs(workspace)]
     with progress.task("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
         for folder in artifacts:
-            if problem := _problem(folder):
-                found.append(f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}")
+            found += _mend(workspace, folder.parent.name, folder.name, partial(_check_artifact, workspace, folder))
             task.update()
         for folder in checkpoints:
-            if wrong := problem_of(folder):
-                found.append(f"the checkpoint {folder} is broken ({wrong}): moved to {set_aside(folder)}")
+            found += _mend(workspace, "train", folder.parent.name, partial(_check_checkpoint, folder))
             task.update()
     return found
 
 
+def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], str]) -> list[str]:
+    """What `check` finds, after it has set the folder aside. The builder of a folder may be changing it while it is
+    read, so a problem counts only when it is still there while nobody can build."""
+    if not check(False):
+        return []
+    with workspace.unless_locked(stage, key) as held:
+        problem = check(True) if held else ""
+    return [problem] if problem else []
+
+
+def _check_artifact(workspace: Workspace, folder: Path, sets_aside: bool) -> str:
+    problem = _problem(folder) if folder.exists() or folder.is_symlink() else ""
+    if problem and sets_aside:
+        return f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}"
+    return problem
+
+
+def _check_checkpoint(folder: Path, sets_aside: bool) -> str:
+    wrong = problem_of(folder) if folder.is_dir() else None
+    if wrong and sets_aside:
+        return f"the checkpoint {folder} is broken ({wrong}): moved to {set_aside(folder)}"
+    return wrong or ""
+
+
 def _problem(folder: Path) -> str:
     manifest = read_manifest(folder)
-    if manifest is None or manifest["key"] != folder.name:
+    if manifest is None:
         return f"the artifact {folder} has no readable manifest"
     if problem := check_sizes(folder, manifest):
         return problem
-    changed = [name for name, entry in manifest["files"].items() if digest_file(folder / name) != entry["sha256"]]
-    return f"the artifact file {folder / changed[0]} does not match its digest" if changed else ""
+    for name, entry in manifest["files"].items():
+        try:
+            digest = digest_file(folder / name)
+        except OSError as error:
+            return f"the artifact file {folder / name} cannot be read ({error.strerror})"
+        if digest != entry["sha256"]:
+            return f"the artifact file {folder / name} does not match its digest"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -55,19 +90,27 @@ class Unused:
 
 def find_unused(workspace: Workspace) -> list[Unused]:
     """What may be deleted: artifacts that no run.json names, those set aside, leftovers of killed builders, and
-    checkpoints of trainings that are complete or that no run is at. What somebody is building is left out."""
+    checkpoints of trainings that are complete or that no run is at. What somebody is building is left out, and what
+    came since a run that is in progress began: it may be about to be used.
+
+    Raises StorageError when what a run uses cannot be known, or where a folder is a link out of the workspace.
+    """
+    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
+    for path in _unreadable_runs(workspace):
+        raise StorageError(f"{path} cannot be read, so what it uses is not known; run it again, or remove its folder")
     used, in_progress = _marked(workspace)
+    horizon = _began(workspace)
     found = []
     for folder in sorted(workspace.root.glob("artifacts/*/*")):
         stage, name = folder.parent.name, folder.name
-        if is_key(name) and (stage, name) not in used:
+        if is_key(name) and (stage, name) not in used and folder.lstat().st_ctime < horizon:
             found.append((folder, name, "no run uses it"))
         elif name.startswith("aside-"):
             found.append((folder, name.split("-")[1], "was set aside"))
         elif name.startswith(TEMPORARY_PREFIX):
             found.append((folder, name.removeprefix(TEMPORARY_PREFIX).split("-")[0], "was left by a killed run"))
     unused = [
-        Unused(folder, reason, _size(folder))
+        Unused(folder, reason, num_bytes(folder))
         for folder, key, reason in found
         if not workspace.is_locked(folder.parent.name, key)
     ]
@@ -75,7 +118,7 @@ def find_unused(workspace: Workspace) -> list[Unused]:
         complete = (workspace.artifact("train", folder.name) / MANIFEST).exists()
         if (complete or folder.name not in in_progress) and not workspace.is_locked("train", folder.name):
             reason = "its training is complete" if complete else "no run is at this training"
-            unused.append(Unused(folder, reason, _size(folder)))
+            unused.append(Unused(folder, reason, num_bytes(folder)))
     return unused
 
 
@@ -83,8 +126,9 @@ def delete(unused: list[Unused]) -> None:
     """Delete folders so that none is ever taken for a whole artifact."""
     for item in unused:
         doomed = item.folder.with_name(f"{TEMPORARY_PREFIX}{item.folder.name}-doomed")
+        remove(doomed)
         os.rename(item.folder, doomed)
-        shutil.rmtree(doomed)
+        remove(doomed)
 
 
 def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
@@ -117,5 +161,12 @@ def _checkpoints(workspace: Workspace) -> Iterator[Path]:
             yield from list_checkpoints(work)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+def _unreadable_runs(workspace: Workspace) -> list[Path]:
+    files = [folder / "run.json" for folder in sorted(workspace.root.glob("runs/*"))]
+    return [path for path in files if os.path.lexists(path) and read_run(path.parent) is None]
+
+
+def _began(workspace: Workspace) -> float:
+    """When the oldest run that is in progress began; infinity when none is."""
+    states = [read_run(folder) for folder in workspace.root.glob("runs/*") if workspace.is_locked("run", folder.name)]
+    return min((float(state["started"]) for state in states if state), default=math.inf)

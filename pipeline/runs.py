@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.artifacts import Manifest, Workspace, read_manifest
+from pipeline.artifacts import Manifest, Workspace, is_key, read_manifest
 from pipeline.config import Config
 from pipeline.config.reading import dump
-from pipeline.errors import InterruptedRun, InterruptedUnsaved, exit_code
+from pipeline.errors import InterruptedRun, InterruptedUnsaved, StorageError, exit_code
 
 NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES)
 
@@ -44,8 +44,7 @@ class RunView:
     def record(self, stage: str, manifest: Manifest, outcome: str) -> None:
         """Note a stage's artifact; it is what keeps the artifact from being swept."""
         self._stages[stage] = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
-        if outcome == "built":
-            self._write()
+        self._write()
 
     def show_progress_of(self, work: Path) -> None:
         """Point tensorboard/ and metrics.jsonl at a training in progress, so that both can be watched."""
@@ -94,7 +93,7 @@ class RunView:
             "finished": round(time.time(), 3),
             "message": str(error) or type(error).__name__,
         }
-        with suppress(OSError):
+        with suppress(OSError, StorageError):
             self._write()
 
     def _fits(self, stage: str, entry: Mapping[str, Any]) -> bool:
@@ -145,10 +144,12 @@ def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]
 def read_run(folder: Path) -> dict[str, Any] | None:
     """A run's run.json, or None when there is none that can be read."""
     try:
-        value = json.loads((folder / "run.json").read_text())
-        whole = isinstance(value["stages"], dict) and {"name", "outcome", "started"} <= value.keys()
-        return value if whole and all("key" in entry for entry in value["stages"].values()) else None
-    except (OSError, ValueError, TypeError, KeyError):
+        value = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        used = [*value["stages"].items(), *value.get("earlier", {}).items()]
+        whole = isinstance(value["name"], str) and isinstance(value["outcome"], str)
+        whole = whole and isinstance(value["started"], (int, float))
+        return value if whole and all(stage.isidentifier() and is_key(entry["key"]) for stage, entry in used) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -158,22 +159,25 @@ def _symlink(link: Path, target: Path) -> None:
     if link.is_symlink() and os.readlink(link) == wanted:
         return
     fresh = link.with_name(f"{atomic.TEMPORARY_PREFIX}{link.name}")
-    fresh.unlink(missing_ok=True)
+    atomic.remove(fresh)
     fresh.symlink_to(wanted)
+    if link.is_dir() and not link.is_symlink():
+        atomic.remove(link)
     os.replace(fresh, link)
 
 
 def _mirror(files: Mapping[str, Path], folder: Path) -> None:
     """Make `folder` hold exactly these files; it is replaced as a whole when one differs."""
-    is_same = folder.is_dir() and set(atomic.list_files(folder)) == files.keys()
+    has_links = folder.is_symlink() or atomic.list_links(folder)
+    is_same = folder.is_dir() and not has_links and set(atomic.list_files(folder)) == files.keys()
     if is_same and all(filecmp.cmp(source, folder / name) for name, source in files.items()):
         return
     fresh = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{folder.name}")
-    shutil.rmtree(fresh, ignore_errors=True)
+    atomic.remove(fresh)
     for name, source in files.items():
         (fresh / name).parent.mkdir(parents=True, exist_ok=True)
         _place(source, fresh / name)
-    shutil.rmtree(folder, ignore_errors=True)
+    atomic.remove(folder)
     os.rename(fresh, folder)
 
 

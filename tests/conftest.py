@@ -1,9 +1,43 @@
-"""Options of the test run."""
+"""Options of the test run, and the tiny run: carried out once, tests work on copies of its workspace."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from harness import TINY, Project, write_sources
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-digests", action="store_true", help="record the data stages' digests anew")
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny run, carried out; not to be changed by tests."""
+    project = Project(tmp_path_factory.mktemp("finished"))
+    write_sources(project.folder)
+    (project.folder / "tiny.yaml").write_text(TINY)
+    assert set(project.run().values()) == {"built"}
+    return project
+
+
+@pytest.fixture
+def finished(finished_once: Project, tmp_path: Path) -> Project:
+    """A copy of the finished run that a test may change."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_once.folder, folder, symlinks=True)
+    return Project(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def offline() -> Iterator[None]:
+    """Nothing may be fetched from a hub."""
+    before = dict(os.environ)
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    yield
+    os.environ.clear()
+    os.environ.update(before)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import atomic
+from pipeline.errors import StorageError
 
 
 def test_write_bytes_leaves_the_old_file_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +20,9 @@ def test_write_bytes_leaves_the_old_file_when_writing_fails(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        StorageError, match=r"state\.json: the disk is full: 14 bytes are needed, [\d,]+ bytes are free"
+    ):
         atomic.write_bytes(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["state.json"]
@@ -50,3 +53,31 @@ def test_digest_json_ignores_key_order_and_nothing_else() -> None:
     assert atomic.digest_json(1) != atomic.digest_json("1")
     with pytest.raises(ValueError, match="not JSON compliant"):
         atomic.digest_json(float("nan"))
+
+
+def test_a_full_disk_says_how_much_had_been_written(tmp_path: Path) -> None:
+    def write_too_much() -> None:
+        with atomic.replacing_folder(tmp_path / "folder") as folder:
+            (folder / "part").write_bytes(b"x" * 1234)
+            raise RuntimeError("Error while serializing: No space left on device (os error 28)")  # as Rust says it
+
+    with pytest.raises(StorageError, match=r"folder: the disk is full: more than the 1,234 bytes written so far are"):
+        write_too_much()
+    assert os.listdir(tmp_path) == []
+
+
+def test_links_that_somebody_put_there_are_not_followed(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("alive")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / f".tmp-{os.getpid()}-state.json").symlink_to(canary)
+    (folder / "state.json").symlink_to(canary)
+    atomic.write_bytes(folder / "state.json", b"new")
+    assert not (folder / "state.json").is_symlink()
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "canary").write_text("alive")
+    atomic.remove(folder / "link")
+    atomic.remove(folder)
+    assert (tmp_path / "outside" / "canary").read_text() == canary.read_text() == "alive"

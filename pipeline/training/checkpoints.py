@@ -140,10 +140,12 @@ def problem_of(checkpoint: Path) -> str | None:
         digests = json.loads((checkpoint / DIGESTS).read_bytes())
         if not isinstance(digests, dict):
             return f"{DIGESTS} is not a mapping"
+        if differing := digests.keys() ^ {*list_files(checkpoint)} - {DIGESTS}:
+            return f"{DIGESTS} and the files differ in {min(differing)}"
         for name, digest in digests.items():
             if digest_file(checkpoint / name) != digest:
                 return f"{name} does not match its digest"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -1,34 +1,13 @@
-"""The tiny run, carried out once; tests work on copies of its workspace."""
+"""What tests of whole commands share."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from harness import TINY, Project, Result, write_sources
-
-
-@pytest.fixture(scope="session")
-def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny run, carried out; not to be changed by tests."""
-    project = Project(tmp_path_factory.mktemp("finished"))
-    write_sources(project.folder)
-    (project.folder / "tiny.yaml").write_text(TINY)
-    assert set(project.run().values()) == {"built"}
-    return project
-
-
-@pytest.fixture
-def finished(finished_once: Project, tmp_path: Path) -> Project:
-    """A copy of the finished run that a test may change."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished_once.folder, folder, symlinks=True)
-    return Project(folder)
+from harness import Project, Result
 
 
 @pytest.fixture
@@ -51,13 +30,3 @@ def without_torch() -> Callable[[Project, list[str]], Result]:
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
-
-
-@pytest.fixture(autouse=True, scope="session")
-def offline() -> Iterator[None]:
-    """Nothing may be fetched from a hub."""
-    before = dict(os.environ)
-    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-    yield
-    os.environ.clear()
-    os.environ.update(before)
