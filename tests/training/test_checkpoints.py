@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from pipeline.errors import StorageError
 from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, newest_valid, save_checkpoint
 
 PATIENCE = 10.0
@@ -27,7 +28,7 @@ def test_an_error_while_writing_leaves_the_others(tmp_path):
         folder.joinpath("model").write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="step-00000002: the disk is full"):
         save_checkpoint(tmp_path, 2, fail, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
