@@ -8,70 +8,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
+from pipeline.config.sources import AnySource
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Source(Section):
-    """What all sources have."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    """Name of the source in documents, counts and evaluation."""
-
-    weight: float = Field(default=1.0, gt=0, le=1000)
-    """How often a document of this source stands in the training split, on average: 0.5 keeps half of them,
-    2.0 repeats each once. Validation and test are never weighted."""
-
-
-class PythonDocsSource(Source):
-    """The documentation inside every Python: docstrings of the standard library and pydoc's topics."""
-
-    type: Literal["python_docs"]
-    """About 2 MB of English technical prose that needs no download."""
-
-
-class FilesSource(Source):
-    """Local files."""
-
-    paths: list[str] = Field(min_length=1)
-    """Files and globs (`**` for any depth), relative to the working directory. Documents name the file they come
-    from by this path, or, where it is absolute, by what lies below its last folder without wildcards."""
-
-
-class TextSource(FilesSource):
-    """Plain text files in UTF-8."""
-
-    type: Literal["text"]
-    """Plain text."""
-
-    separator: str | None = Field(default=None, min_length=1)
-    """Text between two documents of a file, such as "\\n\\n". Null makes each file one document. A document may
-    have 100 MB at most."""
-
-
-class JsonlSource(FilesSource):
-    """Files with one JSON object a line."""
-
-    type: Literal["jsonl"]
-    """JSON lines."""
-
-    text_field: str = "text"
-    """Name of the field that holds a document's text."""
-
-    label_field: str | None = None
-    """Name of the field that holds a document's label, if it has one."""
 
 
 class IngestConfig(Section):
     """Where raw text comes from."""
 
-    sources: list[Annotated[PythonDocsSource | TextSource | JsonlSource, Field(discriminator="type")]] = Field(
-        min_length=1
-    )
+    sources: list[AnySource] = Field(min_length=1)
     """Sources, read in this order."""
 
     max_rejected_fraction: Share = 0.01
-    """The part of a source's records that may be unusable; above it the stage fails. rejected.jsonl lists them."""
+    """The part of a source's records that may be unusable, and the part of its bytes that may lie in files that cannot
+    be read to their end; above it the stage fails. rejected.jsonl lists the first of them."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

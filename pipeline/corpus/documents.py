@@ -44,7 +44,7 @@ class Document:
     @property
     def num_bytes(self) -> int:
         """Length of the text in UTF-8 bytes."""
-        return len(self.text.encode())
+        return len(self.text) if self.text.isascii() else len(self.text.encode())
 
 
 def document_id(source: str, origin: str, text: str) -> str:
@@ -52,7 +52,8 @@ def document_id(source: str, origin: str, text: str) -> str:
     digest = hashlib.blake2b(digest_size=12)
     for part in (source, origin, text):
         data = part.encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
     return digest.hexdigest()
 
 
@@ -93,6 +94,14 @@ def read_texts_of_shard(path: Path) -> Iterator[str]:
             yield from file.read_row_group(group, columns=["text"]).column("text").to_pylist()
 
 
+def read_labels(folder: Path) -> Iterator[str | None]:
+    """The labels alone, of the documents of all shards of a folder, in corpus order."""
+    for path in shard_paths(folder):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield from file.read_row_group(group, columns=["label"]).column("label").to_pylist()
+
+
 def count_documents(folder: Path) -> int:
     """Number of documents in a folder, from the shards' footers."""
     return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
@@ -117,18 +126,27 @@ class ShardWriter:
 
     def write(self, document: Document) -> None:
         """Append a document."""
+        self.add(document)
+        self.flush_full_group()
+
+    def add(self, document: Document) -> None:
+        """Append a document, but leave it in memory."""
         size = document.num_bytes
         self._rows.append(vars(document))
         self._pending_bytes += size
         self.num_documents += 1
         self.num_bytes += size
+
+    def flush_full_group(self) -> None:
+        """Write what is pending if it makes a row group."""
         if self._pending_bytes >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
             self._rows, self._pending_bytes = [], 0
+            self._writer.write_table(table)
 
     def close(self) -> None:
         """Write what is pending and the footer."""
@@ -145,5 +163,7 @@ def write_shards(folder: Path, documents: Iterable[Document]) -> None:
             writer.close()
             number += 1
             writer = ShardWriter(folder / shard_name(number))
-        writer.write(document)
+        writer.add(document)
+        del document  # A long text is not to be in memory a second time while it is compressed.
+        writer.flush_full_group()
     writer.close()

@@ -1,4 +1,4 @@
-"""encode: turn the documents of every split into a stream of token ids."""
+"""encode: turn the documents of every split into a stream of token ids, with their labels beside it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pipeline.stages.contract import Stage, StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write `<split>/stream.ds` with its index and metadata, and `encode.json` which describes them all."""
-    from pipeline.corpus.documents import count_documents, read_texts
+    """Write `<split>/stream.ds` with its index and metadata, `labels.parquet` where documents have labels, and
+    `encode.json` which describes them all."""
+    from pipeline.corpus.documents import count_documents, read_labels, read_texts
     from pipeline.tokens.encoding import encode_documents
+    from pipeline.tokens.labels import write_labels
     from pipeline.tokens.streams import id_dtype
     from pipeline.tokens.training import load_tokenizer, read_vocabulary, rust_threads
 
@@ -33,6 +35,7 @@ def run(context: StageContext) -> dict[str, Any]:
             texts = read_texts(folder)
             splits[split] = encode_documents(texts, tokenizer, vocabulary, output, section.batch_bytes, task.update)
             assert splits[split]["documents"] == totals[split]
+            splits[split]["labels"] = write_labels(read_labels(folder), output)
     description = {
         "vocab_size": vocabulary.size,
         "eos_token_id": vocabulary.eos_token_id,
@@ -45,13 +48,13 @@ def run(context: StageContext) -> dict[str, Any]:
         "documents_in": sum(totals.values()),
         "tokens_out": sum(stream["tokens"] for stream in splits.values()),
         "vocab_size": vocabulary.size,
-        "splits": {split: {"tokens": s["tokens"], "documents": s["documents"]} for split, s in splits.items()},
+        "splits": {split: {key: s[key] for key in ("tokens", "documents", "labels")} for split, s in splits.items()},
     }
 
 
 STAGE = Stage(
     name="encode",
-    version=1,
+    version=2,
     run=run,
     inputs=("augment/train", "curate/validation", "curate/test", "tokenizer"),
     libraries=("tokenizers",),

@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pipeline.config.corpus import IngestConfig
+from pipeline.config.sources import AnySource
 from pipeline.errors import BadDataError
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers import Part
+    from pipeline.corpus.readers.records import Part, Rejected
     from pipeline.corpus.shards import Tally
-    from pipeline.corpus.sources import AnySource
+
+
+MAX_LISTED = 10_000
+"""Rejected records that each task lists, beside unreadable files; all of them are counted."""
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Read every source into shards of documents; write what was rejected, with place and reason."""
-    from pipeline.corpus.readers import reading_tasks
+    from pipeline.corpus.readers.tasks import reading_tasks
     from pipeline.corpus.shards import map_shards
 
     section = context.section
@@ -34,36 +39,46 @@ def run(context: StageContext) -> dict[str, Any]:
     tally = map_shards(_read_group, tasks, size, context.num_workers, context.progress, "reading")
     _gather([folder for _, _, folder in tasks], context.output)
     shutil.rmtree(parts)
-    _check(section, tally, context.output / "rejected.jsonl")
-    sources = tally.documents_of("source")
+    sizes: Counter[str] = Counter()
+    for source, group, _ in tasks:
+        sizes[source.name] += sum(part.num_bytes for part in group)
+    _check(section, tally, sizes, context.output / "rejected.jsonl")
+    counts = tally.documents_of("source")
     return {
-        "documents_out": sum(source["documents"] for source in sources.values()),
-        "bytes_out": sum(source["bytes"] for source in sources.values()),
+        "documents_out": sum(source["documents"] for source in counts.values()),
+        "bytes_out": sum(source["bytes"] for source in counts.values()),
         "rejected": tally.of("rejected"),
-        "sources": sources,
+        "sources": counts,
     }
 
 
 def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
     from pipeline.corpus.documents import write_shards
-    from pipeline.corpus.readers import Rejected, read_parts
+    from pipeline.corpus.readers.records import Rejected
+    from pipeline.corpus.readers.tasks import read_parts
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
+    num_rejected = 0
     folder.mkdir(parents=True)
     with (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
 
-        def accepted() -> Iterator[Document]:
-            for record in read_parts(source, group):
-                if isinstance(record, Rejected):
-                    tally.add("rejected", record.reason)
-                    tally.add("source_rejected", source.name)
-                    rejected.write(json.dumps(asdict(record)) + "\n")
-                else:
-                    tally.add_documents("source", source.name, record.num_bytes)
-                    yield record
+        def is_accepted(record: Document | Rejected) -> TypeGuard[Document]:
+            nonlocal num_rejected
+            if not isinstance(record, Rejected):
+                tally.add_documents("source", source.name, record.num_bytes)
+                return True
+            tally.add("rejected", record.reason)
+            tally.add("source_rejected", source.name)
+            tally.add("lost_bytes", source.name, record.lost_bytes)
+            num_rejected += 1
+            if num_rejected <= MAX_LISTED or record.lost_bytes:
+                rejected.write(json.dumps(asdict(record)) + "\n")
+            return False
 
-        write_shards(folder, accepted())
+        # A filter keeps no record, as a loop here would while a long one is written.
+        write_shards(folder, filter(is_accepted, read_parts(source, group, folder / "scratch")))
+    shutil.rmtree(folder / "scratch", ignore_errors=True)
     return tally
 
 
@@ -78,20 +93,33 @@ def _gather(folders: list[Path], output: Path) -> None:
     join_files([folder / "rejected.jsonl" for folder in folders], output / "rejected.jsonl")
 
 
-def _check(section: IngestConfig, tally: Tally, rejects: Path) -> None:
-    accepted = tally.of("source_documents")
+def _check(section: IngestConfig, tally: Tally, sizes: Mapping[str, int], rejects: Path) -> None:
+    """Raises BadDataError when too much of a source is unusable: of its records, or of its bytes where files could
+    not be read to their end, for how many records those hold is not known."""
+    accepted, lost = tally.of("source_documents"), tally.of("lost_bytes")
+    share = section.max_rejected_fraction
     for name, num_rejected in tally.of("source_rejected").items():
         records = accepted.get(name, 0) + num_rejected
-        if num_rejected > section.max_rejected_fraction * records:
-            with rejects.open(encoding="utf-8") as file:
-                first = next(entry for line in file if (entry := json.loads(line))["source"] == name)
-            raise BadDataError(
-                f"ingest: {num_rejected:,} of {records:,} records of {name} are unusable, the first is "
-                f"{first['origin']} ({first['reason']}); mend them, or raise ingest.max_rejected_fraction "
-                f"{section.max_rejected_fraction}"
-            )
+        if lost[name] > share * sizes[name]:
+            found = f"{lost[name]:,} of {sizes[name]:,} bytes of {name} are in files that cannot be read to their end"
+            first = _first(rejects, name, lambda entry: entry["lost_bytes"] > 0)
+        elif num_rejected > share * records:
+            found = f"{num_rejected:,} of {records:,} records of {name} are unusable"
+            first = _first(rejects, name, lambda entry: True)
+        else:
+            continue
+        raise BadDataError(
+            f"ingest: {found}, the first is {first}; mend them, or raise ingest.max_rejected_fraction {share}"
+        )
     if not accepted:
         raise BadDataError("ingest: the sources hold no document; add files with text")
+
+
+def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool]) -> str:
+    with rejects.open(encoding="utf-8") as file:
+        entries = (json.loads(line) for line in file)
+        entry = next(entry for entry in entries if entry["source"] == source and wanted(entry))
+    return f"{entry['origin']} ({': '.join(filter(None, (entry['reason'], entry['detail'])))})"
 
 
 def _files(section: IngestConfig) -> dict[str, list[Path]]:
@@ -100,4 +128,4 @@ def _files(section: IngestConfig) -> dict[str, list[Path]]:
     return labelled_files(section)
 
 
-STAGE = Stage(name="ingest", version=2, run=run, records=("rejected.jsonl",), files=_files)
+STAGE = Stage(name="ingest", version=3, run=run, records=("rejected.jsonl",), files=_files)

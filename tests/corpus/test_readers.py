@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.corpus import IngestConfig, JsonlSource, TextSource
+from pipeline.config.corpus import IngestConfig
+from pipeline.config.sources import AnySource, JsonlSource, TextSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.python_docs import MIN_REPEAT_CHARS, library_files, read_python_docs
-from pipeline.corpus.readers import Part, Rejected, read_parts, reading_tasks
-from pipeline.corpus.sources import AnySource, labelled_files, source_files
+from pipeline.corpus.readers.records import Part, Rejected
+from pipeline.corpus.readers.tasks import read_parts, reading_tasks
+from pipeline.corpus.sources import labelled_files, source_files
 from pipeline.errors import BadDataError, MissingInputError
 
 
@@ -30,12 +32,12 @@ def jsonl_source(**fields: object) -> JsonlSource:
 
 
 def read_file(source: AnySource, path: Path) -> list[Document | Rejected]:
-    return list(read_parts(source, [Part(path, path.as_posix(), 0, path.stat().st_size)]))
+    return list(read_parts(source, [Part(path, path.as_posix(), 0, path.stat().st_size)], Path("scratch")))
 
 
 def read_all(source: AnySource) -> list[Document | Rejected]:
     tasks = reading_tasks(IngestConfig(sources=[source]))
-    return [record for task_source, parts in tasks for record in read_parts(task_source, parts)]
+    return [record for task_source, parts in tasks for record in read_parts(task_source, parts, Path("scratch"))]
 
 
 def test_a_text_file_is_one_document_without_a_separator() -> None:
@@ -48,7 +50,7 @@ def test_a_text_file_is_one_document_without_a_separator() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_separators_are_found_wherever_chunks_end(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.CHUNK_BYTES", size)
+    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", size)
     Path("a.txt").write_text("one\n--\ntwo, ü\n--\n\n--\nthree")
     documents = list(read_file(text_source(separator="\n--\n"), Path("a.txt")))
     assert [d.text for d in documents if isinstance(d, Document)] == ["one", "two, ü", "three"]
@@ -68,7 +70,7 @@ def test_undecodable_pieces_are_rejected_and_the_rest_is_read() -> None:
         (b'{"text": "x"', "not valid JSON"),
         (b"[1, 2]", "not a JSON object"),
         (b'{"body": "x"}', "no field 'text'"),
-        (b'{"text": null}', "no field 'text'"),
+        (b'{"text": null}', "field 'text' is null"),
         (b'{"text": 3}', "field 'text' is not text"),
         (b'{"text": "  "}', "empty text"),
         (b'{"text": "\\ud800"}', "text has a lone surrogate"),
@@ -118,7 +120,7 @@ def test_each_file_is_read_once_and_labelled() -> None:
 
 
 def test_files_are_grouped_by_size_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 10)
+    monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 10)
     for name in "abcde":
         Path(f"{name}.txt").write_text("12345")
     groups = [[part.origin for part in parts] for _, parts in reading_tasks(IngestConfig(sources=[text_source()]))]
@@ -149,10 +151,10 @@ def test_large_files_are_cut_into_parts_that_give_the_same_records(monkeypatch: 
     Path("a.jsonl").write_text("\n".join(["", *lines[:100], "{", *lines[100:]]))
     Path("a.txt").write_text("".join(f"text {n}--" for n in range(300)))
     for source in (jsonl_source(), text_source(separator="--")):
-        monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 1 << 30)
+        monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 1 << 30)
         assert len(reading_tasks(IngestConfig(sources=[source]))) == 1
         whole = read_all(source)
-        monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 100)
+        monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 100)
         assert len(reading_tasks(IngestConfig(sources=[source]))) > 10
         assert read_all(source) == whole
     assert whole[-1].origin == "a.txt#300"
@@ -160,8 +162,8 @@ def test_large_files_are_cut_into_parts_that_give_the_same_records(monkeypatch: 
 
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_records_past_the_limit_are_rejected_without_reading_them(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.MAX_RECORD_BYTES", 20)
-    monkeypatch.setattr("pipeline.corpus.readers.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("pipeline.corpus.readers.records.MAX_RECORD_BYTES", 20)
+    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", chunk)
     Path("a.txt").write_text("short<>" + "long " * 30 + "<>also short<>" + "end" * 20)
     records = read_file(text_source(separator="<>"), Path("a.txt"))
     assert [record.origin for record in records] == ["a.txt#1", "a.txt#2", "a.txt#3", "a.txt#4"]

@@ -59,7 +59,7 @@ def test_every_record_is_accounted_for(run: Run, tmp_path: Path) -> None:
     texts: list[str | None] = [story(n) for n in range(200)]
     write_jsonl("a.jsonl", [*texts, None, " ", "short", story(7), "123 456 789 123 456 789 1234 5678 90 12 34 56 78 9"])
     ingested = run("ingest", ingest_config(max_rejected_fraction=0.05))
-    assert ingested["rejected"] == {"empty text": 1, "no field 'text'": 1}
+    assert ingested["rejected"] == {"empty text": 1, "field 'text' is null": 1}
     assert ingested["documents_out"] == 203
     rejected = [json.loads(line) for line in (tmp_path / "run/ingest/rejected.jsonl").read_text().splitlines()]
     assert [entry["origin"] for entry in rejected] == ["a.jsonl:201", "a.jsonl:202"]
@@ -93,7 +93,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
 ) -> None:
     for number in range(4):
         write_jsonl(f"{number}.jsonl", [*(story(n) for n in range(number, 60 + number)), "short"])
-    monkeypatch.setattr("pipeline.corpus.readers.SHARD_BYTES", 5000)  # less than a file, more than half of one
+    monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 5000)  # less than a file, more than half of one
     monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
     for folder, workers in (("one", 1), ("many", 2)):
         run("ingest", ingest_config(), folder, workers)
@@ -138,7 +138,7 @@ def test_weights_act_on_the_training_split_alone(run: Run) -> None:
 def test_too_many_rejected_records_fail(run: Run) -> None:
     write_jsonl("a.jsonl", [story(1), None, story(2)])
     with pytest.raises(
-        BadDataError, match=r"1 of 3 records of s are unusable, the first is a\.jsonl:2 \(no field .text.\)"
+        BadDataError, match=r"1 of 3 records of s are unusable, the first is a\.jsonl:2 \(field .text. is null\)"
     ):
         run("ingest", ingest_config())
 
@@ -196,3 +196,18 @@ def test_small_corpora_start_no_processes(run: Run, monkeypatch: pytest.MonkeyPa
     run("normalize", NormalizeConfig(), workers=4)
     run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), workers=4)
     run("augment", AugmentConfig.model_validate(AUGMENT), workers=4)
+
+
+def test_labels_come_through_every_stage_and_copies_keep_them(run: Run, tmp_path: Path) -> None:
+    rows = [json.dumps({"text": story(n), "grade": n / 7}) for n in range(60)]
+    Path("a.jsonl").write_text("\n".join(rows))
+    run("ingest", ingest_config(source={"label_field": "grade", "weight": 2.0}))
+    run("normalize", NormalizeConfig(lowercase=True))
+    run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
+    run("augment", AugmentConfig.model_validate(AUGMENT))
+    train = list(read_documents(tmp_path / "run/augment/train"))
+    assert len(train) > 60
+    for document in [*train, *read_documents(tmp_path / "run/curate/test")]:
+        line = int(document.origin.split(":")[1])
+        assert document.label is not None
+        assert float(document.label) == (line - 1) / 7

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tokens.artifacts import PROSE, run_stage, write_split
 from transformers import AutoTokenizer
 
 from pipeline.atomic import digest_file, list_files
 from pipeline.config.tokens import EncodeConfig, TokenizerConfig
+from pipeline.corpus.documents import read_documents, write_shards
 from pipeline.stages.encode import STAGE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 
@@ -56,3 +60,16 @@ def test_workers_and_batches_leave_no_trace(tmp_path: Path, inputs: dict[str, Pa
     assert names == list_files(tmp_path / "other")
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_labels_stand_beside_the_stream_in_its_order(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    labels = ["0.1", None, "1e-07", *["x"] * 18]
+    folder = tmp_path / "augment/train"
+    documents = [replace(d, label=label) for d, label in zip(read_documents(folder), labels, strict=True)]
+    shutil.rmtree(folder)
+    write_shards(folder, documents)
+    summary, _ = run_stage(STAGE, EncodeConfig(), inputs, tmp_path / "out")
+    assert pq.read_table(tmp_path / "out/train/labels.parquet").column("label").to_pylist() == labels
+    assert summary["splits"]["train"]["labels"] == 20
+    assert not (tmp_path / "out/test/labels.parquet").exists()
+    assert json.loads((tmp_path / "out/encode.json").read_text())["splits"]["test"]["labels"] == 0

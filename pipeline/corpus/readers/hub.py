@@ -1,0 +1,138 @@
+"""Datasets of the Hugging Face Hub, local folders laid out like them, and what `save_to_disk` wrote."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.sources import HubSource
+from pipeline.corpus.documents import Document
+from pipeline.corpus.readers.records import Fields, Rejected
+from pipeline.corpus.readers.tables import Rows
+from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError
+
+READABLE = ("arrow", "csv", "json", "parquet", "text")
+"""Kinds of files that are read of a dataset; those of images, audio or archives hold no text."""
+
+BATCH_ROWS = 100
+
+
+def read_hub(source: HubSource, scratch: Path) -> Iterator[Document | Rejected]:
+    """The documents of one split, named by the number of their row. `scratch` may be filled and is thrown away.
+
+    Raises MissingInputError, ConfigError, BadDataError or StorageError where the dataset cannot be read: its files
+    are not ours to mend, and a part of them would not be the dataset that was pinned.
+    """
+    fields = Fields(source)
+    with _in_one_line(source):
+        dataset = _load(source, scratch)
+        rows = Rows(fields, source.split, _class_names(dataset.features, source.label_field))
+        checked = False
+        for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            if not checked and (problem := fields.missing_from(table.column_names)):
+                raise BadDataError(f"{_place(source)}: {': '.join(problem)}; mend the name of the field")
+            checked = True
+            yield from rows.read(table.to_batches())
+
+
+def _load(source: HubSource, scratch: Path) -> Any:
+    import datasets
+    from datasets.utils.logging import set_verbosity
+
+    set_verbosity(logging.CRITICAL)  # What it says comes as our error.
+    datasets.disable_progress_bars()
+    folder = Path(source.path)
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return _load_from_disk(source, folder)
+    is_local = folder.is_dir()
+    builder = datasets.load_dataset_builder(
+        str(folder.absolute()) if is_local else source.path,
+        source.config_name,
+        data_files=None if source.data_files is None else {source.split: source.data_files},
+        revision=source.revision,
+        # The library tells files of a folder apart by their times, not by their content: no cache of it outlives us.
+        cache_dir=str(scratch) if is_local else None,
+    )
+    if not is_local and builder.hash != source.revision:
+        # Where the hub cannot be reached, the library takes whatever version of the dataset it finds in its cache.
+        raise StorageError(f"{_place(source)}: commit {source.revision} can be had neither from the hub nor its cache")
+    if builder.name not in (*READABLE, "cache"):
+        raise BadDataError(f"{_place(source)}: its files are of the kind {builder.name!r}, which holds no text")
+    if is_local:
+        _check_inside(source, folder, [str(p) for files in (builder.config.data_files or {}).values() for p in files])
+    if source.streaming:
+        return builder.as_streaming_dataset(split=source.split)
+    builder.download_and_prepare()
+    return builder.as_dataset(split=source.split)
+
+
+def _load_from_disk(source: HubSource, folder: Path) -> Any:
+    import datasets
+
+    if not (folder / "state.json").is_file():
+        splits = json.loads((folder / "dataset_dict.json").read_bytes())["splits"]
+        if source.split not in splits:
+            raise ConfigError(f"{_place(source)}: no split {source.split!r}; there are {', '.join(splits)}")
+        folder = folder / source.split
+    state = json.loads((folder / "state.json").read_bytes())
+    _check_inside(source, folder, [str(folder / entry["filename"]) for entry in state["_data_files"]])
+    dataset = datasets.load_from_disk(str(folder))
+    if dataset.split is not None and str(dataset.split) != source.split:
+        raise ConfigError(f"{_place(source)}: no split {source.split!r}; there is {dataset.split}")
+    return dataset
+
+
+def _check_inside(source: HubSource, folder: Path, files: list[str]) -> None:
+    """Refuse a dataset whose description reaches out of its folder: such files are no part of its identity."""
+    for file in files:
+        # A link inside of the folder may lead anywhere: what it leads to has been digested.
+        as_named = Path(os.path.abspath(file)).is_relative_to(os.path.abspath(folder))
+        if "://" in file or not (as_named or Path(file).resolve().is_relative_to(folder.resolve())):
+            raise BadDataError(f"{_place(source)}: it names the file {file}, which lies outside of its folder")
+
+
+def _class_names(features: Any, label_field: str | None) -> list[str] | None:
+    """Names of the classes that a label's numbers stand for, where the dataset has them."""
+    feature = (features or {}).get(label_field) if label_field else None
+    return getattr(feature, "names", None)
+
+
+def _place(source: HubSource) -> str:
+    return f"ingest.sources: {source.name}: {source.path}"
+
+
+@contextmanager
+def _in_one_line(source: HubSource) -> Iterator[None]:
+    """Turn what the library says into the errors that users see."""
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        yield
+    except DescentError:
+        raise
+    except (ConnectionError, TimeoutError) as error:
+        raise StorageError(f"{_place(source)}: the hub cannot be reached ({_line(error)}); try again") from None
+    except DatasetNotFoundError as error:
+        raise MissingInputError(f"{_place(source)}: {_line(error)}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise BadDataError(f"{_place(source)}: {_line(error)}") from None
+    except ValueError as error:
+        if any(word in str(error) for word in ("BuilderConfig", "onfig name", "nknown split", "ad split")):
+            raise ConfigError(f"{_place(source)}: {_line(error)}") from None
+        raise BadDataError(f"{_place(source)}: {_line(error)}") from None
+    except Exception as error:
+        raise BadDataError(f"{_place(source)}: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    """The first cause of an error, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300] or type(error).__name__

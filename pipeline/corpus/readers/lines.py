@@ -1,0 +1,117 @@
+"""Text cut at separators, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from pipeline.config.sources import JsonlSource, TextSource
+from pipeline.corpus.documents import Document
+from pipeline.corpus.readers import records
+from pipeline.corpus.readers.expansion import chunks, open_file
+from pipeline.corpus.readers.records import (
+    EXCERPT_CHARS,
+    BadRecordError,
+    Fields,
+    Part,
+    Rejected,
+    decoded,
+    make_document,
+    too_long,
+)
+
+
+def read_text(source: TextSource, part: Part) -> Iterator[Document | Rejected]:
+    """The documents of a part of a text file; blank ones between separators are passed over."""
+    if source.separator is None:
+        yield _text_document(source, part.origin, _whole(part))
+        return
+    for number, _, data in cut(part, source.separator.encode()):
+        if data is None or (data and not data.isspace()):
+            yield _text_document(source, f"{part.origin}#{number}", data)
+
+
+def read_jsonl(source: JsonlSource, part: Part) -> Iterator[Document | Rejected]:
+    """The documents of a part of a file with one JSON object a line; blank lines are passed over."""
+    fields = Fields(source)
+    for number, _, data in cut(part, b"\n"):
+        if data is None or (data and not data.isspace()):
+            yield _json_document(fields, f"{part.origin}:{number}", data)
+
+
+def cut(part: Part, separator: bytes) -> Iterator[tuple[int, int, bytes | bytearray | None]]:
+    """`(number, first byte, content)` of the records of a part; None for one longer than MAX_RECORD_BYTES.
+
+    A record that was put together from several chunks is a bytearray, which its reader may clear: it is in memory
+    once, not twice. (A list of chunks would leave the memory full of holes.)
+    """
+    number, begin = part.first_record, part.start
+    pending = bytearray()  # what has been read of the record in hand,
+    carry = b""  # but for its last bytes, which may be the beginning of a separator
+    size = 0
+    overlap = len(separator) - 1
+    with open_file(part.path, part.start) as file:
+        for chunk in chunks(file, part):
+            *whole, rest = (carry + chunk).split(separator)
+            for data in whole:
+                size += len(data)
+                if size > records.MAX_RECORD_BYTES:
+                    yield number, begin, None
+                elif pending:
+                    pending += data
+                    yield number, begin, pending
+                    pending = bytearray()
+                else:
+                    yield number, begin, data
+                begin += size + len(separator)
+                number, size = number + 1, 0
+            keep = max(0, len(rest) - overlap)
+            carry = rest[keep:]
+            size += keep
+            if size > records.MAX_RECORD_BYTES:
+                pending.clear()
+            else:
+                pending += memoryview(rest)[:keep]
+    pending += carry
+    yield number, begin, pending if size + len(carry) <= records.MAX_RECORD_BYTES else None
+
+
+def _whole(part: Part) -> bytearray | None:
+    """The content of a file, or None where it is longer than MAX_RECORD_BYTES."""
+    content = bytearray()
+    with open_file(part.path) as file:
+        for chunk in chunks(file, part):
+            content += chunk
+            if len(content) > records.MAX_RECORD_BYTES:
+                return None
+    return content
+
+
+def _text_document(source: TextSource, origin: str, data: bytes | bytearray | None) -> Document | Rejected:
+    if data is None:
+        return too_long(source, origin)
+    text = decoded(source, origin, data)
+    if isinstance(text, Rejected):
+        return text
+    try:
+        return make_document(source, origin, text)
+    except BadRecordError as error:
+        return Rejected(source.name, origin, str(error), excerpt=text[:EXCERPT_CHARS].strip())
+
+
+def _json_document(fields: Fields, origin: str, data: bytes | bytearray | None) -> Document | Rejected:
+    source = fields.source
+    if data is None:
+        return too_long(source, origin)
+    line = decoded(source, origin, data)
+    if isinstance(line, Rejected):
+        return line
+    excerpt = line[:EXCERPT_CHARS].strip()
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return Rejected(source.name, origin, "not valid JSON", excerpt=excerpt)
+    del line
+    if not isinstance(record, dict):
+        return Rejected(source.name, origin, "not a JSON object", excerpt=excerpt)
+    return fields.read(origin, record, excerpt)

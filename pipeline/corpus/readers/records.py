@@ -1,0 +1,163 @@
+"""What all readers share: pieces of files, rejected records, and the way from a record's fields to a document."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.sources import RecordsSource, Source, template_parts
+from pipeline.corpus.documents import Document, document_id
+
+MAX_RECORD_BYTES = 100_000_000
+"""Longest record that is read; a file without the expected separators must not fill the memory."""
+
+EXCERPT_CHARS = 200
+
+
+@dataclass
+class Rejected:
+    """A record that is not usable: where it stands, why, and how it begins.
+
+    Where a file could not be read to its end, `lost_bytes` is its size.
+    """
+
+    source: str
+    origin: str
+    reason: str
+    detail: str = ""
+    excerpt: str = ""
+    lost_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Whole records of a file, from byte `start` on. `origin` names the file; records count from `first_record`.
+
+    Files that are not cut are one part.
+    """
+
+    path: Path
+    origin: str
+    start: int
+    num_bytes: int
+    first_record: int = 1
+
+
+class UnreadableFileError(Exception):
+    """The rest of a file cannot be read, for a reason that lies in its content; `origin` may say where."""
+
+    def __init__(self, reason: str, detail: str = "", origin: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+        self.origin = origin
+
+
+class BadRecordError(Exception):
+    """A record is not usable, for the reason in the message."""
+
+
+class Fields:
+    """Makes documents of records, as the fields of a source say."""
+
+    def __init__(self, source: RecordsSource) -> None:
+        self.source = source
+        self.names = source.fields()
+        self._text_field = source.text_field
+        self._template = None if source.text_template is None else list(template_parts(source.text_template))
+        self._label_field = source.label_field
+
+    def missing_from(self, columns: list[str]) -> tuple[str, str] | None:
+        """What is wrong with the columns of a table, with details, or None when all fields are there, each once."""
+        for name in self.names:
+            if columns.count(name) != 1:
+                reason = f"column {name!r} stands in it more than once" if name in columns else f"no column {name!r}"
+                return reason, f"its columns are {', '.join(columns)}"[:EXCERPT_CHARS]
+        return None
+
+    def read(self, origin: str, record: Mapping[str, Any], excerpt: str = "") -> Document | Rejected:
+        """The document of a record, or why there is none."""
+        try:
+            text = self._text(record)
+            label = label_text(record.get(self._label_field)) if self._label_field else None
+            return make_document(self.source, origin, text, label)
+        except BadRecordError as error:
+            return Rejected(self.source.name, origin, str(error), excerpt=excerpt)
+
+    def _text(self, record: Mapping[str, Any]) -> str:
+        if self._template is None:
+            return _as_text(record, self._text_field)
+        pieces = []
+        has_content = False
+        for text, name in self._template:
+            pieces.append(text)
+            if name is not None:
+                value = record.get(name)
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                pieces.append(str(value) if is_number else _as_text(record, name))
+                has_content = has_content or bool(pieces[-1].strip())
+        return "".join(pieces) if has_content else ""
+
+
+def _as_text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    if value is None:
+        raise BadRecordError(f"field {name!r} is null" if name in record else f"no field {name!r}")
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise BadRecordError("not UTF-8") from None
+    if not isinstance(value, str):
+        raise BadRecordError(f"field {name!r} is not text")
+    return value
+
+
+def label_text(value: Any) -> str | None:
+    """A label as text: strings as they are, numbers with all digits that tell them apart, the rest as JSON."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise BadRecordError("label is not UTF-8") from None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def make_document(source: Source, origin: str, text: str, label: str | None = None) -> Document:
+    """A document of a source. Raises BadRecordError for text that is none."""
+    if not text or text.isspace():
+        raise BadRecordError("empty text")
+    if "\0" in text:
+        raise BadRecordError("text has NUL bytes")
+    try:
+        identifier = document_id(source.name, origin, text)
+        if label is not None:
+            label.encode()
+    except UnicodeEncodeError as error:
+        is_byte = "\udc80" <= error.object[error.start] <= "\udcff"  # as the surrogateescape handler leaves it
+        raise BadRecordError("not UTF-8" if is_byte else "text has a lone surrogate") from None
+    return Document(identifier, text, source.name, origin, label=label, weight=source.weight)
+
+
+def decoded(source: Source, origin: str, data: bytes | bytearray) -> str | Rejected:
+    """The text of a record's bytes without a byte order mark, or why it is none. A bytearray is cleared."""
+    try:
+        text = data.decode("utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8")
+    except UnicodeDecodeError as error:
+        excerpt = data[: 4 * EXCERPT_CHARS].decode(errors="replace")[:EXCERPT_CHARS].strip()
+        return Rejected(source.name, origin, "not UTF-8", f"byte {error.start}", excerpt)
+    if isinstance(data, bytearray):
+        data.clear()
+    return text
+
+
+def too_long(source: Source, origin: str) -> Rejected:
+    """The rejection of a record longer than MAX_RECORD_BYTES."""
+    return Rejected(source.name, origin, f"longer than {MAX_RECORD_BYTES:,} bytes")

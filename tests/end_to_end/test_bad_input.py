@@ -1,0 +1,288 @@
+"""Bad and hostile input files: the right exit code and one clear line, or counted with place and reason."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import random
+import socket
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.cli import main
+
+RANDOM = random.Random(1)
+GOOD = "".join(json.dumps({"text": f"good text number {n} " + RANDOM.randbytes(40).hex()}) + "\n" for n in range(400))
+CONFIG = """\
+run: {{name: bad, seed: 1}}
+ingest: {{sources: [{{name: s, type: {kind}, paths: ["{path}"]}}]}}
+model: {{architecture: llama}}
+train: {{max_steps: 1}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def ingest(kind: str, path: str, *overrides: str) -> int:
+    Path("bad.yaml").write_text(CONFIG.format(kind=kind, path=path))
+    try:
+        main(["run", "bad.yaml", "--only", "ingest", *overrides])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def rejected() -> list[dict[str, str]]:
+    (path,) = Path("workspace/artifacts/ingest").glob("*/rejected.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def parquet(**options: object) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": [f"text {n} {RANDOM.randbytes(30).hex()}" for n in range(2000)]}), sink, **options)
+    return bytes(sink.getvalue())
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + 200]) + data[at + 200 :]
+
+
+def gzip_bomb() -> bytes:
+    """One megabyte of gzip that grows to a gigabyte of empty JSON records' white space."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(1000)), packer.flush()])
+
+
+def parquet_bomb() -> bytes:
+    """Two thousand rows that share one text of half a megabyte."""
+    sink = pa.BufferOutputStream()
+    column = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 2000, pa.int32()), pa.array([RANDOM.randbytes(250_000).hex()])
+    )
+    pq.write_table(pa.table({"text": column}), sink)
+    return bytes(sink.getvalue())
+
+
+def arrow() -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table({"text": [f"text {n}" for n in range(500)]})
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+CASES: dict[str, tuple[str, Callable[[], bytes], str, str]] = {
+    # name of the file: type, content, where it is rejected, reason
+    "utf8.jsonl": ("jsonl", lambda: b'{"text": "ok"}\n{"text": "b\xffd"}\n', "utf8.jsonl:2", "not UTF-8"),
+    "broken.jsonl": ("jsonl", lambda: b'{"text": "ok"}\n{"text": "br\n', "broken.jsonl:2", "not valid JSON"),
+    "field.jsonl": ("jsonl", lambda: b'{"txt": "ok"}\n', "field.jsonl:1", "no field 'text'"),
+    "type.jsonl": ("jsonl", lambda: b'{"text": ["ok"]}\n', "type.jsonl:1", "field 'text' is not text"),
+    "null.jsonl": ("jsonl", lambda: b'{"text": null}\n', "null.jsonl:1", "field 'text' is null"),
+    "blank.jsonl": ("jsonl", lambda: b'{"text": " \\n "}\n', "blank.jsonl:1", "empty text"),
+    "deep.jsonl": ("jsonl", lambda: b'{"text": ' + b"[" * 200_000 + b"\n", "deep.jsonl:1", "not valid JSON"),
+    "digits.jsonl": (
+        "jsonl",
+        lambda: b'{"text": "ok", "n": ' + b"9" * 5000 + b"}\n",
+        "digits.jsonl:1",
+        "not valid JSON",
+    ),
+    "nul.jsonl": ("jsonl", lambda: b'{"text": "a\\u0000b"}\n', "nul.jsonl:1", "text has NUL bytes"),
+    "nul.txt": ("text", lambda: b"a\0b", "nul.txt", "text has NUL bytes"),
+    "utf16.txt": ("text", lambda: "some text".encode("utf-16"), "utf16.txt", "UTF-16, not UTF-8"),
+    "utf16.csv": ("csv", lambda: "text\nsome".encode("utf-16-be"), "utf16.csv:1", "no column 'text'"),
+    "mark.csv": (
+        "csv",
+        lambda: b"\xfe\xff" + "text\nsome".encode("utf-16-be"),
+        "mark.csv",
+        "UTF-16, not UTF-8",
+    ),
+    "empty.jsonl": ("jsonl", lambda: b"", "empty.jsonl", "empty file"),
+    "empty.parquet": ("parquet", lambda: b"", "empty.parquet", "empty file"),
+    "cut.jsonl.gz": ("jsonl", lambda: gzip.compress(GOOD.encode())[:-2000], "cut.jsonl.gz", "not a whole .gz file"),
+    "cut.jsonl.bz2": ("jsonl", lambda: bz2.compress(GOOD.encode())[:-20], "cut.jsonl.bz2", "not a whole .bz2 file"),
+    "cut.jsonl.xz": ("jsonl", lambda: lzma.compress(GOOD.encode())[:-20], "cut.jsonl.xz", "not a whole .xz file"),
+    "cut.jsonl.zst": (
+        "jsonl",
+        lambda: pa.Codec("zstd").compress(GOOD.encode(), asbytes=True)[:-20],
+        "cut.jsonl.zst",
+        "not a whole .zst file",
+    ),
+    "plain.jsonl.gz": ("jsonl", lambda: GOOD.encode(), "plain.jsonl.gz", "not a whole .gz file"),
+    "bomb.jsonl.gz": ("jsonl", gzip_bomb, "bomb.jsonl.gz", "grows too much"),
+    "bomb.parquet": ("parquet", parquet_bomb, "bomb.parquet", "grows too much"),
+    "cut.parquet": ("parquet", lambda: parquet()[:-30], "cut.parquet", "not a whole Parquet file"),
+    "flipped.parquet": (
+        "parquet",
+        lambda: flipped(parquet(write_page_checksum=True), 40_000),
+        "flipped.parquet",
+        "not a whole Parquet file",
+    ),
+    "column.parquet": ("parquet", lambda: parquet().replace(b"text", b"txet"), "column.parquet", "no column 'text'"),
+    "cut.arrow": ("arrow", lambda: arrow()[:-300], "cut.arrow", "not a whole Arrow file"),
+    "offsets.arrow": ("arrow", lambda: flipped(arrow(), 1000), "offsets.arrow", "not a whole Arrow file"),
+    "ragged.csv": ("csv", lambda: b"text,n\nok,1\nbad\n", "ragged.csv:3", "wrong number of fields"),
+    "quotes.csv": ("csv", lambda: b'text,n\n"never closed,1\nbad,2\n', "quotes.csv:2", "malformed row"),
+    "header.csv": ("csv", lambda: b"one,1\ntwo,2\n", "header.csv:1", "no column 'text'"),
+    "twice.csv": ("csv", lambda: b"text,text\na,b\n", "twice.csv:1", "column 'text' stands in it more than once"),
+    "lines.json": ("json", lambda: b'{"text": "a"}\n{"text": "b"}\n', "lines.json#2", "more than one JSON value"),
+    "cut.json": ("json", lambda: b'[{"text": "a"}, {"te', "cut.json", "not valid JSON"),
+    "deep.json": ("json", lambda: b"[" * 200_000, "deep.json", "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_files_are_named_or_counted(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.corpus.readers.expansion.ALWAYS_ALLOWED_BYTES", 10_000_000)
+    kind, make, origin, reason = CASES[name]
+    Path(name).write_bytes(make())
+    assert ingest(kind, name) == 65
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("descent: ")]
+    assert "Traceback" not in line
+    assert origin in line
+    assert reason in line
+    # Beside enough that is good, or when the configuration bears it, it is counted and listed.
+    Path("good").mkdir()
+    Path(f"good/{name}").write_bytes(make())
+    Path("good/other.txt").write_text("good text")
+    code = ingest(kind, f"good/{name}", "ingest.max_rejected_fraction=1.0")
+    error = capfd.readouterr().err
+    if code == 65:
+        assert "the sources hold no document" in error
+    else:
+        assert code == 0, error
+        (entry,) = rejected()
+        assert entry["origin"] == f"good/{origin}"
+        assert entry["reason"] == reason
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    socket.socket(socket.AF_UNIX).bind(path.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_fifo, "x.jsonl is a FIFO, not a regular file"),
+        (make_socket, "x.jsonl is a socket, not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "x.jsonl is a device, not a regular file"),
+        (lambda path: path.symlink_to("nowhere"), "cannot read x.jsonl, a link to nowhere: No such file"),
+        (lambda path: path.symlink_to("x.jsonl"), "cannot read x.jsonl, a link to x.jsonl: Too many levels"),
+        (lambda path: path.mkdir(), "no file below x.jsonl ends in .jsonl or .ndjson"),
+        (lambda path: None, "'x.jsonl' matches no file"),
+    ],
+)
+@pytest.mark.parametrize("pattern", ["x.jsonl", "*.jsonl"])
+def test_what_is_no_file_is_told_before_anything_runs(
+    make: Callable[[Path], object], reason: str, pattern: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make(Path("x.jsonl"))
+    if pattern == "*.jsonl" and ("below" in reason or "matches" in reason):
+        reason = "'*.jsonl' matches no file"
+    assert ingest("jsonl", pattern) == 66
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert reason in line
+
+
+def test_an_unreadable_part_of_a_corpus_may_be_no_larger_than_rejected_records_may(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path("data").mkdir()
+    for name in "abc":
+        Path(f"data/{name}.jsonl").write_text(GOOD)
+    Path("data/z.jsonl.gz").write_bytes(gzip.compress(GOOD.encode())[:-100])
+    # One rejection beside 1,200 records is few, but a tenth of the bytes is not.
+    assert ingest("jsonl", "data") == 65
+    error = capfd.readouterr().err
+    assert "bytes of s are in files that cannot be read to their end, the first is data/z.jsonl.gz" in error
+    assert ingest("jsonl", "data", "ingest.max_rejected_fraction=0.3") == 0
+
+
+MEASURE = """\
+import resource, sys
+from pathlib import Path
+from pipeline.config.corpus import IngestConfig
+from pipeline.progress import Progress
+from pipeline.stages.contract import StageContext
+from pipeline.stages.ingest import STAGE
+
+def ingest(kind, paths, output):
+    source = {"name": "s", "type": kind, "paths": paths}
+    section = IngestConfig.model_validate({"sources": [source], "max_rejected_fraction": 1.0})
+    Path(output).mkdir()
+    summary = STAGE.run(StageContext(section, 0, {}, Path(output), None, 1, Progress("ingest", open("said", "w"))))
+    return summary, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+kind, small, large = sys.argv[1:]
+_, before = ingest(kind, [small], "small")
+summary, after = ingest(kind, [small, large], "large")
+print(summary["documents_out"], sum(summary["rejected"].values()), after - before)
+"""
+
+
+def measure(kind: str, small: str, large: str) -> tuple[int, int, int]:
+    """Documents, rejected records, and the peak of memory above that of a small file."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, kind, small, large], capture_output=True, text=True, check=True
+    )
+    documents, rejects, peak = map(int, done.stdout.split())
+    return documents, rejects, peak
+
+
+def write_large(kind: str, size: int) -> tuple[str, str]:
+    """A small file, and one with a record of `size` bytes among small ones."""
+    text = ("a line of words, " * (size // 17 + 1))[: size - 100]
+    for name, middle in (("small", "middle"), ("large", text)):
+        texts = ["first", middle, "last"]
+        if kind == "jsonl":
+            Path(f"{name}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+        elif kind == "json":
+            Path(f"{name}.json").write_text(json.dumps([{"text": t} for t in texts]))
+        elif kind == "csv":
+            Path(f"{name}.csv").write_text("\n".join(["text", *(f'"{t}"' for t in texts)]))
+        elif kind == "text":
+            Path(f"{name}.text").write_text(middle)
+        else:
+            pq.write_table(pa.table({"text": texts}), f"{name}.parquet")
+    return f"small.{kind}", f"large.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", pytest.param("json", marks=pytest.mark.slow)])
+def test_a_long_record_is_in_memory_less_than_four_times(kind: str) -> None:
+    size = 40_000_000
+    documents, rejects, peak = measure(kind, *write_large(kind, size))
+    assert (documents, rejects) == (6, 0)
+    assert peak < 4 * size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "text", "parquet"])
+@pytest.mark.parametrize("size", [100_000_000, 130_000_000])
+def test_a_record_of_100_megabytes(kind: str, size: int) -> None:
+    documents, rejects, peak = measure(kind, *write_large(kind, size))
+    assert peak < 4 * size
+    num_small = 1 if kind == "text" else 3
+    if size > 100_000_000 or kind == "csv":
+        assert rejects == 1
+        assert documents - num_small == {"text": 0, "json": 1}.get(kind, 2)
+    else:
+        assert rejects == 0
+        assert documents == 2 * num_small
