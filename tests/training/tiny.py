@@ -210,14 +210,23 @@ def _child(
 
 def _arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
-    from pipeline.training import checkpoints, loop, state
+    from pipeline.evaluation import losses
+    from pipeline.training import checkpoints, loop, metrics, state
 
-    owner, name, after = {
+    places: dict[str, tuple[Any, str, bool]] = {
         "forward": (loop, "objective", False),
+        "update": (loop.Interval, "add_step", False),
+        "record": (metrics.MetricsLog, "log", False),
+        "recorded": (metrics.MetricsLog, "log", True),
         "validate": (loop, "validate", False),
+        "validation batch": (losses, "token_losses", False),
+        "snapshot": (loop, "take_snapshot", False),
+        "tensors": (state, "save_file", False),
         "save": (state, "write_json", False),
+        "digests": (checkpoints, "write_json", False),
         "saved": (checkpoints, "save_checkpoint", True),
-    }[place]
+    }
+    owner, name, after = places[place]
 
     def happen() -> None:
         if what == "FULL":
