@@ -23,7 +23,7 @@ NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EA
 
 
 class RunView:
-    """`<workspace>/runs/<name>/`: config.yaml, run.json, metrics.jsonl, tensorboard/, model/ and report.html.
+    """`<workspace>/runs/<name>/`: config.yaml, run.json, metrics.jsonl, tensorboard/, model/, adapter/ and report.html.
 
     `model/` is an ordinary folder that can be copied or uploaded: its weights are hard links into the artifact
     (copies where the file system has none), the rest copies. What is live during training is a symbolic link.
@@ -116,6 +116,11 @@ class RunView:
             if report is not None:
                 files["README.md"] = report / "model_card.md"
             _mirror(files, self.folder / "model")
+            adapter = train / "adapter"
+            if adapter.is_dir():
+                _mirror({name: adapter / name for name in atomic.list_files(adapter)}, self.folder / "adapter")
+            else:
+                shutil.rmtree(self.folder / "adapter", ignore_errors=True)
         page = self.folder / "report.html"
         if report is not None:
             _symlink(page, report / "report.html")

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pipeline.config.base import Section
 from pipeline.config.presets import PRESETS, PresetName
@@ -53,6 +53,38 @@ class InitializationConfig(Section):
     """Standard deviation of the token embeddings, such as 1e-4 for a small one. Null leaves them to `type`."""
 
 
+class AdapterConfig(Section):
+    """Train a few weights of an adapter and leave the pretrained model's as they are. Beside `type` go the arguments of
+    the method under peft's own names, such as r, lora_alpha and target_modules."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "lora"
+    """A method of peft by its type in lower case, such as lora, ia3, prompt_tuning, loha or vera; or `dora` and
+    `rslora`, which are lora with use_dora or use_rslora."""
+
+    @field_validator("type")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name in UNSUPPORTED_ADAPTERS:
+            raise ValueError(f"got {name!r}, which {UNSUPPORTED_ADAPTERS[name]}; choose another, such as lora")
+        known = adapter_types()
+        if known and name not in known:
+            matches = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(known)}"
+            raise ValueError(f"got {name!r}, which is no method of peft; {hint}")
+        return name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The method's own arguments."""
+        return dict(self.model_extra or {})
+
+    def identity(self) -> dict[str, Any]:
+        """All of it."""
+        return self.model_dump(mode="json")
+
+
 class ModelConfig(Origin):
     """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
 
@@ -76,6 +108,13 @@ class ModelConfig(Origin):
     materialize_limit: int = Field(default=10_000_000_000, ge=0)
     """Most parameters of a model that is written with its weights. Of a larger one the artifact holds the
     configuration and the recipe of the initialization, and training makes each shard where it will live."""
+
+    adapter: AdapterConfig | None = None
+    """Train an adapter on the pretrained model instead of its weights. Null trains the weights."""
+
+    quantization: Literal["nf4", "fp4", "int8"] | None = None
+    """Keep the frozen weights under an adapter in this format of bitsandbytes (QLoRA with nf4); needs a CUDA GPU. The
+    export is merged into the weights as they were before. Null keeps them as the checkpoint has them."""
 
     @field_validator("architecture")
     @classmethod
@@ -106,6 +145,10 @@ class ModelConfig(Origin):
             raise ValueError(f"{given[0]} and {given[1]} are both given; keep one, and override its values in config")
         if self.pretrained is not None and self.initialization != InitializationConfig():
             raise ValueError("a pretrained model has its weights; remove initialization")
+        if self.adapter is not None and self.pretrained is None:
+            raise ValueError("adapter needs pretrained: random weights would stay as they are; remove adapter")
+        if self.quantization is not None and self.adapter is None:
+            raise ValueError("quantization needs adapter: rounded weights cannot be trained themselves")
         return self
 
     @property
@@ -125,6 +168,32 @@ class ModelConfig(Origin):
         kept = super().identity()
         del kept["preset"]
         return kept | {"architecture": self.model_type, "config": self.values}
+
+
+UNSUPPORTED_ADAPTERS = {
+    "adalora": "moves ranks about on calls that training here does not make",
+    "cartridge": "starts from a cache that it is given in code",
+    "cpt": "needs other labels than the next token",
+    "multitask_prompt_tuning": "needs the task of every sequence",
+    "poly": "needs the task of every sequence",
+    "xlora": "mixes adapters that are trained already",
+}
+"""Methods of peft that need more than a model and text, and what."""
+
+
+@functools.cache
+def adapter_types() -> tuple[str, ...]:
+    """Names that `model.adapter.type` may have, sorted; read from the text of peft, empty when that is elsewhere."""
+    spec = find_spec("peft")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "utils", "peft_types.py") if folders else None
+    if path is None or not path.is_file():
+        return ()
+    enum = re.search(r"^class PeftType.*?^class ", path.read_text(), re.MULTILINE | re.DOTALL)
+    if enum is None:
+        return ()
+    names = {name.lower() for name in re.findall(r'^    [A-Z0-9_]+ = "([A-Z0-9_]+)"', enum.group(), re.MULTILINE)}
+    return tuple(sorted((names | {"dora", "rslora"}) - UNSUPPORTED_ADAPTERS.keys()))
 
 
 def _is_finite(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PresetName = Literal["llama-125m", "gpt2-124m", "mixtral-tiny"]
+PresetName = Literal["grok1-tiny", "grok1-314b", "llama-125m", "gpt2-124m", "mixtral-tiny"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,36 @@ class Preset:
 
 
 PRESETS: dict[PresetName, Preset] = {
+    # Grok-1's block, small enough for two cores: 10.6 million parameters with 4,096 tokens.
+    "grok1-tiny": Preset(
+        "grok1",
+        {
+            "hidden_size": 192,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "widening_factor": 4.0,
+            "max_position_embeddings": 1024,
+        },
+    ),
+    # The release of March 2024: 315,684,820,992 parameters with its own 131,072 tokens.
+    "grok1-314b": Preset(
+        "grok1",
+        {
+            "hidden_size": 6144,
+            "num_hidden_layers": 64,
+            "num_attention_heads": 48,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "widening_factor": 8.0,
+            "max_position_embeddings": 8192,
+        },
+    ),
     # Llama's block at the size of GPT-2 small: 124 million parameters with 50 thousand tokens.
     "llama-125m": Preset(
         "llama",

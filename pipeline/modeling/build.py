@@ -23,7 +23,7 @@ from transformers.utils import logging
 from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
 from pipeline.errors import ConfigError
-from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
+from pipeline.modeling.adapters import ADAPTER, load_adapter
 from pipeline.modeling.heads import CAUSAL_LM, Head
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
@@ -42,8 +42,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
     """The causal language model of a local Hugging Face folder; `auto` keeps the precision in which it was saved.
 
-    One that was saved as a recipe is initialized; `pipeline.modeling.materialize.materialize` does so shard by shard.
+    An adapter inside the folder is put on. A model that was saved as a recipe is initialized;
+    `pipeline.modeling.materialize.materialize` does so shard by shard.
     """
+    if (folder / ADAPTER).is_dir():
+        return load_adapter(_load(folder, dtype), folder / ADAPTER)
+    return _load(folder, dtype)
+
+
+def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if is_recipe(folder):
         return materialize(folder).to(torch.float32 if dtype == "auto" else dtype)
     with _quiet():

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
+
 Task = Literal["causal_lm", "classification", "regression"]
 
 

@@ -14,6 +14,9 @@ _BLOCK = re.compile(r"(?:[^.\d][^.]*\.)+?\d+(?=\.)")
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _FEED_FORWARD = re.compile(r"mlp|feed_?forward|ffn|moe|expert|fc\d?|dense", re.IGNORECASE)
 
+WRAPPED = "base_model."
+"""What peft's wrapper of a learned prompt puts before the names of the model inside."""
+
 
 def layer_of(name: str, base_prefix: str = "") -> str:
     """The layer that a parameter belongs to: `model.layers.3.mlp.up_proj.weight` -> `layers.3`.
@@ -21,6 +24,7 @@ def layer_of(name: str, base_prefix: str = "") -> str:
     `base_prefix` is the architecture's name for its backbone (`model`, `transformer`), which is left out.
     Parameters outside the numbered blocks belong to their own module: `embed_tokens`, `norm`, `lm_head`.
     """
+    name = name.removeprefix(WRAPPED)
     short = name.removeprefix(f"{base_prefix}.") if base_prefix else name
     block = _BLOCK.match(short)
     return block.group() if block else short.rpartition(".")[0] or short
@@ -37,7 +41,8 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
     return {
         layer: module
         for name, module in model.named_modules()
-        if is_block(layer := layer_of(f"{name}.weight", prefix)) and name.removeprefix(f"{prefix}.") == layer
+        if is_block(layer := layer_of(f"{name}.weight", prefix))
+        and name.removeprefix(WRAPPED).removeprefix(f"{prefix}.") == layer
     }
 
 
@@ -73,21 +78,24 @@ def active_parameters(model: PreTrainedModel) -> int:
 
 
 def parameter_table(model: PreTrainedModel) -> dict[str, Any]:
-    """Parameters by part: `{"total", "trainable", "parts": [{"name", "parameters", "share"}]}`.
+    """Parameters by part: `{"total", "trainable", "parts": [{"name", "parameters", "share", "trainable"}]}`.
 
     A block is split into attention, mlp and norms. A tied weight counts once, where it first appears.
     """
     norms = norm_parameters(model)
     counts: dict[str, int] = {}
-    trainable = 0
+    trainable: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         layer = layer_of(name, model.base_model_prefix)
         part = f"{layer}.{_kind(name, layer, name in norms)}" if is_block(layer) else layer
         counts[part] = counts.get(part, 0) + parameter.numel()
-        trainable += parameter.numel() if parameter.requires_grad else 0
+        trainable[part] = trainable.get(part, 0) + (parameter.numel() if parameter.requires_grad else 0)
     total = sum(counts.values())
-    parts = [{"name": name, "parameters": count, "share": round(count / total, 6)} for name, count in counts.items()]
-    return {"total": total, "trainable": trainable, "parts": parts}
+    parts = [
+        {"name": name, "parameters": count, "share": round(count / total, 6), "trainable": trainable[name]}
+        for name, count in counts.items()
+    ]
+    return {"total": total, "trainable": sum(trainable.values()), "parts": parts}
 
 
 def _kind(name: str, layer: str, is_norm: bool) -> str:

@@ -59,6 +59,7 @@ def render_report(run: RunData) -> str:
         samples=samples(run),
         parts=part_rows(run),
         num_parameters=run.num_parameters,
+        num_trainable=run.summary("model").get("trainable"),
         configuration=configuration(run),
         stages=stage_rows(run),
         libraries=libraries(run),
@@ -259,8 +260,11 @@ def samples(run: RunData) -> list[dict[str, str]]:
 def part_rows(run: RunData) -> list[dict[str, Any]]:
     """Parameters by part, the numbered blocks of one shape in one row."""
     groups: dict[str, list[int]] = {}
+    trainable: dict[str, int] = {}
     for part in run.parts:
-        groups.setdefault(re.sub(r"\b\d+\b", "N", str(part["name"])), []).append(int(part["parameters"]))
+        name = re.sub(r"\b\d+\b", "N", str(part["name"]))
+        groups.setdefault(name, []).append(int(part["parameters"]))
+        trainable[name] = trainable.get(name, 0) + int(part.get("trainable", part["parameters"]))
     total = sum(map(sum, groups.values())) or 1
     return [
         {
@@ -268,6 +272,7 @@ def part_rows(run: RunData) -> list[dict[str, Any]]:
             "blocks": len(each),
             "each": each[0] if len(set(each)) == 1 else None,
             "parameters": sum(each),
+            "trainable": trainable[name],
             "share": sum(each) / total,
         }
         for name, each in list(groups.items())[:MAX_ROWS]

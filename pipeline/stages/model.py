@@ -12,10 +12,13 @@ from pipeline.stages.contract import Stage, StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write `model/`, an ordinary Hugging Face folder, and `parameters.json`, the parameters by part."""
+    """Write `model/`, an ordinary Hugging Face folder, and `parameters.json`, the parameters by part; and with
+    `model.adapter` also `adapter.json`, from which training makes the adapter."""
+    from pipeline.modeling.adapters import add_adapter, can_merge, save_description
     from pipeline.modeling.build import build_model, check_tokenizer, describe_config, load_tokenizer, save_model
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
+    from pipeline.modeling.quantization import check_quantization
 
     section = context.section
     assert isinstance(section, ModelConfig)
@@ -30,8 +33,14 @@ def run(context: StageContext) -> dict[str, Any]:
         start = _start(model, context.seed)
     if start["verdict"] not in ("healthy", "unknown"):
         context.progress.say(f"warning: before any training the model is {start['verdict']}: {start['why']}")
+    if section.adapter is not None:
+        if section.quantization is not None:
+            check_quantization(section.quantization)
+        model = add_adapter(model, section.adapter, context.seed)
     table = parameter_table(model)
     atomic.write_json(context.output / "parameters.json", table)
+    if section.adapter is not None:
+        save_description(context.output, section, merges=can_merge(model))
     return {
         "architecture": model.config.model_type,
         "vocab_size": describe_config(model.config)["vocab_size"],
@@ -63,6 +72,6 @@ STAGE = Stage(
     run=run,
     inputs=("tokenizer",),
     seeded=True,
-    libraries=("transformers", "torch"),
+    libraries=("transformers", "torch", "peft"),
     files=_files,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from pipeline.stages.contract import Stage, StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write `model/` with the trained weights, `training.json`, and the records `metrics.jsonl` and `tensorboard/`.
+    """Write `model/` with the trained weights (of an adapter also `adapter/` alone), `training.json`, and the records
+    `metrics.jsonl` and `tensorboard/`.
 
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
     """
-    from pipeline.modeling.build import describe_config, load_model, save_model
+    from pipeline.modeling.adapters import virtual_tokens
+    from pipeline.modeling.build import describe_config
+    from pipeline.modeling.training_models import export_model, open_for_training
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.reader import PackedSplit
     from pipeline.training.export import exported_model
@@ -28,21 +32,23 @@ def run(context: StageContext) -> dict[str, Any]:
     section, work = context.section, context.work
     assert isinstance(section, TrainConfig)
     assert work is not None
-    pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"] / "model"
+    pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"]
     train_split = PackedSplit.open(pack, encode, "train")
     validation_split = PackedSplit.open(pack, encode, "validation")
     if note := idle_cores():
         context.progress.say(note)
-    model = load_model(initial)
-    check_context(train_split.block_size, describe_config(model.config)["context"])
+    model = open_for_training(initial, context.seed)
+    check_context(train_split.block_size + virtual_tokens(model), describe_config(model.config)["context"])
 
     at = train(section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress)
     part()
     if context.process_index != 0:
         return {}
 
-    model, exported_step = exported_model(section, model, at, work, lambda: load_model(initial))
-    save_model(model, initial, context.output / "model")
+    num_parameters, device = model.num_parameters(), model.device
+    build = partial(open_for_training, initial, context.seed)
+    model, exported_step = exported_model(section, model, at, work, build)
+    export_model(model, initial, context.output)
     copy_records(work, context.output)
     history = read_metrics(work)
     result = {
@@ -60,10 +66,10 @@ def run(context: StageContext) -> dict[str, Any]:
         "eval_loss": _last(history, "eval/loss"),
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(at.target_tokens / at.seconds, 1),
-        "parameters": model.num_parameters(),
+        "parameters": num_parameters,
         "resumed_from_steps": at.resumed_from_steps,
         "gradients": judge(history),
-        "library_versions": numerics_of(section, model.device, context.num_processes),
+        "library_versions": numerics_of(section, device, context.num_processes),
     }
 
 

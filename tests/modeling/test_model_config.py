@@ -51,7 +51,9 @@ def test_a_preset_is_its_values_and_config_goes_over_them():
         ModelConfig(preset="llama-125m", architecture="gpt2")
 
 
-@pytest.mark.parametrize(("name", "vocab_size", "parameters"), [("gpt2-124m", 50257, 124_439_808)])
+@pytest.mark.parametrize(
+    ("name", "vocab_size", "parameters"), [("gpt2-124m", 50257, 124_439_808), ("grok1-314b", 131072, 315_684_820_992)]
+)
 def test_published_sizes(name, vocab_size, parameters):
     preset = PRESETS[name]
     config = AutoConfig.for_model(preset.architecture, vocab_size=vocab_size, **preset.config)

@@ -230,3 +230,12 @@ def test_scales_before_training_are_shown(page: str, tmp_path: Path) -> None:
         assert words in text, words
     without = check(render(make_run(tmp_path, changes={"model": {"start": None}}))).text
     assert "Before training" not in without
+
+
+def test_what_an_adapter_leaves_frozen_is_shown(page: str, tmp_path: Path) -> None:
+    assert "parameters trained share" not in check(page).text
+    parts = [{"name": "layers.0.attention", "parameters": 1000, "trainable": 24}, {"name": "norm", "parameters": 8}]
+    changes = {"total": 1008, "trainable": 32, "parts": parts}
+    text = check(render(make_run(tmp_path, changes={"model": changes}))).text
+    assert "parameters trained share" in text
+    assert "1,000 24" in text

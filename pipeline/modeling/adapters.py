@@ -1,0 +1,175 @@
+"""Adapters: a few weights beside, or before, a model whose own stay as they are. Through peft.
+
+Methods that change a model's layers (LoRA and its kin) are put into the model in place, which keeps its class and
+the names of its modules; after training they are merged into its weights where the method can. Methods that learn a
+prompt wrap the model, and are never merged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from pipeline.atomic import write_json
+from pipeline.config.model import AdapterConfig, ModelConfig
+from pipeline.errors import ConfigError
+from pipeline.modeling.settings import one_line
+
+ADAPTER = "adapter"
+"""Folder of an adapter, in peft's own format."""
+
+DESCRIPTION = "adapter.json"
+"""In the artifact of the model stage: which adapter to train."""
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dora": ("lora", {"use_dora": True}),
+    "rslora": ("lora", {"use_rslora": True}),
+}
+SET_HERE = {
+    "peft_type",
+    "task_type",
+    "inference_mode",
+    "base_model_name_or_path",
+    "revision",
+    "auto_mapping",
+    "peft_version",
+    "runtime_config",
+}
+
+_WRAPPER = "_adapter_wrapper"
+
+
+def peft_config(section: AdapterConfig) -> Any:
+    """The configuration of peft that a section means.
+
+    Raises ConfigError for an argument that the method does not have, with the nearest that it has, or a value that it
+    refuses.
+    """
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    method, fixed = VARIANTS.get(section.type, (section.type, {}))
+    config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method.upper())]
+    known = {field.name for field in dataclasses.fields(config_class) if field.init} - SET_HERE - fixed.keys()
+    for name in section.arguments:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"model.adapter.{name}: {section.type} has no such argument; {hint}")
+    try:
+        return config_class(task_type="CAUSAL_LM", **fixed, **section.arguments)
+    except Exception as error:
+        # Every method has checks of its own and raises what it likes.
+        raise ConfigError(f"model.adapter: {section.type} refuses these arguments: {one_line(error)}") from None
+
+
+def add_adapter(model: PreTrainedModel, section: AdapterConfig, seed: int) -> PreTrainedModel:
+    """Freeze `model` and give it a fresh adapter, the same for the same seed; returns what is to be trained.
+
+    That is `model` itself, or a wrapper where the method learns a prompt, whose logits are those of the given tokens
+    alone. Raises ConfigError where the adapter does not fit the model.
+    """
+    from peft import get_peft_model
+
+    config = peft_config(section)
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the missing path of the base model
+            torch.manual_seed(seed)
+            wrapper = get_peft_model(model, config)
+    except Exception as error:
+        raise ConfigError(f"model.adapter: {section.type} does not fit this model: {one_line(error)}") from None
+    return _adapted(wrapper, config.is_prompt_learning)
+
+
+def wrapper_of(model: nn.Module) -> Any:
+    """peft's wrapper of a model with an adapter; None for any other model."""
+    from peft import PeftModel
+
+    return model if isinstance(model, PeftModel) else model.__dict__.get(_WRAPPER)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """`model` with the trained adapter of a folder, as `add_adapter` returns it."""
+    from peft import PeftModel
+
+    wrapper = PeftModel.from_pretrained(model, folder, is_trainable=False)
+    return _adapted(wrapper, wrapper.peft_config["default"].is_prompt_learning)
+
+
+def save_adapter(model: PreTrainedModel, folder: Path, base: Mapping[str, Any]) -> None:
+    """Write the adapter alone, as peft does; `base` names the pretrained model that it belongs to."""
+    wrapper = wrapper_of(model)
+    config = wrapper.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base["pretrained"], base["revision"]
+    # The vocabulary is no wider than in the base: nothing of the embeddings is saved unless it was trained.
+    wrapper.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """The plain model with the adapter added into its weights, in place."""
+    merged: PreTrainedModel = wrapper_of(model).merge_and_unload()
+    return merged
+
+
+def can_merge(model: PreTrainedModel) -> bool:
+    """Whether `merge_adapter` works; the model is of no further use."""
+    wrapper = wrapper_of(model)
+    if wrapper.peft_config["default"].is_prompt_learning:
+        return False
+    try:
+        merge_adapter(model)
+    except (NotImplementedError, ValueError, TypeError):
+        return False
+    return True
+
+
+def virtual_tokens(model: nn.Module) -> int:
+    """Positions that a learned prompt takes before a sequence."""
+    wrapper = wrapper_of(model)
+    return getattr(wrapper.peft_config["default"], "num_virtual_tokens", None) or 0 if wrapper is not None else 0
+
+
+def save_description(folder: Path, section: ModelConfig, merges: bool) -> None:
+    """Note in the model's artifact which adapter is to be trained on it."""
+    assert section.adapter is not None
+    values = {
+        "adapter": section.adapter.model_dump(mode="json"),
+        "quantization": section.quantization,
+        "merges": merges,
+        "base": {"pretrained": section.pretrained, "revision": section.revision},
+    }
+    write_json(folder / DESCRIPTION, values)
+
+
+def read_description(folder: Path) -> dict[str, Any] | None:
+    """What `save_description` noted; None for a model that is trained whole."""
+    path = folder / DESCRIPTION
+    return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def _adapted(wrapper: Any, learns_prompt: bool) -> Any:
+    if learns_prompt:
+        wrapper.register_forward_hook(_cut_prompt, with_kwargs=True)
+        return wrapper
+    inner = wrapper.get_base_model()
+    # Not as a submodule, of which the wrapper would be one and the model its own.
+    inner.__dict__[_WRAPPER] = wrapper
+    return inner
+
+
+def _cut_prompt(module: nn.Module, arguments: Any, named: Mapping[str, Any], output: Any) -> Any:
+    """Leave the logits of the given tokens, which follow the learned prompt's."""
+    ids = named["input_ids"] if "input_ids" in named else arguments[0]
+    output.logits = output.logits[:, -ids.shape[1] :]
+    return output

@@ -1,0 +1,55 @@
+"""From the artifact of the model stage to what is trained, and from that to an ordinary folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from pipeline.config.model import AdapterConfig
+from pipeline.modeling.adapters import (
+    ADAPTER,
+    add_adapter,
+    load_adapter,
+    merge_adapter,
+    read_description,
+    save_adapter,
+)
+from pipeline.modeling.build import load_model, save_model
+from pipeline.modeling.quantization import load_quantized
+
+
+def open_for_training(artifact: Path, seed: int) -> PreTrainedModel:
+    """The model of a model stage's artifact: in float32, or frozen in the precision in which it was saved, or
+    quantized, and with a fresh adapter drawn from `seed`.
+
+    Raises ConfigError where quantization is asked for and there is no GPU.
+    """
+    folder, description = artifact / "model", read_description(artifact)
+    if description is None:
+        return load_model(folder)
+    kind = description["quantization"]
+    base = load_quantized(folder, kind) if kind else load_model(folder, dtype="auto")
+    return add_adapter(base, AdapterConfig(**description["adapter"]), seed)
+
+
+def export_model(model: PreTrainedModel, artifact: Path, output: Path) -> None:
+    """Write `output/model`, an ordinary Hugging Face folder, and of a model with an adapter also `output/adapter`.
+
+    The adapter is merged into `model/`. Where the method has no merged form, `model/` is the unchanged base and holds
+    the adapter in a folder of its own, where `load_model` finds it. The model is of no further use then.
+    """
+    initial, description = artifact / "model", read_description(artifact)
+    if description is None:
+        save_model(model, initial, output / "model")
+        return
+    save_adapter(model, output / ADAPTER, description["base"])
+    if not description["merges"]:
+        shutil.copytree(initial, output / "model")
+        shutil.copytree(output / ADAPTER, output / "model" / ADAPTER)
+        return
+    if description["quantization"]:
+        # Into the weights as they were, not into their rounded form.
+        model = load_adapter(load_model(initial, dtype="auto"), output / ADAPTER)
+    save_model(merge_adapter(model), initial, output / "model")

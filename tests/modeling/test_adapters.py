@@ -1,0 +1,226 @@
+"""Adapters: the base stays as it is, the adapter is saved alone, the merged model computes the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from modeling.checkpoints import make_pretrained
+from pydantic import ValidationError
+from tokens.artifacts import run_stage
+from training.tiny import make_streams, run_train
+
+from pipeline.config.model import AdapterConfig, ModelConfig, adapter_types
+from pipeline.errors import ConfigError
+from pipeline.modeling import training_models
+from pipeline.modeling.adapters import peft_config, virtual_tokens, wrapper_of
+from pipeline.modeling.build import load_model
+from pipeline.modeling.parameters import blocks
+from pipeline.stages.model import STAGE
+
+BOTH = {"eos_token": "<end>", "pad_token": "<pad>"}
+PROMPT = {"num_virtual_tokens": 3}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]},
+    "dora": {"r": 2},
+    "rslora": {"r": 2},
+    "ia3": {},
+    "vera": {"r": 4},
+    "prompt_tuning": PROMPT,
+    "p_tuning": PROMPT,
+    "prefix_tuning": PROMPT,
+}
+MERGED = ("lora", "dora", "rslora", "ia3", "vera")
+IDS = torch.arange(2, 14).reshape(2, 6)
+
+
+def make_artifact(folder, **section) -> dict[str, Any]:
+    make_pretrained(folder / "pretrained", BOTH)
+    config = ModelConfig(pretrained=str(folder / "pretrained"), **section)
+    summary, _ = run_stage(STAGE, config, {"tokenizer": folder / "pretrained"}, folder / "artifact")
+    return summary
+
+
+def logits(model) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(input_ids=IDS, use_cache=False).logits
+
+
+def train_a_little(model) -> None:
+    model.train()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        output = model(input_ids=IDS, use_cache=False)
+        torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), IDS.roll(-1, 1).flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_base_stays_and_the_export_computes_the_same(tmp_path, method):
+    from peft import PeftModel
+
+    summary = make_artifact(tmp_path, adapter={"type": method, **METHODS[method]})
+    assert 0 < summary["trainable"] < summary["total"] / 2
+    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == summary["trainable"]
+    initial = load_model(tmp_path / "artifact/model")
+    before = initial.state_dict()
+    train_a_little(model)
+    trained = logits(model)
+    assert trained.shape == (2, 6, initial.config.vocab_size)
+    assert not torch.allclose(trained, logits(initial), atol=1e-3)
+    frozen = {name: p for name, p in wrapper_of(model).named_parameters() if not p.requires_grad}
+    prefix = "base_model.model." if method in MERGED else "base_model."
+    names = {name: name.removeprefix(prefix).replace("base_layer.", "") for name in frozen}
+    compared = [name for name, plain in names.items() if plain in before]
+    assert len(compared) >= len(before) - 1
+    assert all(torch.equal(frozen[name], before[names[name]]) for name in compared), "the base changed"
+
+    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    torch.testing.assert_close(logits(load_model(tmp_path / "out/model")), trained, atol=1e-5, rtol=0)
+    weights = sum(path.stat().st_size for path in (tmp_path / "out/adapter").glob("*.safetensors"))
+    assert weights < (tmp_path / "artifact/model/model.safetensors").stat().st_size
+    with_peft = PeftModel.from_pretrained(initial, tmp_path / "out/adapter")
+    torch.testing.assert_close(logits(with_peft)[:, -6:], trained, atol=1e-5, rtol=0)
+    named = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == str(tmp_path / "pretrained")
+    assert (tmp_path / "out/model/adapter").is_dir() == (method not in MERGED)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
+def test_a_training_from_the_stage_resumes_and_exports(tmp_path, method):
+    make_artifact(tmp_path, adapter={"type": method, **METHODS[method]})
+    make_streams(tmp_path, {"train": 421, "validation": 101})
+    inputs = {"pack": tmp_path / "pack", "encode": tmp_path / "encode", "model": tmp_path / "artifact"}
+    changes = {"learning_rate": 0.05, "gradient_checkpointing": method == "lora"}
+    whole = run_train(inputs, tmp_path / "one", max_steps=6, lr_scheduler_type="constant", **changes)
+    assert whole["eval_loss"] < 5.7, "below ln 301 of an even guess"
+    measured = next(iter(whole["gradients"]["layers"]))
+    assert measured.startswith("layers." if method == "lora" else "prompt_encoder")
+    model = load_model(tmp_path / "one/output/model")
+    base = load_model(tmp_path / "artifact/model")
+    assert not torch.allclose(logits(model), logits(base), atol=1e-3)
+    kept = "model.embed_tokens.weight" if method == "lora" else "base_model.model.embed_tokens.weight"
+    assert torch.equal(dict(model.named_parameters())[kept], base.model.embed_tokens.weight)
+    (tmp_path / "one/output").rename(tmp_path / "one/first")
+    assert run_train(inputs, tmp_path / "one", max_steps=6, lr_scheduler_type="constant", **changes)["steps"] == 6
+    for name in ("adapter/adapter_model.safetensors", "model/model.safetensors"):
+        assert (tmp_path / "one/first" / name).read_bytes() == (tmp_path / "one/output" / name).read_bytes()
+
+
+def test_the_table_says_what_is_trainable(tmp_path):
+    make_artifact(tmp_path, adapter={"type": "lora", "r": 2, "target_modules": ["q_proj"]})
+    table = json.loads((tmp_path / "artifact/parameters.json").read_text())
+    trainable = {part["name"]: part["trainable"] for part in table["parts"] if part["trainable"]}
+    assert trainable == {"layers.0.attention": 2 * 2 * 16, "layers.1.attention": 2 * 2 * 16}
+    assert table["trainable"] == 128
+
+
+def test_a_fresh_adapter_depends_on_the_seed_alone(tmp_path):
+    make_artifact(tmp_path, adapter={"type": "lora"})
+    one, two, other = (
+        dict(training_models.open_for_training(tmp_path / "artifact", seed).named_parameters()) for seed in (1, 1, 2)
+    )
+    name = "model.layers.0.self_attn.q_proj.lora_A.default.weight"
+    assert torch.equal(one[name], two[name])
+    assert not torch.equal(one[name], other[name])
+
+
+def test_the_frozen_base_keeps_the_precision_of_its_checkpoint(tmp_path):
+    make_pretrained(tmp_path / "pretrained", BOTH).bfloat16().save_pretrained(tmp_path / "pretrained")
+    section = ModelConfig(pretrained=str(tmp_path / "pretrained"), adapter={"type": "lora"})
+    run_stage(STAGE, section, {"tokenizer": tmp_path / "pretrained"}, tmp_path / "artifact")
+    model = training_models.open_for_training(tmp_path / "artifact", 0)
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_a_learned_prompt_takes_positions_and_the_blocks_keep_their_names(tmp_path):
+    make_artifact(tmp_path, adapter={"type": "prompt_tuning", **PROMPT})
+    model = training_models.open_for_training(tmp_path / "artifact", 0)
+    assert virtual_tokens(model) == 3
+    assert virtual_tokens(load_model(tmp_path / "artifact/model")) == 0
+    assert list(blocks(model)) == ["layers.0", "layers.1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"type": "lorra"}, "no method of peft; did you mean lora"),
+        ({"type": "adalora"}, "moves ranks about on calls that training here does not make"),
+        ({"type": "xlora"}, "mixes adapters that are trained already"),
+    ],
+)
+def test_unknown_methods_are_refused_at_once(values, message):
+    with pytest.raises(ValidationError, match=message):
+        AdapterConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"type": "lora", "lora_alhpa": 4},
+            r"adapter\.lora_alhpa: lora has no such .*; did you mean lora_alpha",
+        ),
+        ({"type": "ia3", "r": 4}, r"model\.adapter\.r: ia3 has no such argument"),
+        ({"type": "dora", "use_dora": False}, r"model\.adapter\.use_dora: dora has no such argument"),
+        ({"type": "lora", "task_type": "SEQ_CLS"}, r"model\.adapter\.task_type: lora has no such argument"),
+        ({"type": "lora", "layers_to_transform": [0], "target_modules": ".*"}, "lora refuses these arguments"),
+        ({"type": "lora", "target_modules": ["w1"]}, "lora does not fit this model: .*"),
+        ({"type": "prompt_tuning"}, "prompt_tuning does not fit this model"),
+    ],
+)
+def test_wrong_arguments_are_configuration_errors(tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_artifact(tmp_path, adapter=values)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_method_that_is_offered_has_a_configuration():
+    from peft import PeftType
+
+    assert set(adapter_types()) <= {kind.value.lower() for kind in PeftType} | {"dora", "rslora"}
+    assert {"lora", "ia3", "prompt_tuning", "loha", "oft"} <= set(adapter_types())
+    assert peft_config(AdapterConfig(type="dora", r=2)).use_dora
+    assert peft_config(AdapterConfig(type="rslora")).use_rslora
+
+
+def test_arguments_are_part_of_the_identity():
+    one, two = (ModelConfig(pretrained="x", adapter={"type": "lora", "r": r}).identity() for r in (4, 8))
+    assert one["adapter"] == {"type": "lora", "r": 4}
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"adapter": {"type": "lora"}}, "adapter needs pretrained"),
+        ({"pretrained": "x", "quantization": "nf4"}, "quantization needs adapter"),
+    ],
+)
+def test_what_an_adapter_needs(values, message):
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig(**values)
+
+
+def test_quantization_without_a_gpu_is_a_configuration_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"model\.quantization nf4 needs a CUDA GPU"):
+        make_artifact(tmp_path, adapter={"type": "lora"}, quantization="nf4")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
+def test_a_quantized_base_is_merged_in_its_own_precision(tmp_path, kind):
+    make_artifact(tmp_path, adapter={"type": "lora", "target_modules": "all-linear"}, quantization=kind)
+    model = training_models.open_for_training(tmp_path / "artifact", 0)
+    assert model.device.type == "cuda"
+    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    # A fresh adapter adds nothing, so the export is the checkpoint, unrounded.
+    original = load_model(tmp_path / "artifact/model")
+    assert torch.equal(logits(load_model(tmp_path / "out/model")), logits(original))
