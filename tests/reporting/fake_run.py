@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import content_digest
+from pipeline.atomic import digest_json
+
 TOKENS = {"train": 482113, "validation": 24500, "test": 25120}
 STAGES = ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate")
 NUM_LAYERS = 12
@@ -224,6 +227,13 @@ def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) 
         yield json.dumps(values) + "\n"
 
 
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with the digest and the seal that fit it."""
+    whole = {name: value for name, value in manifest.items() if name != "seal"}
+    whole["digest"] = content_digest(whole["files"])
+    (folder / "manifest.json").write_text(json.dumps({**whole, "seal": digest_json(whole)}))
+
+
 def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]] | None = None) -> dict[str, Path]:
     """Write the ten artifacts below `root`; `changes` replaces keys of stages' summaries (None removes one)."""
     folders = {}
@@ -232,7 +242,7 @@ def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]
         folders[stage] = folder = root / stage / f"{index:016x}"
         folder.mkdir(parents=True)
         summary = {**made[stage], **(changes or {}).get(stage, {})}
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": 1,
             "stage": stage,
             "version": 1,
@@ -242,7 +252,6 @@ def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]
             "files_in": {},
             "libraries": {"tokenizers": "0.23.3"} if stage in ("tokenizer", "encode") else {},
             "key": f"{index:016x}",
-            "digest": "0" * 64,
             "runtime": RUNTIME.get(stage, {}),
             "input_keys": {},
             "files": {
@@ -256,7 +265,7 @@ def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]
             "python": "3.11.9",
             "platform": "Linux-6.1-x86_64",
         }
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        write_manifest(folder, manifest)
     for stage in ("model", "train"):
         (folders[stage] / "model").mkdir()
         (folders[stage] / "model/config.json").write_text(

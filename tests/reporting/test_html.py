@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from reporting.fake_run import LAYERS, STAGES, figures, make_run, metrics_lines
+from reporting.fake_run import LAYERS, STAGES, figures, make_run, metrics_lines, write_manifest
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -170,7 +170,7 @@ def test_empty_summaries(tmp_path: Path) -> None:
     folders = make_run(tmp_path, 0)
     for folder in folders.values():
         manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps({**manifest, "summary": {}, "section": {}, "files": {}}))
+        write_manifest(folder, {**manifest, "summary": {}, "section": {}, "files": {}})
     check(render(folders))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from reporting.fake_run import figures, make_run
+from reporting.fake_run import figures, make_run, write_manifest
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -77,7 +77,7 @@ def test_it_depends_on_no_time_speed_version_or_runtime_setting(tmp_path: Path) 
                 eval_loss=None,
                 final_loss=0.0,
             )
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        write_manifest(folder, manifest)
     (first["train"] / "metrics.jsonl").unlink()
     assert card(first) == before
 
