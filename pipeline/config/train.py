@@ -6,18 +6,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Runtime, Section
+from pipeline.config.base import Runtime
+from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 
 
-class TrainConfig(Section):
+class TrainConfig(OptimizationConfig):
     """Optimization. Names are those of transformers' TrainingArguments where it has one."""
 
     max_steps: int | None = Field(default=None, ge=1)
-    """Number of optimizer steps. Give either this or `num_train_epochs`."""
+    """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`."""
 
     num_train_epochs: float | None = Field(default=None, gt=0)
-    """Passes over the training windows; rounded up to whole steps. Give either this or `max_steps`."""
+    """Passes over the training windows, rounded up to whole steps."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Target tokens to train on, rounded up to whole steps of the split's average number of them."""
 
     global_batch_size: int = Field(default=32, ge=1)
     """Sequences in one optimizer step, over all devices and accumulated batches."""
@@ -29,41 +33,10 @@ class TrainConfig(Section):
     per_device_eval_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Sequences that a device computes at once in validation. Null is the same as in training."""
 
-    optim: Literal["adamw_torch_fused", "sgd"] = "adamw_torch_fused"
-    """AdamW (Loshchilov & Hutter 2019), or stochastic gradient descent with momentum."""
-
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Highest learning rate, reached at the end of the warm-up."""
-
-    weight_decay: float = Field(default=0.1, ge=0)
-    """Decay of weights, decoupled in AdamW. Norms, biases and embeddings are never decayed."""
-
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of AdamW's mean of gradients."""
-
-    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
-    """Decay of AdamW's mean of squared gradients."""
-
-    adam_epsilon: float = Field(default=1e-8, gt=0)
-    """Added to the denominator of AdamW's update."""
-
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of `sgd`."""
-
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients whose global norm is larger are scaled down to it. Null never scales."""
-
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "cosine"
-    """Shape of the learning rate after the warm-up."""
-
-    warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the learning rate rises linearly to `learning_rate`."""
-
-    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
-    """The part of `learning_rate` at which linear and cosine schedules end."""
-
-    mixed_precision: Literal["no", "bf16"] = "no"
-    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `fp16`, on
+    CUDA devices only, does so in float16 and scales the loss so that small gradients survive; a step in which they
+    overflow is skipped and the scale lowered."""
 
     router_aux_loss_coef: float | None = Field(default=None, ge=0)
     """Weight of the loss that balances the experts of a mixture, taken within each sequence (DeepSeek-V3): 1 times it
@@ -82,8 +55,9 @@ class TrainConfig(Section):
     deterministic: Annotated[bool, Runtime()] = True
     """Use deterministic algorithms only, so that the same run gives the same bits."""
 
-    export: Literal["last", "best"] = "last"
-    """Which weights become the artifact: those after the last step, or those of the lowest validation loss."""
+    export: Literal["last", "best", "ema"] = "last"
+    """Which weights become the artifact: those after the last step, those of the lowest validation loss, or the moving
+    average of `ema_decay`."""
 
     logging_steps: Annotated[int, Runtime()] = Field(default=10, ge=1)
     """Steps between two records of loss, learning rate, throughput and gradient norms."""
@@ -122,8 +96,10 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if (self.max_steps is None) == (self.num_train_epochs is None):
-            raise ValueError("give exactly one of max_steps and num_train_epochs")
+        if [self.max_steps, self.num_train_epochs, self.max_tokens].count(None) != 2:
+            raise ValueError("give exactly one of max_steps, num_train_epochs and max_tokens")
+        if self.export == "ema" and self.ema_decay is None:
+            raise ValueError("export: ema needs ema_decay")
         if self.max_steps is not None and self.warmup_steps > self.max_steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than max_steps {self.max_steps}")
         device_batch = self.per_device_train_batch_size

@@ -19,16 +19,17 @@ def exported_model(
 ) -> tuple[PreTrainedModel, int]:
     """The model with the weights that `train.export` asks for, and the step that they are of.
 
-    Process 0 alone calls it, after the last step, so the weights of a sharded model come from its last checkpoint, into
-    a model that `build` makes. Raises StorageError when the checkpoint that holds them is broken.
+    Process 0 alone calls it, after the last step, so averaged weights and those of a sharded model come from the last
+    checkpoint, the latter into a model that `build` makes. Raises StorageError when the checkpoint that holds them is
+    broken.
     """
     step = at.best_step if section.export == "best" else at.step
     is_sharded = any(isinstance(parameter, DTensor) for parameter in trained.parameters())
-    if step == at.step and not is_sharded:
+    if step == at.step and not is_sharded and section.export != "ema":
         return trained, step
     problem = "it is gone" if step is None else problem_of(checkpoint_of(work, step))
     if step is None or problem is not None:
         raise StorageError(f"{work}: the checkpoint of the weights to export is broken ({problem}); --force train")
     model = build() if is_sharded else trained
-    restore_weights(checkpoint_of(work, step), model)
+    restore_weights(checkpoint_of(work, step), model, averaged=section.export == "ema")
     return model, step

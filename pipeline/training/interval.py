@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
+from pipeline.config.train import TrainConfig
+from pipeline.training.clipping import GradientNorms
 from pipeline.training.processes import Processes
 
-GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED = range(3)
+GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 
 
 class Interval:
@@ -18,10 +20,12 @@ class Interval:
     processes.
     """
 
-    def __init__(self, device: torch.device, max_norm: float) -> None:
+    def __init__(self, section: TrainConfig, device: torch.device) -> None:
         self.losses: dict[str, torch.Tensor] = {}
-        self.norms = torch.zeros(3, device=device)
-        self._max_norm = max_norm
+        self.norms = torch.zeros(4, device=device)
+        self._cuts = section.max_grad_value is not None
+        # Under a loss scale gradients may overflow; such a step is skipped and its norm counts as 0.
+        self._may_overflow = section.mixed_precision == "fp16"
         self.start()
 
     def start(self) -> None:
@@ -38,11 +42,10 @@ class Interval:
                 self.losses[name] = torch.zeros_like(value, dtype=torch.float32)
             self.losses[name] += value
 
-    def add_step(self, grad_norm: torch.Tensor, target_tokens: int) -> None:
-        """Count a step, with its gradient norm before clipping."""
-        self.norms[GRAD_NORM] += grad_norm
-        self.norms[CLIPPED_NORM] += grad_norm.clamp(max=self._max_norm)
-        self.norms[NUM_CLIPPED] += grad_norm > self._max_norm
+    def add_step(self, gradient: GradientNorms, target_tokens: int) -> None:
+        """Count a step and what clipping found."""
+        found = torch.stack([gradient.norm, gradient.clipped_norm, gradient.clipped, gradient.cut_share])
+        self.norms += found.nan_to_num(0.0, posinf=0.0) if self._may_overflow else found
         self.num_steps += 1
         self.target_tokens += target_tokens
 
@@ -51,10 +54,11 @@ class Interval:
         finite."""
         sums = torch.cat([processes.sum(torch.stack(list(self.losses.values()))), self.norms]).tolist()
         losses = dict(zip(self.losses, sums, strict=False))
-        grad_norm, clipped_norm, num_clipped = sums[len(losses) :]
+        grad_norm, clipped_norm, num_clipped, cut_share = sums[len(losses) :]
         return {
             **{f"train/{name}": total / self.target_tokens for name, total in losses.items()},
             "train/grad_norm": grad_norm / self.num_steps,
             "train/grad_norm_clipped": clipped_norm / self.num_steps,
             "train/clipped_share": num_clipped / self.num_steps,
+            **({"train/cut_share": cut_share / self.num_steps} if self._cuts else {}),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from contextlib import nullcontext
@@ -16,14 +15,16 @@ from pipeline.modeling.inputs import trusted_inputs
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.tokens.reader import PackedSplit
+from pipeline.training.averaging import WeightAverage
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpoints import CheckpointWriter
+from pipeline.training.clipping import Clipping
 from pipeline.training.guards import check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
 from pipeline.training.metrics import MetricsLog
 from pipeline.training.objective import objective
-from pipeline.training.optimizers import build_optimizer
+from pipeline.training.optimizers import build_optimizer, set_learning_rate
 from pipeline.training.order import DataOrder
 from pipeline.training.processes import Processes
 from pipeline.training.resume import begin
@@ -57,19 +58,17 @@ def train(
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
-    max_steps = num_steps(section, len(train_split))
-    max_norm = section.max_grad_norm or math.inf
+    max_steps = num_steps(section, train_split)
     accelerator = make_accelerator(section, work)
     processes, device = Processes(accelerator), accelerator.device
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
     prepare_layers(section, model)
-    network, optimizer = join(accelerator, model, build_optimizer(section, model))
-    routing = Routing(section, model)
-    norms = LayerNorms(model)
-    interval = Interval(device, max_norm)
+    network, optimizer = join(accelerator, model, build_optimizer(section, model, device))
+    routing, norms, clip = Routing(section, model), LayerNorms(model), Clipping(section, accelerator, network)
+    average, interval = WeightAverage(model, section.ema_decay), Interval(section, device)
     numerics = numerics_of(section, device, processes.count)
-    state = TrainingState(model, optimizer.optimizer, interval, numerics, processes, seed)
+    state = TrainingState(model, optimizer.optimizer, average, interval, numerics, processes, seed, accelerator.scaler)
 
     with (
         deterministic_algorithms(section.deterministic),
@@ -78,7 +77,7 @@ def train(
         Interrupts(progress.say) as interrupts,
     ):
         network.train()
-        settle_buckets(accelerator, network, batches(0))
+        settle_buckets(section, accelerator, network, batches(0))
         begin(work, state, progress.say)
         at, stop, note = state.counters, 0, ""
         began = time.perf_counter() - at.seconds
@@ -101,7 +100,9 @@ def train(
                         is_last = part is batch.device_batches[-1]
                         with nullcontext() if is_last else accelerator.no_sync(network):
                             output = network(input_ids=part["input_ids"], use_cache=False, **routing.inputs)
-                            total, sums = routing.add(objective(output, part["labels"]), output, part["labels"])
+                            total, sums = routing.add(
+                                objective(output, part["labels"], section), output, part["labels"]
+                            )
                             # By the tokens of the whole global batch, so that every accumulation and any number of
                             # processes, over which gradients are averaged, gives the same gradient.
                             accelerator.backward(total / (batch.target_tokens / processes.count))
@@ -109,12 +110,11 @@ def train(
                         del output, total, sums  # as large as all activations of a small model: not kept any longer
 
                     before = norms.before() if measures else None
-                    grad_norm = accelerator.clip_grad_norm_(network.parameters(), max_norm)
-                    interval.add_step(grad_norm, batch.target_tokens)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
+                    interval.add_step(clip(), batch.target_tokens)
+                    set_learning_rate(optimizer, rate)
                     optimizer.step()
                     optimizer.zero_grad()
+                    average.update(at.step)
                     layers, before = norms.after(before) if before else None, None
 
                     values = interval.read(processes) if records else {}
@@ -132,7 +132,7 @@ def train(
 
                 is_best = False
                 if at.evaluation_due:
-                    validated = validate(section, network, validation_split, device, processes, interrupts)
+                    validated = validate(section, network, validation_split, average, device, processes, interrupts)
                     if validated is not None:
                         at.evaluation_due, at.seconds = False, time.perf_counter() - began
                         check_finite(validated, at.step, work)

@@ -7,21 +7,46 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
+from pipeline.config.optimization import OptimizationConfig
 from pipeline.tokens.reader import IGNORED_LABEL
 
 
 class Objective(NamedTuple):
     """Sums over the target tokens of a device batch, so that those of any split of a global batch add up.
 
-    `total` is what the gradient is taken of. `parts` are recorded as means a target token, as `train/<name>`.
+    `total` is what the gradient is taken of. `parts` are recorded as means a target token, as `train/<name>`: the plain
+    cross-entropy as `loss` and, where more is minimized, the total as `objective` and the z-loss before its
+    coefficient as `z_loss`.
     """
 
     total: torch.Tensor
     parts: dict[str, torch.Tensor]
 
 
-def objective(output: Any, labels: torch.Tensor) -> Objective:
-    """Cross-entropy in nats of a model's `output.logits` (B, T, V) against shifted labels (B, T); -100 is no target."""
-    logits = output.logits.float()
-    loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
-    return Objective(loss, {"loss": loss.detach()})
+def objective(output: Any, labels: torch.Tensor, section: OptimizationConfig) -> Objective:
+    """Cross-entropy in nats of a model's `output.logits` (B, T, V) against shifted labels (B, T); -100 is no target.
+
+    Label smoothing e makes it (1 - e) of that and e of the cross-entropy with the uniform distribution (Szegedy et al.
+    2016). The z-loss is the squared logarithm of the softmax's normalizer, times `z_loss_coef` (Chowdhery et al. 2022).
+    """
+    rows, targets = output.logits.float().flatten(0, 1), labels.flatten()
+    smoothing, coefficient = section.label_smoothing_factor, section.z_loss_coef
+    if not smoothing and not coefficient:
+        loss = functional.cross_entropy(rows, targets, ignore_index=IGNORED_LABEL, reduction="sum")
+        return Objective(loss, {"loss": loss.detach()})
+    is_target = targets != IGNORED_LABEL
+    log_normalizer = rows.logsumexp(-1)
+    of_target = rows.gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
+    loss = _sum(log_normalizer - of_target, is_target)
+    total, parts = loss, {"loss": loss.detach()}
+    if smoothing:
+        total = (1 - smoothing) * loss + smoothing * _sum(log_normalizer - rows.mean(-1), is_target)
+    if coefficient:
+        z_loss = _sum(log_normalizer.square(), is_target)
+        total = total + coefficient * z_loss
+        parts["z_loss"] = z_loss.detach()
+    return Objective(total, {**parts, "objective": total.detach()})
+
+
+def _sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    return torch.where(chosen, values, 0.0).sum()

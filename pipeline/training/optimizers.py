@@ -2,38 +2,145 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from typing import Any
+
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from pipeline.config.train import TrainConfig
+from pipeline.config.optimization import BITSANDBYTES_OPTIMIZERS, OptimizationConfig
+from pipeline.errors import ConfigError
 from pipeline.modeling.parameters import norm_parameters
+from pipeline.training.muon import USE_MUON, MuonWithAdamW
+
+CLASSES = {
+    "adamw_torch_fused": "AdamW",
+    "adamw_torch": "AdamW",
+    "adam": "Adam",
+    "sgd": "SGD",
+    "adagrad": "Adagrad",
+    "rmsprop": "RMSprop",
+}
+RATE_SCALE = "learning_rate_scale"
+"""Key of a parameter group: its highest learning rate as a part of `train.learning_rate`."""
 
 
-def build_optimizer(section: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of `train.optim` over the model's trainable parameters, in two groups.
+def build_optimizer(section: OptimizationConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer of `train.optim` over the model's trainable parameters, which will be on `device`.
 
-    The loop sets each group's `lr` before every step.
+    `set_learning_rate` is to be called before every step; no step copies from the device, but those of torch's own
+    Adafactor. Raises ConfigError for arguments that the class does not take, a group that matches nothing, and when
+    bitsandbytes is needed and missing.
     """
-    groups = parameter_groups(model, section.weight_decay)
-    if section.optim == "sgd":
-        return torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)
-    betas = (section.adam_beta1, section.adam_beta2)
-    return torch.optim.AdamW(groups, lr=section.learning_rate, betas=betas, eps=section.adam_epsilon, fused=True)
+    groups = parameter_groups(section, model)
+    try:
+        return _build(section, groups, device)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"train.optim_args: {section.optim} refuses its arguments: {error}") from None
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Trainable parameters with and without weight decay. Norms, biases and embeddings are not decayed."""
-    not_decayed = norm_parameters(model) | _embedding_parameters(model)
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            plain = name in not_decayed or name.endswith("bias") or parameter.ndim < 2
-            plain |= getattr(parameter, "_no_weight_decay", False)  # set by state-space models
-            (others if plain else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set every group's learning rate for the next step: `rate`, scaled in groups with a rate of their own."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[RATE_SCALE]
 
 
-def _embedding_parameters(model: nn.Module) -> set[str]:
+def parameter_groups(section: OptimizationConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in groups of equal learning rate, weight decay and, for muon, method.
+
+    Norms, biases and embeddings are not decayed unless a group of the configuration says so. Raises ConfigError for
+    a group that no parameter is in.
+    """
+    undecayed = norm_parameters(model) | _embeddings(model)
+    with_muon = _hidden_matrices(model) if _is_muon(section) else set()
+    rules, used = section.parameter_groups, set()
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
+    for name, parameter in trainable(model):
+        plain = name in undecayed or name.endswith("bias") or parameter.ndim < 2
+        plain |= getattr(parameter, "_no_weight_decay", False)  # set by state-space models
+        decay: float = 0.0 if plain else section.weight_decay
+        rate: float = section.learning_rate
+        index = next((index for index, rule in enumerate(rules) if re.search(rule.pattern, name)), None)
+        if index is not None:
+            used.add(index)
+            own_decay = rules[index].weight_decay
+            decay, rate = decay if own_decay is None else own_decay, rules[index].learning_rate or rate
+        key = (rate / section.learning_rate, decay, name in with_muon)
+        groups.setdefault(key, {"params": []})["params"].append(parameter)
+    if unused := sorted(set(range(len(rules))) - used):
+        names = [name for name, _ in trainable(model)]
+        raise ConfigError(
+            f"train.parameter_groups.{unused[0]}.pattern: {rules[unused[0]].pattern!r} is in the name of no trainable "
+            f"parameter that an earlier group leaves; names are like {names[0]} and {names[-1]}"
+        )
+    return [
+        {**group, "weight_decay": decay, RATE_SCALE: scale, USE_MUON: muon}
+        for (scale, decay, muon), group in groups.items()
+    ]
+
+
+def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Names and parameters that are trained; a tied weight once."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _build(section: OptimizationConfig, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    name, rate, extra = section.optim, {"lr": section.learning_rate}, section.optim_args
+    adam = {"betas": (section.adam_beta1, section.adam_beta2), "eps": section.adam_epsilon}
+    if _is_muon(section):
+        # An update as large as AdamW's, so that one learning rate fits both (Liu et al. 2025, arXiv 2502.16982).
+        muon = {"adjust_lr_fn": "match_rms_adamw", **extra}
+        return MuonWithAdamW(groups, {**rate, **muon}, {**rate, **adam, "fused": True})
+    if name == "adafactor":
+        from transformers.optimization import Adafactor
+
+        # As in transformers' Trainer: the rate is that of the schedule. torch's own waits for the device in each step.
+        return Adafactor(groups, **{**rate, "scale_parameter": False, "relative_step": False, **extra})
+    if name in BITSANDBYTES_OPTIMIZERS:
+        kind, bits, paged = BITSANDBYTES_OPTIMIZERS[name]
+        settings = {"optim_bits": bits, **({"is_paged": True} if paged else {}), **(adam if kind == "AdamW" else {})}
+        return getattr(_bitsandbytes(name).optim, kind)(groups, **{**rate, **settings, **extra})
+    kind = getattr(torch.optim, CLASSES.get(name, name.removeprefix("torch.optim.")))
+    takes = inspect.signature(kind).parameters
+    settings = dict(rate)
+    if name in ("adam", "adamw_torch", "adamw_torch_fused"):
+        settings |= {**adam, "fused": name != "adamw_torch"}
+    elif name == "sgd":
+        settings |= {"momentum": section.momentum, "nesterov": section.nesterov, "fused": True}
+    elif "capturable" in takes and device.type == "cuda":
+        settings["capturable"] = True  # keeps the number of steps on the device
+    if "weight_decay" not in takes and any(group["weight_decay"] for group in groups):
+        raise ConfigError(f"train.weight_decay: {name} has none; set it to 0")
+    return kind(groups, **{**settings, **extra})
+
+
+def _is_muon(section: OptimizationConfig) -> bool:
+    return section.optim in ("muon", "Muon", "torch.optim.Muon")
+
+
+def _embeddings(model: nn.Module) -> set[str]:
     return {f"{name}.weight".lstrip(".") for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+
+
+def _hidden_matrices(model: nn.Module) -> set[str]:
+    """Matrices between embeddings and head. Experts that are stacked in one tensor of three dimensions are none."""
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    outside = _embeddings(model) | norm_parameters(model)
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and name not in outside and (head is None or parameter is not head.weight)
+    }
+
+
+def _bitsandbytes(name: str) -> Any:
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise ConfigError(
+            f"train.optim: {name} needs bitsandbytes, which is not installed; install the extra with "
+            "pip install 'descent-pipeline[bitsandbytes]'"
+        ) from None
+    return bitsandbytes

@@ -56,7 +56,8 @@ class Routing:
         load = expert_load_sums(output.router_logits, is_target, num_experts, top_k)
         parts = {"router_balance_loss": balance.detach(), "router_z_loss": z.detach()}
         parts |= {f"{LOAD}{expert}": tokens for expert, tokens in enumerate(load.unbind())}
-        return Objective(plain.total + self._balance * balance + self._z * z, {**plain.parts, **parts})
+        total = plain.total + self._balance * balance + self._z * z
+        return Objective(total, {**plain.parts, **parts, "objective": total.detach()})
 
 
 def load_ratio(values: Mapping[str, float]) -> dict[str, float]:

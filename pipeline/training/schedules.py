@@ -1,24 +1,139 @@
-"""The learning rate as a pure function of the step."""
+"""The learning rate as a pure function of the step.
+
+Every schedule gives the numbers of transformers' `get_scheduler`, as tests check step by step.
+"""
 
 from __future__ import annotations
 
 import math
 
-from pipeline.config.train import TrainConfig
+from pipeline.config.optimization import OptimizationConfig, Ramp
+from pipeline.errors import ConfigError
+
+POLYNOMIAL_END = 1e-7
+"""Rate at which transformers' polynomial ends when nothing is said."""
 
 
-def learning_rate(section: TrainConfig, step: int, max_steps: int) -> float:
+def learning_rate(section: OptimizationConfig, step: int, max_steps: int) -> float:
     """Learning rate of update number `step`, counted from 0, in a run of `max_steps` updates.
 
-    It rises linearly over `warmup_steps`, so that update 0 already moves the weights and update
-    `warmup_steps - 1` uses the full rate; then it stays, falls linearly, or falls as half a cosine
-    (Loshchilov & Hutter 2017), towards `min_lr_ratio` of the full rate at `max_steps`.
+    It rises over the warm-up from 0 at update 0 to the full rate at update `num_warmup_steps`, then follows
+    `lr_scheduler_type` to where `max_steps` would be the next update.
     """
-    peak = section.learning_rate
-    if step < section.warmup_steps:
-        return peak * (step + 1) / section.warmup_steps
-    if section.lr_scheduler_type == "constant":
-        return peak
-    done = (step - section.warmup_steps) / max(1, max_steps - section.warmup_steps)
-    left = 1 - done if section.lr_scheduler_type == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return peak * (section.min_lr_ratio + (1 - section.min_lr_ratio) * left)
+    return section.learning_rate * _factor(section, step, max_steps)
+
+
+def num_warmup_steps(section: OptimizationConfig, max_steps: int) -> int:
+    """Steps of the warm-up, whether given as such or as a part of all."""
+    if section.warmup_ratio is None:
+        return section.warmup_steps
+    return math.ceil(section.warmup_ratio * max_steps)
+
+
+def check_phases(section: OptimizationConfig, max_steps: int) -> None:
+    """Raises ConfigError when warm-up and decay are longer than the run."""
+    warmup, decay = num_warmup_steps(section, max_steps), section.lr_scheduler_kwargs.num_decay_steps or 0
+    if warmup > max_steps:
+        raise ConfigError(f"train.warmup_steps {warmup} is more than the {max_steps} steps of the run")
+    if section.lr_scheduler_kwargs.num_stable_steps is None and warmup + decay > max_steps:
+        raise ConfigError(
+            f"train.lr_scheduler_kwargs.num_decay_steps {decay} and a warm-up of {warmup} are more than the "
+            f"{max_steps} steps of the run; lower one of them"
+        )
+
+
+def past_depends_on_max_steps(section: OptimizationConfig, step: int, max_steps: int) -> bool:
+    """Whether any of the first `step` updates of a run of `max_steps` had a rate that a longer run would not give."""
+    kind, warmup = section.lr_scheduler_type, num_warmup_steps(section, max_steps)
+    if section.warmup_ratio:
+        same = 0
+    elif kind in ("constant", "constant_with_warmup", "inverse_sqrt"):
+        same = max_steps
+    elif kind == "warmup_stable_decay":
+        fixed = section.lr_scheduler_kwargs.num_stable_steps is not None
+        same = max_steps if fixed else warmup + _num_stable_steps(section, warmup, max_steps)
+    else:
+        same = warmup
+    return step > same
+
+
+def _factor(section: OptimizationConfig, step: int, max_steps: int) -> float:
+    """The part of the highest rate."""
+    kind, extra, floor = section.lr_scheduler_type, section.lr_scheduler_kwargs, _floor(section)
+    warmup = num_warmup_steps(section, max_steps)
+    done = (step - warmup) / max(1, max_steps - warmup)
+    if kind == "warmup_stable_decay":
+        return _warmup_stable_decay(section, step, warmup, max_steps)
+    if kind == "cosine_warmup_with_min_lr":
+        start = extra.warmup_lr_rate
+        if step < warmup:
+            return (step + 1) / warmup if start is None else start + (1 - start) * step / max(1, warmup - 1)
+        done = (step - warmup + 1) / max(1, max_steps - warmup)
+    if step < warmup:
+        return step / warmup
+    if kind in ("constant", "constant_with_warmup"):
+        return 1.0
+    if kind == "inverse_sqrt":
+        timescale = extra.timescale or warmup or 10_000
+        return 1 / math.sqrt((step + timescale - warmup) / timescale)
+    if kind == "linear":
+        left = max(0.0, 1 - done)
+    elif kind == "polynomial":
+        left = max(0.0, 1 - done) ** extra.power
+    elif kind == "cosine_with_restarts":
+        left = _half_cosine(((extra.num_cycles or 1) * done) % 1.0) if done < 1 else 0.0
+    else:
+        left = _half_cosine((extra.num_cycles or 0.5) * 2 * done)
+    return floor + (1 - floor) * left
+
+
+def _warmup_stable_decay(section: OptimizationConfig, step: int, warmup: int, max_steps: int) -> float:
+    """Hu et al. 2024, "MiniCPM": up, flat, and down in the last steps. It rises from where it ends."""
+    extra, floor = section.lr_scheduler_kwargs, _floor(section)
+    decay_begins = warmup + _num_stable_steps(section, warmup, max_steps)
+    assert extra.num_decay_steps is not None
+    if step < warmup:
+        height = _ramp(extra.warmup_type, step / warmup)
+    elif step < decay_begins:
+        height = 1.0
+    elif step < decay_begins + extra.num_decay_steps:
+        done = (step - decay_begins) / extra.num_decay_steps
+        waves = 2 * (extra.num_cycles or 0.5) if extra.decay_type == "cosine" else 1
+        height = _ramp(extra.decay_type, 1 - waves * done)
+    else:
+        height = 0.0
+    return floor + (1 - floor) * height
+
+
+def _ramp(shape: Ramp, done: float) -> float:
+    """A rise from 0 at 0 to 1 at 1."""
+    if shape == "linear":
+        return done
+    return 1 - math.sqrt(1 - done) if shape == "1-sqrt" else _half_cosine(1 - done)
+
+
+def _num_stable_steps(section: OptimizationConfig, warmup: int, max_steps: int) -> int:
+    extra = section.lr_scheduler_kwargs
+    assert extra.num_decay_steps is not None
+    if extra.num_stable_steps is not None:
+        return extra.num_stable_steps
+    return max_steps - warmup - extra.num_decay_steps
+
+
+def _floor(section: OptimizationConfig) -> float:
+    """The part of the highest rate at which the schedule ends."""
+    extra = section.lr_scheduler_kwargs
+    for rate in (extra.min_lr, extra.lr_end):
+        if rate is not None:
+            return rate / section.learning_rate
+    for ratio in (extra.min_lr_rate, extra.min_lr_ratio):
+        if ratio is not None:
+            return ratio
+    if section.lr_scheduler_type == "polynomial" and not section.min_lr_ratio:
+        return POLYNOMIAL_END / section.learning_rate
+    return section.min_lr_ratio
+
+
+def _half_cosine(done: float) -> float:
+    """From 1 at 0 to 0 at 1 (Loshchilov & Hutter 2017)."""
+    return (1 + math.cos(math.pi * done)) / 2

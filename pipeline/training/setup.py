@@ -25,9 +25,11 @@ from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
 from pipeline.modeling.parameters import blocks
-from pipeline.tokens.reader import IGNORED_LABEL
+from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.objective import objective
+from pipeline.training.schedules import check_phases
+from pipeline.training.sparsity import freeze
 
 
 def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
@@ -37,6 +39,9 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
     Raises ConfigError for a topology in which Accelerate would do something else without a word.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+    if section.mixed_precision == "fp16" and on_cpu:
+        raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
     accelerator = Accelerator(
         mixed_precision=section.mixed_precision,
         # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
@@ -70,7 +75,7 @@ def join(
         return accelerator.prepare(model, optimizer)
 
 
-def settle_buckets(accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
+def settle_buckets(section: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
     """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass without targets.
 
     It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
@@ -80,19 +85,21 @@ def settle_buckets(accelerator: Accelerator, network: nn.Module, batch: GlobalBa
         return
     part = batch.device_batches[0]
     output = network(input_ids=part["input_ids"], use_cache=False)
-    accelerator.backward(objective(output, torch.full_like(part["labels"], IGNORED_LABEL)).total)
+    accelerator.backward(objective(output, torch.full_like(part["labels"], IGNORED_LABEL), section).total)
     network.zero_grad(set_to_none=True)
 
 
-def num_steps(section: TrainConfig, num_windows: int) -> int:
-    """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the warm-up."""
+def num_steps(section: TrainConfig, split: PackedSplit) -> int:
+    """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
     if section.max_steps is not None:
-        return section.max_steps
-    assert section.num_train_epochs is not None
-    # In fractions: 0.07 * 100 is more than 7 in floating point.
-    steps = math.ceil(Fraction(str(section.num_train_epochs)) * num_windows / section.global_batch_size)
-    if section.warmup_steps > steps:
-        raise ConfigError(f"train.warmup_steps {section.warmup_steps} is more than the {steps} steps of the run")
+        steps = section.max_steps
+    else:
+        # In fractions: 0.07 * 100 is more than 7 in floating point.
+        epochs = Fraction(str(section.num_train_epochs or 0))
+        if section.max_tokens is not None:
+            epochs = Fraction(section.max_tokens, split.target_tokens)
+        steps = math.ceil(epochs * len(split) / section.global_batch_size)
+    check_phases(section, steps)
     return steps
 
 
@@ -116,8 +123,9 @@ def check_context(block_size: int, context: int | None) -> None:
 
 
 def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
-    """Turn on gradient checkpointing and compilation. Blocks are compiled in place and one by one: the names of
-    parameters stay, and equal blocks share one compilation."""
+    """Freeze parameters, and turn on gradient checkpointing and compilation. Blocks are compiled in place and one by
+    one: the names of parameters stay, and equal blocks share one compilation."""
+    freeze(model, section.freeze)
     if section.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise ConfigError(f"train.gradient_checkpointing: {model.config.model_type} does not support it; remove it")

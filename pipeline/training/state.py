@@ -17,11 +17,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pipeline.atomic import write_json
 from pipeline.modeling.weights import storage_errors
+from pipeline.training.averaging import WeightAverage
 from pipeline.training.interval import Interval
 from pipeline.training.processes import Processes
 from pipeline.training.random_states import random_states, restore_random_states, seed_process
 
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MODEL, OPTIMIZER, AVERAGE, STATE = "model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"
 INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
 
 
@@ -52,10 +53,12 @@ class TrainingState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    average: WeightAverage
     interval: Interval
     numerics: dict[str, Any]
     processes: Processes
     seed: int
+    loss_scaler: torch.amp.GradScaler | None = None
     counters: Counters = field(default_factory=Counters)
 
 
@@ -65,6 +68,7 @@ class Snapshot:
 
     model: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
     values: dict[str, Any]
 
     def write(self, folder: Path) -> None:
@@ -72,6 +76,7 @@ class Snapshot:
         with storage_errors(folder):
             save_file(self.model, folder / MODEL)
             save_file(self.optimizer, folder / OPTIMIZER)
+            save_file(self.average, folder / AVERAGE)
         write_json(folder / STATE, self.values)
 
 
@@ -95,8 +100,9 @@ def take_snapshot(state: TrainingState, records: dict[str, int]) -> Snapshot:
         "random": [states for states, _ in everyone],
         "records": records,
         "numerics": state.numerics,
+        "loss_scaler": state.loss_scaler.state_dict() if state.loss_scaler else {},
     }
-    return Snapshot(weights, entries, values)
+    return Snapshot(weights, entries, _copy_to_host(state.average.tensors, processes), values)
 
 
 def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], dict[str, Any]]:
@@ -111,6 +117,11 @@ def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], d
     entries = load_file(folder / OPTIMIZER)
     _restore_interval(state, values, entries.pop(INTERVAL_LOSSES), entries.pop(INTERVAL_NORMS))
     _restore_optimizer(state, entries, values["optimizer"])
+    averages = load_file(folder / AVERAGE)
+    for name, tensor in state.average.tensors.items():
+        tensor.copy_(_shard_like(tensor, averages[name]))
+    if state.loss_scaler:
+        state.loss_scaler.load_state_dict(values["loss_scaler"])
     if state.processes.index < len(values["random"]):
         restore_random_states(values["random"][state.processes.index])
     else:
@@ -118,9 +129,11 @@ def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], d
     return values["records"], values["numerics"]
 
 
-def restore_weights(folder: Path, model: nn.Module) -> None:
-    """Put the weights of a verified checkpoint into a model, whole or sharded."""
+def restore_weights(folder: Path, model: nn.Module, *, averaged: bool = False) -> None:
+    """Put the weights of a verified checkpoint into a model, whole or sharded; `averaged`: of its moving average."""
     saved = load_file(folder / MODEL)
+    if averaged:
+        saved |= load_file(folder / AVERAGE)
     current = _model_tensors(model)
     assert saved.keys() == current.keys(), "the checkpoint is of another model"
     with torch.no_grad():

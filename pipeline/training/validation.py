@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.config.train import TrainConfig
 from pipeline.evaluation.losses import LossSums, sum_losses
 from pipeline.tokens.reader import PackedSplit
+from pipeline.training.averaging import WeightAverage
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.processes import Processes
 
@@ -24,11 +25,13 @@ def validate(
     section: TrainConfig,
     network: nn.Module,
     split: PackedSplit,
+    average: WeightAverage,
     device: torch.device,
     processes: Processes,
     interrupts: Interrupts,
 ) -> dict[str, float] | None:
-    """Loss (nats a token) and perplexity on the split, from its start, on at most `eval_batches` global batches.
+    """Loss (nats a token) and perplexity on the split, from its start, on at most `eval_batches` global batches; with
+    `eval_ema` also those of the averaged weights.
 
     The processes share the work and all return the same; None when a signal came to one of them. Changes neither the
     model nor any random state.
@@ -40,7 +43,7 @@ def validate(
         if any(processes.agree(interrupts.signal)):
             raise _Stopped
 
-    try:
+    def measure(prefix: str) -> dict[str, float]:
         sums = sum_losses(
             network,
             split,
@@ -51,7 +54,14 @@ def validate(
             num_processes=processes.count,
             before_batch=before_batch,
         )
+        loss = LossSums.from_tensor(processes.sum(sums)).loss
+        return {f"{prefix}loss": loss, f"{prefix}perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+
+    try:
+        values = measure("eval/")
+        if section.eval_ema:
+            with average.in_place_of_weights():
+                values |= measure("eval/ema_")
     except _Stopped:
         return None
-    loss = LossSums.from_tensor(processes.sum(sums)).loss
-    return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+    return values

@@ -180,7 +180,7 @@ CONFIGURATIONS = {
     "settings that exclude each other": (
         in_train("num_train_epochs: 2"),
         78,
-        r"run\.yaml:10: train: give exactly one of max_steps and num_train_epochs",
+        r"run\.yaml:10: train: give exactly one of max_steps, num_train_epochs and max_tokens",
     ),
     "sections that contradict each other": (
         MINIMAL + "evaluate: {stride: 17}\npack: {block_size: 16}\n",
@@ -293,7 +293,7 @@ OVERRIDES = {
     "train.max_stps=3": r"command line: train\.max_stps: unknown key; did you mean max_steps\?",
     "evaluate.samples.temprature=1": r"command line: evaluate\.samples\.temprature: unknown key; did you mean",
     "train.max_steps=ten": r"command line: train\.max_steps: got 'ten'; expected a whole number",
-    "train.max_steps=": r"command line: train: give exactly one of max_steps and num_train_epochs",
+    "train.max_steps=": r"command line: train: give exactly one of max_steps, num_train_epochs and max_tokens",
     "train.max_steps=[1": r"command line: train\.max_steps: not valid YAML: expected ',' or '\]'",
     "train.max_steps=1\nx: 2": r"command line: train\.max_steps: not valid YAML: mapping values are not allowed here",
     "train.max_steps.foo=3": r"command line: train\.max_steps\.foo: train\.max_steps is 10, which has no",

@@ -92,8 +92,15 @@ def test_nan_in_the_last_step_is_never_exported(inputs, tmp_path, monkeypatch):
     assert not list((tmp_path / "output").iterdir())
 
 
-@pytest.mark.parametrize(("architecture", "config"), [("llama", LLAMA), ("gpt2", GPT2)])
-def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch, architecture, config):
+@pytest.mark.parametrize(
+    ("architecture", "config", "settings"),
+    [
+        ("llama", LLAMA, {}),
+        ("gpt2", GPT2, {}),
+        ("gpt2", GPT2, {"ema_decay": 0.9, "z_loss_coef": 0.1, "gradient_density": 0.5, "max_grad_value": 0.1}),
+    ],
+)
+def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch, architecture, config, settings):
     """On a CPU a copy costs nothing, but the same calls would wait for a GPU."""
     inputs = make_inputs(tmp_path, architecture, config)
     steps: list[int] = []
@@ -124,7 +131,7 @@ def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch
     for name in ("tolist", "cpu", "numpy", "item"):
         monkeypatch.setattr(torch.Tensor, name, noting(name))
     with Watch():
-        run_train(inputs, tmp_path, logging_steps=4, eval_steps=None, save_steps=1000)
+        run_train(inputs, tmp_path, logging_steps=4, eval_steps=None, save_steps=1000, **settings)
     assert copies - {0} == {4, 8, 12}
 
 

@@ -61,7 +61,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
     """Save the gradient of the first global batch for each split and accumulation, to `gradients-<count>.pt`: what one
     step of plain descent with a rate of 1 takes away. With a bug, device batches are averaged by their own tokens."""
     if bug:
-        loop.objective = lambda output, labels: mean_of_means(output, labels)
+        loop.objective = mean_of_means
     found = {}
     for name in SPLITS:
         split = split_of(name, folder)
@@ -88,7 +88,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
         torch.save(found, folder / f"gradients-{count}-{bug}.pt")
 
 
-def mean_of_means(output: Any, labels: torch.Tensor) -> Objective:
+def mean_of_means(output: Any, labels: torch.Tensor, section: TrainConfig) -> Objective:
     """The bug that this project was named to avoid: as if every device batch had as many targets as any other."""
     targets = int((labels != -100).sum())
     loss = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="sum")

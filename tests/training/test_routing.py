@@ -52,7 +52,7 @@ def gradient(model: Any, section: TrainConfig, rows: int) -> tuple[torch.Tensor,
     for at in range(0, 8, rows):
         part = labels[at : at + rows]
         output = model(input_ids=input_ids[at : at + rows], use_cache=False, **routing.inputs)
-        total, parts = routing.add(objective(output, part), output, part)
+        total, parts = routing.add(objective(output, part, section), output, part)
         (total / targets).backward()
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value) / targets

@@ -1,31 +1,139 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from pydantic import ValidationError
+from transformers import get_scheduler
 
+from pipeline.config.optimization import SCHEDULER_KWARGS
 from pipeline.config.train import TrainConfig
-from pipeline.training.schedules import learning_rate
+from pipeline.errors import ConfigError
+from pipeline.training.schedules import check_phases, learning_rate, num_warmup_steps, past_depends_on_max_steps
+
+PEAK, WARMUP, MAX_STEPS = 0.8, 4, 23
+NEED = {
+    "cosine_with_min_lr": {"min_lr_rate": 0.1},
+    "cosine_warmup_with_min_lr": {"min_lr": 0.1},
+    "warmup_stable_decay": {"num_decay_steps": 6},
+}
 
 
-def rates(kind: str, min_lr_ratio: float = 0.0) -> list[float]:
-    section = TrainConfig(
-        max_steps=12, warmup_steps=4, learning_rate=0.8, lr_scheduler_type=kind, min_lr_ratio=min_lr_ratio
+def section_of(kind: str, warmup: int = WARMUP, **kwargs: object) -> TrainConfig:
+    values = {**NEED.get(kind, {}), **kwargs}
+    return TrainConfig(
+        max_steps=MAX_STEPS, warmup_steps=warmup, learning_rate=PEAK, lr_scheduler_type=kind, lr_scheduler_kwargs=values
     )
-    return [learning_rate(section, step, 12) for step in range(13)]
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
-def test_warm_up_rises_to_the_full_rate(kind):
-    assert rates(kind)[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+def transformers_rates(kind: str, warmup: int, kwargs: dict[str, object]) -> list[float]:
+    """As its Trainer has them: the rate of the optimizer, one scheduler step after each update."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    scheduler = get_scheduler(kind, optimizer, warmup, MAX_STEPS, dict(kwargs))
+    rates = []
+    for _ in range(MAX_STEPS + 3):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
 
 
-def test_shapes_after_the_warm_up():
-    assert rates("constant")[4:] == [0.8] * 9
-    assert rates("linear")[4:] == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
-    cosine = rates("cosine")
-    assert (cosine[4], cosine[8], cosine[12]) == pytest.approx((0.8, 0.4, 0.0))
-    assert cosine[6] == pytest.approx(0.8 * 0.853553, rel=1e-5)
+@pytest.mark.parametrize(
+    ("kind", "warmup", "kwargs"),
+    [
+        *((kind, WARMUP, {}) for kind in SCHEDULER_KWARGS if kind != "constant"),
+        *((kind, 0, {}) for kind in SCHEDULER_KWARGS),
+        ("cosine", WARMUP, {"num_cycles": 1.5}),
+        ("cosine_with_restarts", WARMUP, {"num_cycles": 3}),
+        ("polynomial", WARMUP, {"power": 2.0, "lr_end": 0.01}),
+        ("inverse_sqrt", WARMUP, {"timescale": 7}),
+        ("cosine_with_min_lr", WARMUP, {"num_cycles": 1.0}),
+        ("cosine_warmup_with_min_lr", WARMUP, {"warmup_lr_rate": 0.25}),
+        ("warmup_stable_decay", WARMUP, {"num_stable_steps": 5, "min_lr_ratio": 0.1}),
+        ("warmup_stable_decay", WARMUP, {"warmup_type": "cosine", "decay_type": "linear"}),
+        ("warmup_stable_decay", WARMUP, {"warmup_type": "1-sqrt", "decay_type": "1-sqrt", "min_lr_ratio": 0.2}),
+        ("warmup_stable_decay", WARMUP, {"decay_type": "cosine", "num_cycles": 0.75}),
+    ],
+)
+def test_every_rate_is_that_of_transformers(kind, warmup, kwargs):
+    section = section_of(kind, warmup, **kwargs)
+    rates = [learning_rate(section, step, MAX_STEPS) for step in range(MAX_STEPS + 3)]
+    expected = transformers_rates(kind, warmup, {**NEED.get(kind, {}), **kwargs})
+    # Twelve digits: both are a handful of float64 operations, in another order.
+    assert rates == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-def test_min_lr_ratio_is_where_decay_ends():
-    assert rates("cosine", 0.25)[12] == pytest.approx(0.2)
-    assert rates("linear", 0.25)[8] == pytest.approx(0.5)
+@pytest.mark.parametrize("kind", ["linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay"])
+def test_min_lr_ratio_is_where_decay_ends(kind):
+    section = section_of(kind).model_copy(update={"min_lr_ratio": 0.25})
+    assert learning_rate(section, MAX_STEPS, MAX_STEPS) == pytest.approx(0.25 * PEAK)
+    assert learning_rate(section, WARMUP, MAX_STEPS) == PEAK
+
+
+def test_a_warm_up_may_be_a_part_of_the_run():
+    section = TrainConfig(max_steps=30, warmup_ratio=0.15, learning_rate=PEAK)
+    assert num_warmup_steps(section, 30) == 5  # 4.5
+    assert learning_rate(section, 5, 30) == PEAK
+    assert learning_rate(section, 1, 30) == pytest.approx(PEAK / 5)
+
+
+def test_constant_warms_up_where_asked():
+    assert [learning_rate(section_of("constant"), step, MAX_STEPS) for step in (0, 2, 4, 9)] == [0, 0.4, 0.8, 0.8]
+
+
+def past_of(section: TrainConfig, max_steps: int, steps: int) -> list[float]:
+    return [learning_rate(section, step, max_steps) for step in range(steps)]
+
+
+@pytest.mark.parametrize("ratio", [None, 0.3])
+@pytest.mark.parametrize("kind", [*SCHEDULER_KWARGS, "fixed wsd"])
+def test_a_past_is_called_independent_only_if_a_longer_run_has_the_same(kind, ratio):
+    kwargs = {"num_stable_steps": 5} if kind == "fixed wsd" else {}
+    section = section_of("warmup_stable_decay" if kwargs else kind, **kwargs)
+    if ratio is not None:
+        section = section.model_copy(update={"warmup_ratio": ratio, "warmup_steps": 0})
+    free = [step for step in range(MAX_STEPS + 1) if not past_depends_on_max_steps(section, step, MAX_STEPS)]
+    assert free == list(range(len(free)))
+    for longer in (MAX_STEPS + 1, 3 * MAX_STEPS):
+        assert past_of(section, MAX_STEPS, free[-1]) == past_of(section, longer, free[-1])
+    if ratio is None:
+        expected = {"constant": MAX_STEPS, "constant_with_warmup": MAX_STEPS, "inverse_sqrt": MAX_STEPS}
+        expected |= {"warmup_stable_decay": MAX_STEPS - 6, "fixed wsd": MAX_STEPS}
+        assert free[-1] == expected.get(kind, WARMUP)
+
+
+def test_phases_longer_than_the_run_are_refused():
+    section = section_of("warmup_stable_decay", num_decay_steps=20)
+    with pytest.raises(ConfigError, match=r"num_decay_steps 20 and a warm-up of 4 are more than the 23 steps"):
+        check_phases(section, MAX_STEPS)
+    check_phases(section, MAX_STEPS + 1)
+    with pytest.raises(ConfigError, match=r"train.warmup_steps 4 is more than the 3 steps"):
+        check_phases(section_of("cosine"), 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows the losses of the run"),
+        ({"lr_scheduler_type": "greedy"}, "follows the losses of the run"),
+        (
+            {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": {"power": 2}},
+            "power is not for linear; it takes none",
+        ),
+        ({"lr_scheduler_kwargs": {"min_lr": 0.1}}, "min_lr is not for cosine; it takes num_cycles"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "needs lr_scheduler_kwargs.min_lr_rate"),
+        (
+            {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1}, "min_lr_ratio": 0.5},
+            "min_lr and min_lr_ratio say the same",
+        ),
+        (
+            {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1}},
+            "min_lr 1.0 is more than learning_rate 0.001",
+        ),
+        ({"lr_scheduler_type": "constant", "min_lr_ratio": 0.5}, "constant has no end"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "needs lr_scheduler_kwargs.num_decay_steps"),
+        ({"warmup_steps": 2, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio say the same"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        TrainConfig(max_steps=10, **values)

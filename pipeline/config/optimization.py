@@ -1,0 +1,295 @@
+"""The part of `train:` that says how weights move: optimizer, schedule, clipping, objective, averages, sparsity."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from pipeline.config.base import Runtime, Section
+
+TORCH_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adam", "sgd", "adafactor", "adagrad", "rmsprop", "muon")
+BITSANDBYTES_OPTIMIZERS = {
+    "adamw_8bit": ("AdamW", 8, False),
+    "adamw_bnb_8bit": ("AdamW", 8, False),
+    "paged_adamw_8bit": ("AdamW", 8, True),
+    "paged_adamw_32bit": ("AdamW", 32, True),
+    "lion_8bit": ("Lion", 8, False),
+    "lion_32bit": ("Lion", 32, False),
+    "paged_lion_8bit": ("Lion", 8, True),
+    "paged_lion_32bit": ("Lion", 32, True),
+    "ademamix": ("AdEMAMix", 32, False),
+    "ademamix_8bit": ("AdEMAMix", 8, False),
+    "paged_ademamix_32bit": ("AdEMAMix", 32, True),
+    "paged_ademamix_8bit": ("AdEMAMix", 8, True),
+    "rmsprop_bnb": ("RMSprop", 32, False),
+    "rmsprop_bnb_8bit": ("RMSprop", 8, False),
+}
+"""Name in transformers' TrainingArguments: class of bitsandbytes, bits of its state, and whether that is paged."""
+
+NOT_STEPWISE = {
+    "LBFGS": "it evaluates the loss several times a step",
+    "SparseAdam": "it takes sparse gradients only; train.gradient_density makes updates sparse with any optimizer",
+    "Optimizer": "it is the base class of the others",
+}
+OWN_FIELDS = {"lr": "learning_rate", "weight_decay": "weight_decay", "params": "parameter_groups"}
+
+SCHEDULER_KWARGS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "polynomial": ("power", "lr_end"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
+    "warmup_stable_decay": (
+        "num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles",
+    ),
+}  # fmt: skip
+"""Schedules, and the keys of `lr_scheduler_kwargs` that each takes."""
+NEED_METRICS = ("reduce_lr_on_plateau", "greedy")
+NEVER_END = ("constant", "constant_with_warmup", "inverse_sqrt")
+FLOORS = ("lr_end", "min_lr", "min_lr_rate", "min_lr_ratio")
+Ramp = Literal["linear", "cosine", "1-sqrt"]
+
+
+def _is_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_is_pattern)]
+"""A regular expression of Python, searched for anywhere in a parameter's full name."""
+
+
+class ParameterGroup(Section):
+    """Parameters with a learning rate or weight decay of their own."""
+
+    pattern: Pattern
+    """Regular expression, searched for anywhere in a parameter's name, such as "embed" or "layers\\.0\\."."""
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Highest learning rate of these parameters; it follows the same schedule. Null is `train.learning_rate`."""
+
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight decay of all of these parameters, be they norms, biases or embeddings. Null is as without the group."""
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> Self:
+        if self.learning_rate is None and self.weight_decay is None:
+            raise ValueError("give learning_rate, weight_decay or both")
+        return self
+
+
+class SchedulerKwargs(Section):
+    """What only some schedules take, under transformers' names."""
+
+    num_cycles: float | None = Field(default=None, gt=0)
+    """Waves of a cosine: 0.5, half a wave, by default; in `cosine_with_restarts` whole falls, 1 by default."""
+
+    power: float = Field(default=1.0, gt=0)
+    """Exponent of `polynomial`."""
+
+    lr_end: float | None = Field(default=None, ge=0)
+    """Learning rate at which `polynomial` ends, 1e-7 by default."""
+
+    min_lr: float | None = Field(default=None, ge=0)
+    """Learning rate at which the cosines with a minimum end."""
+
+    min_lr_rate: float | None = Field(default=None, ge=0, le=1)
+    """The same as a part of `learning_rate`."""
+
+    min_lr_ratio: float | None = Field(default=None, ge=0, le=1)
+    """The part of `learning_rate` at which `warmup_stable_decay` begins and ends."""
+
+    warmup_lr_rate: float | None = Field(default=None, ge=0, le=1)
+    """The part of `learning_rate` at which `cosine_warmup_with_min_lr` begins."""
+
+    timescale: int | None = Field(default=None, ge=1)
+    """Steps in which `inverse_sqrt` falls by the square root of two; the warm-up's by default, or 10,000."""
+
+    num_decay_steps: int | None = Field(default=None, ge=1)
+    """Last steps in which `warmup_stable_decay` falls."""
+
+    num_stable_steps: int | None = Field(default=None, ge=0)
+    """Steps at the full rate in `warmup_stable_decay`. Null takes those that warm-up and decay leave."""
+
+    warmup_type: Ramp = "linear"
+    """Shape in which `warmup_stable_decay` rises."""
+
+    decay_type: Ramp = "cosine"
+    """Shape in which `warmup_stable_decay` falls."""
+
+
+class OptimizationConfig(Section):
+    """How weights move. Names are those of transformers' TrainingArguments where it has one."""
+
+    optim: str = "adamw_torch_fused"
+    """`adamw_torch_fused`, `adamw_torch` (Loshchilov & Hutter 2019), `adam`, `sgd` with momentum, `adafactor` (Shazeer
+    & Stern 2018), `adagrad`, `rmsprop`, `muon` (Jordan 2024: hidden matrices, AdamW for the rest), any class of
+    torch.optim by its name, such as `NAdam`, or, with the extra `bitsandbytes`, `adamw_8bit`, `lion_8bit`,
+    `ademamix_8bit`, `rmsprop_bnb_8bit` and transformers' paged and 32-bit variants of them."""
+
+    optim_args: dict[str, bool | int | float | str | list[float] | None] = Field(default_factory=dict)
+    """Arguments for the optimizer's class under its own names, such as `{nesterov: true}` for sgd. They come before
+    this section's fields. For `muon` those of torch.optim.Muon, whose `adjust_lr_fn` is "match_rms_adamw" here, so
+    that one learning rate fits both of its parts (Liu et al. 2025)."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate, reached at the end of the warm-up."""
+
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decay of weights, decoupled in AdamW. Norms, biases and embeddings are not decayed."""
+
+    parameter_groups: list[ParameterGroup] = Field(default_factory=list)
+    """Parameters with rates of their own. A parameter belongs to the first group whose pattern its name holds."""
+
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of gradients in adam, adamw and its 8-bit variants, and in muon's AdamW."""
+
+    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the mean of squared gradients in the same optimizers."""
+
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the denominator of the update of the same optimizers."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of `sgd`."""
+
+    nesterov: bool = False
+    """Nesterov's momentum in `sgd`."""
+
+    lr_scheduler_type: Literal[
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+        "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
+    ] = "cosine"  # fmt: skip
+    """Shape of the learning rate: every schedule of transformers that is a function of the step, with its numbers.
+    `constant` warms up where a warm-up is given."""
+
+    lr_scheduler_kwargs: SchedulerKwargs = Field(default_factory=SchedulerKwargs)
+    """What only some schedules take, under transformers' names."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises to `learning_rate`, from 0 in the first step."""
+
+    warmup_ratio: float | None = Field(default=None, ge=0, le=1)
+    """The same as a part of all steps, rounded up. Give at most one of the two."""
+
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """The part of `learning_rate` at which a falling schedule ends."""
+
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients whose global norm is larger are scaled down to it. Null never scales."""
+
+    max_grad_value: float | None = Field(default=None, gt=0)
+    """Every entry of the gradient is cut to this size, before the norm is. Null cuts none."""
+
+    label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1)
+    """Part of the target's probability that is spread evenly over the vocabulary (Szegedy et al. 2016). `train/loss`
+    stays the plain cross-entropy; what is minimized is `train/objective`."""
+
+    z_loss_coef: float = Field(default=0.0, ge=0)
+    """Weight of the squared logarithm of the softmax's normalizer, which keeps logits from drifting; 1e-4 in PaLM
+    (Chowdhery et al. 2022)."""
+
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Keep an exponential moving average of the weights with this decay, lower in the first steps: after t of them
+    at most (1 + t) / (10 + t). Null keeps none."""
+
+    eval_ema: Annotated[bool, Runtime()] = False
+    """Validate the averaged weights as well, as `eval/ema_loss`."""
+
+    gradient_density: float | None = Field(default=None, gt=0, le=1)
+    """Keep this part of each tensor's gradient entries, the largest ones, and set the others to 0; at least one is
+    kept. It sparsifies gradients: momentum and weight decay still move every weight. Null keeps all."""
+
+    freeze: list[Pattern] = Field(default_factory=list)
+    """Parameters whose name holds one of these regular expressions are not trained."""
+
+    @field_validator("optim")
+    @classmethod
+    def _is_an_optimizer(cls, name: str) -> str:
+        known = (*TORCH_OPTIMIZERS, *BITSANDBYTES_OPTIMIZERS)
+        short = name.removeprefix("torch.optim.")
+        if short in NOT_STEPWISE:
+            raise ValueError(f"{name} cannot be used: {NOT_STEPWISE[short]}")
+        if name not in known and short not in torch_classes():
+            raise ValueError(f"got {name!r}; allowed: {', '.join(known)} or torch.optim's {', '.join(torch_classes())}")
+        return name
+
+    @field_validator("lr_scheduler_type", mode="before")
+    @classmethod
+    def _is_a_function_of_the_step(cls, name: object) -> object:
+        if name in NEED_METRICS:
+            raise ValueError(
+                f"{name} follows the losses of the run, so its rate is no function of the step; choose "
+                "warmup_stable_decay or another schedule"
+            )
+        return name
+
+    @field_validator("optim_args")
+    @classmethod
+    def _leaves_the_fields_their_part(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key in values:
+            if key in OWN_FIELDS:
+                raise ValueError(f"remove {key}: it is train.{OWN_FIELDS[key]}")
+        return values
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        kind, extra = self.lr_scheduler_type, self.lr_scheduler_kwargs
+        given = {key for key, field in SchedulerKwargs.model_fields.items() if getattr(extra, key) != field.default}
+        allowed = SCHEDULER_KWARGS[kind]
+        for key in sorted(given - set(allowed)):
+            takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
+            raise ValueError(f"lr_scheduler_kwargs.{key} is not for {kind}; {takes}")
+        floors = [f"lr_scheduler_kwargs.{key}" for key in FLOORS if key in given]
+        floors += ["min_lr_ratio"] if self.min_lr_ratio else []
+        if len(floors) > 1:
+            raise ValueError(f"{' and '.join(floors)} say the same; give one of them")
+        if self.min_lr_ratio and kind in NEVER_END:
+            raise ValueError(f"min_lr_ratio is where a schedule ends, but {kind} has no end; remove it")
+        if kind.endswith("with_min_lr") and not floors:
+            raise ValueError(
+                f"{kind} needs lr_scheduler_kwargs.min_lr_rate, lr_scheduler_kwargs.min_lr or min_lr_ratio"
+            )
+        for key in ("lr_end", "min_lr"):
+            if (rate := getattr(extra, key)) is not None and rate > self.learning_rate:
+                raise ValueError(f"lr_scheduler_kwargs.{key} {rate} is more than learning_rate {self.learning_rate}")
+        if kind == "warmup_stable_decay" and "num_decay_steps" not in given:
+            raise ValueError("warmup_stable_decay needs lr_scheduler_kwargs.num_decay_steps")
+        if self.warmup_steps and self.warmup_ratio is not None:
+            raise ValueError("warmup_steps and warmup_ratio say the same; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _optimization_fits(self) -> Self:
+        if self.eval_ema and self.ema_decay is None:
+            raise ValueError("eval_ema needs ema_decay")
+        if self.nesterov and (self.optim != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov is for sgd with a momentum above 0")
+        return self
+
+
+@cache
+def torch_classes() -> tuple[str, ...]:
+    """Optimizer classes of torch.optim that work step by step on dense gradients, sorted.
+
+    Read from the text of torch, because importing it takes seconds; empty when torch keeps them elsewhere.
+    """
+    spec = find_spec("torch")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "optim", "__init__.py") if folders else None
+    if path is None or not path.is_file():
+        return ()
+    names = re.findall(r"^from torch\.optim\.\w+ import ([A-Z]\w+) as", path.read_text(), re.MULTILINE)
+    return tuple(sorted(name for name in names if name not in NOT_STEPWISE))

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from pipeline.config.train import TrainConfig
+from pipeline.training.objective import objective
+
+VOCAB = 11
+
+
+def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(4, 6, VOCAB, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, VOCAB, (4, 6), generator=generator)
+    labels[0, 3:] = labels[2] = -100
+    return logits.float().requires_grad_(), labels
+
+
+def section(**changes: float) -> TrainConfig:
+    return TrainConfig(max_steps=1, **changes)
+
+
+@pytest.mark.parametrize(("smoothing", "coefficient"), [(0.0, 0.0), (0.1, 0.0), (0.0, 1e-2), (0.2, 1e-3)])
+def test_value_and_gradient_are_those_of_torch(smoothing, coefficient):
+    logits, labels = batch()
+    chosen = section(label_smoothing_factor=smoothing, z_loss_coef=coefficient)
+    total, parts = objective(SimpleNamespace(logits=logits), labels, chosen)
+    total.backward()
+
+    wide = logits.detach().double().requires_grad_()
+    rows, targets = wide.flatten(0, 1), labels.flatten()
+    plain = functional.cross_entropy(rows, targets, reduction="sum")
+    z_loss = rows[targets != -100].logsumexp(-1).square().sum()
+    expected = (
+        functional.cross_entropy(rows, targets, reduction="sum", label_smoothing=smoothing) + coefficient * z_loss
+    )
+    expected.backward()
+    # Float32 against float64: some 20 terms of 6e-8 each.
+    torch.testing.assert_close(total.detach().double(), expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(logits.grad.double(), wide.grad, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(parts["loss"].double(), plain.detach(), rtol=1e-6, atol=0)
+    names = {"loss", *(["objective"] if smoothing or coefficient else []), *(["z_loss"] if coefficient else [])}
+    assert parts.keys() == names
+    assert not any(part.requires_grad for part in parts.values())
+    if coefficient:
+        torch.testing.assert_close(parts["z_loss"].double(), z_loss.detach(), rtol=1e-6, atol=0)
+
+
+def test_parts_of_a_batch_add_up():
+    logits, labels = batch()
+    chosen = section(label_smoothing_factor=0.1, z_loss_coef=1e-2)
+    whole = objective(SimpleNamespace(logits=logits), labels, chosen)
+    each = [objective(SimpleNamespace(logits=logits[i : i + 1]), labels[i : i + 1], chosen) for i in range(4)]
+    torch.testing.assert_close(sum(part.total for part in each), whole.total)
+    for name, value in whole.parts.items():
+        torch.testing.assert_close(sum(part.parts[name] for part in each), value)
