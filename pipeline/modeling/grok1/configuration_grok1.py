@@ -25,10 +25,13 @@ class Grok1Config(PreTrainedConfig):
     `embedding_multiplier` sqrt(hidden_size).
 
     `mask_pad_tokens` hides every token of id `pad_token_id` as a key of attention, wherever it stands, as the release
-    does; an attention mask hides further ones. `router_aux_loss_coef` and `router_z_loss_coef` weight the router's
-    losses when a loss is computed in training mode, and never otherwise; the release has none. With one expert or
-    fewer, each layer has a dense feed-forward network and no router. `embedding_init_scale` is the root mean square
-    that new embeddings give the residual stream, sqrt(2 num_hidden_layers) when None; see `_init_weights`.
+    does; an attention mask hides further ones. With one expert or fewer, each layer has a dense feed-forward network
+    and no router. `embedding_init_scale` is the root mean square that new embeddings give the residual stream,
+    sqrt(2 num_hidden_layers) when None; see `_init_weights`.
+
+    `router_aux_loss_coef` and `router_z_loss_coef` weight the router's losses, which are means over layers, when a
+    loss is computed in training mode, and never otherwise; the release has none. None is what Switch Transformers
+    and ST-MoE take for each layer, 0.01 and 0.001, times the number of layers.
     """
 
     model_type = "grok1"
@@ -56,8 +59,8 @@ class Grok1Config(PreTrainedConfig):
     mask_pad_tokens: bool = True
     embedding_init_scale: float | int | None = None
     output_router_logits: bool = False
-    router_aux_loss_coef: float | int = 0.01
-    router_z_loss_coef: float | int = 0.001
+    router_aux_loss_coef: float | int | None = None
+    router_z_loss_coef: float | int | None = None
     use_cache: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
@@ -71,6 +74,10 @@ class Grok1Config(PreTrainedConfig):
             self.attention_multiplier = self.head_dim**-0.5
         if self.embedding_multiplier is None:
             self.embedding_multiplier = self.hidden_size**0.5
+        if self.router_aux_loss_coef is None:
+            self.router_aux_loss_coef = 0.01 * self.num_hidden_layers
+        if self.router_z_loss_coef is None:
+            self.router_z_loss_coef = 0.001 * self.num_hidden_layers
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from pydoc_data.topics import topics
+
 import pytest
 import torch
+import yaml
 from modeling.grok1.tiny import initialized
+from torch.nn import functional
 
 from pipeline.modeling.grok1 import Grok1ForSequenceClassification
+from pipeline.modeling.router_losses import expert_load_sums, router_loss_sums
+from pipeline.modeling.scales import measure_scales
+from pipeline.telemetry.start import judge_start
 
 
 def scales(model, ids: torch.Tensor, labels: torch.Tensor) -> tuple[list[float], list[float]]:
@@ -62,3 +70,38 @@ def test_the_scale_of_embeddings_can_be_given():
     model = initialized(Grok1ForSequenceClassification, embedding_init_scale=1.0, hidden_size=64, vocab_size=512)
     stream = model.model.embed_tokens.weight.detach() * model.config.embedding_multiplier
     assert float(stream.square().mean().sqrt()) == pytest.approx(1.0, rel=0.03)
+
+
+def test_this_projects_own_table_finds_them_healthy():
+    model = initialized(hidden_size=64, num_hidden_layers=32, vocab_size=256)
+    measured = measure_scales(model, seed=0)
+    norms = [layer["grad_norm"] for layer in measured["layers"].values()]
+    assert max(norms) / min(norms) < 3
+    assert judge_start(measured)["verdict"] == "healthy"
+
+
+@pytest.mark.slow
+def test_200_steps_lower_the_loss_and_every_expert_gets_tokens():
+    config = yaml.safe_load(Path("configs/grok1_tiny.yaml").read_text())["model"]["config"]
+    model = initialized(**{**config, "vocab_size": 256}).train()
+    text = torch.tensor(list("\n".join(topics.values()).encode()))
+    generator = torch.Generator().manual_seed(5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95))
+    losses, loads = [], []
+    for _ in range(200):
+        starts = torch.randint(len(text) - 129, (4,), generator=generator)
+        ids = torch.stack([text[start : start + 129] for start in starts])
+        output = model(ids[:, :-1], use_cache=False, output_router_logits=True)
+        mask = torch.ones(4, 128)
+        balance, z = router_loss_sums(output.router_logits, mask, 8, 2)
+        loss = functional.cross_entropy(output.logits.flatten(0, 1), ids[:, 1:].flatten())
+        router = model.config.router_aux_loss_coef * balance + model.config.router_z_loss_coef * z
+        (loss + router / 512).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        loads.append(torch.stack([expert_load_sums([layer], mask, 8, 2) / 512 for layer in output.router_logits]))
+    assert sum(losses[-20:]) / 20 < 2.5 < 0.8 * sum(losses[:20]) / 20
+    # Even sharing is an eighth; bytes of English text take some experts more often than others.
+    assert float(torch.stack(loads[-50:]).mean(0).min()) > 0.02
