@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -252,11 +253,14 @@ def generate(
         from pipeline.artifacts import Workspace
         from pipeline.config.evaluation import SamplesConfig
         from pipeline.config.loading import load_config
+        from pipeline.runs import check_code
 
         run_config = load_config(config, overrides or ()).run
-        folder = Workspace(run_config.workspace).run(run_config.name) / "model"
+        workspace = Workspace(run_config.workspace)
+        folder = workspace.run(run_config.name) / "model"
         if not (folder / "config.json").is_file():
             raise MissingInputError(f"{folder}: the run has no model yet; descent run {config} makes it")
+        check_code(workspace, run_config.name)
         prompts = prompt or [_standard_input()]
         from pipeline.evaluation.samples import continue_prompts
 
@@ -284,6 +288,9 @@ def _standard_input() -> str:
 
 def _guarded(work: Callable[[], None], debug: bool) -> None:
     """Run a verb; print what a user can mend as one line and leave with its exit code."""
+    if not debug:
+        # A library's thread keeps its error for the main one, such as TensorBoard's writer: it is told there.
+        threading.excepthook = lambda arguments: None
     try:
         with _signals_as_errors(), storage_errors(Path.cwd()):
             work()

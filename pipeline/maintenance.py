@@ -27,6 +27,7 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     somebody is building just now is left alone.
     """
     workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
+    workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
     artifacts, checkpoints = list(_artifacts(workspace)), list(_checkpoints(workspace))
     found = [f"{path} cannot be read; run it again, or remove its folder" for path in _unreadable_runs(workspace)]
     with progress.task("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:

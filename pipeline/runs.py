@@ -17,7 +17,7 @@ from pipeline import atomic
 from pipeline.artifacts import Manifest, Workspace, is_key, read_manifest
 from pipeline.config import Config
 from pipeline.config.reading import dump
-from pipeline.errors import InterruptedRun, InterruptedUnsaved, StorageError, exit_code
+from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
 
 NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES)
 
@@ -156,6 +156,17 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         return value if whole and all(stage.isidentifier() and is_key(entry["key"]) for stage, entry in used) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def check_code(workspace: Workspace, name: str) -> None:
+    """Raises ConfigError when a run's model/ holds Python code that its training did not make: loading would run it."""
+    folder, state = workspace.run(name) / "model", read_run(workspace.run(name)) or {"stages": {}}
+    key = state["stages"].get("train", {}).get("key", "none")
+    files = (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
+    for path in sorted(folder.rglob("*.py")):
+        known = files.get(f"model/{path.relative_to(folder).as_posix()}", {})
+        if known.get("sha256") != atomic.digest_file(path):
+            raise ConfigError(f"{path}: the run did not make this code, so it is not run; remove it")
 
 
 def _symlink(link: Path, target: Path) -> None:

@@ -11,8 +11,10 @@ from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin
 
 from pipeline.config.evaluation import SamplesConfig
+from pipeline.errors import StorageError
 from pipeline.evaluation.losses import evaluating
 from pipeline.evaluation.models import load_trained, pick_device
+from pipeline.modeling.settings import one_line
 from pipeline.tokens.training import load_tokenizer
 
 OPENING = re.compile(r"\s*\S+(?:\s+\S+){0,7}")
@@ -70,12 +72,19 @@ def write_samples(
 def continue_prompts(
     folder: Path, prompts: Sequence[str], section: SamplesConfig, seed: int
 ) -> Iterator[dict[str, str]]:
-    """`write_samples` with the model of a Hugging Face folder, as an exported run has it."""
+    """`write_samples` with the model of a Hugging Face folder, as an exported run has it.
+
+    Raises StorageError when the folder, which a person may have edited, holds no model that can be loaded.
+    """
     device = pick_device()
-    model = load_trained(folder, device)
+    try:
+        model, tokenizer = load_trained(folder, device), load_tokenizer(folder)
+    except Exception as error:
+        # Libraries raise what they like for files that are not what they expect.
+        raise StorageError(f"{folder}: cannot be loaded ({one_line(error)}); run again to make it anew") from error
     yield from write_samples(
         model,
-        load_tokenizer(folder),
+        tokenizer,
         prompts,
         section,
         seed,

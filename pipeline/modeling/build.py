@@ -55,7 +55,11 @@ def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel
         return materialize(folder).to(torch.float32 if dtype == "auto" else dtype)
     with _quiet():
         model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=dtype, trust_remote_code=has_code(folder)
+            folder,
+            local_files_only=True,
+            dtype=dtype,
+            use_safetensors=True,  # any other format can run code
+            trust_remote_code=has_code(folder),
         )
     assert isinstance(model, PreTrainedModel)
     return model

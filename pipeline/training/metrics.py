@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -62,7 +63,10 @@ class MetricsLog:
             self._file.close()
         # Not Accelerate's end_training, which would wait for the other processes even after an error.
         for tracker in self._accelerator.trackers:
-            tracker.finish()
+            if error is None:
+                tracker.tracker.flush()  # Raises what went wrong in the writer's thread; finish() would not tell.
+            with suppress(*([] if error is None else [Exception])):
+                tracker.finish()
 
 
 def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:

@@ -103,3 +103,10 @@ def assert_fails_and_completes(project: Project, stage: str, num_pages: int) -> 
 def test_a_full_disk_loses_nothing_and_the_next_run_completes(small_disk: Project, stage: str) -> None:
     path = assert_fails_and_completes(small_disk, stage, num_pages=1)
     assert path.is_relative_to(small_disk.workspace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_pages", [0, 2, 3, 6, 20, 40])
+def test_training_tells_whatever_cannot_be_written(small_disk: Project, num_pages: int) -> None:
+    """Depending on what is left it is the records, TensorBoard's thread, a checkpoint or the model."""
+    assert_fails_and_completes(small_disk, "train", num_pages)
