@@ -43,9 +43,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (
             OSError(errno.ENOSPC, "No space", "workspace/a"),
             74,
-            r"descent: workspace/a: the disk is full \([\d,.]+ MB free\)",
+            r"descent: workspace/a: the disk is full: more space is needed, [\d,]+ bytes are free",
         ),
         (OSError(errno.EIO, "x", "workspace/a"), 74, "descent: workspace/a: Input/output error"),
+        (OSError(errno.EROFS, "x", "workspace/a"), 74, "descent: workspace/a: Read-only file system"),
+        (Exception("Permission denied (os error 13)"), 74, "descent: workspace: Permission denied; mend it"),
     ],
 )
 def test_errors_print_one_line_and_leave_with_their_code(
