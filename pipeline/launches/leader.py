@@ -90,9 +90,7 @@ class Leader(Member):
         except BaseException as error:
             if isinstance(error, DescentError) and not isinstance(error, LostPeerError):
                 raise
-            deadline = time.monotonic() + (REPORT_SECONDS if isinstance(error, Exception) else 0)
-            while (failure := self._failure()) is None and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+            failure = self._await_failure(REPORT_SECONDS if isinstance(error, Exception) else 0.0)
             if failure is not None:
                 raise failure from error
             raise
@@ -133,6 +131,13 @@ class Leader(Member):
     def _all_have_read(self) -> bool:
         others = [self._read(i) for i in range(1, self.launch.count)]
         return len(self._seen) == len(others) and all(one is None or one["state"] == "failed" for one in others)
+
+    def _await_failure(self, patience_seconds: float) -> ProcessError | None:
+        deadline = time.monotonic() + patience_seconds
+        while (failure := self._failure()) is None and time.monotonic() < deadline:
+            with suppress(InterruptedUnsaved):  # by the launcher, because the other process ended
+                time.sleep(POLL_SECONDS)
+        return failure
 
     def _failure(self) -> ProcessError | None:
         """How another process failed, if one did. All are interrupted at one time, and process 0 saves meanwhile."""

@@ -130,6 +130,20 @@ def test_two_launches_of_different_names_share_a_workspace(prepared: Project, la
     assert all(line.endswith(", which is at the same work") for line in waiting)
 
 
+def test_when_the_holder_of_a_lock_is_killed_another_goes_on(prepared: Project, launch: Launcher) -> None:
+    shutil.rmtree(prepared.workspace / "artifacts" / "augment")
+    holder = launch(prepared, "run.name=holder", "--until", "augment", behaviour="slow", count=1)
+    assert holder.processes[0].stderr.readline() == "augment: started\n"
+    other = launch(prepared, "--until", "augment", count=1)
+    waiting = other.processes[0].stderr.readline()
+    assert waiting.startswith(f"augment: waiting for process {holder.processes[0].pid} on ")
+    holder.processes[0].kill()
+    [result] = other.end()
+    assert result.code == 0, result.err
+    assert result.err.startswith("augment: started\n")
+    assert not list(prepared.workspace.glob("artifacts/augment/.tmp-*"))
+
+
 def test_a_mistake_is_told_once(prepared: Project, launch: Launcher) -> None:
     first, second = launch(prepared, "train.learning_rat=1").end()
     assert (first.code, second.code, second.err) == (78, 78, "")

@@ -1,0 +1,176 @@
+"""The launchers themselves: torchrun with two gloo processes, accelerate with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import STAGES, TINY, Project, Result, write_sources
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = str(ROOT / "scripts" / "run_pipeline.py")
+FLOAT32 = ("train.mixed_precision=no", "train.max_steps=20", "train.logging_steps=1", "train.save_steps=5")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """The tiny project with an empty workspace."""
+    write_sources(tmp_path / "project")
+    (tmp_path / "project" / "tiny.yaml").write_text(TINY)
+    return Project(tmp_path / "project")
+
+
+def start(project: Project, module: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """Start a launcher in the project's folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def torchrun(project: Project, *arguments: str) -> subprocess.Popen[str]:
+    options = ("--standalone", "--nproc_per_node", "2")
+    return start(project, "torch.distributed.run", *options, SCRIPT, "tiny.yaml", *arguments, ACCELERATE_USE_CPU="true")
+
+
+def accelerate(project: Project, *arguments: str) -> subprocess.Popen[str]:
+    return start(project, "accelerate.commands.launch", *arguments)
+
+
+def end(process: subprocess.Popen[str]) -> Result:
+    out, err = process.communicate(timeout=240)
+    return Result(process.returncode, out, err)
+
+
+def metrics(project: Project, tag: str) -> list[float]:
+    lines = (project.artifact("train") / "metrics.jsonl").read_text().splitlines()
+    return [line[tag] for line in map(json.loads, lines) if tag in line]
+
+
+def wait_for_checkpoint(project: Project, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not list(project.workspace.glob("checkpoints/*/step-*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def child(process: subprocess.Popen[str], rank: int) -> int:
+    """The process that torchrun started as `rank`."""
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if f"RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes().replace(b"LOCAL_RANK", b""):
+            return int(pid)
+    raise AssertionError(f"torchrun has no process {rank}")
+
+
+def test_bad_data_ends_the_launcher_and_is_told_once(project: Project) -> None:
+    (project.folder / "records.jsonl").write_text("{\n" * 1000)
+    started = time.monotonic()
+    result = end(torchrun(project))
+    assert time.monotonic() - started < 60
+    assert result.code == 1
+    assert result.err.count("descent: ") == 1
+    assert (project.state()["outcome"], project.state()["exit_code"]) == ("failed", 65)
+
+
+@pytest.mark.slow
+def test_two_processes_build_each_artifact_once_and_train_like_one(project: Project) -> None:
+    result = end(torchrun(project, *FLOAT32))
+    assert result.code == 0, result.err
+    assert [result.err.count(f"{stage}: started") for stage in STAGES] == [1] * len(STAGES)
+    assert set(entry["outcome"] for entry in project.state()["stages"].values()) == {"built"}
+    together = {tag: metrics(project, tag) for tag in ("train/loss", "train/grad_norm", "eval/loss")}
+    assert len(together["train/loss"]) == 20
+    two = project.digests()
+
+    outcomes = project.run(*FLOAT32, "--force", "train")
+    assert {stage for stage, outcome in outcomes.items() if outcome == "built"} >= {"train"}
+    for tag, values in together.items():
+        assert values == pytest.approx(metrics(project, tag), rel=1e-5), tag
+    assert {stage for stage in STAGES[:8] if project.digests()[stage] != two[stage]} == set()
+
+    again = end(torchrun(project, *FLOAT32))
+    assert (again.code, again.out.count(" reuse ")) == (0, len(STAGES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["launcher", "process 0", "process 1"])
+def test_a_signal_in_training_saves_and_the_same_command_goes_on(project: Project, who: str) -> None:
+    settings = ("train.max_steps=3000", "train.save_steps=10", "--until", "train")
+    process = torchrun(project, *settings)
+    wait_for_checkpoint(project, process)
+    os.kill(process.pid if who == "launcher" else child(process, int(who[-1])), signal.SIGTERM)
+    result = end(process)
+    assert result.code != 0
+    state = project.state()
+    assert (state["outcome"], state["exit_code"]) == ("interrupted", 75), result.err
+    assert result.err.count("descent: ") == 1
+    step = project.plan(*settings)["train"]["action"]
+    assert step.startswith("resume (step ")
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_training_ends_all(project: Project) -> None:
+    process = torchrun(project, "train.max_steps=3000", "train.save_steps=10", "--until", "train")
+    wait_for_checkpoint(project, process)
+    pid = child(process, 1)
+    os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    result = end(process)
+    assert time.monotonic() - killed < 60
+    assert result.code != 0
+    state = project.state()
+    assert (state["outcome"], state["exit_code"]) == ("failed", 70), result.err
+    assert state["message"].startswith(f"process 1 is gone (process {pid} on ")
+
+
+@pytest.mark.slow
+def test_accelerate_starts_one_process_on_the_cpu(project: Project) -> None:
+    config = str(ROOT / "accelerate_configs" / "cpu.yaml")
+    result = end(accelerate(project, "--config_file", config, SCRIPT, "tiny.yaml"))
+    assert result.code == 0, result.err
+    assert set(entry["outcome"] for entry in project.state()["stages"].values()) == {"built"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--cpu", "--num_processes", "2"), "torchrun --nproc_per_node N"),
+        (("--cpu", "--num_processes", "1", "--mixed_precision", "fp16"), "the launcher was given fp16"),
+    ],
+)
+def test_accelerate_is_refused_what_it_does_not_do(project: Project, options: tuple[str, ...], message: str) -> None:
+    # With --quiet accelerate adds no traceback of its own to what the pipeline says.
+    result = end(accelerate(project, "--quiet", "--num_machines", "1", *options, SCRIPT, "tiny.yaml"))
+    assert result.code == 1
+    [told] = [line for line in result.err.splitlines() if line.startswith("descent: ")]
+    assert message in told
+    assert not project.workspace.exists()
+
+
+@pytest.mark.slow
+def test_four_runs_at_once_in_an_empty_workspace_build_each_artifact_once(project: Project) -> None:
+    names: list[Any] = ["run.name=tiny", "run.name=tiny", "run.name=second", "run.name=third"]
+    processes = [start(project, "pipeline", "run", "tiny.yaml", name) for name in names]
+    results = [end(process) for process in processes]
+    assert [result.code for result in results] == [0, 0, 0, 0], results
+    told = "".join(result.err for result in results)
+    # The report names its run, so each run has its own.
+    assert [told.count(f"{stage}: started") for stage in STAGES[:-1]] == [1] * (len(STAGES) - 1)
+    for name in ("tiny", "second", "third"):
+        state = json.loads((project.workspace / "runs" / name / "run.json").read_text())
+        assert state["outcome"] == "done"
+    assert not list(project.workspace.glob("artifacts/*/.tmp-*"))
