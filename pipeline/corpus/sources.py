@@ -59,7 +59,7 @@ def _folder_files(folder: Path, source: FilesSource, place: str) -> list[Path]:
     endings = source.suffixes
     if source.is_text:
         endings += tuple(f"{suffix}{packed}" for suffix in source.suffixes for packed in COMPRESSED)
-    present = sorted(_walk(folder))
+    present = sorted(_walk(folder, place))
     files = [path for path in present if path.name.lower().endswith(endings)]
     if not files:
         others = f"; it has {len(present):,} others, such as {present[0].name}" if present else ""
@@ -72,9 +72,13 @@ def _folder_files(folder: Path, source: FilesSource, place: str) -> list[Path]:
     return files
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, place: str) -> Iterator[Path]:
     """What is below a folder, hidden things left out, without following links to folders."""
-    for current, folders, names in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise MissingInputError(f"{place}: cannot list {error.filename}: {error.strerror}; mend the path") from None
+
+    for current, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(current, name) for name in names if not name.startswith("."))
 
@@ -84,7 +88,7 @@ def _hub_files(source: HubSource, place: str) -> dict[Path, str]:
     if folder.is_dir():
         if source.revision:
             raise ConfigError(f"{place}: revision is for datasets of the hub, but {folder} is a folder; remove it")
-        files = {path: path.relative_to(folder).as_posix() for path in sorted(_walk(folder))}
+        files = {path: path.relative_to(folder).as_posix() for path in sorted(_walk(folder, place))}
         if not files:
             raise MissingInputError(f"{place}: the folder {folder} is empty; mend the path")
         for path in files:

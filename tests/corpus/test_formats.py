@@ -7,7 +7,10 @@ import csv
 import gzip
 import json
 import lzma
+import subprocess
+import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +261,7 @@ def test_tables_of_many_types() -> None:
             "text": pa.array([b"one", b"b\xffd", None, b"four"], pa.binary()),
             "kind": pa.array(["x", "y", "x", None]).dictionary_encode(),
             "nested": pa.array([[{"a": 1}], None, [], [{"a": 2}]]),
+            "price": pa.array([Decimal("0.10"), None, None, Decimal("2.00")]).cast(pa.decimal128(5, 2)),
         }
     )
     pq.write_table(table, "a.parquet")
@@ -274,6 +278,8 @@ def test_tables_of_many_types() -> None:
         assert [r.origin for r in records] == [f"a.{kind}#{n}" for n in (1, 2, 3, 4)]
         nested = read(make_source(kind, paths=[f"a.{kind}"], label_field="nested"))
         assert [r.label for r in nested if isinstance(r, Document)] == ['[{"a": 1}]', '[{"a": 2}]']
+        exact = read(make_source(kind, paths=[f"a.{kind}"], label_field="price"))
+        assert [r.label for r in exact if isinstance(r, Document)] == ["0.10", "2.00"]
         wrong = read(make_source(kind, paths=[f"a.{kind}"], text_field="nested"))
         assert {r.reason for r in wrong if isinstance(r, Rejected)} == {
             "field 'nested' is not text",
@@ -294,3 +300,20 @@ def test_datasets_of_the_hub_are_pinned() -> None:
         labelled_files(IngestConfig(sources=[make_source("hub", path="here", revision="a" * 40)]))
     with pytest.raises(MissingInputError, match="the folder here is empty"):
         labelled_files(IngestConfig(sources=[make_source("hub", path="here")]))
+
+
+def test_listing_the_files_of_all_sources_imports_nothing_heavy() -> None:
+    for name in ("a.jsonl", "a.csv", "a.parquet", "hub/data.jsonl"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("x")
+    program = (
+        "import sys\n"
+        "from pipeline.config.corpus import IngestConfig\n"
+        "from pipeline.corpus.sources import labelled_files\n"
+        "kinds = {'jsonl': 'a.jsonl', 'csv': 'a.csv', 'parquet': 'a.parquet'}\n"
+        "sources = [{'name': kind, 'type': kind, 'paths': [path]} for kind, path in kinds.items()]\n"
+        "sources.append({'name': 'hub', 'type': 'hub', 'path': 'hub'})\n"
+        "assert len(labelled_files(IngestConfig(sources=sources))) == 4\n"
+        "assert not {'numpy', 'pyarrow', 'datasets', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

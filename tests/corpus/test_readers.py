@@ -160,6 +160,12 @@ def test_large_files_are_cut_into_parts_that_give_the_same_records(monkeypatch: 
     assert whole[-1].origin == "a.txt#300"
 
 
+def test_a_cut_at_the_end_of_a_file_leaves_no_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 10)
+    Path("a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert [type(record) for record in read_all(jsonl_source())] == [Document, Document]
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_records_past_the_limit_are_rejected_without_reading_them(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr("pipeline.corpus.readers.records.MAX_RECORD_BYTES", 20)

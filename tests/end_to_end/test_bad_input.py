@@ -11,7 +11,6 @@ import random
 import socket
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,9 +60,8 @@ def flipped(data: bytes, at: int) -> bytes:
 
 
 def gzip_bomb() -> bytes:
-    """One megabyte of gzip that grows to a gigabyte of empty JSON records' white space."""
-    packer = zlib.compressobj(9, wbits=31)
-    return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(1000)), packer.flush()])
+    """A hundred kilobytes of gzip that grow to a hundred megabytes of white space."""
+    return gzip.compress(b" " * 100_000_000)
 
 
 def parquet_bomb() -> bytes:
@@ -200,6 +198,23 @@ def test_what_is_no_file_is_told_before_anything_runs(
     assert ingest("jsonl", pattern) == 66
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line]
     assert reason in line
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("data/closed").mkdir(parents=True)
+    Path("data/a.jsonl").write_text(GOOD)
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    assert ingest("jsonl", "data") == 66
+    assert "cannot list data/closed: Permission denied" in capfd.readouterr().err
 
 
 def test_an_unreadable_part_of_a_corpus_may_be_no_larger_than_rejected_records_may(

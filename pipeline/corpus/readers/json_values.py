@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ def read_json(source: JsonSource, part: Part) -> Iterator[Document | Rejected]:
             if isinstance(value, dict):
                 yield fields.read(origin, value, "")
             else:
-                yield Rejected(source.name, origin, "not a JSON object", excerpt=repr(value)[:EXCERPT_CHARS])
+                yield Rejected(source.name, origin, "not a JSON object", excerpt=reprlib.repr(value))
         if text.peek() != _END:
             raise UnreadableFileError(
                 "more than one JSON value", "for one record a line say type: jsonl", origin=f"{part.origin}#2"

@@ -119,7 +119,7 @@ def _as_text(record: Mapping[str, Any], name: str) -> str:
 
 
 def label_text(value: Any) -> str | None:
-    """A label as text: strings as they are, numbers with all digits that tell them apart, the rest as JSON."""
+    """A label as text: strings as they are, numbers with all digits that tell them apart, lists and such as JSON."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bytes):
@@ -127,7 +127,8 @@ def label_text(value: Any) -> str | None:
             return value.decode()
         except UnicodeDecodeError:
             raise BadRecordError("label is not UTF-8") from None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    is_json = isinstance(value, bool | int | float | list | dict)
+    return json.dumps(value, ensure_ascii=False, default=str) if is_json else str(value)
 
 
 def make_document(source: Source, origin: str, text: str, label: str | None = None) -> Document:

@@ -66,7 +66,8 @@ def _cut(whole: Part, source: AnySource) -> Iterator[Part]:
                     start, first = begin, number
         except UnreadableFileError:
             assert start == 0  # Only the head of such a file is looked at, and its reader says what is wrong with it.
-    yield Part(whole.path, whole.origin, start, whole.num_bytes - start, first)
+    if start == 0 or start < whole.num_bytes:  # Nothing is left after a last line that ends in a line break.
+        yield Part(whole.path, whole.origin, start, whole.num_bytes - start, first)
 
 
 def _separator(source: AnySource) -> bytes | None:
