@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -56,6 +57,22 @@ class Config(Section):
 
     report: ReportConfig = Field(default_factory=ReportConfig)
     """The HTML report and the model card."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_run_to_start_from_is_its_model(cls, values: Any) -> Any:
+        """A name in `train.init_from` stands for the model of that run in this workspace."""
+        run = values.get("run") if isinstance(values, dict) else None
+        train = values.get("train") if isinstance(values, dict) else None
+        if not isinstance(run, dict) or not isinstance(train, dict):
+            return values
+        name = train.get("init_from")
+        if not isinstance(name, str) or "/" in name:
+            return values
+        if name == run.get("name"):
+            raise ValueError(f"train.init_from: {name} is this run itself; name another")
+        workspace = Path(str(run.get("workspace", RunConfig.model_fields["workspace"].default)))
+        return {**values, "train": {**train, "init_from": str(workspace / "runs" / name / "model")}}
 
     @model_validator(mode="after")
     def _a_pretrained_model_keeps_its_tokenizer(self) -> Self:

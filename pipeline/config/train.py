@@ -23,6 +23,11 @@ class TrainConfig(OptimizationConfig):
     max_tokens: int | None = Field(default=None, ge=1)
     """Target tokens to train on, rounded up to whole steps of the split's average number of them."""
 
+    init_from: Annotated[str | None, Runtime()] = None
+    """Start from the weights of another run instead of the model stage's: the name of a run in the same workspace, or
+    the path of a Hugging Face folder (with a `/`; `./name` for one beside). Its weights, not its name, count for
+    whether the training is done already."""
+
     global_batch_size: int = Field(default=32, ge=1)
     """Sequences in one optimizer step, over all devices and accumulated batches."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config.train import TrainConfig
+from pipeline.errors import MissingInputError
 from pipeline.stages.contract import Stage, StageContext
 
 
@@ -28,6 +29,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.metrics import copy_records, read_metrics
     from pipeline.training.processes import part
     from pipeline.training.setup import check_context, idle_cores, numerics_of
+    from pipeline.training.warm_start import start_from
 
     section, work = context.section, context.work
     assert isinstance(section, TrainConfig)
@@ -39,6 +41,8 @@ def run(context: StageContext) -> dict[str, Any]:
         context.progress.say(note)
     model = open_for_training(initial, context.seed)
     check_context(train_split.block_size + virtual_tokens(model), describe_config(model.config)["context"])
+    if section.init_from is not None:
+        start_from(Path(section.init_from), model, initial, context.progress.say)
 
     at = train(section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress)
     part()
@@ -81,6 +85,19 @@ def resume_point(work: Path) -> str | None:
     return f"step {step_of(saved[-1])}" if saved else None
 
 
+def _files(section: TrainConfig) -> dict[str, list[Path]]:
+    """The weights to start from."""
+    if section.init_from is None:
+        return {}
+    weights = sorted(Path(section.init_from).glob("*.safetensors"))
+    if not weights:
+        raise MissingInputError(
+            f"train.init_from: {section.init_from} holds no weights (*.safetensors); carry out that run first, or name "
+            "the folder of a model"
+        )
+    return {"weights to start from": weights}
+
+
 def _last(history: list[dict[str, Any]], tag: str) -> float | None:
     return next((line[tag] for line in reversed(history) if tag in line), None)
 
@@ -94,5 +111,6 @@ STAGE = Stage(
     seeded=True,
     records=("metrics.jsonl", "tensorboard/**"),
     resume_point=resume_point,
+    files=_files,
     distributed=True,
 )

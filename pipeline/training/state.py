@@ -89,7 +89,7 @@ def take_snapshot(state: TrainingState, records: dict[str, int]) -> Snapshot:
     tensors, scalars = _optimizer_entries(state)
     own_losses = [total.item() for total in interval.losses.values()]
     everyone = processes.gather((random_states(), own_losses))
-    weights, entries = _copy_to_host(_model_tensors(state.model), processes), _copy_to_host(tensors, processes)
+    weights, entries = _copy_to_host(model_tensors(state.model), processes), _copy_to_host(tensors, processes)
     entries[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
     entries[INTERVAL_NORMS] = interval.norms.to("cpu", copy=True)
     values = {
@@ -134,7 +134,7 @@ def restore_weights(folder: Path, model: nn.Module, *, averaged: bool = False) -
     saved = load_file(folder / MODEL)
     if averaged:
         saved |= load_file(folder / AVERAGE)
-    current = _model_tensors(model)
+    current = model_tensors(model)
     assert saved.keys() == current.keys(), "the checkpoint is of another model"
     with torch.no_grad():
         for name, tensor in current.items():
@@ -170,7 +170,7 @@ def _shard_like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(on_device, tensor.device_mesh, tensor.placements, src_data_rank=None)
 
 
-def _model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and persistent buffers by name; a tied one only under its first name."""
     seen: set[int] = set()
     tensors = {}

@@ -1,0 +1,51 @@
+"""Starting from the weights of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from pipeline.atomic import digest_file
+from pipeline.errors import ConfigError
+from pipeline.training.state import model_tensors
+
+
+def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callable[[str], None]) -> None:
+    """Put the weights of a Hugging Face folder into `model`, which was read from the folder `initial`.
+
+    Every weight of the backbone must be in the folder, in the same shape, and the tokenizer must be the same. A head
+    that the folder lacks, as that of a classifier when it holds a language model, keeps its initial weights. Raises
+    ConfigError where the two do not fit.
+    """
+    names = ("tokenizer.json", "vocab.json", "merges.txt")
+    for name in names:
+        if (folder / name).is_file() and (initial / name).is_file() and _differ(folder / name, initial / name):
+            raise ConfigError(
+                f"train.init_from: the model in {folder} has another tokenizer, so its tokens mean others"
+            )
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        found |= load_file(path)
+    fresh = []
+    with torch.no_grad():
+        for name, tensor in model_tensors(model).items():
+            if name not in found and not name.startswith(f"{model.base_model_prefix}."):
+                fresh.append(name)
+                continue
+            shape = tuple(found[name].shape) if name in found else None
+            if shape != tuple(tensor.shape):
+                has = "lacks it" if shape is None else f"has it as {shape}"
+                raise ConfigError(
+                    f"train.init_from: the model needs {name} as {tuple(tensor.shape)}, and {folder} {has}; "
+                    "give model: the architecture and sizes of that run"
+                )
+            tensor.copy_(found[name])
+    say(f"starting from the weights in {folder}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
+
+
+def _differ(one: Path, other: Path) -> bool:
+    return digest_file(one) != digest_file(other)

@@ -1,0 +1,96 @@
+"""Starting from another run's weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+from training.tiny import LLAMA, make_inputs, make_tokenizer, metrics, run_train
+
+from pipeline.config import Config
+from pipeline.config.train import TrainConfig
+from pipeline.errors import ConfigError, MissingInputError
+from pipeline.stages import train
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def trained(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    run_train(inputs, folder)
+    return folder / "output"
+
+
+def test_training_goes_on_where_the_other_run_ended(inputs, trained, tmp_path):
+    run_train(inputs, tmp_path, init_from=str(trained / "model"), learning_rate=1e-12, warmup_steps=0)
+    ended = [line["eval/loss"] for line in metrics(trained) if "eval/loss" in line][-1]
+    begun = next(line["eval/loss"] for line in metrics(tmp_path / "output") if "eval/loss" in line)
+    assert begun == pytest.approx(ended, rel=1e-6)
+
+
+def test_its_weights_and_not_its_place_are_the_identity(trained, tmp_path):
+    copied = shutil.copytree(trained / "model", tmp_path / "elsewhere")
+    sections = [TrainConfig(max_steps=1, init_from=str(place)) for place in (trained / "model", copied)]
+    assert sections[0].identity() == sections[1].identity() == TrainConfig(max_steps=1).identity()
+    files = [train.STAGE.files(section) for section in sections]
+    assert [path.name for path in files[1]["weights to start from"]] == ["model.safetensors"]
+    assert train.STAGE.files(TrainConfig(max_steps=1)) == {}
+
+
+def test_a_folder_without_weights_is_a_missing_input(tmp_path):
+    with pytest.raises(MissingInputError, match=r"train.init_from: .* holds no weights"):
+        train.STAGE.files(TrainConfig(max_steps=1, init_from=str(tmp_path)))
+
+
+def test_other_sizes_are_refused(inputs, tmp_path):
+    wider = make_inputs(tmp_path / "wider", config={**LLAMA, "intermediate_size": 48})
+    with pytest.raises(ConfigError, match=r"needs model.layers.0.mlp.gate_proj.weight as \(32, 16\), .* as \(48, 16\)"):
+        run_train(inputs, tmp_path / "run", init_from=str(wider["model"] / "model"))
+
+
+def test_missing_layers_are_refused_and_a_missing_head_is_not(inputs, trained, tmp_path):
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight")
+    folder.joinpath("model.safetensors").unlink()
+    save_file(weights, folder / "model.safetensors")
+    run_train(inputs, tmp_path / "headless", init_from=str(folder))
+    weights.pop("model.norm.weight")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"the model needs model.norm.weight as .* lacks it"):
+        run_train(inputs, tmp_path / "run", init_from=str(folder))
+
+
+def test_another_tokenizer_is_refused(inputs, trained, tmp_path):
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    make_tokenizer(folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] |= {"w2": 3, "w3": 2}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match="has another tokenizer"):
+        run_train(inputs, tmp_path / "run", init_from=str(folder))
+
+
+def config(init_from, **run):
+    return Config.model_validate(
+        {
+            "run": {"name": "second", **run},
+            "ingest": {"sources": [{"name": "a", "type": "text", "paths": ["a.txt"]}]},
+            "model": {"config": LLAMA},
+            "train": {"max_steps": 1, "init_from": init_from},
+        }
+    )
+
+
+def test_a_name_is_a_run_of_the_same_workspace():
+    assert config("first").train.init_from == "workspace/runs/first/model"
+    assert config("first", workspace="w").train.init_from == "w/runs/first/model"
+    assert config("./first").train.init_from == "./first"
+    with pytest.raises(ValueError, match="second is this run itself"):
+        config("second")
