@@ -42,7 +42,7 @@ def run(context: StageContext) -> dict[str, Any]:
     model = open_for_training(initial, context.seed)
     check_context(train_split.block_size + virtual_tokens(model), describe_config(model.config)["context"])
     if section.init_from is not None:
-        start_from(Path(section.init_from), model, initial, context.progress.say)
+        start_from(Path(section.init_from), model, initial / "model", context.progress.say)
 
     at = train(section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress)
     part()

@@ -17,7 +17,7 @@ from pipeline.training.state import model_tensors
 def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callable[[str], None]) -> None:
     """Put the weights of a Hugging Face folder into `model`, which was read from the folder `initial`.
 
-    Every weight of the backbone must be in the folder, in the same shape, and the tokenizer must be the same. A head
+    Every weight of the backbone must be in both, in the same shape, and the tokenizer must be the same. A head
     that the folder lacks, as that of a classifier when it holds a language model, keeps its initial weights. Raises
     ConfigError where the two do not fit.
     """
@@ -30,10 +30,13 @@ def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callabl
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         found |= load_file(path)
+    backbone, current = f"{model.base_model_prefix}.", model_tensors(model)
+    if surplus := [name for name in found if name.startswith(backbone) and name not in current]:
+        raise ConfigError(f"train.init_from: {folder} holds {surplus[0]}, for which the model has no place")
     fresh = []
     with torch.no_grad():
-        for name, tensor in model_tensors(model).items():
-            if name not in found and not name.startswith(f"{model.base_model_prefix}."):
+        for name, tensor in current.items():
+            if name not in found and not name.startswith(backbone):
                 fresh.append(name)
                 continue
             shape = tuple(found[name].shape) if name in found else None

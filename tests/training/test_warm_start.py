@@ -54,6 +54,12 @@ def test_other_sizes_are_refused(inputs, tmp_path):
         run_train(inputs, tmp_path / "run", init_from=str(wider["model"] / "model"))
 
 
+def test_more_layers_are_refused(inputs, tmp_path):
+    deeper = make_inputs(tmp_path / "deeper", config={**LLAMA, "num_hidden_layers": 3})
+    with pytest.raises(ConfigError, match=r"holds model.layers.2.* for which the model has no place"):
+        run_train(inputs, tmp_path / "run", init_from=str(deeper["model"] / "model"))
+
+
 def test_missing_layers_are_refused_and_a_missing_head_is_not(inputs, trained, tmp_path):
     folder = shutil.copytree(trained / "model", tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
