@@ -100,7 +100,8 @@ class ModelConfig(Origin):
 
     config: dict[str, Any] = Field(default_factory=dict)
     """Values for the architecture's own configuration class, under its own names, such as hidden_size and
-    num_hidden_layers. The vocabulary size and the special token ids come from the tokenizer."""
+    num_hidden_layers, and dropout: attention_dropout in llama; attn_pdrop, embd_pdrop and resid_pdrop in gpt2. The
+    vocabulary size and the special token ids come from the tokenizer."""
 
     initialization: InitializationConfig = Field(default_factory=InitializationConfig)
     """How initial weights are drawn: each from the seed and its parameter's name, so alike for any sharding."""

@@ -148,7 +148,8 @@ class OptimizationConfig(Section):
     """Highest learning rate, reached at the end of the warm-up."""
 
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decay of weights, decoupled in AdamW. Norms, biases and embeddings are not decayed."""
+    """Decay of weights, apart from the gradient in adamw, muon, lion and adafactor, and added to it in sgd, adam and
+    most classes of torch.optim, where less is usual. Norms, biases and embeddings are not decayed."""
 
     parameter_groups: list[ParameterGroup] = Field(default_factory=list)
     """Parameters with rates of their own. A parameter belongs to the first group whose pattern its name holds."""
