@@ -74,6 +74,8 @@ class DefaultInitialization:
                 torch.default_generator.manual_seed(seed_of(seed, name))
                 for call in touched.calls:
                     call()
+        except (RuntimeError, NotImplementedError):
+            return self._constructed(seed)[name]  # it is made from a neighbour, which has no values here
         finally:
             for held, own_name in owners:
                 held[own_name] = meta

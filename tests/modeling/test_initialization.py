@@ -134,6 +134,15 @@ def test_a_parameter_without_a_rule_has_its_constructors_value(tokenizer):
     assert torch.equal(mixer.D, torch.ones_like(mixer.D))
 
 
+def test_a_parameter_that_is_made_from_a_neighbour(tokenizer):
+    """RWKV's time mixes are powers of a tensor on the device of another of its parameters."""
+    section = ModelConfig(architecture="rwkv", config={"hidden_size": 8, "num_hidden_layers": 2})
+    one, two = (dict(build_model(section, tokenizer, 0).named_parameters()) for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    expected = (torch.arange(8) / 8).view(1, 1, 8)
+    torch.testing.assert_close(one["rwkv.blocks.0.feed_forward.time_mix_key"].detach(), expected)
+
+
 def test_a_call_that_needs_values_is_left_to_the_constructor(tokenizer, monkeypatch):
     config = build_config(ModelConfig(config=LLAMA), tokenizer)
 
