@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -267,6 +268,24 @@ def generate(
         settings = SamplesConfig(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k)
         for sample in continue_prompts(folder, prompts, settings, seed):
             print(f"{sample['prompt']}{sample['text']}", flush=True)
+
+    _guarded(work, debug)
+
+
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="An autopsy, as a training that diverged names it.")],
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    debug: DebugOption = False,
+) -> None:
+    """Run the step of an autopsy again and show every module's values on the way."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise typer.BadParameter(f"{device!r} is none of cpu, cuda, cuda:N", param_hint="--device")
+
+    def work() -> None:
+        from pipeline.training.autopsy import format_replay, replay
+
+        print(format_replay(replay(folder, device)))
 
     _guarded(work, debug)
 

@@ -87,6 +87,30 @@ class TrainConfig(OptimizationConfig):
     save_total_limit: Annotated[int, Runtime()] = Field(default=2, ge=1)
     """Checkpoints kept; older ones are removed, but for the best when `export` is `best`."""
 
+    on_nonfinite: Annotated[Literal["halt", "skip"], Runtime()] = "halt"
+    """What to do with a step whose loss or gradient is not finite. `halt` ends the training, with an autopsy of the
+    step to replay; `skip` leaves weights and optimizer as they were and goes on with the next batch, at the price of
+    one wait for the device in each step. A run without such steps is the same under both, so that one that was halted
+    can go on with `skip`."""
+
+    on_loss_spike: Literal["ignore", "warn", "skip", "rollback"] = "warn"
+    """What to do with a step whose loss is far above those before. `skip` leaves its batch out, at the price of one
+    wait for the device in each step; `rollback` goes back to the weights of the last checkpoint and on with new
+    batches."""
+
+    loss_spike_threshold: float = Field(default=6.0, gt=0)
+    """Standard deviations above the mean of recent losses from which a loss is a spike."""
+
+    loss_spike_window: int = Field(default=128, ge=4)
+    """Recent steps whose losses a loss is compared with; nothing is a spike before half as many were seen."""
+
+    max_consecutive_skips: Annotated[int, Runtime()] = Field(default=10, ge=1)
+    """The training ends when so many steps in a row were skipped, or so many rollbacks went to one checkpoint."""
+
+    hang_timeout_seconds: Annotated[float | None, Runtime()] = Field(default=1800, gt=0)
+    """A process that begins no forward pass for so long ends, with the stacks of its threads in a file. Null never
+    ends it."""
+
     def device_batch_size(self, num_processes: int) -> int:
         """Sequences that each of the processes computes at once. Raises ConfigError when `global_batch_size` cannot be
         shared out so."""

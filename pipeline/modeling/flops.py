@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "num_selected_experts")
+from pipeline.modeling.parameters import mixture_of
 
 
 def forward_flops_per_token(model: PreTrainedModel, length: int) -> float:
@@ -35,12 +33,6 @@ def training_flops_per_token(model: PreTrainedModel, length: int) -> float:
     return 2 * forward + of_weights + attention_flops_per_token(model.config, length)
 
 
-def active_parameters(model: PreTrainedModel) -> float:
-    """Parameters that one token meets: all but those of the experts that the router passes over."""
-    share = _expert_share(model.config)
-    return sum(p.numel() * (share if _is_expert(name) else 1.0) for name, p in model.named_parameters())
-
-
 def attention_flops_per_token(config: PreTrainedConfig, length: int) -> float:
     """Those of the two products of attention, queries by keys and weights by values, in a forward pass."""
     text = config.get_text_config()
@@ -57,7 +49,7 @@ def attention_flops_per_token(config: PreTrainedConfig, length: int) -> float:
     return sum(2.0 * channels * reach.get(kind, 0) for kind in kinds)
 
 
-def _products(model: nn.Module) -> Iterator[tuple[nn.Parameter, float]]:
+def _products(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:
     """Each weight that a token is multiplied with, and the share of tokens that meet it.
 
     That is every weight of two or more dimensions but the tables of embeddings, which are looked up. One that is tied
@@ -77,8 +69,9 @@ def _is_expert(name: str) -> bool:
     return any(part == "experts" for part in name.split("."))
 
 
-def _expert_share(config: Any) -> float:
-    text = config.get_text_config()
-    number = next((value for name in NUM_EXPERTS if (value := getattr(text, name, None))), None)
-    chosen = next((value for name in EXPERTS_PER_TOKEN if (value := getattr(text, name, None))), None)
-    return chosen / number if number and chosen else 1.0
+def _expert_share(config: PreTrainedConfig) -> float:
+    mixture = mixture_of(config)
+    if mixture is None:
+        return 1.0
+    num_experts, top_k = mixture
+    return top_k / num_experts

@@ -140,7 +140,7 @@ def _curves(run: RunData) -> Iterable[str]:
     before = Line("before clipping", curve("train/grad_norm").points(), "c4")
     after = Line("after clipping", curve("train/grad_norm_clipped").points(), "c1 dashed")
     yield line_chart([before, after], title="Gradient norm", y_label="global gradient norm", log_y=True)
-    speed = Line("throughput", curve("train/tokens_per_second").points(), "c5")
+    speed = Line("throughput", curve("throughput/tokens_per_second").points(), "c5")
     yield line_chart([speed], title="Throughput", y_label="target tokens per second")
 
 

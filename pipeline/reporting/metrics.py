@@ -157,7 +157,7 @@ class Metrics:
         return self.curves.get(tag) or Curve()
 
     def _route(self, tag: str) -> Add | None:
-        if tag.startswith(("train/", "eval/")):
+        if tag.startswith(("train/", "eval/", "throughput/")):
             return self.curves.setdefault(tag, Curve()).add
         if tag.startswith("layers/"):
             layer, _, figure = tag.removeprefix("layers/").rpartition("/")

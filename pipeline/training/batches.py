@@ -55,10 +55,15 @@ class GlobalBatches:
     def __call__(self, step: int) -> GlobalBatch:
         """The batch of update number `step`, counted from 0: positions step*G to (step+1)*G of the order."""
         windows = self._order.windows(step * self._size, self._size).tolist()
-        parts = [self._split.batch(windows[start : start + self._device_size]) for start in self._own]
+        parts = [self._split.batch(part) for part in self.windows(step)]
         on_device = [
             {name: torch.from_numpy(array).to(self._device, non_blocking=True) for name, array in part.items()}
             for part in parts
         ]
         # Counted on the host and by each process for all of them, so that it needs no copy and no communication.
         return GlobalBatch(on_device, max(1, self._split.num_targets(windows)))
+
+    def windows(self, step: int) -> list[list[int]]:
+        """Which windows of the split are in each device batch of this process."""
+        windows = self._order.windows(step * self._size, self._size).tolist()
+        return [windows[start : start + self._device_size] for start in self._own]

@@ -15,14 +15,15 @@ from pipeline.modeling.inputs import trusted_inputs
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.tokens.reader import PackedSplit
+from pipeline.training.autopsy import Autopsy
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.clipping import Clipping
-from pipeline.training.guards import check_finite, check_weights
+from pipeline.training.guards import Guard, check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
-from pipeline.training.metrics import MetricsLog
+from pipeline.training.metrics import MetricsLog, headline
 from pipeline.training.objective import objective
 from pipeline.training.optimizers import build_optimizer, set_learning_rate
 from pipeline.training.order import DataOrder
@@ -40,7 +41,9 @@ from pipeline.training.setup import (
     settle_buckets,
 )
 from pipeline.training.state import Counters, TrainingState, take_snapshot
+from pipeline.training.throughput import Meter, peak_of
 from pipeline.training.validation import validate
+from pipeline.training.watchdog import Watchdog
 
 
 def train(
@@ -69,12 +72,17 @@ def train(
     average, interval = WeightAverage(model, section.ema_decay), Interval(section, device)
     numerics = numerics_of(section, device, processes.count)
     state = TrainingState(model, optimizer.optimizer, average, interval, numerics, processes, seed, accelerator.scaler)
+    autopsy = Autopsy(section, model, batches, processes, work)
+    checkpoints = CheckpointWriter(work, section.save_total_limit, section.save_minutes, processes.is_main)
+    guard = Guard(section, state, autopsy, checkpoints, progress.say)
+    meter = Meter(model, train_split.block_size, peak_of(device, section.mixed_precision), device, processes.count)
 
     with (
         deterministic_algorithms(section.deterministic),
         trusted_inputs(),
         processes.lost_peers(),
         Interrupts(progress.say) as interrupts,
+        Watchdog(section.hang_timeout_seconds, network, work, processes.index, progress.say),
     ):
         network.train()
         settle_buckets(section, accelerator, network, batches(0))
@@ -82,19 +90,21 @@ def train(
         at, stop, note = state.counters, 0, ""
         began = time.perf_counter() - at.seconds
         with (
-            CheckpointWriter(work, section.save_total_limit, section.save_minutes, processes.is_main) as checkpoints,
+            checkpoints,
             MetricsLog(work, accelerator) as log,
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)
             while not stop and (at.step < max_steps or at.evaluation_due):
                 if not at.evaluation_due:
-                    step_began = time.perf_counter()
+                    meter.start()
+                    guard.begin()
                     rate = learning_rate(section, at.step, max_steps)
                     batch = batches(at.step)
                     at.step, at.target_tokens = at.step + 1, at.target_tokens + batch.target_tokens
                     records = is_due(at.step, section.logging_steps, max_steps)
                     measures = is_due(at.step, section.layer_telemetry_steps or section.logging_steps, max_steps)
+                    meter.mark("data")
 
                     for part in batch.device_batches:
                         is_last = part is batch.device_batches[-1]
@@ -109,23 +119,24 @@ def train(
                         interval.add_losses(sums)
                         del output, total, sums  # as large as all activations of a small model: not kept any longer
 
-                    before = norms.before() if measures else None
-                    interval.add_step(clip(), batch.target_tokens)
-                    set_learning_rate(optimizer, rate)
-                    optimizer.step()
+                    meter.mark("forward_backward")
+                    before, layers = norms.before() if measures else None, None
+                    if guard.accepts(clip(), batch.target_tokens):
+                        set_learning_rate(optimizer, rate)
+                        optimizer.step()
+                        average.update(at.step)
+                        layers = norms.after(before) if before else None
                     optimizer.zero_grad()
-                    average.update(at.step)
-                    layers, before = norms.after(before) if before else None, None
+                    meter.mark("optimizer")
+                    meter.stop(batch.target_tokens)
 
-                    values = interval.read(processes) if records else {}
-                    interval.seconds += time.perf_counter() - step_began
                     at.seconds = time.perf_counter() - began
                     if records:
-                        speed = interval.target_tokens / interval.seconds
-                        values |= load_ratio(values) | {"train/learning_rate": rate, "train/tokens_per_second": speed}
+                        values = guard.settle() | interval.read(processes) | meter.read()
+                        values |= load_ratio(values) | {"train/learning_rate": rate}
                         check_finite(values, at.step, work)
                         log.log(at, values | (norms.tags(layers) if layers is not None else {}))
-                        note = f"loss {values['train/loss']:.3f}, learning rate {rate:.2e}, {speed:,.0f} tokens/s"
+                        note = headline(values)
                         interval.start()
                     at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
                     task.update(1, note)
@@ -141,6 +152,7 @@ def train(
 
                 stop, is_overdue = processes.agree(interrupts.signal, checkpoints.is_overdue())
                 if stop or is_best or is_overdue or is_due(at.step, section.save_steps, max_steps):
+                    guard.settle()
                     check_weights(model, at.step, work)
                     checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)
         processes.wait()  # a launcher that sees one process end stops the others, in the middle of a checkpoint too

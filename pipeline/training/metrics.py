@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +67,16 @@ class MetricsLog:
                 tracker.tracker.flush()  # Raises what went wrong in the writer's thread; finish() would not tell.
             with suppress(*([] if error is None else [Exception])):
                 tracker.finish()
+
+
+def headline(values: Mapping[str, float]) -> str:
+    """A record in a few words, for the terminal."""
+    words = [f"loss {values['train/loss']:.3f}"] if "train/loss" in values else []
+    words.append(f"learning rate {values['train/learning_rate']:.2e}")
+    words.append(f"{values['throughput/tokens_per_second']:,.0f} tokens/s, {values['throughput/mfu']:.0%} of the peak")
+    if values["train/skipped_steps"]:
+        words.append(f"{values['train/skipped_steps']:.0f} steps skipped")
+    return ", ".join(words)
 
 
 def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:

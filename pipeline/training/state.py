@@ -38,6 +38,11 @@ class Counters:
     best_step: int | None = None
     best_loss: float | None = None
     resumed_from_steps: list[int] = field(default_factory=list)
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    loss_spikes: int = 0
+    rollbacks: int = 0
+    recent_losses: list[float] = field(default_factory=list)
 
     def note_validation(self, loss: float) -> bool:
         """Whether the loss at this step is the lowest so far."""
@@ -94,7 +99,7 @@ def take_snapshot(state: TrainingState, records: dict[str, int]) -> Snapshot:
     entries[INTERVAL_NORMS] = interval.norms.to("cpu", copy=True)
     values = {
         "counters": asdict(state.counters),
-        "interval": [interval.num_steps, interval.target_tokens, interval.seconds],
+        "interval": [interval.num_steps, interval.target_tokens],
         "losses": list(interval.losses),
         "optimizer": scalars,
         "random": [states for states, _ in everyone],
@@ -113,20 +118,29 @@ def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], d
     """
     values = json.loads((folder / STATE).read_bytes())
     state.counters = Counters(**values["counters"])
+    losses, norms = restore_learned(folder, state)
+    _restore_interval(state, values, losses, norms)
+    if state.processes.index < len(values["random"]):
+        restore_random_states(values["random"][state.processes.index])
+    else:
+        seed_process(state.seed, state.processes.index, state.counters.step)
+    return values["records"], values["numerics"]
+
+
+def restore_learned(folder: Path, state: TrainingState) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put weights, their average and the optimizer of a verified checkpoint back and nothing else; returns the
+    interval's tensors."""
+    values = json.loads((folder / STATE).read_bytes())
     restore_weights(folder, state.model)
     entries = load_file(folder / OPTIMIZER)
-    _restore_interval(state, values, entries.pop(INTERVAL_LOSSES), entries.pop(INTERVAL_NORMS))
+    losses, norms = entries.pop(INTERVAL_LOSSES), entries.pop(INTERVAL_NORMS)
     _restore_optimizer(state, entries, values["optimizer"])
     averages = load_file(folder / AVERAGE)
     for name, tensor in state.average.tensors.items():
         tensor.copy_(_shard_like(tensor, averages[name]))
     if state.loss_scaler:
         state.loss_scaler.load_state_dict(values["loss_scaler"])
-    if state.processes.index < len(values["random"]):
-        restore_random_states(values["random"][state.processes.index])
-    else:
-        seed_process(state.seed, state.processes.index, state.counters.step)
-    return values["records"], values["numerics"]
+    return losses, norms
 
 
 def restore_weights(folder: Path, model: nn.Module, *, averaged: bool = False) -> None:
@@ -149,7 +163,7 @@ def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torc
         own = losses.sum(dim=0) if processes.is_main else torch.zeros_like(losses[0])
     interval.losses = dict(zip(values["losses"], own.to(interval.norms.device), strict=True))
     interval.norms.copy_(norms)
-    interval.num_steps, interval.target_tokens, interval.seconds = values["interval"]
+    interval.num_steps, interval.target_tokens = values["interval"]
 
 
 def _copy_to_host(tensors: dict[str, torch.Tensor], processes: Processes) -> dict[str, torch.Tensor]:

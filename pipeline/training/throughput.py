@@ -74,7 +74,6 @@ class Meter:
 
     def start(self) -> None:
         """A step begins."""
-        self._began = time.perf_counter()
         self._marks.append(("", self._now()))
 
     def mark(self, phase: str) -> None:
@@ -86,7 +85,6 @@ class Meter:
         self.mark("rest")
         self._num_steps += 1
         self._target_tokens += target_tokens
-        self._seconds += time.perf_counter() - self._began
 
     def read(self) -> dict[str, float]:
         """Means over the steps since the last call. Waits for the device.
@@ -95,11 +93,11 @@ class Meter:
         devices, Chowdhery et al. 2022, section 4.1), seconds a step by phase, and the highest memory use so far of
         this process: resident on the CPU, allocated by torch on a GPU.
         """
-        speed = self._target_tokens / self._seconds
         phases = dict.fromkeys(PHASES, 0.0)
         for (_, before), (phase, after) in zip(self._marks, self._marks[1:], strict=False):
             if phase:
                 phases[phase] += _seconds_between(before, after)
+        speed = self._target_tokens / sum(phases.values())
         times = {f"time/{phase}_seconds": total / self._num_steps for phase, total in phases.items()}
         values = {
             "throughput/tokens_per_second": speed,
@@ -112,7 +110,7 @@ class Meter:
 
     def _reset(self) -> None:
         self._marks: list[tuple[str, float | torch.cuda.Event]] = []
-        self._num_steps, self._target_tokens, self._seconds = 0, 0, 0.0
+        self._num_steps, self._target_tokens = 0, 0
 
     def _now(self) -> float | torch.cuda.Event:
         if self._device.type != "cuda":

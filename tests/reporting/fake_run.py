@@ -212,7 +212,7 @@ def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) 
             "seconds": round(step * 0.578, 3),
             "train/loss": loss,
             "train/learning_rate": rate,
-            "train/tokens_per_second": 14170 + draw.gauss(0, 300),
+            "throughput/tokens_per_second": 14170 + draw.gauss(0, 300),
             "train/grad_norm": norm,
             "train/grad_norm_clipped": min(1.0, norm),
             "train/clipped_share": float(norm > 1),

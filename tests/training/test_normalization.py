@@ -31,6 +31,8 @@ SPLITS = ("ragged", "padded", "packed")
 class PaddedSplit:
     """Eight windows of the given lengths, padded on the right."""
 
+    block_size = 16
+
     def __init__(self, lengths: tuple[int, ...]) -> None:
         self.lengths = lengths
 

@@ -25,6 +25,7 @@ from pipeline.tokens.packing import pack_contiguous
 
 VOCAB_SIZE, BLOCK_SIZE = 64, 16
 FULL_DISK_BYTES = 20_000
+PLANTED = "model.layers.1.mlp.down_proj"
 LLAMA = {
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -149,7 +150,8 @@ def train_in_children(
     """Run the train stage in `count` processes; returns their exit codes, negative for a signal.
 
     `hit` is (place, n, what): when process `at` comes to the place the nth time, it sends itself the signals of those
-    names, or gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL").
+    names, gets a disk that takes no more than FULL_DISK_BYTES a file ("FULL"), or a loss of NaN ("NAN"), or its model
+    gets a weight of NaN in PLANTED ("PLANT").
     """
     existing = len(list(folder.glob("output*")))
     return in_processes(count, _child, inputs, folder, f"output{existing}", count, hit, at, changes)
@@ -160,14 +162,14 @@ def train_in_child(inputs: dict[str, Path], folder: Path, hit: Hit | None = None
     return train_in_children(inputs, folder, 1, hit, **changes)[0]
 
 
-MEASURED = ("seconds", "train/tokens_per_second")
-"""What may differ between two runs that are otherwise equal to the bit."""
+MEASURED = ("seconds", "throughput/", "time/", "memory/")
+"""How tags begin that may differ between two runs which are otherwise equal to the bit."""
 
 
 def metrics(output: Path) -> list[dict[str, Any]]:
     """The records of a training, without what was measured by the clock."""
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{tag: value for tag, value in line.items() if tag not in MEASURED} for line in lines]
+    return [{tag: value for tag, value in line.items() if not tag.startswith(MEASURED)} for line in lines]
 
 
 def outcome(folder: Path, output: str) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def outcome(folder: Path, output: str) -> dict[str, Any]:
     # Duplicates that TensorBoard would hide are seen by reading every event.
     events.purge_orphaned_data = False
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in MEASURED]
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(MEASURED)]
     last = max((folder / "work").glob("step-*"))
     return {
         "model": digest_file(folder / output / "model" / "model.safetensors"),
@@ -212,6 +214,11 @@ def _arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
     from pipeline.training import checkpoints, loop, metrics, state
+    from pipeline.training.objective import Objective
+
+    models: list[Any] = []
+    build_optimizer = loop.build_optimizer
+    loop.build_optimizer = lambda *given: (models.append(given[1]), build_optimizer(*given))[1]
 
     places: dict[str, tuple[Any, str, bool]] = {
         "forward": (loop, "objective", False),
@@ -231,7 +238,9 @@ def _arm(place: str, count: int, what: str) -> None:
     def happen() -> None:
         if what == "FULL":
             resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_DISK_BYTES, FULL_DISK_BYTES))
-        for name in what.split() if what != "FULL" else ():
+        if what == "PLANT":
+            models[0].get_submodule(PLANTED).weight.data[0, 0] = float("nan")
+        for name in what.split() if what.startswith("SIG") else ():
             os.kill(os.getpid(), getattr(signal, name))
 
     original: Callable[..., Any] = getattr(owner, name)
@@ -245,6 +254,8 @@ def _arm(place: str, count: int, what: str) -> None:
         result = original(*args, **kwargs)
         if calls == count and after:
             happen()
+        if calls == count and what == "NAN":
+            return Objective(result.total * float("nan"), {"loss": result.parts["loss"] * float("nan")})
         return result
 
     setattr(owner, name, wrapped)

@@ -1,0 +1,103 @@
+"""Ends a training that hangs, with the stacks of its threads.
+
+A hang is silent by nature: one process waits for data or for a lock, and all the others wait for it inside a collective
+until somebody looks. The stacks of all processes say which of them it was, and where.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import nn
+
+EXIT_CODE = 70
+FOLDER = "hang"
+POLLS, LONGEST_POLL_SECONDS = 20, 10.0
+"""How often the watch looks within its time limit, and how long it looks away at most."""
+
+GRACE_SECONDS = 10.0
+"""Between writing the stacks and ending: the other processes come to their limits within moments of each other, and the
+first to end has the launcher end the rest."""
+
+
+class Watchdog:
+    """While entered, watches from a thread of its own, which also runs while a collective waits, that passes through
+    `network` begin, be it in training or in validation.
+
+    Without one for `timeout_seconds` it writes the stacks of all threads to standard error and to
+    `<work>/hang/process-<index>.txt`, and ends the process with code 70. Should the thread itself be kept from running,
+    as by foreign code that holds Python's lock, `faulthandler` does the same from outside, with code 1. None watches
+    nothing.
+    """
+
+    def __init__(
+        self,
+        timeout_seconds: float | None,
+        network: nn.Module,
+        work: Path,
+        process_index: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._timeout = timeout_seconds
+        self._network = network
+        self._path = work / FOLDER / f"process-{process_index}.txt"
+        self._process_index = process_index
+        self._say = say
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def _beat(self, *_: object) -> None:
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._timeout is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._file = self._path.open("w")
+            self._beat()
+            self._hook = self._network.register_forward_pre_hook(self._beat)
+            self._thread = threading.Thread(target=self._run, args=(self._timeout,), name="watchdog", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._over.set()
+            self._thread.join()
+            self._hook.remove()
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def _run(self, timeout: float) -> None:
+        try:
+            while not self._over.wait(min(timeout / POLLS, LONGEST_POLL_SECONDS)):
+                # Pushed back for as long as this thread runs.
+                faulthandler.dump_traceback_later(2 * timeout, exit=True, file=self._file)
+                if time.monotonic() - self._last > timeout:
+                    self._end(timeout)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _end(self, timeout: float) -> None:
+        for stream in (self._file, sys.__stderr__):
+            if stream is not None:
+                print(f"process {self._process_index} hangs; the stacks of its threads:", file=stream, flush=True)
+                faulthandler.dump_traceback(file=stream)
+        os.fsync(self._file.fileno())
+        self._say(
+            f"process {self._process_index} hangs: no forward pass for {timeout:,.0f} s; its stacks are in "
+            f"{self._path}; run again to go on from the last checkpoint, or raise train.hang_timeout_seconds"
+        )
+        # A step that ends after all does not count any more: the others may be gone.
+        time.sleep(min(GRACE_SECONDS, timeout))
+        os._exit(EXIT_CODE)

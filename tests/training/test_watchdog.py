@@ -1,0 +1,95 @@
+"""A process that hangs ends with its stacks; one that works is left alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from torch import nn
+
+from pipeline.training import watchdog
+from pipeline.training.watchdog import Watchdog
+
+COLLECTIVE = """
+import os, sys, time
+from pathlib import Path
+import torch
+from torch import distributed
+from pipeline.training import watchdog
+
+watchdog.GRACE_SECONDS = 2.0
+index, folder = int(sys.argv[1]), Path(sys.argv[2])
+distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=index, world_size=2)
+
+def lost_in_thought():
+    time.sleep(60)
+
+with watchdog.Watchdog(1.0, torch.nn.Linear(1, 1), folder, index, lambda message: print(message, file=sys.stderr)):
+    if index == 1:
+        lost_in_thought()
+    distributed.all_reduce(torch.ones(1))
+"""
+
+
+def test_a_hang_in_a_collective_ends_both_processes_with_their_stacks(tmp_path):
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.getcwd()}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", COLLECTIVE, str(index), str(tmp_path)],
+            env=environment,
+            text=True,
+            stderr=subprocess.PIPE,
+        )
+        for index in range(2)
+    ]
+    errors = [child.communicate(timeout=60)[1] for child in children]
+    assert [child.returncode for child in children] == [70, 70]
+    stacks = [(tmp_path / "hang" / f"process-{index}.txt").read_text() for index in range(2)]
+    assert "all_reduce" in stacks[0]
+    assert "lost_in_thought" in stacks[1]
+    assert "process 1 hangs: no forward pass for 1 s" in errors[1]
+    assert "lost_in_thought" in errors[1]
+
+
+def test_python_kept_from_running_does_not_escape(tmp_path):
+    # A regular expression that backtracks for ever never lets another thread run.
+    code = f"""
+    import re
+    from pathlib import Path
+    from torch import nn
+    from pipeline.training.watchdog import Watchdog
+    with Watchdog(0.5, nn.Linear(1, 1), Path({str(tmp_path)!r}), 0, print):
+        import time; time.sleep(0.2)
+        re.match("(a*)*b", "a" * 60)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "re/__init__.py" in (tmp_path / "hang" / "process-0.txt").read_text()
+
+
+def test_forward_passes_count_as_progress(tmp_path, monkeypatch):
+    ended: list[int] = []
+    monkeypatch.setattr(watchdog.os, "_exit", ended.append)
+    network = nn.Linear(1, 1)
+    with Watchdog(0.3, network, tmp_path, 0, print):
+        for _ in range(8):
+            time.sleep(0.1)
+            network(network.weight)
+    assert not ended
+    assert not list((tmp_path / "hang").iterdir())
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_nothing_is_left_behind(tmp_path, timeout):
+    with Watchdog(timeout, nn.Linear(1, 1), tmp_path, 0, print):
+        pass
+    assert not list(tmp_path.rglob("*.txt"))
