@@ -63,6 +63,8 @@ def test_the_stated_variances():
         # The standard deviation of n draws is off by one part in sqrt(2 n); five of those are allowed.
         assert float(weight.detach().std()) == pytest.approx(deviation, rel=5 / (2 * weight.numel()) ** 0.5)
     assert model.lm_head.weight is model.model.embed_tokens.weight
+    model.apply(model._init_weights)  # the rule of an untied head must not overwrite what it shares
+    assert float(model.lm_head.weight.detach().std()) == pytest.approx((2 * 4 / 128) ** 0.5, rel=0.02)
     assert all(bool((p == 1).all()) for name, p in model.named_parameters() if "norm" in name)
 
 
