@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.modeling.parameters import layer_of
+from pipeline.modeling.sharding import own_parts, sum_over_shards
 
 QUANTITIES = ("grad_norm", "param_norm", "update_ratio")
 
@@ -59,6 +60,7 @@ class LayerNorms:
         }
 
     def _by_layer(self, tensors: Sequence[torch.Tensor], positions: torch.Tensor) -> torch.Tensor:
-        """Euclidean norm of each layer's tensors together."""
-        squares = torch.stack(torch._foreach_norm(list(tensors), dtype=torch.float32)).square()
-        return squares.new_zeros(len(self.layers)).index_add_(0, positions, squares).sqrt()
+        """Euclidean norm of each layer's tensors together, whole or sharded."""
+        squares = torch.stack(torch._foreach_norm(own_parts(tensors), dtype=torch.float32)).square()
+        sums = squares.new_zeros(len(self.layers)).index_add_(0, positions, squares)
+        return sum_over_shards(sums, tensors).sqrt()

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from pipeline.config.optimization import OptimizationConfig
+from pipeline.modeling.sharding import whole
 from pipeline.training.sparsity import keep_largest
 
 
@@ -39,7 +40,8 @@ class Clipping:
         """Change the gradient in place. Copies nothing to the host."""
         only_norm = self._density is None and self._max_value is None
         # Measured first: cutting would hide an infinite entry. Through Accelerate, which knows of sharding and scaling.
-        norm = self._accelerator.clip_grad_norm_(self._network.parameters(), self._max_norm if only_norm else math.inf)
+        limit = self._max_norm if only_norm else math.inf
+        norm = whole(self._accelerator.clip_grad_norm_(self._network.parameters(), limit))
         before, cut_share = norm, torch.zeros_like(norm)
         if not only_norm:
             parameters = [parameter for parameter in self._network.parameters() if parameter.grad is not None]
@@ -50,5 +52,5 @@ class Clipping:
                 num_cut = torch.stack([(gradient.abs() > self._max_value).sum() for gradient in gradients]).sum()
                 cut_share = num_cut / sum(gradient.numel() for gradient in gradients)
                 nn.utils.clip_grad_value_(parameters, self._max_value)
-            before = nn.utils.clip_grad_norm_(parameters, self._max_norm)
+            before = whole(nn.utils.clip_grad_norm_(parameters, self._max_norm))
         return GradientNorms(norm, before.clamp(max=self._max_norm), (before > self._max_norm).float(), cut_share)

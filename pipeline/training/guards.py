@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import DivergedError
+from pipeline.modeling.sharding import whole
 from pipeline.training.autopsy import Autopsy
 from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, step_of
 from pipeline.training.clipping import GradientNorms
@@ -202,7 +203,7 @@ def check_finite(values: Mapping[str, float], step: int, work: Path) -> None:
 def check_weights(model: nn.Module, step: int, work: Path) -> None:
     """Raises DivergedError when a weight is not finite. Copies one value from the device."""
     norms = torch._foreach_norm([parameter.detach() for parameter in model.parameters()], dtype=torch.float32)
-    if not bool(torch.stack(list(norms)).isfinite().all()):
+    if not bool(torch.stack([whole(norm) for norm in norms]).isfinite().all()):
         raise _diverged("a weight is not finite", step, work)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pipeline.atomic import write_json
+from pipeline.modeling.sharding import whole
 from pipeline.modeling.weights import storage_errors
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interval import Interval
@@ -170,17 +171,17 @@ def _copy_to_host(tensors: dict[str, torch.Tensor], processes: Processes) -> dic
     """Copies of whole tensors, in process 0; sharded ones are put together by all, one at a time."""
     copies = {}
     for name, tensor in tensors.items():
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        complete = whole(tensor)
         if processes.is_main:
-            copies[name] = whole.to("cpu", copy=True).contiguous()
+            copies[name] = complete.to("cpu", copy=True).contiguous()
     return copies
 
 
-def _shard_like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+def _shard_like(tensor: torch.Tensor, complete: torch.Tensor) -> torch.Tensor:
     """This process's shard of a tensor that all have whole, where `tensor` is sharded."""
     if not isinstance(tensor, DTensor):
-        return whole
-    on_device = whole.to(tensor.device)
+        return complete
+    on_device = complete.to(tensor.device)
     return distribute_tensor(on_device, tensor.device_mesh, tensor.placements, src_data_rank=None)
 
 

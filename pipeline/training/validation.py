@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.config.train import TrainConfig
 from pipeline.evaluation.losses import LossSums, sum_losses
+from pipeline.modeling.sharding import reshard
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interrupts import Interrupts
@@ -44,16 +45,19 @@ def validate(
             raise _Stopped
 
     def measure(prefix: str) -> dict[str, float]:
-        sums = sum_losses(
-            network,
-            split,
-            batch_size,
-            device,
-            max_batches=windows and math.ceil(windows / batch_size),
-            process_index=processes.index,
-            num_processes=processes.count,
-            before_batch=before_batch,
-        )
+        try:
+            sums = sum_losses(
+                network,
+                split,
+                batch_size,
+                device,
+                max_batches=windows and math.ceil(windows / batch_size),
+                process_index=processes.index,
+                num_processes=processes.count,
+                before_batch=before_batch,
+            )
+        finally:
+            reshard(network)
         loss = LossSums.from_tensor(processes.sum(sums)).loss
         return {f"{prefix}loss": loss, f"{prefix}perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
 

@@ -202,7 +202,7 @@ def _child(
     changes: dict[str, Any],
 ) -> None:
     if hit is not None and index == at:
-        _arm(*hit)
+        arm(*hit)
     try:
         run_train(inputs, folder, name if index == 0 else f"unused-{name}-{index}", index, count, **changes)
     except DescentError as error:
@@ -210,7 +210,7 @@ def _child(
         os._exit(error.exit_code)
 
 
-def _arm(place: str, count: int, what: str) -> None:
+def arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
     from pipeline.training import checkpoints, loop, metrics, state
