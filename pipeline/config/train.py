@@ -10,6 +10,8 @@ from pipeline.config.base import Runtime
 from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 
+Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
+
 
 class TrainConfig(OptimizationConfig):
     """Optimization. Names are those of transformers' TrainingArguments where it has one."""
@@ -106,6 +108,9 @@ class TrainConfig(OptimizationConfig):
 
     max_consecutive_skips: Annotated[int, Runtime()] = Field(default=10, ge=1)
     """The training ends when so many steps in a row were skipped, or so many rollbacks went to one checkpoint."""
+
+    log_with: Annotated[list[Tracker], Runtime()] = Field(default=[])
+    """Trackers of Accelerate that get the records as well, beside metrics.jsonl and TensorBoard."""
 
     hang_timeout_seconds: Annotated[float | None, Runtime()] = Field(default=1800, gt=0)
     """A process that begins no forward pass for so long ends, with the stacks of its threads in a file. Null never

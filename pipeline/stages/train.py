@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,11 @@ def run(context: StageContext) -> dict[str, Any]:
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(at.target_tokens / at.seconds, 1),
         "parameters": num_parameters,
+        "mfu": _median(history, "throughput/mfu"),
+        "peak_memory_bytes": _last(history, "memory/peak_bytes"),
+        "skipped_steps": at.skipped_steps,
+        "loss_spikes": at.loss_spikes,
+        "rollbacks": at.rollbacks,
         "resumed_from_steps": at.resumed_from_steps,
         "gradients": judge(history),
         "library_versions": numerics_of(section, device, context.num_processes),
@@ -100,6 +106,11 @@ def _files(section: TrainConfig) -> dict[str, list[Path]]:
 
 def _last(history: list[dict[str, Any]], tag: str) -> float | None:
     return next((line[tag] for line in reversed(history) if tag in line), None)
+
+
+def _median(history: list[dict[str, Any]], tag: str) -> float | None:
+    found = [line[tag] for line in history if tag in line]
+    return round(statistics.median(found), 4) if found else None
 
 
 STAGE = Stage(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.training.trackers import check_trackers
 
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 OTHER_ENGINES = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
@@ -19,6 +20,7 @@ def check_launcher(section: TrainConfig, environ: Mapping[str, str]) -> None:
     `environ` is what the launcher left in the environment.
     """
     _check_processes(environ)
+    check_trackers(section.log_with)
     section.device_batch_size(int(environ.get("WORLD_SIZE", "1")))
     launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched not in ("no", section.mixed_precision):

@@ -91,7 +91,7 @@ def train(
         began = time.perf_counter() - at.seconds
         with (
             checkpoints,
-            MetricsLog(work, accelerator) as log,
+            MetricsLog(work, accelerator, section) as log,
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)

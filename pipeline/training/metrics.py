@@ -14,7 +14,9 @@ from typing import Any, Self, TextIO
 from accelerate import Accelerator
 
 from pipeline.atomic import fsync_path, list_files
+from pipeline.config.train import TrainConfig
 from pipeline.training.state import Counters
+from pipeline.training.trackers import start_trackers
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -27,12 +29,13 @@ class MetricsLog:
     in the others nothing is recorded.
     """
 
-    def __init__(self, work: Path, accelerator: Accelerator) -> None:
+    def __init__(self, work: Path, accelerator: Accelerator, section: TrainConfig) -> None:
         self._work = work
         self._accelerator = accelerator
         self._file: TextIO | None = None
         if accelerator.is_main_process:
             accelerator.init_trackers(TENSORBOARD)
+            accelerator.trackers += start_trackers(section.log_with, work, section.model_dump(mode="json"))
             self._file = (work / METRICS).open("a", encoding="utf-8")
 
     def log(self, at: Counters, values: dict[str, float]) -> None:
@@ -63,7 +66,7 @@ class MetricsLog:
             self._file.close()
         # Not Accelerate's end_training, which would wait for the other processes even after an error.
         for tracker in self._accelerator.trackers:
-            if error is None:
+            if error is None and tracker.name == TENSORBOARD:
                 tracker.tracker.flush()  # Raises what went wrong in the writer's thread; finish() would not tell.
             with suppress(*([] if error is None else [Exception])):
                 tracker.finish()

@@ -8,6 +8,7 @@ import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
@@ -42,6 +48,10 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
     on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
     if section.mixed_precision == "fp16" and on_cpu:
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
+    handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
+    if section.hang_timeout_seconds is not None:
+        # Later than the watchdog, which tells where each process is; the backend only ends them.
+        handlers.append(InitProcessGroupKwargs(timeout=timedelta(seconds=section.hang_timeout_seconds + 120)))
     accelerator = Accelerator(
         mixed_precision=section.mixed_precision,
         # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
@@ -49,7 +59,7 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
         # Where there is no GPU, Accelerate trains in each process by itself unless it is told so.
         cpu=launched > 1 and not torch.cuda.is_available(),
         # Buffers of these models never change; gradients need no second copy.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=handlers,
         log_with="tensorboard",
         project_dir=str(work),
     )
