@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.atomic import digest_file
 from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
-from pipeline.errors import DescentError
+from pipeline.errors import DescentError, storage_errors
 from pipeline.progress import Progress
 from pipeline.stages.contract import StageContext
 from pipeline.tokens.packing import pack_contiguous
@@ -204,7 +204,8 @@ def _child(
     if hit is not None and index == at:
         arm(*hit)
     try:
-        run_train(inputs, folder, name if index == 0 else f"unused-{name}-{index}", index, count, **changes)
+        with storage_errors(folder):  # as the commands do
+            run_train(inputs, folder, name if index == 0 else f"unused-{name}-{index}", index, count, **changes)
     except DescentError as error:
         (folder / f"error{index or ''}.txt").write_text(str(error))
         os._exit(error.exit_code)
