@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import disk_full, is_disk_full
+from pipeline.errors import StorageError, disk_full, is_disk_full
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -62,6 +62,32 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole, indented, keys in the order given. Raises ValueError on NaN or infinity."""
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None when there is none. Raises StorageError when the file cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot read: {error.strerror}") from None
+    return value if isinstance(value, dict) else None
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with the digest of all in it, by which `read_sealed` notices a change of any bit."""
+    return {**value, "seal": digest_json(value)}
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """The object in a sealed JSON file, or None when there is none or it was altered. Raises as `read_json`."""
+    value = read_json(path)
+    try:
+        body = {name: item for name, item in (value or {}).items() if name != "seal"}
+        return value if value is not None and value.get("seal") == digest_json(body) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def list_files(folder: Path) -> list[str]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.artifacts import MANIFEST, Manifest, Workspace, check_sizes, is_key, read_manifest
-from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
+from pipeline.artifacts import Workspace
+from pipeline.atomic import TEMPORARY_PREFIX, num_bytes, remove
 from pipeline.errors import StorageError
+from pipeline.manifests import MANIFEST, Manifest, find_damage, is_key, read_manifest
 from pipeline.progress import Progress
 from pipeline.runs import read_run
 from pipeline.stages import STAGES
@@ -51,7 +52,7 @@ def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], st
 
 
 def _check_artifact(workspace: Workspace, folder: Path, sets_aside: bool) -> str:
-    problem = _problem(folder) if folder.exists() or folder.is_symlink() else ""
+    problem = find_damage(folder) if folder.exists() or folder.is_symlink() else ""
     if problem and sets_aside:
         return f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}"
     return problem
@@ -62,22 +63,6 @@ def _check_checkpoint(folder: Path, sets_aside: bool) -> str:
     if wrong and sets_aside:
         return f"the checkpoint {folder} is broken ({wrong}): moved to {set_aside(folder)}"
     return wrong or ""
-
-
-def _problem(folder: Path) -> str:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return f"the artifact {folder} has no readable manifest"
-    if problem := check_sizes(folder, manifest):
-        return problem
-    for name, entry in manifest["files"].items():
-        try:
-            digest = digest_file(folder / name)
-        except OSError as error:
-            return f"the artifact file {folder / name} cannot be read ({error.strerror})"
-        if digest != entry["sha256"]:
-            return f"the artifact file {folder / name} does not match its digest"
-    return ""
 
 
 @dataclass(frozen=True)

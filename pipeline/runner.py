@@ -6,8 +6,8 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import Any
 import yaml
 
 from pipeline import atomic
-from pipeline.artifacts import MANIFEST, Identity, Manifest, Workspace, describe_changes, input_digests, seal
+from pipeline.artifacts import Identity, Workspace
 from pipeline.config import Config
-from pipeline.errors import BadDataError, MissingInputError, storage_errors
+from pipeline.errors import BadDataError, DescentError, MissingInputError, StorageError, storage_errors
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
 from pipeline.launches.leader import Alone, Leader
 from pipeline.machine import num_cores
+from pipeline.manifests import MANIFEST, Manifest, describe_changes, find_damage, input_digests, seal
 from pipeline.progress import Progress
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
@@ -215,7 +216,7 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         task = Task(stage.name, identity.key, {name: manifests[name]["key"] for name in stage.upstream})
         together = work.others.together(task, view.fail) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
-            with together:
+            with _blaming_inputs(workspace, task), together:
                 summary = stage.run(_context(stage, task, config, workspace, output, progress, work.launch))
             _check_sources(identity, identify(stage, config, workspace, manifests))
             manifest = seal(output, stage, identity, section, task.inputs, summary, started)
@@ -224,6 +225,22 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
     return manifest
+
+
+@contextmanager
+def _blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
+    """Name the damaged artifact where a stage failed for one: finding a run's artifacts looks at sizes alone."""
+    try:
+        yield
+    except DescentError:
+        raise
+    except Exception as error:
+        for name, key in task.inputs.items():
+            if damage := find_damage(workspace.artifact(name, key)):
+                raise StorageError(
+                    f"{task.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
+                ) from error
+        raise
 
 
 def _take_part(config: Config, workspace: Workspace, follower: Follower) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import filecmp
-import json
 import os
 import shutil
 import time
@@ -14,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.artifacts import Manifest, Workspace, is_key, read_manifest
+from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.reading import dump
 from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
+from pipeline.manifests import Manifest, is_key, read_manifest
+from pipeline.terminal import printable
 
 NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES)
 
@@ -91,7 +92,7 @@ class RunView:
             "outcome": "interrupted" if signalled else "failed",
             "exit_code": exit_code(error),
             "finished": round(time.time(), 3),
-            "message": str(error) or type(error).__name__,
+            "message": printable(str(error)) or type(error).__name__,
         }
         with suppress(OSError, StorageError):
             self._write()
@@ -105,7 +106,8 @@ class RunView:
 
     def _write(self) -> None:
         earlier = {"earlier": self._earlier} if self._earlier else {}
-        atomic.write_json(self.folder / "run.json", {**self._state, "stages": self._stages, **earlier})
+        state = atomic.sealed({**self._state, "stages": self._stages, **earlier})
+        atomic.write_json(self.folder / "run.json", state)
 
     def _link_artifacts(self) -> None:
         train, report = self._artifact("train"), self._artifact("report")
@@ -147,14 +149,16 @@ def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """A run's run.json, or None when there is none that can be read."""
+    """A run's run.json, or None when there is none that can be read, or it was altered."""
     try:
-        value = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        value = atomic.read_sealed(folder / "run.json")
+        if value is None:
+            return None
         used = [*value["stages"].items(), *value.get("earlier", {}).items()]
         whole = isinstance(value["name"], str) and isinstance(value["outcome"], str)
         whole = whole and isinstance(value["started"], (int, float))
         return value if whole and all(stage.isidentifier() and is_key(entry["key"]) for stage, entry in used) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (StorageError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import sealed
+
 STAGES = (
     "ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate", "report",
 )  # fmt: skip
@@ -90,6 +92,11 @@ class Project:
 
     def state(self) -> dict[str, Any]:
         return json.loads((self.workspace / "runs" / "tiny" / "run.json").read_text())
+
+    def write_state(self, **values: Any) -> None:
+        """Change what run.json says, under a seal that fits."""
+        body = {name: value for name, value in {**self.state(), **values}.items() if name != "seal"}
+        (self.workspace / "runs" / "tiny" / "run.json").write_text(json.dumps(sealed(body)))
 
     def artifact(self, stage: str) -> Path:
         return self.workspace / "artifacts" / stage / self.state()["stages"][stage]["key"]

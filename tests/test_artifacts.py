@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import Workspace, content_digest, seal
+from pipeline.artifacts import Workspace
 from pipeline.config.base import Runtime, Section
 from pipeline.errors import MissingInputError
+from pipeline.manifests import content_digest, seal
 from pipeline.stages.contract import Stage
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_manifest
 from pipeline.config.report import ReportConfig
+from pipeline.manifests import read_manifest
 from pipeline.reporting import formats
 from pipeline.reporting.metrics import Metrics, read_metrics
 

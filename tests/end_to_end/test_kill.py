@@ -25,6 +25,8 @@ def signal_during(project: Project, stage: str, delay_seconds: float, signum: in
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell has work in the background ignore interrupts, and what is ignored stays so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     lines = []

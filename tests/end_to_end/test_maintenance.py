@@ -73,10 +73,9 @@ def test_gc_lists_then_deletes_what_no_run_uses(finished: Project) -> None:
 def test_gc_keeps_what_a_killed_training_needs(finished: Project) -> None:
     key = finished.artifact("train").name
     shutil.rmtree(finished.workspace / "artifacts/train")
-    state = finished.state()
-    (finished.workspace / "runs/tiny/run.json").write_text(json.dumps({**state, "training": key}))
+    finished.write_state(training=key)
     assert key not in finished.descent("gc", "tiny.yaml").out
-    (finished.workspace / "runs/tiny/run.json").write_text(json.dumps({**state, "training": "other"}))
+    finished.write_state(training="other")
     assert f"checkpoints/{key}  (no run is at this training)" in finished.descent("gc", "tiny.yaml").out
 
 

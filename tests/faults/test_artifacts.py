@@ -14,11 +14,11 @@ from harness import STAGES, Project
 
 from pipeline import maintenance
 from pipeline.artifacts import Workspace
-from pipeline.atomic import digest_json
+from pipeline.atomic import sealed
 from pipeline.config.loading import load_config
 from pipeline.errors import StorageError
 from pipeline.progress import Progress
-from pipeline.runner import Selection, plan
+from pipeline.runner import Selection, plan, run
 from pipeline.status import format_status
 from pipeline.training.checkpoints import newest_valid
 
@@ -86,10 +86,9 @@ def test_damage_in_any_file_of_an_artifact_is_found(project: Project, workspace:
     assert verify(workspace) == []
 
 
-def reseal(manifest: dict[str, Any]) -> dict[str, Any]:
+def reseal(value: dict[str, Any]) -> dict[str, Any]:
     """With a seal that fits, as somebody who means harm would write it."""
-    body = {name: value for name, value in manifest.items() if name != "seal"}
-    return {**body, "seal": digest_json(body)}
+    return sealed({name: item for name, item in value.items() if name != "seal"})
 
 
 def strange_manifests(good: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -150,6 +149,33 @@ def test_a_run_builds_again_what_lost_its_manifest(project: Project) -> None:
     assert project.digests() == before
 
 
+def test_a_stage_that_fails_for_a_damaged_artifact_names_it(project: Project, workspace: Workspace) -> None:
+    config = load_config(Path("tiny.yaml"))
+    cases = [("ingest", "shard-00000.parquet", "normalize"), ("tokenizer", "tokenizer.json", "model")]
+    for read, name, reading in cases:
+        shutil.rmtree(workspace.root / "artifacts" / reading)
+        path = workspace.artifact(read, project.artifact(read).name) / name
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(bytes([255]) + content[1:-1] + bytes([255]))
+        problem = rf"{reading}: the artifact file {path} does not match its digest; `descent verify` sets it aside"
+        with pytest.raises(StorageError, match=problem):
+            run(config, Selection(only=reading))
+        assert project.state()["exit_code"] == 74
+        assert len(verify(workspace)) == 1
+        run(config, Selection(last=reading))
+        assert project.state()["stages"][reading]["outcome"] == "built"
+
+
+def test_a_stage_that_fails_over_whole_artifacts_fails_as_it_is(
+    project: Project, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(workspace.root / "artifacts/normalize")
+    monkeypatch.setattr("pipeline.corpus.shards.map_shards", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(load_config(Path("tiny.yaml")), Selection(only="normalize"))
+
+
 RECORDS = ("", "[]", "null", "{}", "{", '"x"', "[" * 100_000, "9" * 5000, "\x00", b"\xff")
 
 
@@ -162,7 +188,8 @@ def test_an_unreadable_run_is_told_and_nothing_is_swept(project: Project, worksp
     ]
     texts += [{**good, "stages": {"pack": value}} for value in (None, 3, {}, {"key": 3}, key)]
     texts += [{**good, "earlier": {"../pack": good["stages"]["pack"]}}, {**good, "earlier": [1]}]
-    for text in [*RECORDS, *(json.dumps(text) for text in texts)]:
+    altered = path.read_text().replace(good["stages"]["pack"]["key"], "0" * 16)
+    for text in [*RECORDS, altered, *(json.dumps(reseal(text)) for text in texts)]:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         format_status(workspace.root)
         assert set(actions(project).values()) == {"reuse"}
@@ -258,7 +285,7 @@ def test_an_artifact_that_is_replaced_while_it_is_read_is_not_set_aside(
     folder = project.artifact("pack").relative_to(project.folder)
     whole = Path(shutil.copytree(folder, "whole"))
     (folder / "train" / "pack.json").unlink()
-    problem = maintenance._problem
+    problem = maintenance.find_damage
 
     def replaced_after(path: Path) -> str:
         found = problem(path)
@@ -267,18 +294,15 @@ def test_an_artifact_that_is_replaced_while_it_is_read_is_not_set_aside(
             os.rename(whole, folder)
         return found
 
-    monkeypatch.setattr(maintenance, "_problem", replaced_after)
+    monkeypatch.setattr(maintenance, "find_damage", replaced_after)
     assert verify(workspace) == []
     assert folder.exists()
 
 
 def test_what_came_since_a_run_in_progress_began_is_not_swept(project: Project, workspace: Workspace) -> None:
-    state = json.loads((workspace.run("tiny") / "run.json").read_text())
-    stages = {"ingest": state["stages"]["ingest"]}
-    (workspace.run("tiny") / "run.json").write_text(json.dumps({**state, "stages": stages}))
+    project.write_state(stages={"ingest": project.state()["stages"]["ingest"]})
     folder = next(Path("workspace/artifacts/pack").iterdir())
     assert folder in {item.folder for item in maintenance.find_unused(workspace)}
     with workspace.lock("run", "tiny", lambda holder: None):
-        began = {**state, "stages": stages, "started": folder.lstat().st_ctime - 1}
-        (workspace.run("tiny") / "run.json").write_text(json.dumps(began))
+        project.write_state(started=folder.lstat().st_ctime - 1)
         assert folder not in {item.folder for item in maintenance.find_unused(workspace)}

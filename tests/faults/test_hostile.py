@@ -160,15 +160,14 @@ def test_gc_deletes_links_not_what_they_lead_to(project: Project, descent: Desce
 
 
 def test_gc_follows_no_path_in_a_run(project: Project, descent: Descent) -> None:
-    path = project.workspace / "runs/tiny/run.json"
-    state = json.loads(path.read_text())
+    good = project.state()["stages"]
     for stages in ({"../../outside": {"key": "0123456789abcdef"}}, {"pack": {"key": "../../../outside"}}):
-        path.write_text(json.dumps({**state, "stages": stages}))
+        project.write_state(stages=stages)
         code, _, errors = descent("gc", "tiny.yaml", "--delete")
         assert code == 74
         assert "run.json cannot be read, so what it uses is not known" in errors
         assert_unharmed(project)
-    path.write_text(json.dumps({**state, "training": "../../outside"}))
+    project.write_state(stages=good, training="../../outside")
     assert descent("gc", "tiny.yaml", "--delete")[0] == 0
     assert_unharmed(project)
     assert set(project.actions().values()) == {"reuse"}

@@ -1,0 +1,210 @@
+"""Manifests: what an artifact is, which files it holds, and how it differs from what is wanted."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import stat
+import time
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import __version__, atomic
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Identity
+    from pipeline.stages.contract import Stage
+
+FORMAT = 1
+KEY_LENGTH = 16
+MANIFEST = "manifest.json"
+KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
+SHA256 = re.compile("[0-9a-f]{64}")
+PROMISED: dict[str, type | tuple[type, ...]] = {
+    "stage": str, "key": str, "version": int, "section": dict, "inputs": dict, "files_in": dict, "libraries": dict,
+    "digest": str, "runtime": dict, "input_keys": dict, "files": dict, "summary": dict,
+    "started": (int, float), "seconds": (int, float),
+}  # fmt: skip
+"""What every manifest has, with its type; one without is as good as missing."""
+
+MAX_CHANGES = 5
+"""Changed files that a reason names one by one."""
+
+Manifest = dict[str, Any]
+
+
+def seal(
+    folder: Path,
+    stage: Stage,
+    identity: Identity,
+    section: Any,
+    input_keys: Mapping[str, str],
+    summary: Any,
+    started: float,
+) -> Manifest:
+    """Digest and fsync the files of a finished stage and write its manifest, last. Returns the manifest."""
+    files = {}
+    for name in atomic.list_files(folder):
+        path = folder / name
+        kind = "record" if any(fnmatch(name, pattern) for pattern in stage.records) else "result"
+        files[name] = {"size": path.stat().st_size, "sha256": atomic.digest_file(path), "kind": kind}
+        path.chmod(0o444)
+    identified = section.identity()
+    whole = section.model_dump(mode="json", by_alias=True)
+    manifest = {
+        **identity.payload,
+        "key": identity.key,
+        "digest": content_digest(files),
+        "runtime": {name: value for name, value in whole.items() if name not in identified},
+        "input_keys": dict(input_keys),
+        "files": files,
+        "summary": summary,
+        "started": started,
+        "seconds": round(time.time() - started, 3),
+        "descent": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    manifest = json.loads(json.dumps(manifest, allow_nan=False))  # as it will be read back
+    manifest = atomic.sealed(manifest)
+    atomic.fsync_tree(folder)
+    atomic.write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def content_digest(files: Mapping[str, Mapping[str, Any]], part: str = "") -> str:
+    """Digest of the result files of a manifest, or of those below the folder `part`."""
+    prefix = f"{part}/" if part else ""
+    return atomic.digest_json(
+        {
+            name: entry["sha256"]
+            for name, entry in files.items()
+            if entry["kind"] == "result" and name.startswith(prefix)
+        }
+    )
+
+
+def input_digests(stage: Stage, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """The digests that enter a stage's identity, from the manifests of its upstream stages."""
+    digests = {}
+    for name in stage.inputs:
+        upstream, _, part = name.partition("/")
+        digests[name] = content_digest(manifests[upstream]["files"], part)
+    return digests
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of an artifact folder; None when it is missing, altered, of another folder or of another format."""
+    manifest = atomic.read_sealed(folder / MANIFEST)
+    if manifest is None or manifest.get("format") != FORMAT:
+        return None
+    return manifest if _has_its_shape(manifest, folder) else None
+
+
+def _has_its_shape(manifest: Manifest, folder: Path) -> bool:
+    """Whether everything that is promised is there with its type, belongs to this folder, and names files inside it."""
+    if not all(isinstance(manifest.get(name), kind) for name, kind in PROMISED.items()):
+        return False
+    files = manifest["files"]
+    return (
+        "seed" in manifest
+        and (manifest["stage"], manifest["key"]) == (folder.parent.name, folder.name)
+        and all(isinstance(key, str) and is_key(key) for key in manifest["input_keys"].values())
+        and all(isinstance(entry, dict) and _is_entry(name, entry) for name, entry in files.items())
+        and manifest["digest"] == content_digest(files)
+    )
+
+
+def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
+    inside = all(part not in ("", ".", "..") for part in name.split("/")) and name.isprintable() and "\\" not in name
+    sized = isinstance(entry.get("size"), int) and entry.get("kind") in ("result", "record")
+    return inside and sized and bool(SHA256.fullmatch(str(entry.get("sha256"))))
+
+
+def check_sizes(folder: Path, manifest: Manifest) -> str:
+    """What is wrong with the names and sizes of an artifact's files; "" when they are as the manifest says."""
+    for name, entry in manifest["files"].items():
+        try:
+            status = (folder / name).lstat()
+        except OSError:
+            return f"the artifact file {folder / name} is missing"
+        if not stat.S_ISREG(status.st_mode):
+            return f"the artifact file {folder / name} is no regular file"
+        if status.st_size != entry["size"]:
+            return f"the artifact file {folder / name} has {status.st_size:,} bytes instead of {entry['size']:,}"
+    added = set(atomic.list_files(folder)) - manifest["files"].keys() - {MANIFEST}
+    return f"the artifact file {folder / min(added)} does not belong there" if added else ""
+
+
+def find_damage(folder: Path) -> str:
+    """What is wrong with an artifact, after reading all of it; "" when every file is as the manifest says."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return f"the artifact {folder} has no readable manifest"
+    if problem := check_sizes(folder, manifest):
+        return problem
+    for name, entry in manifest["files"].items():
+        try:
+            digest = atomic.digest_file(folder / name)
+        except OSError as error:
+            return f"the artifact file {folder / name} cannot be read ({error.strerror})"
+        if digest != entry["sha256"]:
+            return f"the artifact file {folder / name} does not match its digest"
+    return ""
+
+
+def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> list[str]:
+    """Differences between an earlier manifest and an identity's payload, one line each."""
+    stage = payload["stage"]
+    lines = []
+    if earlier["version"] != payload["version"]:
+        lines.append(f"stage version {earlier['version']} -> {payload['version']}")
+    before, after = _flatten(earlier["section"], stage), _flatten(payload["section"], stage)
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before or name not in after or before[name] != after[name]:
+            lines.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
+    if earlier["seed"] != payload["seed"]:
+        lines.append(f"run.seed {earlier['seed']} -> {payload['seed']}")
+    lines += describe_changes("source", earlier["files_in"], payload["files_in"])
+    lines += describe_changes("input", earlier["inputs"], payload["inputs"])
+    for name, new in payload["libraries"].items():
+        old = earlier["libraries"].get(name)
+        if old != new:
+            lines.append(f"{name} {old} -> {new}")
+    return lines
+
+
+def describe_changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Which names came, went or changed their digest; many of one kind are counted, not listed."""
+    kinds = {
+        "removed": [name for name in before if name not in after],
+        "added": [name for name in after if name not in before],
+        "changed": [name for name in after if name in before and before[name] != after[name]],
+    }
+    lines = []
+    for kind, names in kinds.items():
+        if len(names) > MAX_CHANGES:
+            lines.append(f"{len(names):,} {what}s {kind}, the first {names[0]}")
+        else:
+            lines += [f"{what} {name} {kind}" for name in names]
+    return lines
+
+
+def _flatten(value: Any, prefix: str) -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}.{name}").items()}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {k: v for i, item in enumerate(value) for k, v in _flatten(item, f"{prefix}.{i}").items()}
+    return {prefix: value}
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return "(not given)" if name not in values else json.dumps(values[name], ensure_ascii=False)
+
+
+def is_key(name: str) -> bool:
+    """Whether a folder's name is that of an artifact, not of one being built or set aside."""
+    return KEY.fullmatch(name) is not None
