@@ -10,11 +10,16 @@ from types import FrameType
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `descent` command and of scripts/run_pipeline.py."""
     # While a verb works it handles signals itself; this is for the imports before and the end after.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
         signal.signal(signal.SIGINT, _leave)
     from pipeline import cli
 
-    cli.main(arguments)
+    try:
+        cli.main(arguments)
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # All is done and told; libraries take a moment to unload.
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

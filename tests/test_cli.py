@@ -126,3 +126,13 @@ def test_plan_of_an_empty_workspace_runs_nothing_and_writes_nothing(config: str,
     assert result.exit_code == 0
     assert "no earlier artifact" in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_an_interrupt_while_python_ends_changes_nothing() -> None:
+    code = (
+        "import atexit, os, signal; from pipeline.main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT); main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
