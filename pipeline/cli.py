@@ -49,7 +49,7 @@ TOLD_ONCE = (ConfigError, MissingInputError, InterruptedUnsaved)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the file.")
 ]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="STAGE", help="Start at this stage; reuse what is before.")
@@ -168,7 +168,7 @@ def explain(
     overrides: OverridesArgument = None,
     debug: DebugOption = False,
 ) -> None:
-    """Show one stage's identity in full, and what differs from its nearest earlier artifact."""
+    """Show what one stage depends on, and what differs from before."""
     from pipeline.runner import NAMES
     from pipeline.stages import STAGES
 
@@ -188,7 +188,7 @@ def explain(
 
 @app.command()
 def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: DebugOption = False) -> None:
-    """Read all artifacts and checkpoints of the workspace again and set broken ones aside."""
+    """Read every artifact and checkpoint again; set broken ones aside."""
 
     def work() -> None:
         from pipeline import maintenance
@@ -212,7 +212,7 @@ def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """List what no run of the workspace uses, and with --delete sweep it."""
+    """List what no run uses; with --delete, delete it."""
 
     def work() -> None:
         from pipeline import maintenance
