@@ -108,6 +108,7 @@ def test_an_interrupt_during_imports_leaves_no_traceback(config: str, tmp_path: 
     """The signal arrives when `module` is about to be imported."""
     program = f"""if True:
         import os, runpy, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         class Interrupting:
             def find_spec(self, name, path, target=None):
                 if name == {module!r}:

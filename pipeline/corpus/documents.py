@@ -67,9 +67,14 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.parquet"
 
 
+def _open(path: Path) -> pq.ParquetFile:
+    """A shard whose pages are checked as they are read: a flipped bit must not become another text."""
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
 def read_shard(path: Path) -> Iterator[Document]:
     """The documents of one shard, one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+    with _open(path) as file:
         for group in range(file.num_row_groups):
             for row in file.read_row_group(group).to_pylist():
                 yield Document(**row)
@@ -89,7 +94,7 @@ def read_texts(folder: Path) -> Iterator[str]:
 
 def read_texts_of_shard(path: Path) -> Iterator[str]:
     """The texts of one shard, one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+    with _open(path) as file:
         for group in range(file.num_row_groups):
             yield from file.read_row_group(group, columns=["text"]).column("text").to_pylist()
 
@@ -97,7 +102,7 @@ def read_texts_of_shard(path: Path) -> Iterator[str]:
 def read_labels(folder: Path) -> Iterator[str | None]:
     """The labels alone, of the documents of all shards of a folder, in corpus order."""
     for path in shard_paths(folder):
-        with pq.ParquetFile(path) as file:
+        with _open(path) as file:
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group, columns=["label"]).column("label").to_pylist()
 
@@ -118,7 +123,9 @@ class ShardWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", write_statistics=False)
+        self._writer = pq.ParquetWriter(
+            path, SCHEMA, compression="zstd", write_statistics=False, write_page_checksum=True
+        )
         self._rows: list[dict[str, Any]] = []
         self._pending_bytes = 0
         self.num_documents = 0

@@ -77,5 +77,5 @@ def _files(section: AugmentConfig) -> dict[str, list[Path]]:
 
 
 STAGE = Stage(
-    name="augment", version=2, run=run, inputs=("curate/train",), seeded=True, libraries=("nlpaug",), files=_files
+    name="augment", version=3, run=run, inputs=("curate/train",), seeded=True, libraries=("nlpaug",), files=_files
 )

@@ -116,4 +116,4 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
             raise BadDataError(f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}")
 
 
-STAGE = Stage(name="curate", version=2, run=run, inputs=("normalize",), records=("dropped.jsonl",))
+STAGE = Stage(name="curate", version=3, run=run, inputs=("normalize",), records=("dropped.jsonl",))

@@ -128,4 +128,4 @@ def _files(section: IngestConfig) -> dict[str, list[Path]]:
     return labelled_files(section)
 
 
-STAGE = Stage(name="ingest", version=3, run=run, records=("rejected.jsonl",), files=_files)
+STAGE = Stage(name="ingest", version=4, run=run, records=("rejected.jsonl",), files=_files)

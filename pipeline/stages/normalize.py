@@ -46,4 +46,4 @@ def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Ta
     return tally
 
 
-STAGE = Stage(name="normalize", version=2, run=run, inputs=("ingest",), libraries=("ftfy",))
+STAGE = Stage(name="normalize", version=3, run=run, inputs=("ingest",), libraries=("ftfy",))
