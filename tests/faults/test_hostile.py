@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def assert_unharmed(project: Project) -> None:
 @pytest.fixture
 def descent(capfd: pytest.CaptureFixture[str]) -> Descent:
     def descent(*arguments: str) -> tuple[int, str, str]:
+        if "accelerate.state" in sys.modules:  # of a training in another test, perhaps in another precision
+            sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
         with pytest.raises(SystemExit) as left:
             cli.main(list(arguments))
         assert isinstance(left.value.code, int)
