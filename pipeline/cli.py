@@ -113,7 +113,8 @@ def run(
             print(f"\n{view.result()}")
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {view.folder / 'tensorboard'}")
-            print(f"model        {view.folder / 'model'}  (transformers' AutoModelForCausalLM.from_pretrained)")
+            kind = "CausalLM" if loaded.model.task == "causal_lm" else "SequenceClassification"
+            print(f"model        {view.folder / 'model'}  (transformers' AutoModelFor{kind}.from_pretrained)")
 
     _guarded(work, debug)
 

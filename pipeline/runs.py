@@ -15,6 +15,7 @@ from typing import Any
 from pipeline import atomic
 from pipeline.artifacts import Workspace
 from pipeline.config import Config
+from pipeline.config.evaluation import PRIMARY_METRIC
 from pipeline.config.reading import dump
 from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
 from pipeline.manifests import Manifest, is_key, read_manifest
@@ -75,10 +76,12 @@ class RunView:
     def result(self) -> str:
         """The figures of a whole run in one line."""
         train, evaluate = (self._manifest(stage)["summary"] for stage in ("train", "evaluate"))
-        others = [f"{name} {one['bits_per_byte']:.3f}" for name, one in evaluate["baselines"].items()]
+        metric = PRIMARY_METRIC[evaluate["task"]]
+        others = [f"{name} {one[metric]:.3f}" for name, one in evaluate["baselines"].items()]
         compared = f" ({', '.join(others)})" if others else ""
         gradients = train["gradients"]["verdict"]
-        return f"result       {evaluate['test']['bits_per_byte']:.3f} bits per byte{compared}; gradients {gradients}"
+        own = f"{evaluate['test'][metric]:.3f} {metric.replace('_', ' ')}"
+        return f"result       {own}{compared}; gradients {gradients}"
 
     def _manifest(self, stage: str) -> Manifest:
         manifest = read_manifest(self._workspace.artifact(stage, self._stages[stage]["key"]))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Runtime, Section
 from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
-from pipeline.config.evaluation import EvaluateConfig
+from pipeline.config.evaluation import METRICS_OF_TASK, EvaluateConfig
 from pipeline.config.model import ModelConfig
 from pipeline.config.report import ReportConfig
 from pipeline.config.run import RunConfig
@@ -73,6 +73,44 @@ class Config(Section):
             raise ValueError(f"train.init_from: {name} is this run itself; name another")
         workspace = Path(str(run.get("workspace", RunConfig.model_fields["workspace"].default)))
         return {**values, "train": {**train, "init_from": str(workspace / "runs" / name / "model")}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_task_says_how_to_pack(cls, values: Any) -> Any:
+        """Documents with labels are sequences of their own."""
+        model = values.get("model") if isinstance(values, dict) else None
+        task = model.get("task") if isinstance(model, dict) else None
+        pack = values.get("pack", {}) if isinstance(values, dict) else None
+        if task not in ("classification", "regression") or not isinstance(pack, dict) or "strategy" in pack:
+            return values
+        return {**values, "pack": {**pack, "strategy": task}}
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        task, train, evaluate = self.model.task, self.train, self.evaluate
+        strategy = "contiguous" if task == "causal_lm" else task
+        if self.pack.strategy != strategy:
+            raise ValueError(
+                f"pack.strategy {self.pack.strategy} does not fit model.task {task}; remove it, or set {strategy}"
+            )
+        known = METRICS_OF_TASK[task]
+        if unknown := [name for name in evaluate.metrics or () if name not in known]:
+            raise ValueError(
+                f"evaluate.metrics: {unknown[0]} is not measured in {task}; choose from {', '.join(known)}"
+            )
+        if task != "regression" and (train.regression_loss != "mse" or train.huber_delta != 1.0):
+            raise ValueError(
+                f"train.regression_loss and huber_delta are for model.task regression, not {task}; remove it"
+            )
+        if task == "regression" and (train.label_smoothing_factor or train.z_loss_coef):
+            raise ValueError(
+                "train.label_smoothing_factor and z_loss_coef are for classes, not for regression; remove it"
+            )
+        if task != "causal_lm" and train.max_tokens is not None:
+            raise ValueError(f"train.max_tokens counts tokens of a language model; for {task} give num_train_epochs")
+        if task != "causal_lm" and (evaluate.stride is not None or evaluate.samples.prompts):
+            raise ValueError(f"evaluate.stride and samples are for language models, not for {task}; remove them")
+        return self
 
     @model_validator(mode="after")
     def _a_pretrained_model_keeps_its_tokenizer(self) -> Self:

@@ -8,6 +8,18 @@ from pydantic import Field
 
 from pipeline.config.base import Runtime, Section
 
+Metric = Literal["perplexity", "bits_per_byte", "token_accuracy", "accuracy", "f1_macro", "mse", "mae", "r2", "pearson"]
+
+METRICS_OF_TASK: dict[str, tuple[Metric, ...]] = {
+    "causal_lm": ("perplexity", "bits_per_byte", "token_accuracy"),
+    "classification": ("accuracy", "f1_macro"),
+    "regression": ("mse", "mae", "r2", "pearson"),
+}
+"""What can be measured of a model, by its task."""
+
+PRIMARY_METRIC: dict[str, Metric] = {"causal_lm": "bits_per_byte", "classification": "accuracy", "regression": "mse"}
+"""What a model is compared with baselines by; always measured."""
+
 
 class SamplesConfig(Section):
     """Texts that the model writes."""
@@ -31,10 +43,10 @@ class SamplesConfig(Section):
 class EvaluateConfig(Section):
     """Metrics, baselines and samples on held-out documents."""
 
-    metrics: list[Literal["perplexity", "bits_per_byte", "token_accuracy"]] = Field(
-        default=["perplexity", "bits_per_byte", "token_accuracy"], min_length=1
-    )
-    """What is computed from the losses of the test split, for all of it and for each source."""
+    metrics: list[Metric] | None = Field(default=None, min_length=1)
+    """What is measured on the test split, for all of it and for each source: of a language model perplexity,
+    bits_per_byte and token_accuracy; of a classification accuracy and f1_macro; of a regression mse, mae, r2 and
+    pearson. Null takes all of the task."""
 
     stride: int | None = Field(default=None, ge=1)
     """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at
@@ -44,7 +56,8 @@ class EvaluateConfig(Section):
     """Sequences that a device computes at once."""
 
     baselines: bool = True
-    """Compare with a token unigram and with `xz -9`, in bits per byte."""
+    """Compare a language model with a token unigram and with `xz -9`, in bits per byte; a classification with the most
+    frequent class of the training split, and a regression with the mean there."""
 
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
     """Texts that the model writes."""

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.base import Section
 from pipeline.config.presets import PRESETS, PresetName
@@ -30,6 +30,8 @@ SET_ELSEWHERE = {
 
 
 DEFAULT_ARCHITECTURE = "llama"
+
+Task = Literal["causal_lm", "classification", "regression"]
 
 
 class InitializationConfig(Section):
@@ -88,12 +90,14 @@ class AdapterConfig(Section):
 class ModelConfig(Origin):
     """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
 
-    task: Literal["causal_lm"] = "causal_lm"
-    """What the model learns. `causal_lm`: predict the next token."""
+    task: Task = "causal_lm"
+    """What the model learns. `causal_lm`: predict the next token. `classification`: tell the label of a document, one
+    of those in the training split. `regression`: tell the number that is a document's label. Sources then name where
+    labels are (such as label_field)."""
 
     architecture: str | None = None
-    """A causal language model of transformers by its model type, such as llama, gpt2, qwen3 or mixtral; or
-    grok1. Null takes the one of the preset or the pretrained model, or else llama."""
+    """A model of transformers for the task by its model type, such as llama, gpt2, qwen3 or mixtral, for labels also
+    bert and its kin; or grok1. Null takes the one of the preset or the pretrained model, or else llama."""
 
     preset: PresetName | None = None
     """A named architecture with the values of its configuration, over which those of `config` go."""
@@ -119,12 +123,14 @@ class ModelConfig(Origin):
 
     @field_validator("architecture")
     @classmethod
-    def _is_known(cls, name: str | None) -> str | None:
-        known = causal_architectures()
+    def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
+        is_causal = info.data.get("task", "causal_lm") == "causal_lm"
+        known = causal_architectures() if is_causal else labelling_architectures()
         if name is not None and known and name not in known:
             matches = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
-            raise ValueError(f"got {name!r}, which is no causal language model of transformers{hint}")
+            kind = "causal language model" if is_causal else "sequence classification model"
+            raise ValueError(f"got {name!r}, which is no {kind} of transformers{hint}")
         return name
 
     @field_validator("config")
@@ -206,9 +212,19 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-@functools.cache
 def causal_architectures() -> tuple[str, ...]:
-    """Model types that transformers maps to a causal language model, and our own, sorted.
+    """Model types that transformers maps to a causal language model, and our own, sorted."""
+    return _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+
+
+def labelling_architectures() -> tuple[str, ...]:
+    """Model types that transformers maps to a model with a head over labels, and our own, sorted."""
+    return _architectures("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES")
+
+
+@functools.cache
+def _architectures(mapping_name: str) -> tuple[str, ...]:
+    """Model types of one of transformers' mappings, and our own, sorted.
 
     Read from the text of its mapping, because importing transformers takes seconds. Empty when transformers is
     not installed or keeps the mapping elsewhere; then the model stage is the first to notice a wrong name.
@@ -218,5 +234,5 @@ def causal_architectures() -> tuple[str, ...]:
     path = Path(folders[0], "models", "auto", "modeling_auto.py") if folders else None
     if path is None or not path.is_file():
         return ()
-    mapping = re.search(r"^MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = .*?^\)", path.read_text(), re.MULTILINE | re.DOTALL)
+    mapping = re.search(rf"^{mapping_name} = .*?^\)", path.read_text(), re.MULTILINE | re.DOTALL)
     return tuple(sorted({*re.findall(r'\(\s*"([^"]+)"', mapping.group()), *OWN_ARCHITECTURES})) if mapping else ()

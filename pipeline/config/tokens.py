@@ -64,8 +64,10 @@ class PackConfig(Section):
     """Cut the streams into training sequences."""
 
     block_size: int = Field(default=512, ge=1)
-    """Target tokens in a sequence."""
+    """Target tokens in a sequence; of a document with a label the most tokens, its end included."""
 
-    strategy: Literal["contiguous"] = "contiguous"
-    """`contiguous` cuts the stream every `block_size` tokens, across documents: no padding, and every token but the
-    first of the stream is a target exactly once."""
+    strategy: Literal["contiguous", "classification", "regression"] = "contiguous"
+    """Follows from `model.task`. `contiguous` cuts the stream every `block_size` tokens, across documents: no padding,
+    and every token but the first of the stream is a target exactly once. `classification` and `regression` make one
+    sequence of every document that has a label, a class or a number: cut after `block_size` tokens, and padded on its
+    right to the longest of its batch."""

@@ -40,6 +40,13 @@ class TrainConfig(OptimizationConfig):
     per_device_eval_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Sequences that a device computes at once in validation. Null is the same as in training."""
 
+    regression_loss: Literal["mse", "huber"] = "mse"
+    """What a regression makes small: the squared error, or Huber's loss, in which errors above `huber_delta` count
+    linearly, so that outliers weigh less."""
+
+    huber_delta: float = Field(default=1.0, gt=0)
+    """Error, in the units of the labels, above which Huber's loss is linear."""
+
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `fp16`, on
     CUDA devices only, does so in float16 and scales the loss so that small gradients survive; a step in which they
@@ -115,6 +122,11 @@ class TrainConfig(OptimizationConfig):
     hang_timeout_seconds: Annotated[float | None, Runtime()] = Field(default=1800, gt=0)
     """A process that begins no forward pass for so long ends, with the stacks of its threads in a file. Null never
     ends it."""
+
+    @property
+    def huber_delta_used(self) -> float | None:
+        """Where the loss of a regression becomes linear; None where it is the squared error throughout."""
+        return self.huber_delta if self.regression_loss == "huber" else None
 
     def device_batch_size(self, num_processes: int) -> int:
         """Sequences that each of the processes computes at once. Raises ConfigError when `global_batch_size` cannot be

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.modeling.inputs import model_inputs
+from pipeline.tokens.labelled import LabelledSplit, ignore_labels
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 
 CHUNK_ELEMENTS = 2**24
@@ -22,7 +24,7 @@ CHUNK_ELEMENTS = 2**24
 
 @dataclass(frozen=True)
 class LossSums:
-    """Sums over target tokens: negative log-likelihood in nats, tokens, and tokens predicted exactly."""
+    """Sums over target tokens, or over labels: negative log-likelihood in nats, targets, and targets predicted."""
 
     nll: float
     tokens: int
@@ -43,10 +45,11 @@ class LossSums:
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log-likelihood (B, T) float32 in nats, and whether the target was the likeliest token (B, T) bool.
 
-    `logits` is (B, T, V) in any floating type, `labels` (B, T) shifted targets; where they are -100 the results are
+    `logits` is (B, T, V) in any floating type, `labels` (B, T) shifted targets; or scores of classes (B, C) and their
+    numbers (B,), and so are the results; where they are -100 the results are
     0 and False. Only `CHUNK_ELEMENTS` logits are in float32 at a time.
     """
-    rows, targets = logits.flatten(0, 1), labels.flatten()
+    rows, targets = logits.flatten(0, -2), labels.flatten()
     chunk = max(1, CHUNK_ELEMENTS // rows.shape[-1])
     nll = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
     correct = torch.empty(len(targets), dtype=torch.bool, device=logits.device)
@@ -57,20 +60,52 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
     return nll.view_as(labels), correct.view_as(labels)
 
 
+def regression_losses(logits: torch.Tensor, labels: torch.Tensor, huber_delta: float | None) -> torch.Tensor:
+    """Squared error (B,) float32 of predicted numbers (B, 1) against `labels` (B,), 0 where those are NaN.
+
+    With a delta Huber's loss (Huber 1964, "Robust Estimation of a Location Parameter"): half the squared error up to
+    it, and linear from there.
+    """
+    is_target = ~labels.isnan()
+    # Masked before the loss, not after: 0 times the gradient of NaN is NaN.
+    predicted, wanted = logits.squeeze(-1).float().where(is_target, 0.0), labels.where(is_target, 0.0)
+    if huber_delta is None:
+        return F.mse_loss(predicted, wanted, reduction="none")
+    return F.huber_loss(predicted, wanted, reduction="none", delta=huber_delta)
+
+
+Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From logits and labels of a batch to sums over its targets, (n,) float64."""
+
+
+def token_sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood in nats, the number of targets, and the number predicted exactly: (3,) float64."""
+    nll, correct = token_losses(logits, labels)
+    targets = labels != IGNORED_LABEL
+    return torch.stack([nll.sum(dtype=torch.float64), targets.sum().double(), correct.sum().double()])
+
+
+def number_sums(logits: torch.Tensor, labels: torch.Tensor, huber_delta: float | None) -> torch.Tensor:
+    """The loss of a regression, the number of targets, the squared error and the absolute error: (4,) float64."""
+    loss = regression_losses(logits, labels, huber_delta).sum(dtype=torch.float64)
+    errors = (logits.squeeze(-1).double() - labels).where(~labels.isnan(), 0.0)
+    return torch.stack([loss, (~labels.isnan()).sum().double(), errors.square().sum(), errors.abs().sum()])
+
+
 def sum_losses(
     model: nn.Module,
-    split: PackedSplit,
+    split: PackedSplit | LabelledSplit,
     batch_size: int,
     device: torch.device,
     *,
+    measure: Measure = token_sums,
     max_batches: int | None = None,
     autocast_dtype: torch.dtype | None = None,
     process_index: int = 0,
     num_processes: int = 1,
     before_batch: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Sums over the windows of a split, from its start: a float64 tensor (3,) on `device` with the negative
-    log-likelihood in nats, the number of target tokens, and the number predicted exactly.
+    """Sums over the windows of a split, from its start: a float64 tensor on `device` of what `measure` gives.
 
     At most `max_batches` batches of `batch_size` windows are taken, over all processes; process p computes batches
     p, p + num_processes, ... The caller adds the tensors of the processes (and reads `LossSums.from_tensor`). All
@@ -79,7 +114,7 @@ def sum_losses(
     an object with `logits`; its training flags are as before afterwards.
     """
     starts = range(0, len(split), batch_size)[:max_batches]
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    sums = torch.zeros((), dtype=torch.float64, device=device)
     with evaluating(model):
         for first in range(0, len(starts), num_processes):
             before_batch()
@@ -87,11 +122,9 @@ def sum_losses(
             start = starts[position]
             batch = split.batch(range(start, min(start + batch_size, len(split))))
             if first + process_index > position:
-                batch["labels"].fill(IGNORED_LABEL)
+                ignore_labels(batch["labels"])
             labels = torch.from_numpy(batch["labels"]).to(device)
-            nll, correct = token_losses(_logits(model, batch, device, autocast_dtype), labels)
-            targets = labels != IGNORED_LABEL
-            sums += torch.stack([nll.sum(dtype=torch.float64), targets.sum().double(), correct.sum().double()])
+            sums = sums + measure(model_logits(model, batch, device, autocast_dtype), labels)
     return sums
 
 
@@ -116,7 +149,7 @@ def iterate_losses(
         while part := list(islice(spans, batch_size)):
             batch = split.batch_at(part)
             labels = torch.from_numpy(batch["labels"]).to(device)
-            nll, correct = token_losses(_logits(model, batch, device, autocast_dtype), labels)
+            nll, correct = token_losses(model_logits(model, batch, device, autocast_dtype), labels)
             targets = labels != IGNORED_LABEL
             yield nll[targets].cpu().numpy(), correct[targets].cpu().numpy()
 
@@ -148,9 +181,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def _logits(
-    model: nn.Module, batch: dict[str, Any], device: torch.device, autocast_dtype: torch.dtype | None
+def model_logits(
+    model: nn.Module, batch: dict[str, Any], device: torch.device, autocast_dtype: torch.dtype | None = None
 ) -> torch.Tensor:
-    input_ids = torch.from_numpy(batch["input_ids"]).to(device)
+    """Logits of a batch of a split."""
+    inputs = model_inputs({name: torch.from_numpy(values).to(device) for name, values in batch.items()})
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-        return model(input_ids=input_ids, use_cache=False).logits
+        logits: torch.Tensor = model(**inputs).logits
+    return logits

@@ -16,5 +16,5 @@ def pick_device() -> torch.device:
 
 
 def load_trained(folder: Path, device: torch.device) -> PreTrainedModel:
-    """The causal language model of a Hugging Face folder in the precision in which it was saved, on `device`."""
+    """The model of a Hugging Face folder in the precision in which it was saved, on `device`."""
     return load_model(folder, dtype="auto").to(device).eval()

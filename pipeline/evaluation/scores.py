@@ -51,6 +51,16 @@ def score(parts: Sequence[Totals], metrics: Sequence[str]) -> dict[str, Any]:
     return scores | {unit: sum(getattr(part, unit) for part in parts) for unit in ("tokens", "bytes", "documents")}
 
 
+def score_predictions(predictions: Any, references: Any, metrics: Sequence[str]) -> dict[str, float | None]:
+    """Each metric of predicted labels, (n,), against the true ones; None where it is not defined."""
+    scores: dict[str, float | None] = {}
+    for name in metrics:
+        module = load_metric(name)
+        module.add_batch(predictions=predictions, references=references)
+        scores |= module.compute()
+    return scores
+
+
 @functools.cache
 def _process_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="descent-metrics-"))

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from pipeline.atomic import write_json
 from pipeline.config.model import AdapterConfig, ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.modeling.heads import Task, task_of
 from pipeline.modeling.settings import one_line
 
 ADAPTER = "adapter"
@@ -48,8 +49,11 @@ SET_HERE = {
 _WRAPPER = "_adapter_wrapper"
 
 
-def peft_config(section: AdapterConfig) -> Any:
-    """The configuration of peft that a section means.
+TASK_TYPES: dict[Task, str] = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "regression": "SEQ_CLS"}
+
+
+def peft_config(section: AdapterConfig, task: Task = "causal_lm") -> Any:
+    """The configuration of peft that a section means. A head over labels is trained whole and saved with the adapter.
 
     Raises ConfigError for an argument that the method does not have, with the nearest that it has, or a value that it
     refuses.
@@ -66,7 +70,7 @@ def peft_config(section: AdapterConfig) -> Any:
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"model.adapter.{name}: {section.type} has no such argument; {hint}")
     try:
-        return config_class(task_type="CAUSAL_LM", **fixed, **section.arguments)
+        return config_class(task_type=TASK_TYPES[task], **fixed, **section.arguments)
     except Exception as error:
         # Every method has checks of its own and raises what it likes.
         raise ConfigError(f"model.adapter: {section.type} refuses these arguments: {one_line(error)}") from None
@@ -80,7 +84,10 @@ def add_adapter(model: PreTrainedModel, section: AdapterConfig, seed: int) -> Pr
     """
     from peft import get_peft_model
 
-    config = peft_config(section)
+    task = task_of(model.config)
+    config = peft_config(section, task)
+    if config.is_prompt_learning and task != "causal_lm":
+        raise ConfigError(f"model.adapter: {section.type} learns a prompt, for language models; for {task} take lora")
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the missing path of the base model

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -24,7 +23,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import ADAPTER, load_adapter
-from pipeline.modeling.heads import CAUSAL_LM, Head
+from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
 from pipeline.modeling.settings import check_keys, one_line
@@ -40,7 +39,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
-    """The causal language model of a local Hugging Face folder; `auto` keeps the precision in which it was saved.
+    """The model of a local Hugging Face folder with the head that it has there; `auto` keeps the precision in which it
+    was saved.
 
     An adapter inside the folder is put on. A model that was saved as a recipe is initialized;
     `pipeline.modeling.materialize.materialize` does so shard by shard.
@@ -54,7 +54,7 @@ def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel
     if is_recipe(folder):
         return materialize(folder).to(torch.float32 if dtype == "auto" else dtype)
     with _quiet():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = head_in(folder).auto_class.from_pretrained(
             folder,
             local_files_only=True,
             dtype=dtype,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
+from pipeline.config.model import Task as Task
 from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
-
-Task = Literal["causal_lm", "classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,28 @@ class Head:
 CAUSAL_LM = Head(AutoModelForCausalLM, is_pretrained=True)
 
 
-def head_of(task: Task, num_labels: int = 1) -> Head:
-    """The head of a task: `num_labels` classes, or numbers to predict."""
+def head_of(task: Task, num_labels: int = 1, classes: Sequence[str] | None = None) -> Head:
+    """The head of a task: `num_labels` classes, or numbers to predict; or classes of these names, in their order."""
     if task == "causal_lm":
         return CAUSAL_LM
     problem = "regression" if task == "regression" else "single_label_classification"
-    values = {"num_labels": num_labels, "problem_type": problem}
+    values: dict[str, Any] = {"num_labels": num_labels, "problem_type": problem}
+    if classes is not None:
+        values["num_labels"] = len(classes)
+        values["id2label"] = dict(enumerate(classes))
+        values["label2id"] = {name: number for number, name in enumerate(classes)}
     return Head(AutoModelForSequenceClassification, is_pretrained=False, config_values=values)
+
+
+def task_of(config: PreTrainedConfig) -> Task:
+    """The task of a model's configuration, as `head_of` set it."""
+    problem = getattr(config, "problem_type", None)
+    return {"regression": "regression", "single_label_classification": "classification"}.get(problem or "", "causal_lm")  # type: ignore[return-value]
+
+
+def head_in(folder: Path) -> Head:
+    """The head of the model in a Hugging Face folder."""
+    values = json.loads((folder / "config.json").read_bytes())
+    if any(str(name).endswith("ForSequenceClassification") for name in values.get("architectures") or ()):
+        return Head(AutoModelForSequenceClassification, is_pretrained=True)
+    return CAUSAL_LM

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, masking_utils
+
+
+def model_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What a forward pass is given of a batch: all but its labels, and the wish for no cache."""
+    return {name: tensor for name, tensor in batch.items() if name != "labels"} | {"use_cache": False}
 
 
 @contextmanager

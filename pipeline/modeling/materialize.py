@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 from pipeline.atomic import write_json
 from pipeline.config.model import InitializationConfig
 from pipeline.config.pretrained import has_code
-from pipeline.modeling.heads import CAUSAL_LM, Head
+from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.initialization import initialize
 
 RECIPE = "initialization.json"
@@ -85,6 +85,7 @@ def materialize(
     """
     recipe = json.loads((folder / RECIPE).read_bytes())
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
-    model = empty_model(config)
+    head = head_in(folder)
+    model = empty_model(config, head)
     shard(model)
-    return fill(model, InitializationConfig(**recipe["initialization"]), recipe["seed"], device=device)
+    return fill(model, InitializationConfig(**recipe["initialization"]), recipe["seed"], head, device)

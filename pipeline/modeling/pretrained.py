@@ -38,6 +38,8 @@ def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, se
                 local_files_only=True,
                 trust_remote_code=section.trust_remote_code,
                 output_loading_info=True,
+                # A classifier of other classes gets a new head.
+                ignore_mismatched_sizes=not head.is_pretrained,
             )
     except Exception as error:
         # Every architecture has checks of its own and raises what it likes.

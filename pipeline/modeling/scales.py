@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from pipeline.modeling.heads import task_of
 from pipeline.modeling.parameters import blocks, is_block, layer_of
 
 LARGEST_PARAMETERS = 1_000_000_000
@@ -23,7 +24,8 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
 
     Returns `{"loss", "uniform_loss", "layers": {block: {"activation_rms", "grad_norm"}}}`: the root mean square of
     each block's output, and the Euclidean norm of the gradient of its parameters under the mean cross-entropy a token
-    in nats. `uniform_loss` is that of guessing.
+    in nats; in a model that tells classes a sequence, and in one that tells numbers the squared error of ones.
+    `uniform_loss` is that of guessing, None for numbers.
     """
     text = model.config.get_text_config()
     length = min(TOKENS, getattr(text, "max_position_embeddings", None) or TOKENS)
@@ -43,8 +45,7 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
     training = model.training
     model.eval()
     try:
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        loss, uniform = _loss(model, ids)
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
     finally:
@@ -58,9 +59,20 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
             norms[layer] = norms.get(layer, 0.0) + float(gradient.float().norm()) ** 2
     return {
         "loss": float(loss.detach()),
-        "uniform_loss": math.log(text.vocab_size),
+        "uniform_loss": uniform,
         "layers": {
             name: {"activation_rms": float(square.sqrt()), "grad_norm": math.sqrt(norms.get(name, 0.0))}
             for name, square in squares.items()
         },
     }
+
+
+def _loss(model: PreTrainedModel, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
+    logits, task = model(input_ids=ids, use_cache=False).logits.float(), task_of(model.config)
+    if task == "regression":
+        return functional.mse_loss(logits, torch.ones_like(logits)), None
+    if task == "classification":
+        classes = torch.arange(len(ids), device=logits.device) % logits.shape[-1]
+        return functional.cross_entropy(logits, classes), math.log(logits.shape[-1])
+    targets = ids[:, 1:].flatten()
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets), math.log(logits.shape[-1])

@@ -13,6 +13,7 @@ from pipeline.config.report import ReportConfig
 from pipeline.manifests import read_manifest
 from pipeline.reporting import formats
 from pipeline.reporting.metrics import Metrics, read_metrics
+from pipeline.reporting.tasks import WORDS, TaskWords
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class RunData:
     def section(self, stage: str) -> dict[str, Any]:
         """The stage's settings that belong to its identity."""
         return self.manifests.get(stage, {}).get("section") or {}
+
+    @property
+    def words(self) -> TaskWords:
+        """How the model's task is spoken of."""
+        return WORDS[self.section("model").get("task") or "causal_lm"]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that a classifier tells apart."""
+        return list(self.summary("pack").get("classes") or [])
 
     @property
     def num_parameters(self) -> int | None:
@@ -95,11 +106,13 @@ class RunData:
         """The run in one sentence."""
         train = self.summary("train")
         shape = f" ({', '.join(self.shape)})" if self.shape else ""
-        words = f"A {self.architecture} language model{shape}"
+        words = f"A {self.architecture} {self.words.noun}{shape}"
+        if self.classes:
+            words += f" that tells {formats.count(len(self.classes))} classes apart"
         if train.get("steps"):
             words += f", trained for {formats.count(train['steps'])} step{'s' * (train['steps'] != 1)}"
             if train.get("target_tokens"):
-                words += f" on {formats.compact(train['target_tokens'])} target tokens"
+                words += f" on {formats.compact(train['target_tokens'])} {self.words.target}s"
         names = list(self.sources)
         if names:
             words += f" of {', '.join(names[:3])}" + (f" and {len(names) - 3} more sources" if len(names) > 3 else "")

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.reporting import formats
 from pipeline.reporting.axes import number, rect, svg, text
 from pipeline.reporting.data import RunData
+from pipeline.reporting.formats import written
 
 WIDTH = 1120.0
 _NODE, _PITCH, _LINE, _HEAD = 170.0, 237.0, 16.0, 27.0
@@ -247,7 +248,7 @@ def _nodes(run: RunData) -> dict[str, Node]:
         "augment": Node("augment", "documents", 3),
         "tokenizer": Node("tokenizer", "tokens", 3, _tokenizer_facts(run)),
         "encode": Node("encode", "tokens", 4, _split_facts(run.splits("encode"), "tokens", "token")),
-        "pack": Node("pack", "tokens", 1, _split_facts(run.splits("pack"), "windows", "window")),
+        "pack": Node("pack", "tokens", 1, _split_facts(run.splits("pack"), "windows", run.words.window)),
         "model": Node("model", "network", 1, _model_facts(run)),
         "train": Node("train", "network", 2, _train_facts(run)),
         "evaluate": Node("evaluate", "network", 3, _evaluate_facts(run)),
@@ -325,7 +326,7 @@ def _train_facts(run: RunData) -> list[Fact]:
     if "steps" in summary:
         words.append(formats.plural(summary["steps"], "step"))
     if "target_tokens" in summary:
-        words.append(formats.plural(summary["target_tokens"], "target token"))
+        words.append(formats.plural(summary["target_tokens"], run.words.target))
     if isinstance(summary.get("epochs"), (int, float)):
         words.append(f"{summary['epochs']:.3g} epochs")
     if isinstance(summary.get("final_loss"), (int, float)):
@@ -335,9 +336,13 @@ def _train_facts(run: RunData) -> list[Fact]:
 
 def _evaluate_facts(run: RunData) -> list[Fact]:
     test = run.summary("evaluate").get("test") or {}
-    labels = {"bits_per_byte": "bits per byte", "perplexity": "perplexity"}
-    return [
-        ("", f"{formats.real(test[key])} {name}" if key == "bits_per_byte" else f"{name} {formats.real(test[key])}")
-        for key, name in labels.items()
-        if isinstance(test.get(key), (int, float))
+    main, others = run.words.main, ("perplexity", "f1_macro", "r2")
+    facts = (
+        [f"{written(test[main.key], main.style)} {main.name}"] if isinstance(test.get(main.key), (int, float)) else []
+    )
+    facts += [
+        f"{figure.name} {written(test[figure.key], figure.style)}"
+        for figure in run.words.figures
+        if figure.key in others and isinstance(test.get(figure.key), (int, float))
     ]
+    return [("", fact) for fact in facts]

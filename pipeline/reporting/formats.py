@@ -54,6 +54,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}%" if share >= 0.0095 or share == 0 else f"{100 * share:.2g}%"
 
 
+def written(value: float, style: str) -> str:
+    """A figure as a `real` number, `percent`, `count` or `size`."""
+    return {"percent": percent, "count": count, "size": size}.get(style, real)(value)
+
+
 def power_of_ten(exponent: int) -> str:
     """10 with a superscript exponent."""
     return f"10{str(exponent).translate(_SUPERSCRIPTS)}"

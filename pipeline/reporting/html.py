@@ -20,7 +20,6 @@ from pipeline.reporting.heatmap import heat_map
 MAX_ROWS = 60
 MAX_SAMPLES = 20
 MAX_SAMPLE_CHARACTERS = 4000
-EVALUATION_FIGURES = ("bits_per_byte", "loss", "perplexity", "token_accuracy", "tokens", "bytes", "documents")
 _SMOOTH_FROM_POINTS = 100
 _VERDICT_SIGNS = {"healthy": "ok"}
 
@@ -55,6 +54,8 @@ def render_report(run: RunData) -> str:
         start_rows=start_rows(run),
         evaluation=evaluation_rows(run),
         comparison=Markup(_comparison(run)),
+        words=run.words,
+        left_out=run.summary("evaluate").get("left_out") or {},
         baselines=baselines(run),
         samples=samples(run),
         parts=part_rows(run),
@@ -71,12 +72,15 @@ def render_report(run: RunData) -> str:
 def headline(run: RunData) -> list[dict[str, str]]:
     """The figures at the top: value, unit, and a remark."""
     tiles = []
-    test = run.summary("evaluate").get("test") or {}
-    if _is_number(test.get("bits_per_byte")):
-        others = [f"{row['name']} {row['value']}" for row in baselines(run) if row["name"] in ("unigram", "xz")]
-        remark = " · ".join(others)
+    own, main = _main_figure(run), run.words.main
+    if own is not None:
+        others = [f"{row['name']} {row['value']}" for row in baselines(run) if row["name"] != "xz primed"]
         tiles.append(
-            {"value": formats.real(test["bits_per_byte"]), "unit": "bits per byte, test split", "remark": remark}
+            {
+                "value": formats.written(own, main.style),
+                "unit": f"{main.name}, test split",
+                "remark": " · ".join(others),
+            }
         )
     if run.num_parameters:
         shape = f"{run.architecture}, {', '.join(run.shape[:3])}" if run.shape else run.architecture
@@ -131,7 +135,7 @@ def _curves(run: RunData) -> Iterable[str]:
     if len(loss.points()) >= _SMOOTH_FROM_POINTS:
         lines = [Line("training", loss.points(), "c1 faint"), Line("training, smoothed", loss.smoothed(), "c1")]
     lines.append(Line("validation", curve("eval/loss").points(), "c2", markers=True))
-    yield line_chart(lines, title="Loss", y_label="loss (nats per token)")
+    yield line_chart(lines, title="Loss", y_label=run.words.loss)
     yield line_chart(
         [Line("learning rate", curve("train/learning_rate").points(), "c3")],
         title="Learning rate",
@@ -200,47 +204,48 @@ def _thinned(values: list[float | None], limit: int) -> list[float | None]:
 
 
 def evaluation_rows(run: RunData) -> list[dict[str, Any]]:
-    """Figures of the test split, overall and for each source."""
+    """Figures of the test split, overall and for each source: `values` has those of `run.words.figures`."""
     summary = run.summary("evaluate")
-    blank = dict.fromkeys(EVALUATION_FIGURES)
-    rows = [{**blank, "name": "whole test split", "own": True, **summary["test"]}] if summary.get("test") else []
-    sources = summary.get("sources") or {}
-    return rows + [
-        {**blank, "name": name, "own": False, **figures} for name, figures in list(sources.items())[:MAX_ROWS]
+    groups = [("whole test split", True, summary["test"])] if summary.get("test") else []
+    groups += [(name, False, of) for name, of in list((summary.get("sources") or {}).items())[:MAX_ROWS]]
+    return [
+        {"name": name, "own": own, "values": [(of.get(figure.key), figure.style) for figure in run.words.figures]}
+        for name, own, of in groups
     ]
 
 
 def baselines(run: RunData) -> list[dict[str, Any]]:
     """Each baseline with what it is and how the model compares."""
-    evaluation = run.summary("evaluate")
-    own = (evaluation.get("test") or {}).get("bits_per_byte")
+    own, main = _main_figure(run), run.words.main
     rows = []
-    for name, baseline in (evaluation.get("baselines") or {}).items():
-        value = baseline.get("bits_per_byte")
+    for name, baseline in (run.summary("evaluate").get("baselines") or {}).items():
+        value = baseline.get(main.key)
         if not _is_number(value):
             continue
-        verdict = ""
-        if _is_number(own) and value:
-            verdict = f"the model needs {abs(1 - own / value):.1%} {'fewer' if own < value else 'more'} bits"
         rows.append(
             {
                 "name": name.replace("_", " "),
-                "bits": value,
-                "value": formats.real(value),
+                "figure": value,
+                "value": formats.written(value, main.style),
                 "what": baseline.get("what", ""),
-                "verdict": verdict,
+                "verdict": run.words.verdict(own, value) if own is not None else "",
             }
         )
     return rows
 
 
+def _main_figure(run: RunData) -> float | None:
+    own = (run.summary("evaluate").get("test") or {}).get(run.words.main.key)
+    return own if _is_number(own) else None
+
+
 def _comparison(run: RunData) -> str:
-    own = (run.summary("evaluate").get("test") or {}).get("bits_per_byte")
-    bars = [Bar("this model", own, highlight=True)] if _is_number(own) else []
-    bars += [Bar(row["name"], row["bits"]) for row in baselines(run)]
-    return bar_chart(
-        bars, title="Bits per byte of the model and the baselines", x_label="bits per byte (lower is better)"
-    )
+    own, words = _main_figure(run), run.words
+    bars = [Bar("this model", own, highlight=True)] if own is not None else []
+    bars += [Bar(row["name"], row["figure"]) for row in baselines(run)]
+    name = words.main.name
+    title = f"{name[0].upper()}{name[1:]} of the model and the baselines"
+    return bar_chart(bars, title=title, x_label=f"{name} ({words.better} is better)")
 
 
 def samples(run: RunData) -> list[dict[str, str]]:

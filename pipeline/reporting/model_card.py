@@ -7,6 +7,7 @@ settings.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
+from pipeline.reporting.tasks import Figure
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (
@@ -30,11 +32,7 @@ _TRAIN_SETTINGS = (
     "global_batch_size",
     "mixed_precision",
 )
-_METRICS = (
-    ("bits_per_byte", "bits_per_byte", "Bits per byte"),
-    ("perplexity", "perplexity", "Perplexity per token"),
-    ("token_accuracy", "accuracy", "Next-token accuracy"),
-)
+_COUNTS = ("tokens", "bytes", "documents")
 _SMALL_TOKENS = 1e9
 
 
@@ -47,7 +45,8 @@ def render_card(run: RunData) -> str:
     evaluation = run.summary("evaluate")
     rows = [("all of them", evaluation["test"])] if evaluation.get("test") else []
     rows += list((evaluation.get("sources") or {}).items())[:MAX_SOURCES] if rows else []
-    baselines = evaluation.get("baselines") or {}
+    baselines, main = evaluation.get("baselines") or {}, run.words.main
+    columns = [figure for figure in run.words.figures if figure.key not in _COUNTS]
     page = environment.get_template("model_card.md.j2").render(
         front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
         title=_cell(run.title),
@@ -60,15 +59,20 @@ def render_card(run: RunData) -> str:
         ],
         data_words=_data_words(run),
         training=_training(run),
-        evaluation=[{"name": _cell(name), **_figures(figures)} for name, figures in rows],
+        words=run.words,
+        columns=columns,
+        classes=[_cell(name) for name in run.classes[:MAX_SOURCES]],
+        evaluation=[{"name": _cell(name), "figures": _figures(figures, columns)} for name, figures in rows],
+        own=_figures(evaluation.get("test") or {}, [main])[0],
+        left_out=evaluation.get("left_out") or {},
         baselines=[
             {
                 "name": _cell(name.replace("_", " ")),
-                "value": formats.real(of["bits_per_byte"]),
+                "value": formats.written(of[main.key], main.style),
                 "what": _cell(of.get("what", "")),
             }
             for name, of in baselines.items()
-            if of.get("bits_per_byte") is not None
+            if of.get(main.key) is not None
         ],
         limitations=_limitations(run),
     )
@@ -83,13 +87,13 @@ def front_matter(run: RunData) -> dict[str, Any]:
     if run.config.license:
         matter["license"] = run.config.license
     matter["library_name"] = "transformers"
-    matter["pipeline_tag"] = "text-generation"
-    tags = ["causal-lm", run.model_config.get("model_type"), "descent"]
+    matter["pipeline_tag"] = run.words.hub_task[0]
+    tags = [run.words.hub_tag, run.model_config.get("model_type"), "descent"]
     matter["tags"] = [tag for tag in tags if tag]
     test = run.summary("evaluate").get("test") or {}
     metrics = [
         {"type": kind, "value": float(f"{test[key]:.6g}"), "name": name}
-        for key, kind, name in _METRICS
+        for key, kind, name in run.words.hub_metrics
         if test.get(key) is not None
     ]
     if metrics:
@@ -98,7 +102,7 @@ def front_matter(run: RunData) -> dict[str, Any]:
             "type": "custom",
             "split": "test",
         }
-        task = {"type": "text-generation", "name": "Language modeling"}
+        task = dict(zip(("type", "name"), run.words.hub_task, strict=True))
         matter["model-index"] = [
             {"name": run.title, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}
         ]
@@ -112,16 +116,15 @@ def _origin(section: dict[str, Any]) -> str:
     return "It was pretrained from random weights." if section.get("architecture") else ""
 
 
-def _figures(figures: dict[str, Any]) -> dict[str, str]:
-    shown = {}
-    for key in ("bits_per_byte", "loss", "perplexity"):
-        shown[key] = formats.real(figures[key]) if figures.get(key) is not None else ""
-    accuracy = figures.get("token_accuracy")
-    return {**shown, "token_accuracy": formats.percent(accuracy) if accuracy is not None else ""}
+def _figures(figures: dict[str, Any], columns: Sequence[Figure]) -> list[str]:
+    values = [(figures.get(column.key), column.style) for column in columns]
+    return [formats.written(value, style) if value is not None else "" for value, style in values]
 
 
 def _prompt(run: RunData) -> str:
-    """The first prompt of the run's own samples that fits on a line."""
+    """The first prompt of the run's own samples that fits on a line; of models that write nothing, a text."""
+    if run.words.auto_class != "AutoModelForCausalLM":
+        return "The text to judge."
     prompts = (str(sample.get("prompt", "")) for sample in run.summary("evaluate").get("samples") or [])
     return next((prompt for prompt in prompts if 0 < len(prompt) <= 60 and "\n" not in prompt), "Once upon a time")
 
@@ -156,7 +159,7 @@ def _training(run: RunData) -> list[tuple[str, str]]:
         rows.append(("shape", ", ".join(run.shape)))
     if run.section("pack").get("block_size"):
         rows.append(("block_size", formats.count(run.section("pack")["block_size"])))
-    for key, name in (("steps", "steps"), ("target_tokens", "target tokens")):
+    for key, name in (("steps", "steps"), ("target_tokens", f"{run.words.target}s")):
         if summary.get(key) is not None:
             rows.append((name, formats.count(summary[key])))
     if summary.get("epochs") is not None:
@@ -178,13 +181,15 @@ def _limitations(run: RunData) -> list[str]:
     tokens = run.summary("train").get("target_tokens")
     block = run.section("pack").get("block_size")
     evaluation = run.summary("evaluate")
-    own = (evaluation.get("test") or {}).get("bits_per_byte")
+    words, main = run.words, run.words.main
+    own = (evaluation.get("test") or {}).get(main.key)
+    is_generative = words.auto_class == "AutoModelForCausalLM"
     limits = [
-        "It continues text. It was not tuned to follow instructions or to be safe, and what it says is often false "
-        "or without sense.",
-        "It knows only its training data (above) and repeats its errors, its prejudices and at times its very words.",
+        words.limitation,
+        "It knows only its training data (above) and repeats its errors"
+        + (", its prejudices and at times its very words." if is_generative else " and its prejudices."),
     ]
-    if tokens and tokens < _SMALL_TOKENS:
+    if tokens and tokens < _SMALL_TOKENS and is_generative:
         limits.append(
             f"It saw {formats.compact(tokens)} target tokens, which is very little: expect broken text outside that "
             "data's style."
@@ -192,18 +197,26 @@ def _limitations(run: RunData) -> list[str]:
     if block:
         limits.append(
             f"It was trained on sequences of {formats.count(block)} tokens and is unlikely to use more context well."
+            if is_generative
+            else f"It was trained on documents that were cut after {formats.count(block)} tokens; cut longer ones too."
         )
     limits.append(
         "Its evaluation uses held-out documents of the same sources; it says nothing about other text or tasks."
     )
     better = [
-        f"{name.replace('_', ' ')} ({formats.real(of['bits_per_byte'])})"
+        f"{name.replace('_', ' ')} ({formats.written(of[main.key], main.style)})"
         for name, of in (evaluation.get("baselines") or {}).items()
-        if own is not None and of.get("bits_per_byte") is not None and of["bits_per_byte"] < own
+        if own is not None and of.get(main.key) is not None and _is_worse(own, of[main.key], words.better)
     ]
-    if better:
+    if better and is_generative:
         limits.append(f"On that text it needs more bits per byte than {' and '.join(better)}.")
+    elif better:
+        limits.append(f"On those documents it is no better than {' and '.join(better)}.")
     return [_cell(limit) for limit in limits]
+
+
+def _is_worse(own: float, other: float, better: str) -> bool:
+    return own > other if better == "lower" else own <= other
 
 
 def _cell(value: str) -> str:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.config.evaluation import EvaluateConfig
+from pipeline.config.evaluation import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig
 from pipeline.errors import DivergedError
 from pipeline.stages.contract import Stage, StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples."""
+    """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples; with labels,
+    no samples but `predictions.parquet`, of each test document."""
+    from pipeline.tokens.labelled import LabelledSplit, open_split
+
+    test = open_split(context.inputs["pack"], context.inputs["encode"], "test")
+    is_labelled = isinstance(test, LabelledSplit)
+    evaluation = _evaluate_labels(context, test) if is_labelled else _evaluate_text(context, test)
+    atomic.write_json(context.output / "evaluation.json", evaluation)
+    return evaluation
+
+
+def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
     from pipeline.corpus.documents import read_documents
     from pipeline.evaluation.heldout import HeldOut, score_documents
     from pipeline.evaluation.models import load_trained, pick_device
     from pipeline.evaluation.scores import score
-    from pipeline.tokens.reader import PackedSplit
 
     section = context.section
     assert isinstance(section, EvaluateConfig)
     test_documents = context.inputs["curate"] / "test"
-    test = PackedSplit.open(context.inputs["pack"], context.inputs["encode"], "test")
     heldout = HeldOut.read((document.source, document.text) for document in read_documents(test_documents))
     device = pick_device()
     model = load_trained(context.inputs["train"] / "model", device)
@@ -35,20 +45,46 @@ def run(context: StageContext) -> dict[str, Any]:
             "evaluate: the model's loss on the test split is not finite: training diverged; lower train.learning_rate"
         )
     with context.progress.task("metrics", total=len(totals) + 1, unit="sources") as task:
-        overall = score(list(totals.values()), section.metrics)
+        metrics = section.metrics or METRICS_OF_TASK["causal_lm"]
+        overall = score(list(totals.values()), metrics)
         task.update()
         sources = {}
         for name, part in totals.items():
-            sources[name] = score([part], section.metrics)
+            sources[name] = score([part], metrics)
             task.update()
-    evaluation = {
+    return {
+        "task": "causal_lm",
         "test": overall,
         "sources": sources,
         "baselines": _baselines(context, test, overall["bytes"]) if section.baselines else {},
         "samples": _samples(context, model, device, test, test_documents),
     }
-    atomic.write_json(context.output / "evaluation.json", evaluation)
-    return evaluation
+
+
+def _evaluate_labels(context: StageContext, test: Any) -> dict[str, Any]:
+    from pipeline.corpus.documents import read_documents
+    from pipeline.evaluation.labelled import score_labels, tell, write_predictions
+    from pipeline.evaluation.models import load_trained, pick_device
+    from pipeline.modeling.heads import task_of
+    from pipeline.tokens.labelled import LabelledSplit
+
+    section = context.section
+    assert isinstance(section, EvaluateConfig)
+    device = pick_device()
+    model = load_trained(context.inputs["train"] / "model", device)
+    task = task_of(model.config)
+    names = model.config.id2label
+    classes = [names[number] for number in range(len(names))] if task == "classification" else None
+    with context.progress.task("scoring", total=len(test), unit="docs") as bar:
+        logits = tell(model, test, section.per_device_eval_batch_size, device, bar.update)
+    every = [(document.id, document.source) for document in read_documents(context.inputs["curate"] / "test")]
+    ids, sources = zip(*(every[index] for index in test.documents), strict=True)
+    train = LabelledSplit.open(context.inputs["pack"], context.inputs["encode"], "train")
+    metrics = list(dict.fromkeys((PRIMARY_METRIC[task], *(section.metrics or METRICS_OF_TASK[task]))))
+    found = score_labels(logits, train, test, sources, metrics, classes, with_baseline=section.baselines)
+    write_predictions(context.output, ids, logits, test, classes)
+    packed = json.loads((context.inputs["pack"] / "test/pack.json").read_bytes())
+    return {"task": task, **found, "samples": [], "left_out": packed["dropped"]}
 
 
 def _baselines(context: StageContext, test: Any, test_bytes: int) -> dict[str, Any]:
@@ -92,7 +128,7 @@ def _samples(context: StageContext, model: Any, device: Any, test: Any, document
 
 STAGE = Stage(
     name="evaluate",
-    version=1,
+    version=2,
     run=run,
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,29 @@ from pipeline.stages.contract import Stage, StageContext
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write `model/`, an ordinary Hugging Face folder, and `parameters.json`, the parameters by part; and with
-    `model.adapter` also `adapter.json`, from which training makes the adapter."""
+    `model.adapter` also `adapter.json`, from which training makes the adapter. A head over labels has the classes that
+    pack found."""
     from pipeline.modeling.adapters import add_adapter, can_merge, save_description
     from pipeline.modeling.build import build_model, check_tokenizer, describe_config, load_tokenizer, save_model
+    from pipeline.modeling.heads import head_of
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
     from pipeline.modeling.quantization import check_quantization
+    from pipeline.tokens.pretrained import end_texts
 
     section = context.section
     assert isinstance(section, ModelConfig)
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
+    classes = _classes(context) if section.task == "classification" else None
+    head = head_of(section.task, classes=classes)
     with context.progress.task(f"building {section.model_type or section.pretrained}", total=1, unit="model") as task:
-        model = build_model(section, tokenizer, context.seed)
+        model = build_model(section, tokenizer, context.seed, head)
         save_model(model, context.inputs["tokenizer"], context.output / "model")
         if model.device.type == "meta":
             save_recipe(context.output / "model", section.initialization, context.seed)
         check_tokenizer(context.output / "model", tokenizer)
+        if section.task != "causal_lm":
+            end_texts(context.output / "model")
         task.update()
         start = _start(model, context.seed)
     if start["verdict"] not in ("healthy", "unknown"):
@@ -47,6 +55,13 @@ def run(context: StageContext) -> dict[str, Any]:
         **table,
         "start": start,
     }
+
+
+def _classes(context: StageContext) -> list[str]:
+    from pipeline.tokens.labelled import CLASSES
+
+    classes: list[str] = json.loads((context.inputs["pack"] / CLASSES).read_bytes())["classes"]
+    return classes
 
 
 def _start(model: Any, seed: int) -> dict[str, Any]:
@@ -68,9 +83,9 @@ def _files(section: ModelConfig) -> dict[str, list[Path]]:
 
 STAGE = Stage(
     name="model",
-    version=3,
+    version=4,
     run=run,
-    inputs=("tokenizer",),
+    inputs=("tokenizer", "pack/labels"),
     seeded=True,
     libraries=("transformers", "torch", "peft"),
     files=_files,

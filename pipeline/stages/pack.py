@@ -1,4 +1,4 @@
-"""pack: lay windows over the token streams."""
+"""pack: lay windows over the token streams, or make sequences of the documents with labels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from pipeline.stages.contract import Stage, StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write `<split>/pack.json`, from which pipeline.tokens.reader finds every window in the streams of encode."""
+    """Write `<split>/pack.json`, from which pipeline.tokens.reader finds every window in the streams of encode.
+
+    With labels, also `<split>/sequences.npy` and `targets.npy` for pipeline.tokens.labelled, and `labels/classes.json`.
+    """
     from pipeline.tokens.packing import pack_contiguous
 
     section = context.section
     assert isinstance(section, PackConfig)
     encoded = json.loads((context.inputs["encode"] / "encode.json").read_bytes())
+    if section.strategy != "contiguous":
+        return _pack_labelled(context, section, encoded)
     with context.progress.task("packing", total=len(encoded["splits"]), unit="splits") as task:
         splits = {}
         for split in encoded["splits"]:
@@ -26,6 +31,42 @@ def run(context: StageContext) -> dict[str, Any]:
             splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens")}
             task.update()
     return {"block_size": section.block_size, "splits": splits}
+
+
+def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from pipeline.tokens import labelled
+
+    assert section.strategy != "contiguous"
+    encode, task = context.inputs["encode"], section.strategy
+    labels = {split: labelled.read_stream_labels(encode, split) for split in encoded["splits"]}
+    classes = labelled.classes_of(labels["train"]) if task == "classification" else None
+    (context.output / labelled.CLASSES).parent.mkdir()
+    atomic.write_json(context.output / labelled.CLASSES, {"task": task, "classes": classes})
+    splits: dict[str, Any] = {}
+    dropped: dict[str, int] = {}
+    for split in encoded["splits"]:
+        if classes is None:
+            found = labelled.choose_numbers(labels[split], split)
+        else:
+            found = labelled.choose_classes(labels[split], classes)
+        packed = labelled.pack_documents(encoded, encode, split, section.block_size, task, found)
+        (context.output / split).mkdir()
+        atomic.write_json(context.output / split / "pack.json", packed)
+        np.save(context.output / split / labelled.SEQUENCES, found.sequences)
+        np.save(context.output / split / labelled.TARGETS, found.targets)
+        splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens", "truncated", "dropped")}
+        splits[split] |= labelled.describe_targets(found, classes)
+        for reason, count in found.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+            context.progress.say(f"{split}: {count:,} documents left out: {reason}")
+        if packed["truncated"]:
+            context.progress.say(
+                f"{split}: {packed['truncated']:,} of {packed['windows']:,} documents are cut after "
+                f"{section.block_size} tokens; raise pack.block_size to keep them whole"
+            )
+    return {"block_size": section.block_size, "classes": classes, "splits": splits, "dropped": dropped}
 
 
 STAGE = Stage(name="pack", version=1, run=run, inputs=("encode",))

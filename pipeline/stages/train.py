@@ -24,7 +24,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.build import describe_config
     from pipeline.modeling.training_models import export_model, open_for_training
     from pipeline.telemetry.verdicts import judge
-    from pipeline.tokens.reader import PackedSplit
+    from pipeline.tokens.labelled import open_split
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
@@ -36,8 +36,8 @@ def run(context: StageContext) -> dict[str, Any]:
     assert isinstance(section, TrainConfig)
     assert work is not None
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"]
-    train_split = PackedSplit.open(pack, encode, "train")
-    validation_split = PackedSplit.open(pack, encode, "validation")
+    train_split = open_split(pack, encode, "train")
+    validation_split = open_split(pack, encode, "validation")
     if note := idle_cores():
         context.progress.say(note)
     model = open_for_training(initial, context.seed)
@@ -70,7 +70,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "final_loss": _last(history, "train/loss"),
         "eval_loss": _last(history, "eval/loss"),
         "seconds": round(at.seconds, 3),
-        "tokens_per_second": round(at.target_tokens / at.seconds, 1),
+        "tokens_per_second": _speed(train_split, at.target_tokens, at.seconds),
         "parameters": num_parameters,
         "mfu": _median(history, "throughput/mfu"),
         "peak_memory_bytes": _last(history, "memory/peak_bytes"),
@@ -102,6 +102,12 @@ def _files(section: TrainConfig) -> dict[str, list[Path]]:
             "the folder of a model"
         )
     return {"weights to start from": weights}
+
+
+def _speed(split: Any, target_tokens: int, seconds: float) -> float:
+    """Tokens without padding a second: each is a target but where a whole sequence has one label."""
+    tokens_per_target = split.num_tokens_in(range(len(split))) / split.target_tokens
+    return float(round(tokens_per_target * target_tokens / seconds, 1))
 
 
 def _last(history: list[dict[str, Any]], tag: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.pretrained import CODE_FILES, Origin, has_code
 from pipeline.errors import ConfigError, MissingInputError
@@ -100,3 +100,23 @@ def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, 
                 "tokenizer.pretrained: transformers reads the saved tokenizer in another way than its tokenizer.json "
                 f"says, as on {text[:40]!r}; take the tokenizer of another model"
             )
+
+
+def end_texts(folder: Path) -> None:
+    """Let the tokenizer of a Hugging Face folder end every text in the end-of-document token, as the sequences of
+    documents with labels do, so that plain transformers gives a model the token that its head reads."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    end = json.loads((folder / "tokenizer_config.json").read_bytes())["eos_token"]
+    end = end if isinstance(end, str) else end["content"]
+    number = next(token["id"] for token in tokenizer["added_tokens"] if token["content"] == end)
+
+    def sequence(name: str, type_id: int) -> list[dict[str, Any]]:
+        return [{"Sequence": {"id": name, "type_id": type_id}}, {"SpecialToken": {"id": end, "type_id": type_id}}]
+
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": sequence("A", 0),
+        "pair": [*sequence("A", 0), *sequence("B", 1)],
+        "special_tokens": {end: {"id": end, "ids": [number], "tokens": [end]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")

@@ -74,6 +74,10 @@ class PackedSplit:
         """How many labels of `batch(indices)` are targets, counted without reading a token."""
         return sum(min(self.block_size, self.target_tokens - index * self.block_size) for index in indices)
 
+    def num_tokens_in(self, indices: Iterable[int]) -> int:
+        """Tokens of `batch(indices)` without padding: each has a target."""
+        return self.num_targets(indices)
+
     def window(self, index: int) -> NDArray[np.int64]:
         """Ids of one window, (block_size + 1,) or fewer at the end of the stream. Raises IndexError outside."""
         if not 0 <= index < len(self):

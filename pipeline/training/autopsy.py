@@ -21,7 +21,7 @@ from pipeline.atomic import replacing_folder, write_json
 from pipeline.config.train import TrainConfig
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
-from pipeline.modeling.inputs import trusted_inputs
+from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.examination import Examination, Finding, Row, examine
 from pipeline.training.objective import objective
@@ -206,7 +206,7 @@ def _examine(
     routing = Routing(section, model)
 
     def loss() -> torch.Tensor:
-        output = model(input_ids=part["input_ids"], use_cache=False, **routing.inputs)
+        output = model(**model_inputs(part), **routing.inputs)
         return routing.add(objective(output, part["labels"], section), output, part["labels"]).total
 
     return examine(model, loss, backward=backward, divisor=divisor)

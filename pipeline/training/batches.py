@@ -15,21 +15,28 @@ from pipeline.training.order import DataOrder
 class TrainingSplit(Protocol):
     """Windows by index, and how many targets some of them have, found without reading them."""
 
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def target_tokens(self) -> int: ...
     def __len__(self) -> int: ...
     def batch(self, indices: Iterable[int]) -> dict[str, Any]: ...
     def num_targets(self, indices: Iterable[int]) -> int: ...
+    def num_tokens_in(self, indices: Iterable[int]) -> int: ...
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
     """The sequences of one optimizer step: this process's device batches of `input_ids` and shifted `labels`, both
-    (B, T) int64.
+    (B, T) int64; or of `input_ids`, `attention_mask` and one label a sequence, (B,).
 
     `target_tokens` counts the labels of all processes that are targets; at least 1, as losses are divided by it.
+    `num_tokens` counts the tokens that are no padding.
     """
 
     device_batches: list[dict[str, torch.Tensor]]
     target_tokens: int
+    num_tokens: int
 
 
 class GlobalBatches:
@@ -61,7 +68,7 @@ class GlobalBatches:
             for part in parts
         ]
         # Counted on the host and by each process for all of them, so that it needs no copy and no communication.
-        return GlobalBatch(on_device, max(1, self._split.num_targets(windows)))
+        return GlobalBatch(on_device, max(1, self._split.num_targets(windows)), self._split.num_tokens_in(windows))
 
     def windows(self, step: int) -> list[list[int]]:
         """Which windows of the split are in each device batch of this process."""

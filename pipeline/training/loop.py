@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import InterruptedRun
-from pipeline.modeling.inputs import trusted_inputs
+from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
+from pipeline.tokens.labelled import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.autopsy import Autopsy
 from pipeline.training.averaging import WeightAverage
-from pipeline.training.batches import GlobalBatches
+from pipeline.training.batches import GlobalBatches, TrainingSplit
 from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.clipping import Clipping
 from pipeline.training.guards import Guard, check_finite, check_weights
@@ -49,8 +50,8 @@ from pipeline.training.watchdog import Watchdog
 def train(
     section: TrainConfig,
     model: PreTrainedModel,
-    train_split: PackedSplit,
-    validation_split: PackedSplit,
+    train_split: TrainingSplit,
+    validation_split: PackedSplit | LabelledSplit,
     *,
     seed: int,
     work: Path,
@@ -109,7 +110,7 @@ def train(
                     for part in batch.device_batches:
                         is_last = part is batch.device_batches[-1]
                         with nullcontext() if is_last else accelerator.no_sync(network):
-                            output = network(input_ids=part["input_ids"], use_cache=False, **routing.inputs)
+                            output = network(**model_inputs(part), **routing.inputs)
                             total, sums = routing.add(
                                 objective(output, part["labels"], section), output, part["labels"]
                             )
@@ -128,7 +129,7 @@ def train(
                         layers = norms.after(before) if before else None
                     optimizer.zero_grad()
                     meter.mark("optimizer")
-                    meter.stop(batch.target_tokens)
+                    meter.stop(batch.num_tokens)
 
                     at.seconds = time.perf_counter() - began
                     if records:

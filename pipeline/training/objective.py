@@ -7,29 +7,35 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from pipeline.config.optimization import OptimizationConfig
+from pipeline.config.train import TrainConfig
+from pipeline.evaluation.losses import regression_losses
 from pipeline.tokens.reader import IGNORED_LABEL
 
 
 class Objective(NamedTuple):
     """Sums over the target tokens of a device batch, so that those of any split of a global batch add up.
 
-    `total` is what the gradient is taken of. `parts` are recorded as means a target token, as `train/<name>`: the plain
-    cross-entropy as `loss` and, where more is minimized, the total as `objective` and the z-loss before its
-    coefficient as `z_loss`.
+    `total` is what the gradient is taken of. `parts` are recorded as means a target token (or a label of a sequence),
+    as `train/<name>`: the plain cross-entropy or error as `loss` and, where more is minimized, the total as `objective`
+    and the z-loss before its coefficient as `z_loss`.
     """
 
     total: torch.Tensor
     parts: dict[str, torch.Tensor]
 
 
-def objective(output: Any, labels: torch.Tensor, section: OptimizationConfig) -> Objective:
+def objective(output: Any, labels: torch.Tensor, section: TrainConfig) -> Objective:
     """Cross-entropy in nats of a model's `output.logits` (B, T, V) against shifted labels (B, T); -100 is no target.
+    The same of scores of classes (B, C) against their numbers (B,). Of predicted numbers (B, 1) against numbers (B,),
+    where NaN is no target, the squared error or Huber's loss.
 
     Label smoothing e makes it (1 - e) of that and e of the cross-entropy with the uniform distribution (Szegedy et al.
     2016). The z-loss is the squared logarithm of the softmax's normalizer, times `z_loss_coef` (Chowdhery et al. 2022).
     """
-    rows, targets = output.logits.float().flatten(0, 1), labels.flatten()
+    if labels.is_floating_point():
+        loss = regression_losses(output.logits, labels, section.huber_delta_used).sum()
+        return Objective(loss, {"loss": loss.detach()})
+    rows, targets = output.logits.float().flatten(0, -2), labels.flatten()
     smoothing, coefficient = section.label_smoothing_factor, section.z_loss_coef
     if not smoothing and not coefficient:
         loss = functional.cross_entropy(rows, targets, ignore_index=IGNORED_LABEL, reduction="sum")
@@ -46,6 +52,11 @@ def objective(output: Any, labels: torch.Tensor, section: OptimizationConfig) ->
         total = total + coefficient * z_loss
         parts["z_loss"] = z_loss.detach()
     return Objective(total, {**parts, "objective": total.detach()})
+
+
+def no_targets(labels: torch.Tensor) -> torch.Tensor:
+    """Labels of the same shape and type, none of which is a target."""
+    return torch.full_like(labels, torch.nan if labels.is_floating_point() else IGNORED_LABEL)
 
 
 def _sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.modeling.heads import task_of
 from pipeline.modeling.router_losses import balanced_mixture, expert_load_sums, router_loss_sums
 from pipeline.tokens.reader import IGNORED_LABEL
 from pipeline.training.objective import Objective
@@ -25,17 +26,20 @@ class Routing:
     """
 
     def __init__(self, section: TrainConfig, model: PreTrainedModel) -> None:
-        """Raises ConfigError when a coefficient is given for a model without such losses."""
-        self._mixture = balanced_mixture(model.config)
+        """Raises ConfigError when a coefficient is given for a model without such losses.
+
+        transformers' heads over labels do not pass on what the routers say, so those models have none.
+        """
+        self._mixture = balanced_mixture(model.config) if task_of(model.config) == "causal_lm" else None
         given = {
             name: value
             for name in ("router_aux_loss_coef", "router_z_loss_coef")
             if (value := getattr(section, name)) is not None
         }
         if given and self._mixture is None:
-            raise ConfigError(
-                f"train.{next(iter(given))}: {model.config.model_type} has no router that a loss balances; remove it"
-            )
+            task = task_of(model.config)
+            what = model.config.model_type + ("" if task == "causal_lm" else f" for {task}")
+            raise ConfigError(f"train.{next(iter(given))}: {what} has no router that a loss balances; remove it")
         text = model.config.get_text_config()
         self._balance: float = given.get("router_aux_loss_coef", getattr(text, "router_aux_loss_coef", 0.0))
         self._z: float = given.get("router_z_loss_coef", getattr(text, "router_z_loss_coef", 0.0))

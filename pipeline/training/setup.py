@@ -30,10 +30,10 @@ from transformers import PreTrainedModel
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
+from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
-from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
-from pipeline.training.batches import GlobalBatch
-from pipeline.training.objective import objective
+from pipeline.training.batches import GlobalBatch, TrainingSplit
+from pipeline.training.objective import no_targets, objective
 from pipeline.training.schedules import check_phases
 from pipeline.training.sparsity import freeze
 
@@ -94,12 +94,12 @@ def settle_buckets(section: TrainConfig, accelerator: Accelerator, network: nn.M
     if not isinstance(network, DistributedDataParallel):
         return
     part = batch.device_batches[0]
-    output = network(input_ids=part["input_ids"], use_cache=False)
-    accelerator.backward(objective(output, torch.full_like(part["labels"], IGNORED_LABEL), section).total)
+    output = network(**model_inputs(part))
+    accelerator.backward(objective(output, no_targets(part["labels"]), section).total)
     network.zero_grad(set_to_none=True)
 
 
-def num_steps(section: TrainConfig, split: PackedSplit) -> int:
+def num_steps(section: TrainConfig, split: TrainingSplit) -> int:
     """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
     if section.max_steps is not None:
         steps = section.max_steps

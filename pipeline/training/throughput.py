@@ -80,24 +80,24 @@ class Meter:
         """What happened since the last mark was of this phase, one of PHASES."""
         self._marks.append((phase, self._now()))
 
-    def stop(self, target_tokens: int) -> None:
-        """The step is over; so many target tokens of all processes were in it."""
+    def stop(self, num_tokens: int) -> None:
+        """The step is over; so many tokens of all processes, without padding, were in it."""
         self.mark("rest")
         self._num_steps += 1
-        self._target_tokens += target_tokens
+        self._num_tokens += num_tokens
 
     def read(self) -> dict[str, float]:
         """Means over the steps since the last call. Waits for the device.
 
-        tokens_per_second (target tokens of all processes), mfu (model FLOPs utilization: the share of the peak of all
-        devices, Chowdhery et al. 2022, section 4.1), seconds a step by phase, and the highest memory use so far of
-        this process: resident on the CPU, allocated by torch on a GPU.
+        tokens_per_second (of all processes, without padding), mfu (model FLOPs utilization: the share of the peak of
+        all devices, Chowdhery et al. 2022, section 4.1), seconds a step by phase, and the highest memory use so far
+        of this process: resident on the CPU, allocated by torch on a GPU.
         """
         phases = dict.fromkeys(PHASES, 0.0)
         for (_, before), (phase, after) in zip(self._marks, self._marks[1:], strict=False):
             if phase:
                 phases[phase] += _seconds_between(before, after)
-        speed = self._target_tokens / sum(phases.values())
+        speed = self._num_tokens / sum(phases.values())
         times = {f"time/{phase}_seconds": total / self._num_steps for phase, total in phases.items()}
         values = {
             "throughput/tokens_per_second": speed,
@@ -110,7 +110,7 @@ class Meter:
 
     def _reset(self) -> None:
         self._marks: list[tuple[str, float | torch.cuda.Event]] = []
-        self._num_steps, self._target_tokens = 0, 0
+        self._num_steps, self._num_tokens = 0, 0
 
     def _now(self) -> float | torch.cuda.Event:
         if self._device.type != "cuda":

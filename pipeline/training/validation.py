@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
 from pipeline.config.train import TrainConfig
-from pipeline.evaluation.losses import LossSums, sum_losses
+from pipeline.evaluation.losses import LossSums, Measure, number_sums, sum_losses, token_sums
 from pipeline.modeling.sharding import reshard
+from pipeline.tokens.labelled import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interrupts import Interrupts
@@ -25,20 +28,27 @@ class _Stopped(Exception):
 def validate(
     section: TrainConfig,
     network: nn.Module,
-    split: PackedSplit,
+    split: PackedSplit | LabelledSplit,
     average: WeightAverage,
     device: torch.device,
     processes: Processes,
     interrupts: Interrupts,
 ) -> dict[str, float] | None:
-    """Loss (nats a token) and perplexity on the split, from its start, on at most `eval_batches` global batches; with
-    `eval_ema` also those of the averaged weights.
+    """Loss (nats a token) and perplexity on the split, from its start, on at most `eval_batches` global batches; of
+    classes loss and accuracy, of numbers loss, mean squared and mean absolute error. With `eval_ema` also those of the
+    averaged weights.
 
     The processes share the work and all return the same; None when a signal came to one of them. Changes neither the
     model nor any random state.
     """
     batch_size = section.per_device_eval_batch_size or section.device_batch_size(processes.count)
     windows = section.eval_batches and section.eval_batches * section.global_batch_size
+    measure_sums: Measure = token_sums
+    means: Callable[[torch.Tensor], dict[str, float]] = _means_of_tokens
+    if isinstance(split, LabelledSplit):
+        means = _means_of_classes
+        if split.targets.dtype.kind == "f":
+            measure_sums, means = partial(number_sums, huber_delta=section.huber_delta_used), _means_of_numbers
 
     def before_batch() -> None:
         if any(processes.agree(interrupts.signal)):
@@ -51,6 +61,7 @@ def validate(
                 split,
                 batch_size,
                 device,
+                measure=measure_sums,
                 max_batches=windows and math.ceil(windows / batch_size),
                 process_index=processes.index,
                 num_processes=processes.count,
@@ -58,8 +69,7 @@ def validate(
             )
         finally:
             reshard(network)
-        loss = LossSums.from_tensor(processes.sum(sums)).loss
-        return {f"{prefix}loss": loss, f"{prefix}perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+        return {f"{prefix}{name}": value for name, value in means(processes.sum(sums)).items()}
 
     try:
         values = measure("eval/")
@@ -69,3 +79,18 @@ def validate(
     except _Stopped:
         return None
     return values
+
+
+def _means_of_tokens(sums: torch.Tensor) -> dict[str, float]:
+    loss = LossSums.from_tensor(sums).loss
+    return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+
+
+def _means_of_classes(sums: torch.Tensor) -> dict[str, float]:
+    found = LossSums.from_tensor(sums)
+    return {"loss": found.loss, "accuracy": found.correct / found.tokens}
+
+
+def _means_of_numbers(sums: torch.Tensor) -> dict[str, float]:
+    loss, count, squared, absolute = sums.tolist()
+    return {"loss": loss / count, "mse": squared / count, "mae": absolute / count}

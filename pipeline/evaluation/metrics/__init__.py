@@ -1,1 +1,1 @@
-"""Metrics of language models as `evaluate` modules: each file is loaded by its path, never imported."""
+"""Metrics of models as `evaluate` modules: each file is loaded by its path, never imported."""
