@@ -257,7 +257,13 @@ def generate(
         from pipeline.config.loading import load_config
         from pipeline.runs import check_code
 
-        run_config = load_config(config, overrides or ()).run
+        loaded = load_config(config, overrides or ())
+        if loaded.model.task != "causal_lm":
+            raise ConfigError(
+                f"model.task {loaded.model.task}: the model writes no text; load the run's model/ with transformers' "
+                "AutoModelForSequenceClassification, as its README.md shows"
+            )
+        run_config = loaded.run
         workspace = Workspace(run_config.workspace)
         folder = workspace.run(run_config.name) / "model"
         if not (folder / "config.json").is_file():

@@ -154,6 +154,8 @@ class ModelConfig(Origin):
             raise ValueError("a pretrained model has its weights; remove initialization")
         if self.adapter is not None and self.pretrained is None:
             raise ValueError("adapter needs pretrained: random weights would stay as they are; remove adapter")
+        if self.quantization is not None and self.task != "causal_lm":
+            raise ValueError(f"quantization is for causal_lm: the new head of a {self.task} would be rounded too")
         if self.quantization is not None and self.adapter is None:
             raise ValueError("quantization needs adapter: rounded weights cannot be trained themselves")
         return self

@@ -11,10 +11,9 @@ from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin
 
 from pipeline.config.evaluation import SamplesConfig
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import StorageError
 from pipeline.evaluation.losses import evaluating
 from pipeline.evaluation.models import load_trained, pick_device
-from pipeline.modeling.heads import CAUSAL_LM, head_in
 from pipeline.modeling.settings import one_line
 from pipeline.tokens.training import load_tokenizer
 
@@ -75,14 +74,9 @@ def continue_prompts(
 ) -> Iterator[dict[str, str]]:
     """`write_samples` with the model of a Hugging Face folder, as an exported run has it.
 
-    Raises ConfigError for a model of another task, and StorageError when the folder, which a person may have edited,
-    holds no model that can be loaded.
+    Raises StorageError when the folder, which a person may have edited, holds no model that can be loaded.
     """
     device = pick_device()
-    if head_in(folder) is not CAUSAL_LM:
-        raise ConfigError(
-            f"{folder}: the model gives labels and writes no text; generate needs a run with model.task causal_lm"
-        )
     try:
         model, tokenizer = load_trained(folder, device), load_tokenizer(folder)
     except Exception as error:

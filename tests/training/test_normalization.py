@@ -14,7 +14,9 @@ from training.tiny import LLAMA, in_processes, make_streams, make_tokenizer
 from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
 from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.heads import CAUSAL_LM, head_of
 from pipeline.progress import Progress
+from pipeline.tokens.labelled import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training import loop
 from pipeline.training.loop import train
@@ -26,6 +28,7 @@ TOLERANCE = 1e-6
 GLOBAL_BATCH = 8
 ACCUMULATIONS = (1, 2, 4)
 SPLITS = ("ragged", "padded", "packed")
+LABELLED = ("classification", "regression")
 
 
 class PaddedSplit:
@@ -42,6 +45,9 @@ class PaddedSplit:
     def num_targets(self, indices: Iterable[int]) -> int:
         return sum(self.lengths[index] for index in indices)
 
+    def num_tokens_in(self, indices: Iterable[int]) -> int:
+        return self.num_targets(indices)
+
     def batch(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
         random = np.random.default_rng(0)
         ids = random.integers(2, 64, (len(self.lengths), 17))
@@ -52,7 +58,27 @@ class PaddedSplit:
         return {"input_ids": input_ids[chosen], "labels": labels[chosen]}
 
 
+def labelled_split(task: str) -> LabelledSplit:
+    """Eight documents of 2 to 16 tokens, with one of three classes or a number."""
+    random = np.random.default_rng(0)
+    lengths = np.array([16, 2, 4, 15, 16, 3, 9, 2])
+    classes, numbers = random.integers(0, 3, len(lengths)), random.normal(size=len(lengths))
+    return LabelledSplit(
+        stream=random.integers(2, 64, lengths.sum()).astype(np.uint16),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        targets=classes if task == "classification" else numbers,
+        documents=np.arange(len(lengths)),
+        block_size=16,
+        vocab_size=64,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+
+
 def split_of(name: str, folder: Path) -> Any:
+    if name in LABELLED:
+        return labelled_split(name)
     if name == "packed":
         return PackedSplit.open(folder / "pack", folder / "encode", "train")
     # In "padded", several device batches have no target at all.
@@ -65,10 +91,11 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
     if bug:
         loop.objective = mean_of_means
     found = {}
-    for name in SPLITS:
+    for name in (*SPLITS, *(() if bug else LABELLED)):
         split = split_of(name, folder)
+        head = head_of(name, num_labels=3 if name == "classification" else 1) if name in LABELLED else CAUSAL_LM
         for accumulation in ACCUMULATIONS:
-            model = build_model(ModelConfig(config=LLAMA), load_tokenizer(folder / "tokenizer"), seed=1)
+            model = build_model(ModelConfig(config=LLAMA), load_tokenizer(folder / "tokenizer"), seed=1, head=head)
             before = [parameter.detach().clone() for parameter in model.parameters()]
             section = TrainConfig(
                 max_steps=1,
@@ -81,7 +108,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
                 max_grad_norm=None,
                 eval_batches=1,
             )
-            validation = split_of("ragged", folder)
+            validation = split if name in LABELLED else split_of("ragged", folder)
             work = folder / f"work-{name}-{accumulation}-{count}-{bug}"
             train(section, model, split, validation, seed=0, work=work, progress=Progress("test"))
             pairs = zip(before, model.parameters(), strict=True)
@@ -117,7 +144,7 @@ def relative_error(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("name", [*SPLITS, *LABELLED])
 @pytest.mark.parametrize("count", [1, 2])
 def test_gradient_is_the_same_for_any_accumulation_and_number_of_processes(compute, count, name):
     whole = compute(1)[name, 1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return logits.float().requires_grad_(), labels
 
 
-def section(**changes: float) -> TrainConfig:
+def section(**changes: Any) -> TrainConfig:
     return TrainConfig(max_steps=1, **changes)
 
 
@@ -58,3 +59,20 @@ def test_parts_of_a_batch_add_up():
     torch.testing.assert_close(sum(part.total for part in each), whole.total)
     for name, value in whole.parts.items():
         torch.testing.assert_close(sum(part.parts[name] for part in each), value)
+
+
+def test_classes_and_numbers_of_sequences():
+    scores = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0], [9.0, 9.0, 9.0]])
+    found = objective(SimpleNamespace(logits=scores), torch.tensor([1, 0, -100]), section(label_smoothing_factor=0.1))
+    expected = functional.cross_entropy(scores[:2], torch.tensor([1, 0]), reduction="sum", label_smoothing=0.1)
+    assert float(found.total) == pytest.approx(float(expected))
+
+    told = torch.tensor([[1.0], [-1.0], [5.0]], requires_grad=True)
+    wanted = torch.tensor([1.5, 2.0, torch.nan])
+    squared = objective(SimpleNamespace(logits=told), wanted, section())
+    assert squared.total.item() == pytest.approx(0.25 + 9.0)
+    assert dict(squared.parts) == {"loss": squared.total.detach()}
+    huber = objective(SimpleNamespace(logits=told), wanted, section(regression_loss="huber", huber_delta=1.0))
+    assert huber.total.item() == pytest.approx(0.5 * 0.25 + (3.0 - 0.5))
+    huber.total.backward()
+    assert told.grad.squeeze().tolist() == [-0.5, -1.0, 0.0], "linear above delta, and nothing of what is no target"
