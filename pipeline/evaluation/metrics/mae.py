@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-DESCRIPTION = "Mean absolute error, in the labels' unit."
+DESCRIPTION = "Mean absolute error (MAE), in the labels' unit."
 
 INPUTS = """
 Args:

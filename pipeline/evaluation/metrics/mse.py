@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import evaluate
 
-DESCRIPTION = "Mean squared error, in the square of the labels' unit."
+DESCRIPTION = "Mean squared error (MSE), in the square of the labels' unit."
 
 INPUTS = """
 Args:
