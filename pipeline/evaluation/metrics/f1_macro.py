@@ -8,7 +8,10 @@ import datasets
 import evaluate
 import numpy as np
 
-DESCRIPTION = "Macro F1 (f1_macro): the mean over classes of the harmonic mean of precision and recall. Rare classes count like common ones."
+DESCRIPTION = (
+    "Macro F1 (f1_macro): the mean over classes of the harmonic mean of precision and recall. Rare classes count like "
+    "common ones."
+)
 
 INPUTS = """
 Args:
