@@ -165,8 +165,16 @@ def run(config: Config, selection: Selection) -> RunView | None:
         ):
             steps = plan(config, workspace, selection)
             print(format_plan(steps), flush=True)
+            _check_sections(config, steps)
             _execute(Work(config, workspace, view, launch, others), selection)
     return view
+
+
+def _check_sections(config: Config, steps: Sequence[Step]) -> None:
+    """Raises ConfigError now for what would end the run in a late stage, after hours of data work."""
+    for step in steps:
+        if step.action != "reuse" and step.stage.check is not None:
+            step.stage.check(getattr(config, step.stage.name))
 
 
 @dataclass(frozen=True)

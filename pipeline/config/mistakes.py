@@ -66,7 +66,7 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         hint = nearest(str(given), names, or_all=False)
         return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
     expected = EXPECTED.get(kind) or printable(item["msg"][:1].lower() + item["msg"][1:])
-    if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float)):
+    if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float, dict, list)):
         expected += "; put it in quotes"
     return f"{where}: got {shown(given)}; {expected}"
 

@@ -110,31 +110,41 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, head: Head = CAUSAL_LM) -> PreTrainedConfig:
-    """The architecture's configuration with the section's values and the tokenizer's vocabulary.
+def configure(section: ModelConfig, head: Head = CAUSAL_LM, **values: Any) -> PreTrainedConfig:
+    """The architecture's configuration with the section's values and further ones.
 
     Raises ConfigError for an unknown architecture, a key that it does not have, or a value that it refuses.
     """
-    architecture, values = section.model_type, section.values
+    architecture = section.model_type
     assert architecture is not None, "a pretrained model brings its configuration"
     try:
         defaults = AutoConfig.for_model(architecture)
     except Exception as error:
         # Every architecture has checks of its own and raises what it likes.
         raise ConfigError(f"model.architecture: {architecture} cannot be had: {one_line(error)}") from None
-    check_keys(values, defaults, head)
+    check_keys(section.values, defaults, head)
+    try:
+        config = AutoConfig.for_model(architecture, **section.values, **values, **head.config_values)
+        config.get_text_config()
+    except Exception as error:
+        raise ConfigError(f"model.config: {architecture} refuses these values: {one_line(error)}") from None
+    return config
+
+
+def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, head: Head = CAUSAL_LM) -> PreTrainedConfig:
+    """The architecture's configuration with the section's values and the tokenizer's vocabulary.
+
+    Raises ConfigError as `configure`, and for an architecture that does not take the vocabulary.
+    """
     from_tokenizer = {
         "vocab_size": vocabulary_size(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    try:
-        config = AutoConfig.for_model(architecture, **values, **from_tokenizer, **head.config_values)
-        text = config.get_text_config()
-    except Exception as error:
-        raise ConfigError(f"model.config: {architecture} refuses these values: {one_line(error)}") from None
-    if any(getattr(text, name, None) != value for name, value in from_tokenizer.items()):
+    config = configure(section, head, **from_tokenizer)
+    if any(getattr(config.get_text_config(), name, None) != value for name, value in from_tokenizer.items()):
+        architecture = section.model_type
         raise ConfigError(
             f"model.architecture: {architecture} is made up of several models and does not take the "
             f"tokenizer's vocabulary; choose a text model, such as {architecture}_text or llama"

@@ -101,7 +101,7 @@ def _check(section: IngestConfig, tally: Tally, sizes: Mapping[str, int], reject
     for name, num_rejected in tally.of("source_rejected").items():
         records = accepted.get(name, 0) + num_rejected
         if lost[name] > share * sizes[name]:
-            found = f"{lost[name]:,} of {sizes[name]:,} bytes of {name} are in files that cannot be read to their end"
+            found = f"{lost[name]:,} of {sizes[name]:,} bytes of {name} are in files that cannot be read whole"
             first = _first(rejects, name, lambda entry: entry["lost_bytes"] > 0)
         elif num_rejected > share * records:
             found = f"{num_rejected:,} of {records:,} records of {name} are unusable"
@@ -109,7 +109,8 @@ def _check(section: IngestConfig, tally: Tally, sizes: Mapping[str, int], reject
         else:
             continue
         raise BadDataError(
-            f"ingest: {found}, the first is {first}; mend them, or raise ingest.max_rejected_fraction {share}"
+            f"ingest: {found}, the first is {first}; mend them or what the source says of them, "
+            f"or raise ingest.max_rejected_fraction {share}"
         )
     if not accepted:
         raise BadDataError("ingest: the sources hold no document; add files with text")

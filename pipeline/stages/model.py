@@ -74,6 +74,14 @@ def _start(model: Any, seed: int) -> dict[str, Any]:
     return judge_start(measure_scales(model, seed))
 
 
+def _check(section: ModelConfig) -> None:
+    if section.pretrained is None:
+        from pipeline.modeling.build import configure
+        from pipeline.modeling.heads import head_of
+
+        configure(section, head_of(section.task))
+
+
 def _files(section: ModelConfig) -> dict[str, list[Path]]:
     files = origin_files(section, "model", (*MODEL_FILES, *TOKENIZER_FILES))
     if files:
@@ -89,4 +97,5 @@ STAGE = Stage(
     seeded=True,
     libraries=("transformers", "torch", "peft"),
     files=_files,
+    check=_check,
 )

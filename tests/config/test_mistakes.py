@@ -104,7 +104,7 @@ CONFIGURATIONS = {
         r"run\.yaml:2: run\.name: got 123; expected text; put it in quotes",
     ),
     "null for text": (changed("tiny", "null"), 78, r"run\.yaml:2: run\.name: got null; expected text"),
-    "list for text": (changed("tiny", "[tiny]"), 78, r"run\.yaml:2: run\.name: got \['tiny'\]; expected text"),
+    "list for text": (changed("tiny", "[tiny]"), 78, r"run\.yaml:2: run\.name: got \['tiny'\]; expected text; put"),
     "mapping for a list": (
         changed("    - name: docs\n      type: python_docs", "    name: docs"),
         78,

@@ -227,7 +227,7 @@ def test_an_unreadable_part_of_a_corpus_may_be_no_larger_than_rejected_records_m
     # One rejection beside 1,200 records is few, but a tenth of the bytes is not.
     assert ingest("jsonl", "data") == 65
     error = capfd.readouterr().err
-    assert "bytes of s are in files that cannot be read to their end, the first is data/z.jsonl.gz" in error
+    assert "bytes of s are in files that cannot be read whole, the first is data/z.jsonl.gz" in error
     assert ingest("jsonl", "data", "ingest.max_rejected_fraction=0.3") == 0
 
 

@@ -19,7 +19,7 @@ from pipeline.config.loading import load_config
 from pipeline.corpus.dedup import text_hash
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splitting import split_of_hash
-from pipeline.errors import BadDataError
+from pipeline.errors import BadDataError, ConfigError
 from pipeline.runner import Selection
 from pipeline.stages import ingest
 
@@ -162,6 +162,27 @@ def test_run_json_tells_a_failure_before_the_first_stage(finished: Project) -> N
     assert (state["outcome"], state["exit_code"]) == ("failed", 66)
     assert "records.jsonl" in state["message"]
     assert set(state["earlier"]) == set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("hidden_siz=32", r"model\.config\.hidden_siz: llama has no such setting; did you mean hidden_size"),
+        (
+            "hidden_size=33",
+            "model.config: llama refuses these values: .*not a multiple of the number of attention heads",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_any_data_work(
+    finished: Project, monkeypatch: pytest.MonkeyPatch, setting: str, problem: str
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    finished.forget_from("ingest")
+    config = load_config(Path("tiny.yaml"), [f"model.config.{setting}"])
+    with pytest.raises(ConfigError, match=problem):
+        runner.run(config, Selection())
+    assert not (finished.workspace / "artifacts/ingest").exists()
 
 
 def test_a_source_changed_while_it_is_read_is_not_taken_for_its_old_self(
