@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +27,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def finished(finished_once: Project, tmp_path: Path) -> Project:
     """A copy of the finished run that a test may change."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished_once.folder, folder, symlinks=True)
-    return Project(folder)
+    return finished_once.copy(tmp_path / "copy")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -18,6 +18,19 @@ STAGES = (
     "ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate", "report",
 )  # fmt: skip
 
+MINIMAL = """\
+run:
+  name: tiny
+ingest:
+  sources:
+    - name: docs
+      type: python_docs
+model:
+  architecture: llama
+train:
+  max_steps: 10
+"""
+
 TINY = """\
 run: {name: tiny, seed: 7}
 ingest:
@@ -66,6 +79,11 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workspace = folder / "workspace"
+
+    def copy(self, folder: Path) -> Project:
+        """The project in another folder, where a test may change it."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pipeline", *arguments]

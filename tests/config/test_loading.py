@@ -5,22 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness import MINIMAL
 
 from pipeline.config.loading import load_config
 from pipeline.config.reading import dump, read_file
-
-MINIMAL = """\
-run:
-  name: tiny
-ingest:
-  sources:
-    - name: docs
-      type: python_docs
-model:
-  architecture: llama
-train:
-  max_steps: 10
-"""
 
 
 @pytest.fixture

@@ -12,21 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import MINIMAL
 
 from pipeline import cli
-
-MINIMAL = """\
-run:
-  name: tiny
-ingest:
-  sources:
-    - name: docs
-      type: python_docs
-model:
-  architecture: llama
-train:
-  max_steps: 10
-"""
 
 MAX_CPU_SECONDS = 1.0
 """For a whole command, start of Python included, in processor time: other work on the machine does not count."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -72,9 +71,7 @@ def prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def prepared(prepared_once: Project, tmp_path: Path) -> Project:
     """A copy of the prepared project that a test may change."""
-    folder = tmp_path / "copy"
-    shutil.copytree(prepared_once.folder, folder, symlinks=True)
-    return Project(folder)
+    return prepared_once.copy(tmp_path / "copy")
 
 
 @pytest.fixture
