@@ -16,7 +16,7 @@ from pipeline.config.model import AdapterConfig, ModelConfig, adapter_types
 from pipeline.errors import ConfigError
 from pipeline.modeling import training_models
 from pipeline.modeling.adapters import peft_config, virtual_tokens, wrapper_of
-from pipeline.modeling.build import load_model
+from pipeline.modeling.build import load_model, load_tokenizer
 from pipeline.modeling.parameters import blocks
 from pipeline.stages.model import STAGE
 
@@ -118,6 +118,37 @@ def test_the_table_says_what_is_trainable(tmp_path):
     trainable = {part["name"]: part["trainable"] for part in table["parts"] if part["trainable"]}
     assert trainable == {"layers.0.attention": 2 * 2 * 16, "layers.1.attention": 2 * 2 * 16}
     assert table["trainable"] == 128
+
+
+def test_a_head_over_labels_is_trained_with_the_adapter_and_merged(tmp_path):
+    classes = tmp_path / "pack/labels/classes.json"
+    classes.parent.mkdir(parents=True)
+    classes.write_text(json.dumps({"task": "classification", "classes": ["a", "b", "c"]}))
+    make_pretrained(tmp_path / "pretrained", BOTH)
+    inputs = {"tokenizer": tmp_path / "pretrained", "pack": tmp_path / "pack"}
+    values = {"pretrained": str(tmp_path / "pretrained"), "task": "classification"}
+    section = ModelConfig(**values, adapter={"type": "lora", **METHODS["lora"]})
+    run_stage(STAGE, section, inputs, tmp_path / "artifact")
+    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    before = load_model(tmp_path / "artifact/model")
+    assert before.config.label2id == {"a": 0, "b": 1, "c": 2}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        torch.nn.functional.cross_entropy(model(input_ids=IDS, use_cache=False).logits, torch.tensor([0, 2])).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    trained = logits(model)
+    assert trained.argmax(-1).tolist() == [0, 2]
+    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    again = load_model(tmp_path / "out/model")
+    torch.testing.assert_close(logits(again), trained, atol=1e-5, rtol=0)
+    assert not torch.equal(again.score.weight, before.score.weight)
+    assert torch.equal(again.model.embed_tokens.weight, before.model.embed_tokens.weight)
+    assert load_tokenizer(tmp_path / "out/model")("A tokenizer").input_ids[-1] == again.config.eos_token_id
+
+    prompt = ModelConfig(**values, adapter={"type": "prompt_tuning", **PROMPT})
+    with pytest.raises(ConfigError, match="prompt_tuning learns a prompt, for language models; for classification"):
+        run_stage(STAGE, prompt, inputs, tmp_path / "other")
 
 
 def test_a_fresh_adapter_depends_on_the_seed_alone(tmp_path):
