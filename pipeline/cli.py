@@ -285,7 +285,7 @@ def replay(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
     debug: DebugOption = False,
 ) -> None:
-    """Run the step of an autopsy again and show every module's values on the way."""
+    """Run the step of an autopsy again; show every module's values."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise typer.BadParameter(f"{device!r} is none of cpu, cuda, cuda:N", param_hint="--device")
 
