@@ -232,6 +232,36 @@ def gc(
 
 
 @app.command()
+def estimate(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    device: Annotated[str, typer.Option("--device", help="Kind of accelerator, such as A100 or H100.")] = "H100",
+    num_devices: Annotated[int, typer.Option("--devices", min=1, help="How many of them.")] = 1,
+    utilization: Annotated[
+        float, typer.Option("--utilization", min=0.001, max=1, help="The share of their peak that training reaches.")
+    ] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with sizes in bytes.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say how large, how hungry and how slow the training would be, for a model of any size. Runs nothing."""
+
+    def work() -> None:
+        from pipeline.config.loading import load_config
+        from pipeline.planning.devices import device_named
+
+        loaded = load_config(config, overrides or ())
+        accelerator = device_named(device)
+        loaded.train.device_batch_size(num_devices)  # tells at once when the batch cannot be shared out
+        from pipeline.planning.estimate import Estimator, Hardware
+        from pipeline.planning.table import format_estimate
+
+        result = Estimator(loaded, Hardware(accelerator, num_devices, utilization)).result()
+        print(json.dumps(result, indent=1) if as_json else format_estimate(result))
+
+    _guarded(work, debug)
+
+
+@app.command()
 def generate(
     config: ConfigArgument,
     overrides: OverridesArgument = None,

@@ -11,6 +11,7 @@ from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
+AttentionImplementation = Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
 
 
 class TrainConfig(OptimizationConfig):
@@ -62,6 +63,11 @@ class TrainConfig(OptimizationConfig):
 
     gradient_checkpointing: Annotated[bool, Runtime()] = False
     """Recompute activations in the backward pass: less memory, about a third more computation."""
+
+    attn_implementation: Annotated[AttentionImplementation | None, Runtime()] = None
+    """How attention is computed. Null takes transformers' choice for the architecture. Only `eager` keeps all its
+    scores, length x length for each head; `flex_attention` and the `flash_attention` kinds need a GPU, and the latter
+    their package and bf16 or fp16."""
 
     torch_compile: bool = False
     """Compile each layer with torch.compile: faster steps after a slow first one."""

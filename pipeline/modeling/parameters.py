@@ -12,6 +12,7 @@ _NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 _BLOCK = re.compile(r"(?:[^.\d][^.]*\.)+?\d+(?=\.)")
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_ROUTER = re.compile(r"router|\bgate\.", re.IGNORECASE)
 _FEED_FORWARD = re.compile(r"mlp|feed_?forward|ffn|moe|expert|fc\d?|dense", re.IGNORECASE)
 
 WRAPPED = "base_model."
@@ -80,7 +81,8 @@ def active_parameters(model: PreTrainedModel) -> int:
 def parameter_table(model: PreTrainedModel) -> dict[str, Any]:
     """Parameters by part: `{"total", "trainable", "parts": [{"name", "parameters", "share", "trainable"}]}`.
 
-    A block is split into attention, mlp and norms. A tied weight counts once, where it first appears.
+    A block is split into attention, mlp (in a mixture: experts and router) and norms. A tied weight counts once, where
+    it first appears.
     """
     norms = norm_parameters(model)
     counts: dict[str, int] = {}
@@ -104,4 +106,8 @@ def _kind(name: str, layer: str, is_norm: bool) -> str:
         return "norms"
     if _ATTENTION.search(inside):
         return "attention"
+    if "experts" in inside.split("."):
+        return "experts"
+    if _ROUTER.search(inside):
+        return "router"
     return "mlp" if _FEED_FORWARD.search(inside) else inside.partition(".")[0]

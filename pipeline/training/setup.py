@@ -32,6 +32,7 @@ from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
+from pipeline.modeling.settings import one_line
 from pipeline.training.batches import GlobalBatch, TrainingSplit
 from pipeline.training.objective import no_targets, objective
 from pipeline.training.schedules import check_phases
@@ -133,9 +134,11 @@ def check_context(block_size: int, context: int | None) -> None:
 
 
 def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
-    """Freeze parameters, and turn on gradient checkpointing and compilation. Blocks are compiled in place and one by
-    one: the names of parameters stay, and equal blocks share one compilation."""
+    """Freeze parameters, choose the attention, and turn on gradient checkpointing and compilation. Blocks are compiled
+    in place and one by one: the names of parameters stay, and equal blocks share one compilation."""
     freeze(model, section.freeze)
+    if section.attn_implementation is not None:
+        _set_attention(model, section.attn_implementation)
     if section.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise ConfigError(f"train.gradient_checkpointing: {model.config.model_type} does not support it; remove it")
@@ -143,6 +146,16 @@ def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
     if section.torch_compile:
         for block in blocks(model).values():
             block.compile()
+
+
+def _set_attention(model: PreTrainedModel, name: str) -> None:
+    if name != "eager" and name != "sdpa" and not torch.cuda.is_available():
+        raise ConfigError(f"train.attn_implementation: {name} needs a GPU to train; take eager or sdpa, or remove it")
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError) as error:
+        reason = one_line(error)
+        raise ConfigError(f"train.attn_implementation: {model.config.model_type} cannot use {name}: {reason}") from None
 
 
 def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) -> dict[str, Any]:
@@ -157,6 +170,7 @@ def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) 
         "device_batch": section.device_batch_size(num_processes),
         "deterministic": section.deterministic,
         "gradient_checkpointing": section.gradient_checkpointing,
+        "attn_implementation": section.attn_implementation,
     }
 
 

@@ -1,0 +1,152 @@
+"""What `descent estimate` says, against closed forms, torch's counter, and its own longer way."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.loading import load_config
+from pipeline.errors import ConfigError
+from pipeline.planning import estimate
+from pipeline.planning.devices import device_named
+from pipeline.planning.estimate import Estimator, Hardware
+from pipeline.planning.table import format_estimate
+
+SHAPES: dict[str, str] = {
+    "llama": "{hidden_size: 64, intermediate_size: 96, num_hidden_layers: 3, num_attention_heads: 4}",
+    "gpt2": "{n_embd: 64, n_layer: 3, n_head: 4}",
+    "mixtral": "{hidden_size: 64, intermediate_size: 96, num_hidden_layers: 3, num_attention_heads: 4, "
+    "num_key_value_heads: 2}",
+    "grok1": "{hidden_size: 64, num_hidden_layers: 3, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 16}",
+}
+YAML = """\
+run: {{name: x}}
+ingest: {{sources: [{{name: docs, type: python_docs}}]}}
+tokenizer: {{vocab_size: 512}}
+pack: {{block_size: 64}}
+model: {{architecture: {architecture}, config: {config}}}
+train: {{max_steps: 100, global_batch_size: 16, mixed_precision: bf16}}
+"""
+
+
+@pytest.fixture
+def estimated(tmp_path: Path) -> Any:
+    def run(architecture: str, *overrides: str, devices: int = 1, device: str = "H100") -> dict[str, Any]:
+        path = tmp_path / "x.yaml"
+        path.write_text(YAML.format(architecture=architecture, config=SHAPES[architecture]))
+        return Estimator(load_config(path, overrides), Hardware(device_named(device), devices, 0.4)).result()
+
+    return run
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_formula_and_torchs_counter_agree(estimated: Any, architecture: str) -> None:
+    flops = estimated(architecture)["flops_per_token"]
+    assert flops["forward_counted"] == pytest.approx(flops["forward"], rel=0.01)
+    assert flops["forward_and_backward"] == pytest.approx(3 * flops["forward"])
+
+
+def test_parameters_add_up_and_a_mixture_uses_some_of_them(estimated: Any) -> None:
+    parameters = estimated("grok1")["parameters"]
+    width, inner, experts, chosen, layers = 64, 344, 8, 2, 3
+    layer = 2 * width * 64 + 2 * width * 32 + width * experts + 3 * experts * width * inner + 4 * width
+    assert parameters["total"] == 512 * width + width + layers * layer == sum(parameters["parts"].values())
+    assert parameters["active"] == parameters["total"] - layers * 3 * (experts - chosen) * width * inner
+
+
+def test_deep_models_are_estimated_from_shallow_ones(estimated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "model.config.num_hidden_layers=14"
+    short = estimated("mixtral", deep, devices=4)
+    monkeypatch.setattr(estimate, "DEPTHS", (20, 40))  # so that all 14 blocks are simulated
+    long = estimated("mixtral", deep, devices=4)
+    assert short["flops_per_token"] == pytest.approx(long["flops_per_token"])
+    for scheme, figures in long["memory"].items():
+        assert short["memory"][scheme]["total"] == pytest.approx(figures["total"], rel=0.001), scheme
+
+
+def test_each_scheme_saves_what_it_is_for(estimated: Any) -> None:
+    memory = estimated("llama", "model.config.num_hidden_layers=8", devices=4)["memory"]
+    one, ddp, fsdp, lora = (
+        memory[name]["parts"] for name in ("one device", "DDP on 4", "FSDP2 on 4", "LoRA of rank 16")
+    )
+    assert ddp["gradients"] == pytest.approx(one["weights"], rel=0.01)
+    assert fsdp["optimizer"] == one["optimizer"] // 4
+    assert fsdp["weights"] < one["weights"]
+    assert lora["optimizer"] < one["optimizer"] / 2
+    assert lora["weights"] > one["weights"]
+
+
+def test_checkpointing_and_smaller_batches_need_fewer_activations(estimated: Any) -> None:
+    def activations(*overrides: str) -> int:
+        return estimated("llama", *overrides)["memory"]["one device"]["parts"]["activations"]
+
+    plain = activations("train.per_device_train_batch_size=16")
+    assert activations("train.per_device_train_batch_size=4") == pytest.approx(plain / 4, rel=0.1)
+    assert activations("train.gradient_checkpointing=true") < plain / 2
+
+
+def test_time_follows_from_the_flops(estimated: Any) -> None:
+    one = estimated("llama")
+    eight = estimated("llama", devices=8)
+    assert one["time"]["tokens"] == 100 * 16 * 64
+    assert one["time"]["tokens_per_second"] == pytest.approx(
+        0.4 * 989e12 / one["flops_per_token"]["forward_and_backward"]
+    )
+    assert eight["time"]["days"] == pytest.approx(one["time"]["days"] / 8)
+
+
+def test_what_does_not_fit_gets_advice(estimated: Any) -> None:
+    wide = (
+        "model.config.hidden_size=8192",
+        "model.config.intermediate_size=28672",
+        "model.config.num_hidden_layers=40",
+    )
+    large = estimated("llama", *wide)
+    assert not large["memory"]["one device"]["fits"]
+    assert any("FSDP2 fits on" in line for line in large["advice"])
+    text = format_estimate(large)
+    assert "does not fit" in text
+    assert "to make it fit: FSDP2 fits on" in text
+    assert estimated("llama")["advice"] == []
+
+
+def test_what_only_lacks_room_for_activations_is_told_to_checkpoint(estimated: Any) -> None:
+    long = ("train.per_device_train_batch_size=16", "pack.block_size=65536", "model.config.num_hidden_layers=24")
+    assert estimated("llama", *long, device="L4", devices=1)["advice"][0].startswith("one device fits with train.")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "devices", "message"),
+    [
+        ((), "H1000", 1, r"--device: 'H1000' is not known; did you mean H100\?"),
+        ((), "T4", 1, "--device: T4 does not compute in bf16"),
+        ((), "H100", 3, "train.global_batch_size 16 is not a multiple of the 3 processes"),
+        (("model.config.hiden_size=3",), "H100", 1, "did you mean hidden_size"),
+    ],
+)
+def test_mistakes_are_told(estimated: Any, overrides: tuple[str, ...], device: str, devices: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        estimated("llama", *overrides, device=device, devices=devices)
+
+
+@pytest.mark.slow
+def test_grok1_as_released_is_estimated_in_little_time_and_memory() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "pipeline", "estimate", "configs/grok1_314b.yaml", "--devices", "512", "--json"]
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["parameters"]["total"] == 315_684_820_992
+    assert result["parameters"]["active"] == 83_756_587_008
+    assert result["memory"]["FSDP2 on 512"]["fits"]
+    # Processor time, so that a busy machine does not fail the test.
+    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 20
+    assert ended.ru_maxrss * 1024 < 2 * 2**30
