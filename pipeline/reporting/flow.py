@@ -224,7 +224,7 @@ def _flow_labels(run: RunData, nodes: Mapping[str, Node], held_out: float, test_
     windows = (run.splits("pack").get("test") or {}).get("windows")
     if isinstance(windows, int):
         x = nodes["train"].left + _NODE / 2
-        labels.append(text(x, test_lane - 6, f"test: {formats.plural(windows, 'window')}", "flowing", "middle"))
+        labels.append(text(x, test_lane - 6, f"test: {formats.plural(windows, run.words.window)}", "flowing", "middle"))
     return labels
 
 

@@ -45,7 +45,7 @@ def _fewer_bits(own: float, other: float) -> str:
 
 def _more_right(own: float, other: float) -> str:
     points = 100 * (own - other)
-    return f"the model is right about {abs(points):.1f} of 100 documents {'more' if points >= 0 else 'fewer'}"
+    return f"the model gets {abs(points):.1f} {'more' if points >= 0 else 'fewer'} of 100 documents right"
 
 
 def _smaller_error(own: float, other: float) -> str:

@@ -234,7 +234,27 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / "manifest.json").write_text(json.dumps({**whole, "seal": digest_json(whole)}))
 
 
-def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]] | None = None) -> dict[str, Path]:
+def labelled_changes() -> dict[str, dict[str, Any]]:
+    """What is otherwise in the summaries of a run of a classification."""
+    own = {"accuracy": 0.812, "f1_macro": 0.79, "loss": 0.41, "documents": 40}
+    majority = {"accuracy": 0.6, "f1_macro": 0.375, "what": "always 'a'"}
+    left_out = {"label not in the training split": 3}
+    return {
+        "pack": {"classes": ["a", "b"]},
+        "evaluate": {
+            "task": "classification",
+            "test": own,
+            "sources": {"python_docs": own},
+            "baselines": {"majority_class": majority},
+            "samples": [],
+            "left_out": left_out,
+        },
+    }
+
+
+def make_run(
+    root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]] | None = None, task: str = "causal_lm"
+) -> dict[str, Path]:
     """Write the ten artifacts below `root`; `changes` replaces keys of stages' summaries (None removes one)."""
     folders = {}
     made = summaries()
@@ -246,7 +266,7 @@ def make_run(root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]
             "format": 1,
             "stage": stage,
             "version": 1,
-            "section": SECTIONS[stage],
+            "section": {**SECTIONS[stage], **({"task": task} if stage == "model" else {})},
             "seed": 17 if stage == "train" else None,
             "inputs": {},
             "files_in": {},

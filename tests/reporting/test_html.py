@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from reporting.fake_run import LAYERS, STAGES, figures, make_run, metrics_lines, write_manifest
+from reporting.fake_run import LAYERS, STAGES, figures, labelled_changes, make_run, metrics_lines, write_manifest
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -239,3 +239,15 @@ def test_what_an_adapter_leaves_frozen_is_shown(page: str, tmp_path: Path) -> No
     text = check(render(make_run(tmp_path, changes={"model": changes}))).text
     assert "parameters trained share" in text
     assert "1,000 24" in text
+
+
+def test_a_classifier_is_reported_as_one(tmp_path: Path) -> None:
+    page = render_report(
+        read_run(make_run(tmp_path, changes=labelled_changes(), task="classification"), ReportConfig())
+    )
+    assert "81.2%" in page
+    assert "the model gets 21.2 more of 100 documents right" in page
+    assert "Not among them: 3 test documents (label not in the training split)." in page
+    assert 'id="samples"' not in page
+    assert "bits per byte" not in page
+    assert "loss (nats per document)" in page

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from reporting.fake_run import figures, make_run, write_manifest
+from reporting.fake_run import figures, labelled_changes, make_run, write_manifest
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -104,3 +104,21 @@ def test_a_card_without_evaluation(tmp_path: Path) -> None:
     )
     assert "It was not evaluated." in text
     assert "model-index" not in text
+
+
+def test_a_classifier_is_described_as_one(tmp_path: Path) -> None:
+    text = card(make_run(tmp_path, changes=labelled_changes(), task="classification"))
+    assert "A Llama classifier (12 layers, width 256, 8 heads, vocabulary 4,096) that tells 2 classes apart" in text
+    assert "AutoModelForSequenceClassification" in text
+    assert "generate(" not in text
+    assert (
+        "| all of them | 81.2% | 0.7900 | 0.4100 | 40 |" in text or "| all of them | 81.2% | 0.7900 | 0.4100 |" in text
+    )
+    assert "| majority class | 60.0% | always 'a' |" in text
+    assert "Not among them: 3 test documents (label not in the training split)." in text
+    assert "bits per byte" not in text
+    worse = labelled_changes()
+    worse["evaluate"]["test"]["accuracy"] = 0.6
+    assert "On those documents it is no better than majority class (60.0%)." in card(
+        make_run(tmp_path / "worse", changes=worse, task="classification")
+    )
