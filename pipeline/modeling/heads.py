@@ -29,12 +29,16 @@ class Head:
 CAUSAL_LM = Head(AutoModelForCausalLM, is_pretrained=True)
 
 
-def head_of(task: Task, num_labels: int = 1, classes: Sequence[str] | None = None) -> Head:
-    """The head of a task: `num_labels` classes, or numbers to predict; or classes of these names, in their order."""
+def head_of(task: Task, num_labels: int | None = None, classes: Sequence[str] | None = None) -> Head:
+    """The head of a task: `num_labels` classes, or numbers to predict; or classes of these names, in their order.
+
+    Null stands for the fewest: the classes are not known before pack has found them.
+    """
     if task == "causal_lm":
         return CAUSAL_LM
     problem = "regression" if task == "regression" else "single_label_classification"
-    values: dict[str, Any] = {"num_labels": num_labels, "problem_type": problem}
+    fewest = 1 if task == "regression" else 2
+    values: dict[str, Any] = {"num_labels": num_labels or fewest, "problem_type": problem}
     if classes is not None:
         values["num_labels"] = len(classes)
         values["id2label"] = dict(enumerate(classes))

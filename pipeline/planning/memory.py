@@ -18,6 +18,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pipeline.config.train import TrainConfig
+from pipeline.modeling.heads import task_of
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
@@ -106,6 +107,8 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
     norms = LayerNorms(model)
     allocations = Allocations(model.config.get_text_config().vocab_size)
     ids = torch.zeros(shape.device_batch_size, shape.block_size, dtype=torch.long)
+    task = task_of(model.config)
+    labels = ids if task == "causal_lm" else ids[:, 0] if task == "classification" else ids[:, 0].float()
     model.train()
     if section.attn_implementation is not None:
         is_eager = section.attn_implementation == "eager"
@@ -119,8 +122,8 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
         for _ in range(min(2, shape.accumulation)):
             with torch.autocast("cpu", torch.bfloat16, enabled=section.mixed_precision == "bf16"):
                 output = model(input_ids=ids, use_cache=False, **routing.inputs)
-            total, sums = routing.add(objective(output, ids, section), output, ids)
-            (total / ids.numel()).backward()
+            total, sums = routing.add(objective(output, labels, section), output, labels)
+            (total / labels.numel()).backward()
             del output, total, sums
         allocations.reset_peak()
         with allocations.making("telemetry"):

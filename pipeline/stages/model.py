@@ -79,8 +79,7 @@ def _check(section: ModelConfig) -> None:
         from pipeline.modeling.build import configure
         from pipeline.modeling.heads import head_of
 
-        # How many classes there are, only pack will know.
-        configure(section, head_of(section.task, num_labels=2 if section.task == "classification" else 1))
+        configure(section, head_of(section.task))
 
 
 def _files(section: ModelConfig) -> dict[str, list[Path]]:

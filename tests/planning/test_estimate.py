@@ -52,6 +52,13 @@ def test_formula_and_torchs_counter_agree(estimated: Any, architecture: str) -> 
     assert flops["forward_and_backward"] == pytest.approx(3 * flops["forward"])
 
 
+@pytest.mark.parametrize(("task", "outputs"), [("classification", 2), ("regression", 1)])
+def test_a_head_over_labels_is_estimated(estimated: Any, task: str, outputs: int) -> None:
+    found = estimated("llama", f"model.task={task}")
+    assert found["parameters"]["parts"]["score"] == 64 * outputs
+    assert found["flops_per_token"]["forward_counted"] == pytest.approx(found["flops_per_token"]["forward"], rel=0.01)
+
+
 def test_parameters_add_up_and_a_mixture_uses_some_of_them(estimated: Any) -> None:
     parameters = estimated("grok1")["parameters"]
     width, inner, experts, chosen, layers = 64, 344, 8, 2, 3
