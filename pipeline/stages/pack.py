@@ -57,7 +57,13 @@ def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str
         np.save(context.output / split / labelled.SEQUENCES, found.sequences)
         np.save(context.output / split / labelled.TARGETS, found.targets)
         splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens", "truncated", "dropped")}
-        splits[split] |= labelled.describe_targets(found, classes)
+        targets = labelled.describe_targets(found, classes)
+        splits[split] |= targets
+        if split == "train" and classes is None and not labelled.is_near_one(targets["mean"], targets["std"]):
+            context.progress.say(
+                f"warning: the labels have mean {targets['mean']:.3g} and standard deviation {targets['std']:.3g}, and are "
+                "not rescaled; training takes long unless both are near 1: write them in other units"
+            )
         for reason, count in found.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
             context.progress.say(f"{split}: {count:,} documents left out: {reason}")

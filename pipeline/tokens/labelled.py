@@ -141,6 +141,11 @@ def describe_targets(found: LabelledDocuments, classes: Sequence[str] | None) ->
     }
 
 
+def is_near_one(mean: float, std: float) -> bool:
+    """Whether a fresh head, which starts near 0 and learns as fast as all other weights, soon tells such numbers."""
+    return abs(mean) <= 10 and 0.1 <= std <= 10
+
+
 def _in_words(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
 

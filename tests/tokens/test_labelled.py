@@ -71,6 +71,14 @@ def test_numbers_are_what_the_text_says(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/labels/classes.json").read_text())["classes"] is None
 
 
+def test_numbers_far_from_one_are_warned_of(tmp_path: Path) -> None:
+    labels: list[str | None] = ["1", "2", "3", "2", "1"]
+    _, said = pack(tmp_path / "near", {"train": labels}, "regression")
+    assert "warning" not in said
+    _, said = pack(tmp_path / "far", {"train": [f"{label}000" for label in labels]}, "regression")
+    assert "the labels have mean 1.8e+03 and standard deviation 748, and are not rescaled" in said
+
+
 @pytest.mark.parametrize("label", ["three", "nan", "inf", "1_000", "1,5", ""])
 def test_a_label_that_is_no_number_is_named_with_its_place(tmp_path: Path, label: str) -> None:
     with pytest.raises(BadDataError, match=r"document 3 of the train split is no finite number") as error:
