@@ -61,8 +61,8 @@ def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str
         splits[split] |= targets
         if split == "train" and classes is None and not labelled.is_near_one(targets["mean"], targets["std"]):
             context.progress.say(
-                f"warning: the labels have mean {targets['mean']:.3g} and standard deviation {targets['std']:.3g}, and are "
-                "not rescaled; training takes long unless both are near 1: write them in other units"
+                f"warning: the labels have mean {targets['mean']:.3g} and standard deviation {targets['std']:.3g}, and "
+                "are not rescaled; training takes long unless both are near 1: write them in other units"
             )
         for reason, count in found.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
