@@ -243,7 +243,7 @@ def estimate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with sizes in bytes.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say how large, how hungry and how slow the training would be, for a model of any size. Runs nothing."""
+    """Say what a training of any size would need and take; runs nothing."""
 
     def work() -> None:
         from pipeline.config.loading import load_config
