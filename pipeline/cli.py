@@ -8,12 +8,7 @@ import json
 import math
 import os
 import re
-import signal
 import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,15 +18,11 @@ from pipeline import __version__
 from pipeline.errors import (
     BadDataError,
     ConfigError,
-    DescentError,
-    InterruptedUnsaved,
     MissingInputError,
     StorageError,
-    exit_code,
-    storage_errors,
 )
+from pipeline.guarded import complain, guarded
 from pipeline.launches.launch import speaks
-from pipeline.terminal import printable
 
 app = typer.Typer(
     name="descent",
@@ -43,9 +34,7 @@ app = typer.Typer(
 )
 
 UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click itself: it depends on the version
-ASK_AGAIN_SECONDS = 2.0
 
-TOLD_ONCE = (ConfigError, MissingInputError, InterruptedUnsaved)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
 OverridesArgument = Annotated[
@@ -116,7 +105,7 @@ def run(
             kind = "CausalLM" if loaded.model.task == "causal_lm" else "SequenceClassification"
             print(f"model        {view.folder / 'model'}  (transformers' AutoModelFor{kind}.from_pretrained)")
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -142,7 +131,7 @@ def plan(
         steps = runner.plan(loaded, Workspace(loaded.run.workspace), selection)
         print(json.dumps([step.as_json() for step in steps], indent=1) if as_json else runner.format_plan(steps))
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -159,7 +148,7 @@ def status(
 
         print(format_status(load_config(config, overrides or ()).run.workspace))
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -184,7 +173,7 @@ def explain(
         loaded = load_config(config, overrides or ())
         print(runner.explain(loaded, Workspace(loaded.run.workspace), STAGES[NAMES.index(stage)]))
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -203,7 +192,7 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
             raise StorageError("\n".join([*found, "run again to build what is missing"]))
         print("every file is as its manifest says")
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -228,7 +217,7 @@ def gc(
             maintenance.delete(unused)
         print(f"{total}, deleted" if delete else f"{total}; --delete deletes them" if unused else "nothing is unused")
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -258,7 +247,7 @@ def estimate(
         result = Estimator(loaded, Hardware(accelerator, num_devices, utilization)).result()
         print(json.dumps(result, indent=1) if as_json else format_estimate(result))
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -306,7 +295,7 @@ def generate(
         for sample in continue_prompts(folder, prompts, settings, seed):
             print(f"{sample['prompt']}{sample['text']}", flush=True)
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -324,7 +313,7 @@ def replay(
 
         print(format_replay(replay(folder, device)))
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -340,75 +329,6 @@ def _standard_input() -> str:
         return sys.stdin.buffer.read().decode().rstrip("\n") if sys.stdin else ""
     except UnicodeDecodeError as error:
         raise BadDataError(f"standard input: not UTF-8 at byte {error.start}; give the prompt as UTF-8") from None
-
-
-def _guarded(work: Callable[[], None], debug: bool) -> None:
-    """Run a verb; print what a user can mend as one line and leave with its exit code."""
-    if not debug:
-        # A library's thread keeps its error for the main one, such as TensorBoard's writer: it is told there.
-        threading.excepthook = lambda arguments: None
-    try:
-        with _signals_as_errors(), storage_errors(Path.cwd()):
-            work()
-            _finish_output()
-    except (DescentError, InterruptedUnsaved) as error:
-        if debug:
-            traceback.print_exc()
-        # What all processes of a launch find alike is told once on each machine, what process 0 tells by it alone.
-        is_told_elsewhere = isinstance(error, TOLD_ONCE) and not speaks(os.environ)
-        if str(error) and not is_told_elsewhere:
-            for line in str(error).split("\n"):
-                _complain(line)
-        raise typer.Exit(error.exit_code) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise typer.Exit(74) from None
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        text = " ".join(str(error).split()) or "no message"
-        _complain(f"internal error: {type(error).__name__}: {text} (--debug shows where)")
-        raise typer.Exit(exit_code(error)) from None
-
-
-def _finish_output() -> None:
-    """Else Python would notice at its end that output cannot be written, and complain in its own way."""
-    try:
-        print(end="", flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise StorageError(f"standard output: {error.strerror}; mend it and run again") from None
-
-
-def _complain(line: str) -> None:
-    print(f"descent: {printable(line)}", file=sys.stderr)
-
-
-@contextmanager
-def _signals_as_errors() -> Iterator[None]:
-    """Let SIGINT and SIGTERM unwind the stack like an error, so that temporary folders are removed.
-
-    One that the caller had us ignore, as a shell does for SIGINT of work in the background, stays ignored.
-    """
-
-    received: list[int] = []
-
-    def interrupt(signum: int, frame: Any) -> None:
-        received.append(signum)
-        # Python drops what is raised inside a finalizer; ask again until the stack has unwound.
-        signal.setitimer(signal.ITIMER_REAL, ASK_AGAIN_SECONDS)
-        raise InterruptedUnsaved(received[0])
-
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in (*numbers, signal.SIGALRM)}
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _version(value: bool) -> None:
@@ -439,6 +359,6 @@ def main(arguments: list[str] | None = None) -> None:
         if "." in str(getattr(error, "option_name", "")):
             message += "; settings of the run are given without dashes, as train.max_steps=3"
         if speaks(os.environ):
-            _complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
+            complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
         sys.exit(2)
     sys.exit((code or 0) if given else 2)
