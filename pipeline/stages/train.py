@@ -121,7 +121,7 @@ def _median(history: list[dict[str, Any]], tag: str) -> float | None:
 
 STAGE = Stage(
     name="train",
-    version=2,
+    version=3,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),

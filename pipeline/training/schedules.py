@@ -42,21 +42,6 @@ def check_phases(section: OptimizationConfig, max_steps: int) -> None:
         )
 
 
-def past_depends_on_max_steps(section: OptimizationConfig, step: int, max_steps: int) -> bool:
-    """Whether any of the first `step` updates of a run of `max_steps` had a rate that a longer run would not give."""
-    kind, warmup = section.lr_scheduler_type, num_warmup_steps(section, max_steps)
-    if section.warmup_ratio:
-        same = 0
-    elif kind in ("constant", "constant_with_warmup", "inverse_sqrt"):
-        same = max_steps
-    elif kind == "warmup_stable_decay":
-        fixed = section.lr_scheduler_kwargs.num_stable_steps is not None
-        same = max_steps if fixed else warmup + _num_stable_steps(section, warmup, max_steps)
-    else:
-        same = warmup
-    return step > same
-
-
 def _factor(section: OptimizationConfig, step: int, max_steps: int) -> float:
     """The part of the highest rate."""
     kind, extra, floor = section.lr_scheduler_type, section.lr_scheduler_kwargs, _floor(section)

@@ -8,7 +8,7 @@ from transformers import get_scheduler
 from pipeline.config.optimization import SCHEDULER_KWARGS
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.training.schedules import check_phases, learning_rate, num_warmup_steps, past_depends_on_max_steps
+from pipeline.training.schedules import check_phases, learning_rate, num_warmup_steps
 
 PEAK, WARMUP, MAX_STEPS = 0.8, 4, 23
 NEED = {
@@ -78,27 +78,6 @@ def test_a_warm_up_may_be_a_part_of_the_run():
 
 def test_constant_warms_up_where_asked():
     assert [learning_rate(section_of("constant"), step, MAX_STEPS) for step in (0, 2, 4, 9)] == [0, 0.4, 0.8, 0.8]
-
-
-def past_of(section: TrainConfig, max_steps: int, steps: int) -> list[float]:
-    return [learning_rate(section, step, max_steps) for step in range(steps)]
-
-
-@pytest.mark.parametrize("ratio", [None, 0.3])
-@pytest.mark.parametrize("kind", [*SCHEDULER_KWARGS, "fixed wsd"])
-def test_a_past_is_called_independent_only_if_a_longer_run_has_the_same(kind, ratio):
-    kwargs = {"num_stable_steps": 5} if kind == "fixed wsd" else {}
-    section = section_of("warmup_stable_decay" if kwargs else kind, **kwargs)
-    if ratio is not None:
-        section = section.model_copy(update={"warmup_ratio": ratio, "warmup_steps": 0})
-    free = [step for step in range(MAX_STEPS + 1) if not past_depends_on_max_steps(section, step, MAX_STEPS)]
-    assert free == list(range(len(free)))
-    for longer in (MAX_STEPS + 1, 3 * MAX_STEPS):
-        assert past_of(section, MAX_STEPS, free[-1]) == past_of(section, longer, free[-1])
-    if ratio is None:
-        expected = {"constant": MAX_STEPS, "constant_with_warmup": MAX_STEPS, "inverse_sqrt": MAX_STEPS}
-        expected |= {"warmup_stable_decay": MAX_STEPS - 6, "fixed wsd": MAX_STEPS}
-        assert free[-1] == expected.get(kind, WARMUP)
 
 
 def test_phases_longer_than_the_run_are_refused():
