@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -225,7 +225,8 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         together = work.others.together(task, view.fail) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
             with _blaming_inputs(workspace, task), together:
-                summary = stage.run(_context(stage, task, config, workspace, output, progress, work.launch))
+                context = _context(stage, task, config, workspace, output, progress, work.launch)
+                summary = stage.run(replace(context, fail=view.fail))
             _check_sources(identity, identify(stage, config, workspace, manifests))
             manifest = seal(output, stage, identity, section, task.inputs, summary, started)
     progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")

@@ -20,6 +20,7 @@ class StageContext:
     (only for stages with a `resume_point`); what a stage leaves there is its own to resume from.
     A `distributed` stage runs in all of the launcher's processes at once: they share `work`, and what process 0
     leaves in its `output` becomes the artifact; the others' `output` is thrown away, as is what they report.
+    `fail` notes an error as the run's outcome; it is for a thread that ends the process, where nothing can be raised.
     """
 
     section: Section
@@ -31,6 +32,7 @@ class StageContext:
     progress: Progress
     process_index: int = 0
     num_processes: int = 1
+    fail: Callable[[BaseException], None] = lambda error: None
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,16 @@ def run(context: StageContext) -> dict[str, Any]:
     if section.init_from is not None:
         start_from(Path(section.init_from), model, initial / "model", context.progress.say)
 
-    at = train(section, model, train_split, validation_split, seed=context.seed, work=work, progress=context.progress)
+    at = train(
+        section,
+        model,
+        train_split,
+        validation_split,
+        seed=context.seed,
+        work=work,
+        progress=context.progress,
+        fail=context.fail,
+    )
     part()
     if context.process_index != 0:
         return {}

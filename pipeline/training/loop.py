@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -56,9 +57,11 @@ def train(
     seed: int,
     work: Path,
     progress: Progress,
+    fail: Callable[[BaseException], None],
 ) -> Counters:
     """Train `model` in place, together with the launcher's other processes. `work`, which they share, keeps checkpoints
-    and records, from which a killed training goes on exactly.
+    and records, from which a killed training goes on exactly. `fail` learns what ends the process where nothing can be
+    raised, because it hangs.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
@@ -83,7 +86,7 @@ def train(
         trusted_inputs(),
         processes.lost_peers(),
         Interrupts(progress.say) as interrupts,
-        Watchdog(section.hang_timeout_seconds, network, work, processes.index, progress.say),
+        Watchdog(section.hang_timeout_seconds, network, work, processes.index, progress.say, fail),
     ):
         network.train()
         settle_buckets(section, accelerator, network, batches(0))

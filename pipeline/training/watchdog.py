@@ -18,7 +18,8 @@ from typing import Self
 
 from torch import nn
 
-EXIT_CODE = 70
+from pipeline.errors import DescentError
+
 FOLDER = "hang"
 POLLS, LONGEST_POLL_SECONDS = 20, 10.0
 """How often the watch looks within its time limit, and how long it looks away at most."""
@@ -33,7 +34,8 @@ class Watchdog:
     `network` begin, be it in training or in validation.
 
     Without one for `timeout_seconds` it writes the stacks of all threads to standard error and to
-    `<work>/hang/process-<index>.txt`, and ends the process with code 70. Should the thread itself be kept from running,
+    `<work>/hang/process-<index>.txt`, gives `fail` the error that no thread can raise in another, and ends the process
+    with code 70. Should the thread itself be kept from running,
     as by foreign code that holds Python's lock, `faulthandler` does the same from outside, with code 1. None watches
     nothing.
     """
@@ -45,12 +47,13 @@ class Watchdog:
         work: Path,
         process_index: int,
         say: Callable[[str], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._timeout = timeout_seconds
         self._network = network
         self._path = work / FOLDER / f"process-{process_index}.txt"
         self._process_index = process_index
-        self._say = say
+        self._say, self._fail = say, fail
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,10 +97,12 @@ class Watchdog:
                 print(f"process {self._process_index} hangs; the stacks of its threads:", file=stream, flush=True)
                 faulthandler.dump_traceback(file=stream)
         os.fsync(self._file.fileno())
-        self._say(
+        error = DescentError(
             f"process {self._process_index} hangs: no forward pass for {timeout:,.0f} s; its stacks are in "
             f"{self._path}; run again to go on from the last checkpoint, or raise train.hang_timeout_seconds"
         )
+        self._say(str(error))
+        self._fail(error)  # should the disk be what hangs, faulthandler ends the process
         # A step that ends after all does not count any more: the others may be gone.
         time.sleep(min(GRACE_SECONDS, timeout))
-        os._exit(EXIT_CODE)
+        os._exit(error.exit_code)

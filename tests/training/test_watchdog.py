@@ -28,7 +28,10 @@ distributed.init_process_group("gloo", init_method=f"file://{folder}/store", ran
 def lost_in_thought():
     time.sleep(60)
 
-with watchdog.Watchdog(1.0, torch.nn.Linear(1, 1), folder, index, lambda message: print(message, file=sys.stderr)):
+def say(message):
+    print(message, file=sys.stderr)
+
+with watchdog.Watchdog(1.0, torch.nn.Linear(1, 1), folder, index, say, print):
     if index == 1:
         lost_in_thought()
     distributed.all_reduce(torch.ones(1))
@@ -55,6 +58,30 @@ def test_a_hang_in_a_collective_ends_both_processes_with_their_stacks(tmp_path):
     assert "lost_in_thought" in errors[1]
 
 
+HANGING_RUN = """
+import sys, time
+from pipeline import cli
+from pipeline.training.batches import GlobalBatches
+
+GlobalBatches.__call__ = lambda *arguments: time.sleep(60)
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_run_that_hangs_is_recorded_as_failed(finished):
+    changes = ["train.learning_rate=0.004", "train.hang_timeout_seconds=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING_RUN, "run", "tiny.yaml", *changes],
+        cwd=finished.folder,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 70
+    state = finished.state()
+    assert (state["outcome"], state["exit_code"]) == ("failed", 70)
+    assert "process 0 hangs: no forward pass for 1 s" in state["message"]
+
+
 def test_python_kept_from_running_does_not_escape(tmp_path):
     # A regular expression that backtracks for ever never lets another thread run.
     code = f"""
@@ -62,7 +89,7 @@ def test_python_kept_from_running_does_not_escape(tmp_path):
     from pathlib import Path
     from torch import nn
     from pipeline.training.watchdog import Watchdog
-    with Watchdog(0.5, nn.Linear(1, 1), Path({str(tmp_path)!r}), 0, print):
+    with Watchdog(0.5, nn.Linear(1, 1), Path({str(tmp_path)!r}), 0, print, print):
         import time; time.sleep(0.2)
         re.match("(a*)*b", "a" * 60)
     """
@@ -80,7 +107,7 @@ def test_forward_passes_count_as_progress(tmp_path, monkeypatch):
     ended: list[int] = []
     monkeypatch.setattr(watchdog.os, "_exit", ended.append)
     network = nn.Linear(1, 1)
-    with Watchdog(0.3, network, tmp_path, 0, print):
+    with Watchdog(0.3, network, tmp_path, 0, print, lambda error: None):
         for _ in range(8):
             time.sleep(0.1)
             network(network.weight)
@@ -90,6 +117,6 @@ def test_forward_passes_count_as_progress(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("timeout", [None, 30.0])
 def test_nothing_is_left_behind(tmp_path, timeout):
-    with Watchdog(timeout, nn.Linear(1, 1), tmp_path, 0, print):
+    with Watchdog(timeout, nn.Linear(1, 1), tmp_path, 0, print, lambda error: None):
         pass
     assert not list(tmp_path.rglob("*.txt"))
