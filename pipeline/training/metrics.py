@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from pipeline.atomic import fsync_path, list_files
 from pipeline.config.train import TrainConfig
 from pipeline.training.state import Counters
+from pipeline.training.throughput import PHASES
 from pipeline.training.trackers import start_trackers
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
@@ -73,10 +74,16 @@ class MetricsLog:
 
 
 def headline(values: Mapping[str, float]) -> str:
-    """A record in a few words, for the terminal."""
-    words = [f"loss {values['train/loss']:.3f}"] if "train/loss" in values else []
+    """A record in a few words, for the terminal. Times are shares of a step's."""
+    words = []
+    if "train/loss" in values:
+        words = [f"loss {values['train/loss']:.3f}", f"gradient {values['train/grad_norm']:.2f}"]
     words.append(f"learning rate {values['train/learning_rate']:.2e}")
     words.append(f"{values['throughput/tokens_per_second']:,.0f} tokens/s, {values['throughput/mfu']:.0%} of the peak")
+    seconds = {phase: values[f"time/{phase}_seconds"] for phase in PHASES}
+    whole = sum(seconds.values())
+    words.append(" + ".join(f"{phase.replace('_', '-')} {part / whole:.0%}" for phase, part in seconds.items()))
+    words.append(f"{values['memory/peak_bytes'] / 1e9:.2f} GB")
     if values["train/skipped_steps"]:
         words.append(f"{values['train/skipped_steps']:.0f} steps skipped")
     return ", ".join(words)

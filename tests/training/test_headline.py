@@ -1,0 +1,25 @@
+"""What the terminal is told of a record."""
+
+from __future__ import annotations
+
+from pipeline.training.metrics import headline
+
+
+def test_a_record_in_a_few_words() -> None:
+    values = {
+        "train/loss": 3.25,
+        "train/grad_norm": 0.5,
+        "train/learning_rate": 1e-3,
+        "train/skipped_steps": 2.0,
+        "throughput/tokens_per_second": 4321.0,
+        "throughput/mfu": 0.41,
+        "time/data_seconds": 0.01,
+        "time/forward_backward_seconds": 0.15,
+        "time/optimizer_seconds": 0.03,
+        "time/rest_seconds": 0.01,
+        "memory/peak_bytes": 2.5e9,
+    }
+    assert headline(values) == (
+        "loss 3.250, gradient 0.50, learning rate 1.00e-03, 4,321 tokens/s, 41% of the peak, "
+        "data 5% + forward-backward 75% + optimizer 15% + rest 5%, 2.50 GB, 2 steps skipped"
+    )
