@@ -130,6 +130,7 @@ def train(
                         optimizer.step()
                         average.update(at.step)
                         layers = norms.after(before) if before else None
+                    del before  # a copy of the weights
                     optimizer.zero_grad()
                     meter.mark("optimizer")
                     meter.stop(batch.num_tokens)

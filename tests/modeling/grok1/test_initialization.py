@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
 import torch
-import yaml
 from modeling.grok1.tiny import initialized
 from torch.nn import functional
 
+from pipeline.config.presets import PRESETS
 from pipeline.modeling.grok1 import Grok1ForSequenceClassification
 from pipeline.modeling.router_losses import expert_load_sums, router_loss_sums
 from pipeline.modeling.scales import measure_scales
@@ -84,7 +83,7 @@ def test_this_projects_own_table_finds_them_healthy():
 
 @pytest.mark.slow
 def test_200_steps_lower_the_loss_and_every_expert_gets_tokens():
-    config = yaml.safe_load(Path("configs/grok1_tiny.yaml").read_text())["model"]["config"]
+    config = PRESETS["grok1-tiny"].config
     model = initialized(**{**config, "vocab_size": 256}).train()
     text = torch.tensor(list("\n".join(topics.values()).encode()))
     generator = torch.Generator().manual_seed(5)
