@@ -103,7 +103,9 @@ def run(
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {view.folder / 'tensorboard'}")
             kind = "CausalLM" if loaded.model.task == "causal_lm" else "SequenceClassification"
-            print(f"model        {view.folder / 'model'}  (transformers' AutoModelFor{kind}.from_pretrained)")
+            model = view.folder / "model"
+            flag = "; its code with trust_remote_code=True" if any(model.glob("*.py")) else ""
+            print(f"model        {model}  (transformers' AutoModelFor{kind}.from_pretrained{flag})")
 
     guarded(work, debug)
 
