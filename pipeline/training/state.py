@@ -29,7 +29,7 @@ INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
 
 @dataclass
 class Counters:
-    """Where a training is. `seconds` counts all sessions that worked on it; `best` is the lowest validation loss,
+    """Where a training is. `seconds` adds up over restarts; `best` is the lowest validation loss,
     where that is what will be exported."""
 
     step: int = 0
