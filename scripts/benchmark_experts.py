@@ -16,7 +16,7 @@ from pipeline.modeling.grok1.modeling_grok1 import Grok1MoE
 IMPLEMENTATIONS = ("eager", "grouped_mm")
 SIZES = {
     # name: width, widening factor, experts, tokens
-    "grok1-tiny": (192, 4, 8, 1024),
+    "grok1-tiny": (192, 2, 8, 1024),
     "many small experts": (192, 1, 64, 1024),
     "one decoded token": (192, 4, 8, 1),
     "wide": (768, 4, 8, 2048),
