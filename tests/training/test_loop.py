@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from training.tiny import GPT2, LLAMA, make_inputs, run_train
+from transformers.models.llama import modeling_llama
 
 from pipeline.errors import ConfigError, DivergedError
 from pipeline.training import loop
 from pipeline.training.batches import GlobalBatches
 
+GROK1 = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 LAYERS = {"embed_tokens", "layers.0", "layers.1", "norm", "lm_head"}
 
 
@@ -153,3 +155,25 @@ def test_train_reads_in_one_sitting():
     functions = [node for node in ast.parse(Path(loop.__file__).read_text()).body if isinstance(node, ast.FunctionDef)]
     lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert lengths["train"] <= 120
+
+
+@pytest.mark.parametrize(("asked", "is_eager"), [("eager", True), ("sdpa", False)])
+def test_attention_is_computed_as_asked(inputs, tmp_path, monkeypatch, asked, is_eager):
+    eager, calls = modeling_llama.eager_attention_forward, []
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", lambda *a, **k: calls.append(1) or eager(*a, **k))
+    run_train(inputs, tmp_path, max_steps=3, warmup_steps=0, attn_implementation=asked)
+    assert bool(calls) == is_eager
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal is for machines without a GPU")
+def test_attention_that_cannot_train_here_is_refused(inputs, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"train\.attn_implementation: flex_attention needs a GPU to train; take eager"
+    ):
+        run_train(inputs, tmp_path, attn_implementation="flex_attention")
+
+
+def test_attention_that_the_architecture_lacks_is_refused(tmp_path):
+    inputs = make_inputs(tmp_path / "inputs", "grok1", GROK1)
+    with pytest.raises(ConfigError, match=r"train\.attn_implementation: grok1 cannot use sdpa"):
+        run_train(inputs, tmp_path, attn_implementation="sdpa")
