@@ -52,6 +52,7 @@ def render_card(run: RunData) -> str:
         title=_cell(run.title),
         sentence=_cell(run.sentence),
         origin=_origin(run.section("model")),
+        code=", trust_remote_code=True" if "auto_map" in run.model_config else "",
         prompt=json.dumps(_prompt(run), ensure_ascii=False),
         sources=[
             {"name": _cell(name), "documents": of.get("documents", 0), "bytes": of.get("bytes", 0)}

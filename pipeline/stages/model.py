@@ -91,7 +91,7 @@ def _files(section: ModelConfig) -> dict[str, list[Path]]:
 
 STAGE = Stage(
     name="model",
-    version=4,
+    version=5,
     run=run,
     inputs=("tokenizer", "pack/labels"),
     seeded=True,

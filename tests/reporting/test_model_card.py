@@ -122,3 +122,13 @@ def test_a_classifier_is_described_as_one(tmp_path: Path) -> None:
     assert "On those documents it is no better than majority class (60.0%)." in card(
         make_run(tmp_path / "worse", changes=worse, task="classification")
     )
+
+
+def test_a_model_that_brings_its_code_is_loaded_with_it(tmp_path: Path) -> None:
+    folders = make_run(tmp_path)
+    assert "trust_remote_code" not in card(folders)
+    path = folders["train"] / "model/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoConfig": "configuration_x.X"}}))
+    text = card(folders)
+    assert text.count('from_pretrained("path/to/this/folder", trust_remote_code=True)') == 2
+    assert "`trust_remote_code=True` lets run" in text

@@ -261,7 +261,11 @@ class Grok1ForCausalLM(Grok1PreTrainedModel, GenerationMixin):
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: Any = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
         output_router_logits: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
@@ -279,6 +283,10 @@ class Grok1ForCausalLM(Grok1PreTrainedModel, GenerationMixin):
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
             output_router_logits=output_router_logits or weighs_router,
             **kwargs,
         )
@@ -306,13 +314,20 @@ class Grok1ForCausalLM(Grok1PreTrainedModel, GenerationMixin):
         )
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: torch.Tensor,
+        *args: Any,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,  # named here, since `generate` looks for it
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Hides padding tokens among the ids so far too, which later steps only know by their place."""
         pad = self.config.pad_token_id if self.config.mask_pad_tokens else None
         if pad is not None and attention_mask is not None and attention_mask.shape == input_ids.shape:
             attention_mask = attention_mask * (input_ids != pad).to(attention_mask.dtype)
-        return super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
+        return super().prepare_inputs_for_generation(
+            input_ids, *args, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
+        )
 
 
 class Grok1ForSequenceClassification(GenericForSequenceClassification, Grok1PreTrainedModel):

@@ -90,6 +90,39 @@ def test_generate_is_greedy_search_by_full_forwards():
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("strategy", ["beams", "an assistant", "prompt lookup", "a static cache", "embeddings"])
+def test_every_way_to_generate_agrees_with_the_plain_one(strategy):
+    model, ids = shaken(), token_ids(batch=1, length=5)
+    model.generation_config.eos_token_id = None
+    plain = {"max_new_tokens": 8, "do_sample": False}
+    expected = model.generate(ids, **plain)
+    if strategy == "beams":
+        expected = model.generate(ids, **plain, num_beams=3, use_cache=False)
+        found = model.generate(ids, **plain, num_beams=3)
+    elif strategy == "an assistant":
+        assistant = shaken(seed=1)
+        assistant.generation_config.eos_token_id = None
+        found = model.generate(ids, **plain, assistant_model=assistant)
+    elif strategy == "prompt lookup":
+        found = model.generate(ids, **plain, prompt_lookup_num_tokens=2)
+    elif strategy == "a static cache":
+        found = model.generate(ids, **plain, cache_implementation="static", disable_compile=True)
+    else:
+        found = model.generate(inputs_embeds=model.get_input_embeddings()(ids), **plain)
+        expected = expected[:, ids.shape[1] :]
+    assert torch.equal(found, expected)
+
+
+def test_a_batch_padded_on_the_left_generates_what_each_row_does_alone():
+    model, rows = shaken(), [token_ids(batch=1, length=7, seed=3), token_ids(batch=1, length=4, seed=4)]
+    model.generation_config.eos_token_id = None
+    expected = [model.generate(row, max_new_tokens=6, do_sample=False)[0] for row in rows]
+    padded = torch.cat((rows[0], functional.pad(rows[1], (3, 0))))
+    found = model.generate(padded, attention_mask=(padded != 0).long(), max_new_tokens=6, do_sample=False)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1, 3:], expected[1])
+
+
 def test_generated_padding_is_hidden_from_later_tokens():
     """Where generation itself yields id 0, the next step must see what a full forward would."""
     model, ids = shaken(), token_ids(length=5)
