@@ -103,7 +103,11 @@ def find_unused(workspace: Workspace) -> list[Unused]:
     for folder in sorted(workspace.root.glob("checkpoints/*")):
         complete = (workspace.artifact("train", folder.name) / MANIFEST).exists()
         if (complete or folder.name not in in_progress) and not workspace.is_locked("train", folder.name):
-            reason = "its training is complete" if complete else "no run is at this training"
+            reason = (
+                "its training is complete: only a longer one could go on from it"
+                if complete
+                else "no run is at this training"
+            )
             unused.append(Unused(folder, reason, num_bytes(folder)))
     return unused
 

@@ -20,6 +20,7 @@ from pipeline import atomic
 from pipeline.artifacts import Identity, Workspace
 from pipeline.config import Config
 from pipeline.errors import BadDataError, DescentError, MissingInputError, StorageError, storage_errors
+from pipeline.extending import IDENTITY, find_continuation, take_over
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
 from pipeline.launches.leader import Alone, Leader
@@ -125,8 +126,13 @@ def _plan_stage(
         reasons = (problem,)
     else:
         reasons = tuple(workspace.differences(identity)) or ("no earlier artifact",)
-    point = stage.resume_point(workspace.checkpoints(identity.key)) if stage.resume_point and not forced else None
-    return Step(stage, f"resume ({point})" if point else "run", reasons, identity)
+    if stage.resume_point is None or forced:
+        return Step(stage, "run", reasons, identity)
+    found, why_not = find_continuation(config.train, identity, workspace, manifests["pack"])
+    if found is not None:
+        return Step(stage, f"resume (step {found.step})", (*filter(None, [problem]), found.reason), identity)
+    point = stage.resume_point(workspace.checkpoints(identity.key))
+    return Step(stage, f"resume ({point})" if point else "run", (*reasons, *why_not), identity)
 
 
 def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
@@ -218,6 +224,9 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
             if forced:
                 shutil.rmtree(checkpoints, ignore_errors=True)
             checkpoints.mkdir(parents=True, exist_ok=True)
+            if not forced:
+                take_over(config.train, identity, workspace, manifests["pack"], progress.say)
+            atomic.write_json(checkpoints / IDENTITY, atomic.sealed(identity.payload))
             view.show_progress_of(checkpoints)
         started = time.time()
         progress.say("started")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import filecmp
 import os
 import shutil
@@ -20,8 +19,6 @@ from pipeline.config.reading import dump
 from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
 from pipeline.manifests import Manifest, is_key, read_manifest
 from pipeline.terminal import printable
-
-NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES)
 
 
 class RunView:
@@ -207,11 +204,7 @@ def _mirror(files: Mapping[str, Path], folder: Path) -> None:
 def _place(source: Path, target: Path) -> None:
     """Hard-link weights, which are large; copy what a person may want to edit."""
     if source.suffix == ".safetensors":
-        try:
-            os.link(source, target)
-            return
-        except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise
-    shutil.copy2(source, target)
-    target.chmod(0o644)
+        atomic.link(source, target)
+    else:
+        shutil.copy2(source, target)
+        target.chmod(0o644)

@@ -18,7 +18,10 @@ class TrainConfig(OptimizationConfig):
     """Optimization. Names are those of transformers' TrainingArguments where it has one."""
 
     max_steps: int | None = Field(default=None, ge=1)
-    """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`."""
+    """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`. When the length alone is changed,
+    training goes on from the newest checkpoint up to which the learning rates of both lengths are the same: any with
+    `constant` and `inverse_sqrt`, one from before the decay with `warmup_stable_decay`. Else it begins anew, and
+    `plan` says why. `gc` removes the checkpoints of complete trainings."""
 
     num_train_epochs: float | None = Field(default=None, gt=0)
     """Passes over the training windows, rounded up to whole steps."""

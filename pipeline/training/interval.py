@@ -24,6 +24,7 @@ class Interval:
         self.losses: dict[str, torch.Tensor] = {}
         self.of_step: dict[str, torch.Tensor] = {}
         self.norms = torch.zeros(4, device=device)
+        self._logging_steps = section.logging_steps
         self._cuts = section.max_grad_value is not None
         # Under a loss scale gradients may overflow; such a step is skipped and its norm counts as 0.
         self._may_overflow = section.mixed_precision == "fp16"
@@ -34,6 +35,12 @@ class Interval:
         self.norms.zero_()
         self.losses = {name: torch.zeros_like(total) for name, total in self.losses.items()}
         self.num_steps, self.target_tokens = 0, 0
+
+    def recorded(self, step: int) -> None:
+        """Begin anew after a record of every `logging_steps`, but not after one that only the end of a training called
+        for: a longer training records over the steps on both of its sides."""
+        if step % self._logging_steps == 0:
+            self.start()
 
     def add_losses(self, sums: Mapping[str, torch.Tensor]) -> None:
         """Add a device batch's losses, each summed over its target tokens, to those of the step."""

@@ -90,12 +90,12 @@ def train(
     ):
         network.train()
         settle_buckets(section, accelerator, network, batches(0))
-        begin(work, state, progress.say)
+        begin(work, state, section, max_steps, progress.say)
         at, stop, note = state.counters, 0, ""
         began = time.perf_counter() - at.seconds
         with (
             checkpoints,
-            MetricsLog(work, accelerator, section) as log,
+            MetricsLog(work, accelerator, section, max_steps) as log,
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)
@@ -142,7 +142,7 @@ def train(
                         check_finite(values, at.step, work)
                         log.log(at, values | (norms.tags(layers) if layers is not None else {}))
                         note = headline(values)
-                        interval.start()
+                        interval.recorded(at.step)
                     at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
                     task.update(1, note)
 

@@ -26,12 +26,15 @@ class MetricsLog:
     """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
 
     Only ever appended to, so that the files' sizes at a checkpoint (`sizes`) say what belongs to it, and cutting
-    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Process 0 alone writes;
-    in the others nothing is recorded.
+    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Those before the first
+    line that may be there only because the training ends let a longer one go on without it. Process 0 alone writes; in
+    the others nothing is recorded.
     """
 
-    def __init__(self, work: Path, accelerator: Accelerator, section: TrainConfig) -> None:
+    def __init__(self, work: Path, accelerator: Accelerator, section: TrainConfig, max_steps: int) -> None:
         self._work = work
+        self._max_steps, self._logging_steps = max_steps, section.logging_steps
+        self._before_end: dict[str, int] = {}
         self._accelerator = accelerator
         self._file: TextIO | None = None
         if accelerator.is_main_process:
@@ -43,15 +46,21 @@ class MetricsLog:
         """Record finite values of a step under their tags."""
         if self._file is None:
             return
+        is_regular = "eval/loss" not in values and at.step % self._logging_steps == 0
+        if at.step == self._max_steps and not is_regular:
+            self._before_end = self._before_end or self._sizes()
         line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         self._accelerator.log(values, step=at.step)
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of every record file, by path relative to the work folder, after flushing them to the disk."""
-        if self._file is None:
-            return {}
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """Bytes of every record file, by path relative to the work folder, after flushing them to the disk: of
+        `records`, and, after the last step, of what a longer training would have of `records_before_end`."""
+        before_end = {"records_before_end": self._before_end} if self._before_end else {}
+        return {"records": self._sizes() if self._file else {}, **before_end}
+
+    def _sizes(self) -> dict[str, int]:
         names = [METRICS, *(f"{TENSORBOARD}/{name}" for name in list_files(self._work / TENSORBOARD))]
         for name in names:
             fsync_path(self._work / name)

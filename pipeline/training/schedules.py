@@ -6,8 +6,10 @@ Every schedule gives the numbers of transformers' `get_scheduler`, as tests chec
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
-from pipeline.config.optimization import OptimizationConfig, Ramp
+from pipeline.config.optimization import NEVER_END, OptimizationConfig, Ramp
+from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 
 POLYNOMIAL_END = 1e-7
@@ -21,6 +23,30 @@ def learning_rate(section: OptimizationConfig, step: int, max_steps: int) -> flo
     `lr_scheduler_type` to where `max_steps` would be the next update.
     """
     return section.learning_rate * _factor(section, step, max_steps)
+
+
+def num_steps(section: TrainConfig, num_sequences: int, target_tokens: int) -> int:
+    """Optimizer steps of a training on a split of so many sequences and target tokens."""
+    if section.max_steps is not None:
+        return section.max_steps
+    # In fractions: 0.07 * 100 is more than 7 in floating point.
+    epochs = Fraction(str(section.num_train_epochs or 0))
+    if section.max_tokens is not None:
+        epochs = Fraction(section.max_tokens, target_tokens)
+    return math.ceil(epochs * num_sequences / section.global_batch_size)
+
+
+def num_lasting_steps(section: OptimizationConfig, max_steps: int) -> float:
+    """First updates whose rates stay the same when `max_steps` is raised; infinity where none depends on it."""
+    if section.warmup_ratio:
+        return 0
+    if section.lr_scheduler_type in NEVER_END:
+        return math.inf
+    warmup = num_warmup_steps(section, max_steps)
+    if section.lr_scheduler_type == "warmup_stable_decay":
+        ends_by_itself = section.lr_scheduler_kwargs.num_stable_steps is not None
+        return math.inf if ends_by_itself else warmup + _num_stable_steps(section, warmup, max_steps)
+    return warmup
 
 
 def num_warmup_steps(section: OptimizationConfig, max_steps: int) -> int:

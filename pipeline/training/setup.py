@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,9 +31,9 @@ from pipeline.machine import num_cores
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.settings import one_line
+from pipeline.training import schedules
 from pipeline.training.batches import GlobalBatch, TrainingSplit
 from pipeline.training.objective import no_targets, objective
-from pipeline.training.schedules import check_phases
 from pipeline.training.sparsity import freeze
 
 
@@ -102,15 +100,8 @@ def settle_buckets(section: TrainConfig, accelerator: Accelerator, network: nn.M
 
 def num_steps(section: TrainConfig, split: TrainingSplit) -> int:
     """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
-    if section.max_steps is not None:
-        steps = section.max_steps
-    else:
-        # In fractions: 0.07 * 100 is more than 7 in floating point.
-        epochs = Fraction(str(section.num_train_epochs or 0))
-        if section.max_tokens is not None:
-            epochs = Fraction(section.max_tokens, split.target_tokens)
-        steps = math.ceil(epochs * len(split) / section.global_batch_size)
-    check_phases(section, steps)
+    steps = schedules.num_steps(section, len(split), split.target_tokens)
+    schedules.check_phases(section, steps)
     return steps
 
 

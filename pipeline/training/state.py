@@ -86,7 +86,7 @@ class Snapshot:
         write_json(folder / STATE, self.values)
 
 
-def take_snapshot(state: TrainingState, records: dict[str, int]) -> Snapshot:
+def take_snapshot(state: TrainingState, records: dict[str, dict[str, int]]) -> Snapshot:
     """Copy weights, optimizer, counters, the sizes of the record files, and each process's random states and sums.
 
     All processes call it at the same step.
@@ -104,15 +104,15 @@ def take_snapshot(state: TrainingState, records: dict[str, int]) -> Snapshot:
         "losses": list(interval.losses),
         "optimizer": scalars,
         "random": [states for states, _ in everyone],
-        "records": records,
+        **records,
         "numerics": state.numerics,
         "loss_scaler": state.loss_scaler.state_dict() if state.loss_scaler else {},
     }
     return Snapshot(weights, entries, _copy_to_host(state.average.tensors, processes), values)
 
 
-def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], dict[str, Any]]:
-    """Put a verified checkpoint back in place; returns its record sizes and numerics.
+def restore_state(folder: Path, state: TrainingState) -> dict[str, Any]:
+    """Put a verified checkpoint back in place; returns all of its values that are no tensors.
 
     It may come from another number of processes: those that it does not know draw their random numbers from the seed
     and the step, and what all had summed since the last record goes to process 0.
@@ -125,7 +125,7 @@ def restore_state(folder: Path, state: TrainingState) -> tuple[dict[str, int], d
         restore_random_states(values["random"][state.processes.index])
     else:
         seed_process(state.seed, state.processes.index, state.counters.step)
-    return values["records"], values["numerics"]
+    return dict(values)
 
 
 def restore_learned(folder: Path, state: TrainingState) -> tuple[torch.Tensor, torch.Tensor]:

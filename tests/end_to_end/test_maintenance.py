@@ -61,7 +61,7 @@ def test_gc_lists_then_deletes_what_no_run_uses(finished: Project) -> None:
     for stage in ("train", "evaluate", "report"):
         assert f"artifacts/{stage}/{keys[stage]}  (no run uses it)" in listed.out
     assert "(was set aside)" in listed.out
-    assert "(its training is complete)" in listed.out
+    assert "(its training is complete: only a longer one could go on from it)" in listed.out
     assert (finished.workspace / "artifacts/train" / keys["train"]).exists()
     assert finished.descent("gc", "tiny.yaml", "--delete").code == 0
     assert not (finished.workspace / "artifacts/train" / keys["train"]).exists()

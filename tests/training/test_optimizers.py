@@ -73,7 +73,7 @@ def test_every_optimizer_learns_and_goes_on_from_a_checkpoint_to_the_same_bits(t
     before = sum(model.loss(step).detach() for step in range(6))
     advance(model, state.optimizer, range(3))
     state.average.update(3)
-    take_snapshot(state, {}).write(tmp_path)
+    take_snapshot(state, {"records": {}}).write(tmp_path)
     advance(model, state.optimizer, range(3, 6))
     assert sum(model.loss(step).detach() for step in range(6)) < before
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -8,7 +10,7 @@ from transformers import get_scheduler
 from pipeline.config.optimization import SCHEDULER_KWARGS
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.training.schedules import check_phases, learning_rate, num_warmup_steps
+from pipeline.training.schedules import check_phases, learning_rate, num_lasting_steps, num_warmup_steps
 
 PEAK, WARMUP, MAX_STEPS = 0.8, 4, 23
 NEED = {
@@ -78,6 +80,27 @@ def test_a_warm_up_may_be_a_part_of_the_run():
 
 def test_constant_warms_up_where_asked():
     assert [learning_rate(section_of("constant"), step, MAX_STEPS) for step in (0, 2, 4, 9)] == [0, 0.4, 0.8, 0.8]
+
+
+@pytest.mark.parametrize("kind", SCHEDULER_KWARGS)
+def test_rates_of_lasting_steps_do_not_depend_on_the_length(kind):
+    section = section_of(kind)
+    short, long = ([learning_rate(section, step, length) for step in range(MAX_STEPS)] for length in (MAX_STEPS, 40))
+    lasting = num_lasting_steps(section, MAX_STEPS)
+    assert num_lasting_steps(section, 40) >= lasting
+    if kind in ("constant", "constant_with_warmup", "inverse_sqrt"):
+        assert lasting == math.inf
+        assert short == long
+    else:
+        assert lasting == (17 if kind == "warmup_stable_decay" else WARMUP)
+        assert short[:lasting] == long[:lasting]
+        assert short[lasting : lasting + 2] != long[lasting : lasting + 2]
+
+
+def test_rates_without_a_reference_to_the_length_last_and_those_with_one_do_not():
+    assert num_lasting_steps(section_of("warmup_stable_decay", num_stable_steps=5), MAX_STEPS) == math.inf
+    values = {"max_steps": MAX_STEPS, "warmup_ratio": 0.1, "lr_scheduler_type": "constant"}
+    assert num_lasting_steps(TrainConfig(**values), MAX_STEPS) == 0
 
 
 def test_phases_longer_than_the_run_are_refused():

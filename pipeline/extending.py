@@ -1,0 +1,85 @@
+"""Earlier trainings of a workspace that a longer or shorter one can go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Identity, Workspace
+from pipeline.atomic import read_sealed
+from pipeline.config.train import TrainConfig
+from pipeline.manifests import Manifest, describe_differences
+from pipeline.training.checkpoints import list_checkpoints, step_of
+from pipeline.training.extending import LENGTHS, adopt, find_checkpoint
+
+IDENTITY = "identity.json"
+"""In a training's work folder, what it is a training of: a killed one has no manifest."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A checkpoint of another training, with its key, to go on from."""
+
+    key: str
+    checkpoint: Path
+    reason: str
+
+    @property
+    def step(self) -> int:
+        return step_of(self.checkpoint)
+
+
+def find_continuation(
+    section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest
+) -> tuple[Continuation | None, tuple[str, ...]]:
+    """The newest checkpoint of a training that differs in its length alone, where it is newer than the training's own;
+    else None, and why where there is such a training."""
+    split = pack["summary"]["splits"]["train"]
+    own = list_checkpoints(workspace.checkpoints(identity.key))
+    newest, problems = step_of(own[-1]) if own else 0, []
+    found: Continuation | None = None
+    for key, payload in _of_other_lengths(workspace, identity):
+        earlier = section.model_copy(update={name: payload["section"][name] for name in LENGTHS})
+        work = workspace.checkpoints(key)
+        checkpoint = find_checkpoint(section, earlier, split["windows"], split["target_tokens"], work)
+        if isinstance(checkpoint, str):
+            problems.append(f"cannot go on from training {key}: {checkpoint}")
+        elif step_of(checkpoint) > newest:
+            changes = "; ".join(describe_differences(payload, identity.payload))
+            newest, found = step_of(checkpoint), Continuation(key, checkpoint, f"continues training {key}: {changes}")
+    return found, () if newest else tuple(problems[:1])
+
+
+def take_over(
+    section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest, say: Callable[[str], None]
+) -> None:
+    """Let a training, whose lock is held, begin at the checkpoint of another, where there is one to go on from."""
+    found, _ = find_continuation(section, identity, workspace, pack)
+    if found is None:
+        return
+    with workspace.unless_locked("train", found.key) as held:
+        if held and found.checkpoint.is_dir():
+            adopt(found.checkpoint, workspace.checkpoints(identity.key))
+            say(found.reason)
+        else:
+            say(f"training {found.key}, which this one could go on from, is under way elsewhere: not waiting for it")
+
+
+def _of_other_lengths(workspace: Workspace, identity: Identity) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keys and identities of the trainings in a workspace, finished or not, that differ in their length alone."""
+    payloads: dict[str, dict[str, Any]] = {manifest["key"]: manifest for manifest in workspace.manifests("train")}
+    for folder in sorted(workspace.root.glob("checkpoints/*")):
+        payload = read_sealed(folder / IDENTITY)
+        if payload is not None and isinstance(payload.get("section"), dict) and list_checkpoints(folder):
+            payloads.setdefault(folder.name, payload)
+    wanted = identity.payload
+    for key, payload in payloads.items():
+        is_like = all(payload.get(name) == value for name, value in wanted.items() if name != "section")
+        if key != identity.key and is_like and _without_length(payload) == _without_length(wanted):
+            yield key, payload
+
+
+def _without_length(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in payload["section"].items() if name not in LENGTHS}

@@ -1,0 +1,76 @@
+"""How far a training can go on from one that differs in its length alone, to the bits of one that was never shorter."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.atomic import link, remove, replacing_folder
+from pipeline.config.train import TrainConfig
+from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, step_of
+from pipeline.training.schedules import num_lasting_steps, num_steps
+
+LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
+"""Fields of which exactly one says how long a training is."""
+
+
+def find_checkpoint(
+    section: TrainConfig, earlier: TrainConfig, num_sequences: int, target_tokens: int, work: Path
+) -> Path | str:
+    """The newest checkpoint in the work folder of an `earlier` training that a training of `section` would have come
+    to as well, or why there is none. The split has so many sequences and target tokens.
+
+    Weights depend on the length through the learning rate alone, so the rates up to the checkpoint must not.
+    """
+    steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (section, earlier))
+    lasting = min(num_lasting_steps(section, steps), num_lasting_steps(earlier, earlier_steps))
+    for checkpoint in reversed(list_checkpoints(work)):
+        # At its last step a training validates and records in any case: the new one must have more to do.
+        is_early = step_of(checkpoint) <= lasting and step_of(checkpoint) < steps
+        if is_early and (section.export != "best" or _knows_the_best(section, checkpoint, earlier_steps)):
+            return checkpoint
+    if lasting == math.inf:
+        best = " with that of the lowest validation loss" if section.export == "best" else ""
+        return f"it left no checkpoint from before step {steps}{best}"
+    what = "train.warmup_ratio" if section.warmup_ratio else f"train.lr_scheduler_type {section.lr_scheduler_type}"
+    if lasting == 0:
+        return f"with {what} every learning rate depends on the number of steps"
+    return (
+        f"with {what} learning rates after step {lasting} depend on the number of steps; no earlier checkpoint is left"
+    )
+
+
+def _knows_the_best(section: TrainConfig, checkpoint: Path, earlier_steps: int) -> bool:
+    """Whether a checkpoint tells the lowest loss among the validations of every `eval_steps`, and its weights are kept.
+
+    The earlier training validated after its last step as well, where the new one may not.
+    """
+    step = step_of(checkpoint)
+    if step == earlier_steps and (section.eval_steps is None or step % section.eval_steps):
+        return False
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        best = json.loads((checkpoint / "state.json").read_bytes())["counters"]["best_step"]
+        return best is None or checkpoint_of(checkpoint.parent, best).is_dir()
+    return False
+
+
+def adopt(checkpoint: Path, work: Path) -> None:
+    """Let `work` be that of a training which came to `checkpoint`, of another work folder, that stays as it is:
+    checkpoints are hard links, records copies. A half-done work folder is one of an earlier step, or of none."""
+    from pipeline.training.metrics import METRICS, TENSORBOARD
+
+    work.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS, TENSORBOARD):
+        remove(work / name)
+        source = checkpoint.parent / name
+        if source.is_dir():
+            shutil.copytree(source, work / name)
+        elif source.exists():
+            shutil.copyfile(source, work / name)
+    for path in list_checkpoints(checkpoint.parent):
+        if step_of(path) <= step_of(checkpoint) and not (work / path.name).exists():
+            with replacing_folder(work / path.name) as folder:
+                shutil.copytree(path, folder, copy_function=link, dirs_exist_ok=True)
