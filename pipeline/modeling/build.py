@@ -24,7 +24,7 @@ from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import ADAPTER, load_adapter
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
-from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize
+from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
 from pipeline.modeling.settings import check_keys, one_line
 from pipeline.modeling.weights import storage_errors
@@ -42,8 +42,7 @@ def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float3
     """The model of a local Hugging Face folder with the head that it has there; `auto` keeps the precision in which it
     was saved.
 
-    An adapter inside the folder is put on. A model that was saved as a recipe is initialized;
-    `pipeline.modeling.materialize.materialize` does so shard by shard.
+    An adapter inside the folder is put on. A model that was saved as a recipe is initialized, whole.
     """
     if (folder / ADAPTER).is_dir():
         return load_adapter(_load(folder, dtype), folder / ADAPTER)
@@ -52,7 +51,7 @@ def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float3
 
 def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if is_recipe(folder):
-        return materialize(folder).to(torch.float32 if dtype == "auto" else dtype)
+        return materialize(folder, open_empty(folder)).to(torch.float32 if dtype == "auto" else dtype)
     with _quiet():
         model = head_in(folder).auto_class.from_pretrained(
             folder,

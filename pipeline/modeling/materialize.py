@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -19,6 +16,7 @@ from pipeline.config.model import InitializationConfig
 from pipeline.config.pretrained import has_code
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.initialization import initialize
+from pipeline.modeling.sharding import is_sharded
 
 RECIPE = "initialization.json"
 """In the folder of a model that is saved without weights: how to make them."""
@@ -41,26 +39,32 @@ def fill(
 ) -> PreTrainedModel:
     """Give the parameters of `empty_model` memory on `device` and their initial values; returns the same model.
 
-    A model that `torch.distributed.fsdp.fully_shard` was applied to meanwhile gets its own shards alone, which are
-    the same numbers as those of the whole model. With an architecture's own initialization one whole parameter at a
-    time lies in the CPU's memory; the other methods draw the shard alone.
+    A model that was sharded meanwhile gets this process's shards alone, which are the same numbers as those of the
+    whole model. With an architecture's own initialization one whole parameter at a time lies in the CPU's memory; the
+    other methods draw the shard alone.
     """
+    allocate(model, device)
+    initialize(model, section, seed, head)
+    return model
+
+
+def allocate(model: PreTrainedModel, device: torch.device | str) -> None:
+    """Give the parameters of `empty_model` memory on `device`, without values. Tied weights stay tied."""
     owners: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             owners.setdefault(parameter, []).append((module, name))
     for parameter, places in owners.items():
         real = nn.Parameter(torch.empty_like(parameter, device=device), requires_grad=parameter.requires_grad)
+        vars(real).update(vars(parameter))
         for module, name in places:
             module.register_parameter(name, real)
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(device)
-    if isinstance(model, FSDPModule):
+    if is_sharded(model):
         # So that FSDP learns of the new tensors.
         model._apply(lambda tensor: tensor)
-    initialize(model, section, seed, head)
-    return model
 
 
 def save_recipe(folder: Path, section: InitializationConfig, seed: int) -> None:
@@ -73,19 +77,13 @@ def is_recipe(folder: Path) -> bool:
     return (folder / RECIPE).is_file()
 
 
-def materialize(
-    folder: Path,
-    shard: Callable[[PreTrainedModel], Any] = lambda model: None,
-    device: torch.device | str = "cpu",
-) -> PreTrainedModel:
-    """The model of a folder with a recipe, in float32 on `device`.
-
-    `shard(model)` is called while the model has no weights yet and may apply `fully_shard` to it and its blocks; each
-    process then makes its own shards only.
-    """
-    recipe = json.loads((folder / RECIPE).read_bytes())
+def open_empty(folder: Path) -> PreTrainedModel:
+    """The `empty_model` of a folder that holds weights or a recipe of them."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
-    head = head_in(folder)
-    model = empty_model(config, head)
-    shard(model)
-    return fill(model, InitializationConfig(**recipe["initialization"]), recipe["seed"], head, device)
+    return empty_model(config, head_in(folder))
+
+
+def materialize(folder: Path, model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:
+    """`fill` the model of `open_empty`, which may be sharded by now, as the recipe says; returns the same model."""
+    recipe = json.loads((folder / RECIPE).read_bytes())
+    return fill(model, InitializationConfig(**recipe["initialization"]), recipe["seed"], head_in(folder), device)

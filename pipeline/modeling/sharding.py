@@ -1,18 +1,86 @@
-"""Tensors that FSDP2 shares out among processes."""
+"""Models that FSDP2 shares out among processes, and their tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard
+
+from pipeline.modeling.parameters import blocks
+from pipeline.modeling.streams import local_part
+
+
+def shard(
+    model: nn.Module,
+    device: torch.device,
+    computes_in: torch.dtype | None,
+    offload: OffloadPolicy,
+    *,
+    reshard_after_forward: bool,
+) -> None:
+    """Let each process hold a part of every parameter on `device`, of its gradient and of the optimizer's state, in
+    float32; the parameters of a block are put together, in `computes_in`, while it works (FSDP, Zhao et al. 2023,
+    arXiv 2304.11277).
+
+    A model on the meta device stays there and takes no memory.
+    """
+    settings: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (distributed.get_world_size(),)),
+        # Sums over many processes need more bits than bfloat16 has.
+        "mp_policy": MixedPrecisionPolicy(param_dtype=computes_in, reduce_dtype=torch.float32),
+        "offload_policy": offload,
+        "shard_placement_fn": _dimension,
+    }
+    marks = {name: dict(vars(parameter)) for name, parameter in model.named_parameters()}
+    for block in blocks(model).values():
+        fully_shard(block, reshard_after_forward=reshard_after_forward, **settings)
+    fully_shard(model, **settings)
+    for name, parameter in model.named_parameters():
+        vars(parameter).update(marks[name])  # such as whether an architecture wants it decayed
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether processes hold only parts of the model."""
+    return isinstance(model, FSDPModule)
+
+
+def _dimension(parameter: nn.Parameter) -> Shard | None:
+    """Along which dimension a parameter is cut: rows, but of a stack of experts, of which there are fewer than
+    processes, the first that divides evenly. Else a few processes would hold them all."""
+    if parameter.ndim < 3:
+        return None
+    count = distributed.get_world_size()
+    return next((Shard(dim) for dim, size in enumerate(parameter.shape) if size % count == 0), None)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor put together from its shards; where it is sharded all processes call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def copy_part(tensor: torch.Tensor, complete: torch.Tensor) -> None:
+    """Copy a whole tensor into one that is sharded, as far as this process holds it, or whole as well."""
+    local, region = local_part(tensor)
+    local.copy_(complete[region])
+
+
+def spread(tensors: Mapping[str, torch.Tensor], load: Callable[[], Mapping[str, torch.Tensor]]) -> None:
+    """Fill tensors, sharded or whole, from those of the same names that process 0 loads; one at a time is whole on
+    every process's device."""
+    source = load() if distributed.get_rank() == 0 else {}
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    for name, tensor in tensors.items():
+        complete = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+        if source:
+            complete.copy_(source[name])
+        distributed.broadcast(complete, 0)
+        copy_part(tensor, complete)
 
 
 def own_parts(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from pipeline.config.model import AdapterConfig
@@ -17,21 +18,38 @@ from pipeline.modeling.adapters import (
     save_adapter,
 )
 from pipeline.modeling.build import load_model, save_model
+from pipeline.modeling.materialize import allocate, is_recipe, materialize, open_empty
 from pipeline.modeling.quantization import load_quantized
+from pipeline.modeling.sharding import spread
+from pipeline.modeling.weights import model_tensors
 
 
-def open_for_training(artifact: Path, seed: int) -> PreTrainedModel:
+def open_for_training(artifact: Path, seed: int, *, will_be_sharded: bool = False) -> PreTrainedModel:
     """The model of a model stage's artifact: in float32, or frozen in the precision in which it was saved, or
-    quantized, and with a fresh adapter drawn from `seed`.
+    quantized, and with a fresh adapter drawn from `seed`. One that is saved as a recipe, or will be sharded and has no
+    adapter, is on the meta device, to be given weights by `give_weights` where they will live.
 
     Raises ConfigError where quantization is asked for and there is no GPU.
     """
     folder, description = artifact / "model", read_description(artifact)
     if description is None:
-        return load_model(folder)
+        return open_empty(folder) if will_be_sharded or is_recipe(folder) else load_model(folder)
     kind = description["quantization"]
     base = load_quantized(folder, kind) if kind else load_model(folder, dtype="auto")
     return add_adapter(base, AdapterConfig(**description["adapter"]), seed)
+
+
+def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -> None:
+    """Give the model of `open_for_training` weights on `device` if it has none yet, of a sharded one the part that this
+    process holds. Weights that are saved are read by process 0 alone; all processes call it."""
+    folder = artifact / "model"
+    if model.device.type != "meta":
+        return
+    if is_recipe(folder):
+        materialize(folder, model, device)
+    else:
+        allocate(model, device)
+        spread(model_tensors(model), lambda: model_tensors(load_model(folder)))
 
 
 def export_model(model: PreTrainedModel, artifact: Path, output: Path) -> None:

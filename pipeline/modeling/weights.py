@@ -1,15 +1,123 @@
-"""Writing tensors."""
+"""A model's tensors by name, and tensors in safetensors files: whole, or in parts that several processes wrote."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from pipeline.errors import StorageError, os_errno
+from pipeline.modeling.streams import Region, local_part
+
+PLACES = "places"
+"""Key of a file's metadata: where its tensors lie in the wholes of which they are parts."""
+
+
+def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers by name; a tied one only under its first name."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach()
+    return tensors
+
+
+@dataclass(frozen=True)
+class Part:
+    """A copy on the host of what this process holds of a tensor, where it begins in the whole, and the whole's
+    shape."""
+
+    values: torch.Tensor
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def own_part(tensor: torch.Tensor) -> Part:
+    """Copy this process's part of a tensor to the host."""
+    local, region = local_part(tensor)
+    copy = local.detach().to("cpu", copy=True).contiguous()
+    return Part(copy, tuple(cut.start for cut in region), tuple(tensor.shape))
+
+
+def save_parts(parts: Mapping[str, Part], path: Path) -> None:
+    """Write tensors of which each process may hold a part. Raises OSError or StorageError."""
+    places = {name: [part.offset, part.shape] for name, part in parts.items() if part.values.shape != part.shape}
+    metadata = {PLACES: json.dumps(places)} if places else None
+    with storage_errors(path.parent):
+        save_file({name: part.values for name, part in parts.items()}, path, metadata)
+
+
+@dataclass
+class StoredTensor:
+    """A tensor in files, of which nothing is in memory until it is read."""
+
+    shape: torch.Size
+    _parts: list[tuple[Any, str, Region]] = field(default_factory=list)
+
+    def read(self, region: Region | None = None) -> torch.Tensor:
+        """The part in `region`, put together from all files that hold some of it; the whole without one."""
+        region = tuple(slice(0, size) for size in self.shape) if region is None else region
+        result: torch.Tensor | None = None
+        for file, name, place in self._parts:
+            if not region:
+                return file.get_tensor(name)
+            common = [
+                slice(max(cut.start, at.start), min(cut.stop, at.stop)) for cut, at in zip(region, place, strict=True)
+            ]
+            if any(cut.start >= cut.stop for cut in common):
+                continue
+            inside = tuple(
+                slice(cut.start - at.start, cut.stop - at.start) for cut, at in zip(common, place, strict=True)
+            )
+            values = file.get_slice(name)[inside]
+            if common == list(region):
+                return values
+            if result is None:
+                result = torch.empty([cut.stop - cut.start for cut in region], dtype=values.dtype)
+            result[
+                tuple(slice(c.start - cut.start, c.stop - cut.start) for c, cut in zip(common, region, strict=True))
+            ] = values
+        return torch.empty([cut.stop - cut.start for cut in region]) if result is None else result
+
+
+def read_lazily(paths: Sequence[Path]) -> dict[str, StoredTensor]:
+    """The tensors of safetensors files by name."""
+    found: dict[str, StoredTensor] = {}
+    for path in paths:
+        file = safe_open(path, "pt")
+        places = json.loads((file.metadata() or {}).get(PLACES, "{}"))
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            local = file.get_slice(name).get_shape()
+            offset, shape = places.get(name, ([0] * len(local), local))
+            place = tuple(slice(begin, begin + size) for begin, size in zip(offset, local, strict=True))
+            found.setdefault(name, StoredTensor(torch.Size(shape)))._parts.append((file, name, place))
+    return found
+
+
+@torch.no_grad()
+def copy_stored(tensor: torch.Tensor, stored: StoredTensor) -> None:
+    """Read into a tensor, of a sharded one into the part that this process holds."""
+    assert stored.shape == tensor.shape, "the file is of another model"
+    local, region = local_part(tensor)
+    if local.numel():
+        local.copy_(stored.read(region))
+
+
+def is_cut(tensor: torch.Tensor) -> bool:
+    """Whether processes hold different parts of a tensor."""
+    return isinstance(tensor, DTensor) and any(placement.is_shard() for placement in tensor.placements)
 
 
 @contextmanager

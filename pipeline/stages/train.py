@@ -22,14 +22,14 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     from pipeline.modeling.adapters import virtual_tokens
     from pipeline.modeling.build import describe_config
-    from pipeline.modeling.training_models import export_model, open_for_training
+    from pipeline.modeling.training_models import export_model, give_weights, open_for_training
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.labelled import open_split
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
     from pipeline.training.processes import part
-    from pipeline.training.setup import check_context, idle_cores, numerics_of
+    from pipeline.training.setup import check_context, idle_cores, numerics_of, wants_sharding
     from pipeline.training.warm_start import start_from
 
     section, work = context.section, context.work
@@ -40,16 +40,20 @@ def run(context: StageContext) -> dict[str, Any]:
     validation_split = open_split(pack, encode, "validation")
     if note := idle_cores():
         context.progress.say(note)
-    model = open_for_training(initial, context.seed)
+    model = open_for_training(initial, context.seed, will_be_sharded=wants_sharding())
     check_context(train_split.block_size + virtual_tokens(model), describe_config(model.config)["context"])
-    if section.init_from is not None:
-        start_from(Path(section.init_from), model, initial / "model", context.progress.say)
+
+    def complete(model: Any, device: Any) -> None:
+        give_weights(model, initial, device)
+        if section.init_from is not None:
+            start_from(Path(section.init_from), model, initial / "model", context.progress.say)
 
     at = train(
         section,
         model,
         train_split,
         validation_split,
+        give_weights=complete,
         seed=context.seed,
         work=work,
         progress=context.progress,

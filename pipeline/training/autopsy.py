@@ -22,6 +22,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
+from pipeline.modeling.weights import model_tensors
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.examination import Examination, Finding, Row, examine
 from pipeline.training.objective import objective
@@ -29,7 +30,6 @@ from pipeline.training.processes import Processes
 from pipeline.training.random_states import GeneratorStates, generator_states, restore_generator_states
 from pipeline.training.routing import Routing
 from pipeline.training.sparsity import freeze
-from pipeline.training.state import model_tensors
 
 FOLDER = "autopsy"
 DESCRIPTION, CONFIG, WEIGHTS, BATCH = "autopsy.json", "config.json", "model.safetensors", "batch.safetensors"

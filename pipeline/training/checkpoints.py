@@ -1,5 +1,10 @@
 """Folders of checkpoints: written in the background, whole or absent, verified before use, rotated. Knows nothing of
-tensors."""
+tensors.
+
+Where several processes hold parts of a model, each writes files of its own below a temporary name, and process 0 takes
+them into its folder before it gives that its final name. They agree by these names alone, so that no thread needs to
+communicate while the training does.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +13,31 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, list_files, replacing_folder, write_json
+from pipeline.config.train import TrainConfig
+from pipeline.errors import StorageError
 
 PREFIX = "step-"
 DIGESTS = "digests.json"
+POLL_SECONDS = 0.05
 
 
 class CheckpointWriter:
     """Writes checkpoints in a thread of its own while training goes on, one at a time.
 
-    What goes wrong there is raised by the next call of any method; leaving the block waits for the last write. Only
-    process 0 writes; in the others nothing happens.
+    What goes wrong there is raised by the next call of any method; leaving the block waits for the last write. The
+    first `num_writers` processes write; in the others nothing happens.
     """
 
-    def __init__(self, work: Path, keep: int, minutes: float | None, is_main: bool) -> None:
-        self._work, self._keep, self._is_main = work, keep, is_main
+    def __init__(self, section: TrainConfig, work: Path, index: int, num_writers: int) -> None:
+        self._work, self._keep, self._index, self._num_writers = work, section.save_total_limit, index, num_writers
+        minutes = section.save_minutes
+        self._is_abandoned = threading.Event()
         self._interval_seconds = None if minutes is None else 60 * minutes
         self._saved = time.monotonic()
         self._thread: threading.Thread | None = None
@@ -38,13 +48,13 @@ class CheckpointWriter:
         if self._error is not None:
             self.wait()
         waited = time.monotonic() - self._saved
-        return self._is_main and self._interval_seconds is not None and waited >= self._interval_seconds
+        return self._index == 0 and self._interval_seconds is not None and waited >= self._interval_seconds
 
     def save(self, step: int, write: Callable[[Path], None], best: int | None = None) -> None:
         """Begin to save what `write` writes, which must not change any more; see `save_checkpoint`. Waits for the one
         before, so that memory holds no more than one."""
         self._saved = time.monotonic()
-        if self._is_main:
+        if self._index < self._num_writers:
             self.wait()
             self._thread = threading.Thread(target=self._run, args=(step, write, best), name="checkpoint", daemon=True)
             self._thread.start()
@@ -60,7 +70,11 @@ class CheckpointWriter:
 
     def _run(self, step: int, write: Callable[[Path], None], best: int | None) -> None:
         try:
-            save_checkpoint(self._work, step, write, self._keep, best)
+            if self._index == 0:
+                others = range(1, self._num_writers)
+                save_checkpoint(self._work, step, write, self._keep, best, others, self._is_abandoned)
+            else:
+                save_part(self._work, step, self._index, write)
         except BaseException as error:
             self._error = error
 
@@ -70,6 +84,8 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._is_abandoned.set()
         try:
             self.wait()
         except BaseException:
@@ -77,20 +93,73 @@ class CheckpointWriter:
                 raise
 
 
-def save_checkpoint(work: Path, step: int, write: Callable[[Path], None], keep: int, best: int | None = None) -> None:
-    """Write `work/step-<step>` atomically with `write(folder)` and the digest of every file; keep the newest `keep`,
-    and that of step `best`.
+def save_checkpoint(
+    work: Path,
+    step: int,
+    write: Callable[[Path], None],
+    keep: int,
+    best: int | None = None,
+    others: Iterable[int] = (),
+    is_abandoned: threading.Event | None = None,
+) -> None:
+    """Write `work/step-<step>` atomically with `write(folder)`, what the processes `others` add, for which it waits,
+    and the digest of every file; keep the newest `keep`, and that of step `best`.
 
-    A checkpoint of this step that exists already is left alone: equal steps hold equal states.
+    A checkpoint of this step that exists already is left alone: equal steps hold equal states. Raises StorageError when
+    a process cannot write its part, or `is_abandoned` is set while its part is not there.
     """
     final = checkpoint_of(work, step)
     if not final.exists():
         with replacing_folder(final) as folder:
             write(folder)
-            write_json(folder / DIGESTS, {name: digest_file(folder / name) for name in list_files(folder)})
+            digests = _digests_of(folder)
+            for index in others:
+                part, name = part_of(work, step, index), f"process-{index:05d}"
+                _await(part, is_abandoned)
+                os.rename(part, folder / name)
+                own = json.loads((folder / name / DIGESTS).read_bytes())
+                (folder / name / DIGESTS).unlink()
+                digests |= {f"{name}/{file}": digest for file, digest in own.items()}
+            write_json(folder / DIGESTS, digests)
     for old in list_checkpoints(work)[:-keep]:
         if step_of(old) != best:
             _remove(old)
+
+
+def save_part(work: Path, step: int, index: int, write: Callable[[Path], None]) -> None:
+    """Write what process `index` adds to `work/step-<step>`, for process 0 to take."""
+    if checkpoint_of(work, step).exists():
+        return
+    part = part_of(work, step, index)
+    try:
+        with replacing_folder(part) as folder:
+            write(folder)
+            write_json(folder / DIGESTS, _digests_of(folder))
+    except BaseException:
+        _failure_of(part).touch()
+        raise
+
+
+def part_of(work: Path, step: int, index: int) -> Path:
+    """Where the part of process `index` lies until process 0 takes it."""
+    return work / f"{TEMPORARY_PREFIX}process-{index:05d}-of-step-{step:08d}"
+
+
+def _failure_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}-failed")
+
+
+def _await(part: Path, is_abandoned: threading.Event | None) -> None:
+    while not part.exists():
+        if _failure_of(part).exists():
+            raise StorageError(f"{part.parent}: another process could not write its part of a checkpoint; it says why")
+        if is_abandoned is not None and is_abandoned.is_set():
+            raise StorageError(f"{part.parent}: another process ended before it wrote its part of a checkpoint")
+        time.sleep(POLL_SECONDS)
+
+
+def _digests_of(folder: Path) -> dict[str, str]:
+    return {name: digest_file(folder / name) for name in list_files(folder)}
 
 
 def checkpoint_of(work: Path, step: int) -> Path:

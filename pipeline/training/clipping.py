@@ -50,7 +50,7 @@ class Clipping:
                 keep_largest(gradients, self._density)
             if self._max_value is not None:
                 num_cut = torch.stack([(gradient.abs() > self._max_value).sum() for gradient in gradients]).sum()
-                cut_share = num_cut / sum(gradient.numel() for gradient in gradients)
+                cut_share = whole(num_cut) / sum(gradient.numel() for gradient in gradients)
                 nn.utils.clip_grad_value_(parameters, self._max_value)
             before = whole(nn.utils.clip_grad_norm_(parameters, self._max_norm))
         return GradientNorms(norm, before.clamp(max=self._max_norm), (before > self._max_norm).float(), cut_share)

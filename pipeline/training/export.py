@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
+from pipeline.modeling.materialize import allocate
+from pipeline.modeling.sharding import is_sharded
 from pipeline.training.checkpoints import checkpoint_of, problem_of
 from pipeline.training.state import Counters, restore_weights
 
@@ -24,12 +25,15 @@ def exported_model(
     broken.
     """
     step = at.best_step if section.export == "best" else at.step
-    is_sharded = any(isinstance(parameter, DTensor) for parameter in trained.parameters())
-    if step == at.step and not is_sharded and section.export != "ema":
+    if step == at.step and not is_sharded(trained) and section.export != "ema":
         return trained, step
     problem = "it is gone" if step is None else problem_of(checkpoint_of(work, step))
     if step is None or problem is not None:
         raise StorageError(f"{work}: the checkpoint of the weights to export is broken ({problem}); --force train")
-    model = build() if is_sharded else trained
+    model = trained
+    if is_sharded(trained):
+        model = build()
+        if model.device.type == "meta":
+            allocate(model, "cpu")
     restore_weights(checkpoint_of(work, step), model, averaged=section.export == "ema")
     return model, step

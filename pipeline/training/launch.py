@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
+from pipeline.config.optimization import BITSANDBYTES_OPTIMIZERS
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.training.trackers import check_trackers
@@ -39,6 +40,10 @@ def check_launcher(section: TrainConfig, environ: Mapping[str, str]) -> None:
     if _is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
         raise ConfigError(
             "the launcher was given FSDP version 1; set fsdp_version: 2 as in accelerate_configs/fsdp2.yaml"
+        )
+    if _is_true(environ, "ACCELERATE_USE_FSDP") and section.optim in ("adafactor", *BITSANDBYTES_OPTIMIZERS):
+        raise ConfigError(
+            f"train.optim: {section.optim} cannot move a model that is sharded (FSDP); take adamw_torch_fused or muon"
         )
     if _is_true(environ, "FSDP_ACTIVATION_CHECKPOINTING"):
         raise ConfigError(

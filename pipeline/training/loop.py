@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
+from pipeline.modeling.sharding import is_sharded
 from pipeline.progress import Progress
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.tokens.labelled import LabelledSplit
@@ -27,7 +29,7 @@ from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
 from pipeline.training.metrics import MetricsLog, headline
 from pipeline.training.objective import objective
-from pipeline.training.optimizers import build_optimizer, set_learning_rate
+from pipeline.training.optimizers import set_learning_rate
 from pipeline.training.order import DataOrder
 from pipeline.training.processes import Processes
 from pipeline.training.resume import begin
@@ -41,6 +43,7 @@ from pipeline.training.setup import (
     numerics_of,
     prepare_layers,
     settle_buckets,
+    without_averaging,
 )
 from pipeline.training.state import Counters, TrainingState, take_snapshot
 from pipeline.training.throughput import Meter, peak_of
@@ -54,14 +57,15 @@ def train(
     train_split: TrainingSplit,
     validation_split: PackedSplit | LabelledSplit,
     *,
+    give_weights: Callable[[PreTrainedModel, torch.device], None],
     seed: int,
     work: Path,
     progress: Progress,
     fail: Callable[[BaseException], None],
 ) -> Counters:
-    """Train `model` in place, together with the launcher's other processes. `work`, which they share, keeps checkpoints
-    and records, from which a killed training goes on exactly. `fail` learns what ends the process where nothing can be
-    raised, because it hangs.
+    """Train `model` in place, together with the launcher's other processes. `give_weights` completes its weights where
+    they will stay. `work`, which the processes share, keeps checkpoints and records, from which a killed training goes
+    on exactly. `fail` learns what ends the process where nothing can be raised, because it hangs.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
@@ -71,13 +75,13 @@ def train(
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
     prepare_layers(section, model)
-    network, optimizer = join(accelerator, model, build_optimizer(section, model, device))
+    network, optimizer = join(section, accelerator, model, give_weights)
     routing, norms, clip = Routing(section, model), LayerNorms(model), Clipping(section, accelerator, network)
     average, interval = WeightAverage(model, section.ema_decay), Interval(section, device)
     numerics = numerics_of(section, device, processes.count)
     state = TrainingState(model, optimizer.optimizer, average, interval, numerics, processes, seed, accelerator.scaler)
     autopsy = Autopsy(section, model, batches, processes, work)
-    checkpoints = CheckpointWriter(work, section.save_total_limit, section.save_minutes, processes.is_main)
+    checkpoints = CheckpointWriter(section, work, processes.index, processes.count if is_sharded(model) else 1)
     guard = Guard(section, state, autopsy, checkpoints, progress.say)
     meter = Meter(model, train_split.block_size, peak_of(device, section.mixed_precision), device, processes.count)
 
@@ -112,11 +116,10 @@ def train(
 
                     for part in batch.device_batches:
                         is_last = part is batch.device_batches[-1]
-                        with nullcontext() if is_last else accelerator.no_sync(network):
+                        with nullcontext() if is_last else without_averaging(accelerator, network):
                             output = network(**model_inputs(part), **routing.inputs)
-                            total, sums = routing.add(
-                                objective(output, part["labels"], section), output, part["labels"]
-                            )
+                            labels = part["labels"]
+                            total, sums = routing.add(objective(output, labels, section), output, labels)
                             # By the tokens of the whole global batch, so that every accumulation and any number of
                             # processes, over which gradients are averaged, gives the same gradient.
                             accelerator.backward(total / (batch.target_tokens / processes.count))

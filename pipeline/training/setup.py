@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +17,12 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import (
     DistributedDataParallelKwargs,
-    DistributedType,
+    FullyShardedDataParallelPlugin,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
 )
 from torch import nn
+from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
@@ -31,19 +32,23 @@ from pipeline.machine import num_cores
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.settings import one_line
+from pipeline.modeling.sharding import is_sharded, shard
 from pipeline.training import schedules
 from pipeline.training.batches import GlobalBatch, TrainingSplit
 from pipeline.training.objective import no_targets, objective
+from pipeline.training.optimizers import build_optimizer
 from pipeline.training.sparsity import freeze
 
 
 def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
     """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
-    other processes: DistributedDataParallel averages gradients, or FSDP2 where the launcher asks for it.
+    other processes.
 
     Raises ConfigError for a topology in which Accelerate would do something else without a word.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    # Else transformers, wherever it reads weights, reads none in all processes but the first.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
     if section.mixed_precision == "fp16" and on_cpu:
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
@@ -63,25 +68,50 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
         project_dir=str(work),
     )
     assert accelerator.num_processes == launched, "Accelerate joined other processes than the launcher's"
-    wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if wants_fsdp and accelerator.distributed_type != DistributedType.FSDP:
-        raise ConfigError(
-            "the launcher was asked for FSDP, but Accelerate shards on GPUs only and would train a whole copy in each "
-            "process; start it with another of accelerate_configs/"
-        )
-    if wants_fsdp and not accelerator.is_fsdp2:
-        raise ConfigError("the launcher was asked for FSDP 1; set fsdp_version: 2 in its config file")
     return accelerator
 
 
 def join(
-    accelerator: Accelerator, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+    section: TrainConfig,
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    give_weights: Callable[[PreTrainedModel, torch.device], None],
 ) -> tuple[nn.Module, AcceleratedOptimizer]:
-    """Accelerate's `prepare`: on the device, under autocast, and tied to the other processes."""
+    """The model on the device, in the precision asked for and tied to the other processes, and its optimizer.
+
+    DistributedDataParallel averages gradients over processes; where the launcher asks for FSDP, each holds a part of
+    the model. `give_weights(model, device)` completes the weights once they are where they will stay.
+    """
+    device = accelerator.device
+    if wants_sharding():
+        # Not by Accelerate's `prepare`, which wants all weights first and cuts stacks of experts by experts alone.
+        plugin = FullyShardedDataParallelPlugin()
+        shard(
+            model,
+            device,
+            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(section.mixed_precision),
+            plugin.cpu_offload,
+            reshard_after_forward=plugin.reshard_after_forward,
+        )
+        give_weights(model, torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device)
+        return model, accelerator.prepare_optimizer(build_optimizer(section, model, device))
+    give_weights(model, device)
     with warnings.catch_warnings():
         # The new name of this option is not among Accelerate's yet.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return accelerator.prepare(model, optimizer)
+        return accelerator.prepare(model, build_optimizer(section, model, device))
+
+
+def wants_sharding() -> bool:
+    """Whether the launcher asks for FSDP and started several processes."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def without_averaging(accelerator: Accelerator, network: nn.Module) -> AbstractContextManager[None]:
+    """Let gradients of a backward pass add up in this process alone, if it has room for them: gradients of a sharded
+    model are shared out at once."""
+    return nullcontext() if is_sharded(network) else accelerator.no_sync(network)
 
 
 def settle_buckets(section: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
+from pipeline.modeling.sharding import own_parts, whole
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
@@ -41,7 +42,8 @@ def keep_largest(gradients: Iterable[torch.Tensor], density: float) -> None:
     dropped.
     """
     for gradient in gradients:
-        sizes = gradient.abs()
+        sizes = whole(gradient).abs()
         kept = math.ceil(density * sizes.numel())
         bound = sizes.flatten().topk(kept, sorted=False).values.min()
-        gradient.masked_fill_(sizes < bound, 0.0)
+        [own] = own_parts([gradient])
+        own.masked_fill_(own.abs() < bound, 0.0)

@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from pipeline.atomic import write_json
-from pipeline.modeling.sharding import whole
-from pipeline.modeling.weights import storage_errors
+from pipeline.modeling.streams import local_part
+from pipeline.modeling.weights import (
+    Part,
+    StoredTensor,
+    copy_stored,
+    is_cut,
+    model_tensors,
+    own_part,
+    read_lazily,
+    save_parts,
+)
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interval import Interval
 from pipeline.training.processes import Processes
@@ -70,20 +78,21 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy on the host of a training at one step, which later steps do not change; whole in process 0 only."""
+    """A copy on the host of a training at one step, which later steps do not change: in process 0 of all but the parts
+    of tensors that other processes hold, in those of these parts alone."""
 
-    model: dict[str, torch.Tensor]
-    optimizer: dict[str, torch.Tensor]
-    average: dict[str, torch.Tensor]
-    values: dict[str, Any]
+    model: dict[str, Part]
+    optimizer: dict[str, Part]
+    average: dict[str, Part]
+    values: dict[str, Any] | None
 
     def write(self, folder: Path) -> None:
-        """Write the files of a checkpoint."""
-        with storage_errors(folder):
-            save_file(self.model, folder / MODEL)
-            save_file(self.optimizer, folder / OPTIMIZER)
-            save_file(self.average, folder / AVERAGE)
-        write_json(folder / STATE, self.values)
+        """Write this process's files of a checkpoint."""
+        save_parts(self.model, folder / MODEL)
+        save_parts(self.optimizer, folder / OPTIMIZER)
+        save_parts(self.average, folder / AVERAGE)
+        if self.values is not None:
+            write_json(folder / STATE, self.values)
 
 
 def take_snapshot(state: TrainingState, records: dict[str, dict[str, int]]) -> Snapshot:
@@ -95,9 +104,8 @@ def take_snapshot(state: TrainingState, records: dict[str, dict[str, int]]) -> S
     tensors, scalars = _optimizer_entries(state)
     own_losses = [total.item() for total in interval.losses.values()]
     everyone = processes.gather((random_states(), own_losses))
-    weights, entries = _copy_to_host(model_tensors(state.model), processes), _copy_to_host(tensors, processes)
-    entries[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
-    entries[INTERVAL_NORMS] = interval.norms.to("cpu", copy=True)
+    tensors[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
+    tensors[INTERVAL_NORMS] = interval.norms
     values = {
         "counters": asdict(state.counters),
         "interval": [interval.num_steps, interval.target_tokens],
@@ -108,7 +116,12 @@ def take_snapshot(state: TrainingState, records: dict[str, dict[str, int]]) -> S
         "numerics": state.numerics,
         "loss_scaler": state.loss_scaler.state_dict() if state.loss_scaler else {},
     }
-    return Snapshot(weights, entries, _copy_to_host(state.average.tensors, processes), values)
+
+    def copy(group: dict[str, torch.Tensor]) -> dict[str, Part]:
+        return {name: own_part(tensor) for name, tensor in group.items() if processes.is_main or is_cut(tensor)}
+
+    weights, average = model_tensors(state.model), state.average.tensors
+    return Snapshot(copy(weights), copy(tensors), copy(average), values if processes.is_main else None)
 
 
 def restore_state(folder: Path, state: TrainingState) -> dict[str, Any]:
@@ -133,12 +146,12 @@ def restore_learned(folder: Path, state: TrainingState) -> tuple[torch.Tensor, t
     interval's tensors."""
     values = json.loads((folder / STATE).read_bytes())
     restore_weights(folder, state.model)
-    entries = load_file(folder / OPTIMIZER)
-    losses, norms = entries.pop(INTERVAL_LOSSES), entries.pop(INTERVAL_NORMS)
+    entries = _stored(folder, OPTIMIZER)
+    losses, norms = entries.pop(INTERVAL_LOSSES).read(), entries.pop(INTERVAL_NORMS).read()
     _restore_optimizer(state, entries, values["optimizer"])
-    averages = load_file(folder / AVERAGE)
+    averages = _stored(folder, AVERAGE)
     for name, tensor in state.average.tensors.items():
-        tensor.copy_(_shard_like(tensor, averages[name]))
+        copy_stored(tensor, averages[name])
     if state.loss_scaler:
         state.loss_scaler.load_state_dict(values["loss_scaler"])
     return losses, norms
@@ -146,14 +159,18 @@ def restore_learned(folder: Path, state: TrainingState) -> tuple[torch.Tensor, t
 
 def restore_weights(folder: Path, model: nn.Module, *, averaged: bool = False) -> None:
     """Put the weights of a verified checkpoint into a model, whole or sharded; `averaged`: of its moving average."""
-    saved = load_file(folder / MODEL)
+    saved = _stored(folder, MODEL)
     if averaged:
-        saved |= load_file(folder / AVERAGE)
+        saved |= _stored(folder, AVERAGE)
     current = model_tensors(model)
     assert saved.keys() == current.keys(), "the checkpoint is of another model"
-    with torch.no_grad():
-        for name, tensor in current.items():
-            tensor.copy_(_shard_like(tensor, saved[name]))
+    for name, tensor in current.items():
+        copy_stored(tensor, saved[name])
+
+
+def _stored(folder: Path, file: str) -> dict[str, StoredTensor]:
+    """The tensors that all processes of the checkpoint's training wrote into files of this name."""
+    return read_lazily(sorted(folder.rglob(file)))
 
 
 def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
@@ -165,35 +182,6 @@ def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torc
     interval.losses = dict(zip(values["losses"], own.to(interval.norms.device), strict=True))
     interval.norms.copy_(norms)
     interval.num_steps, interval.target_tokens = values["interval"]
-
-
-def _copy_to_host(tensors: dict[str, torch.Tensor], processes: Processes) -> dict[str, torch.Tensor]:
-    """Copies of whole tensors, in process 0; sharded ones are put together by all, one at a time."""
-    copies = {}
-    for name, tensor in tensors.items():
-        complete = whole(tensor)
-        if processes.is_main:
-            copies[name] = complete.to("cpu", copy=True).contiguous()
-    return copies
-
-
-def _shard_like(tensor: torch.Tensor, complete: torch.Tensor) -> torch.Tensor:
-    """This process's shard of a tensor that all have whole, where `tensor` is sharded."""
-    if not isinstance(tensor, DTensor):
-        return complete
-    on_device = complete.to(tensor.device)
-    return distribute_tensor(on_device, tensor.device_mesh, tensor.placements, src_data_rank=None)
-
-
-def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers by name; a tied one only under its first name."""
-    seen: set[int] = set()
-    tensors = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            tensors[name] = tensor.detach()
-    return tensors
 
 
 def _optimizer_entries(state: TrainingState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -209,14 +197,14 @@ def _optimizer_entries(state: TrainingState) -> tuple[dict[str, torch.Tensor], d
     return tensors, scalars
 
 
-def _restore_optimizer(state: TrainingState, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> None:
+def _restore_optimizer(state: TrainingState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
     parameters_by_name = dict(state.model.named_parameters())
     by_parameter: dict[str, dict[str, Any]] = {}
     for entry, value in {**tensors, **scalars}.items():
         name, _, key = entry.rpartition("/")
-        like = parameters_by_name[name]
-        shared_out = isinstance(value, torch.Tensor) and value.shape == like.shape
-        by_parameter.setdefault(name, {})[key] = _shard_like(like, value) if shared_out else value
+        if isinstance(value, StoredTensor):
+            value = _read_like(parameters_by_name[name], value)
+        by_parameter.setdefault(name, {})[key] = value
     names = {id(parameter): name for name, parameter in parameters_by_name.items()}
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     full = state.optimizer.state_dict()
@@ -226,3 +214,13 @@ def _restore_optimizer(state: TrainingState, tensors: dict[str, torch.Tensor], s
         if names[id(parameter)] in by_parameter
     }
     state.optimizer.load_state_dict(full)
+
+
+def _read_like(parameter: torch.Tensor, stored: StoredTensor) -> torch.Tensor:
+    """A tensor of an optimizer's state: sharded as its parameter, where that is and both have one shape."""
+    if not isinstance(parameter, DTensor) or stored.shape != parameter.shape:
+        return stored.read()
+    local, region = local_part(parameter)
+    values = stored.read(region).to(local.device)
+    shape, stride = parameter.shape, parameter.stride()
+    return DTensor.from_local(values, parameter.device_mesh, parameter.placements, shape=shape, stride=stride)

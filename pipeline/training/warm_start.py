@@ -7,20 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from pipeline.atomic import digest_file
+from pipeline.config.pretrained import has_code
 from pipeline.errors import ConfigError
-from pipeline.training.state import model_tensors
+from pipeline.modeling.heads import head_in
+from pipeline.modeling.settings import one_line
+from pipeline.modeling.sharding import copy_part
+from pipeline.modeling.weights import model_tensors
 
 
 def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callable[[str], None]) -> None:
     """Put the weights of a Hugging Face folder into `model`, which was read from the folder `initial`.
 
-    Every weight of the backbone must be in both, in the same shape, and the tokenizer must be the same. A head
-    that the folder lacks, as that of a classifier when it holds a language model, keeps its initial weights. Raises
-    ConfigError where the two do not fit.
+    Each process reads the folder whole into its memory. Every weight of the backbone must be in both, in the same
+    shape, and the tokenizer must be the same. A head that the folder lacks, as that of a classifier when it holds a
+    language model, keeps its initial weights. Raises ConfigError where the two do not fit.
     """
     names = ("tokenizer.json", "vocab.json", "merges.txt")
     for name in names:
@@ -28,27 +31,40 @@ def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callabl
             raise ConfigError(
                 f"train.init_from: the model in {folder} has another tokenizer, so its tokens mean others"
             )
-    found: dict[str, torch.Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        found |= load_file(path)
+    found = _weights_of(folder)
     backbone, current = f"{model.base_model_prefix}.", model_tensors(model)
     if surplus := [name for name in found if name.startswith(backbone) and name not in current]:
         raise ConfigError(f"train.init_from: {folder} holds {surplus[0]}, for which the model has no place")
-    fresh = []
-    with torch.no_grad():
-        for name, tensor in current.items():
-            if name not in found and not name.startswith(backbone):
-                fresh.append(name)
-                continue
-            shape = tuple(found[name].shape) if name in found else None
-            if shape != tuple(tensor.shape):
-                has = "lacks it" if shape is None else f"has it as {shape}"
-                raise ConfigError(
-                    f"train.init_from: the model needs {name} as {tuple(tensor.shape)}, and {folder} {has}; "
-                    "give model: the architecture and sizes of that run"
-                )
-            tensor.copy_(found[name])
+    fresh = [name for name in current if name not in found and not name.startswith(backbone)]
+    for name, tensor in current.items():
+        shape = found[name].shape if name in found else None
+        if name not in fresh and shape != tensor.shape:
+            has = "lacks it" if shape is None else f"has it as {tuple(shape)}"
+            raise ConfigError(
+                f"train.init_from: the model needs {name} as {tuple(tensor.shape)}, and {folder} {has}; "
+                "give model: the architecture and sizes of that run"
+            )
+    for name, tensor in current.items():
+        if name not in fresh:
+            copy_part(tensor, found[name])
     say(f"starting from the weights in {folder}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
+
+
+def _weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights by the names that they have in memory, which differ from those in the files of some architectures."""
+    try:
+        model, info = head_in(folder).auto_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=has_code(folder),
+            output_loading_info=True,
+        )
+    except Exception as error:
+        # Every architecture has checks of its own and raises what it likes.
+        raise ConfigError(f"train.init_from: the model in {folder} cannot be loaded: {one_line(error)}") from None
+    return {name: tensor for name, tensor in model_tensors(model).items() if name not in info["missing_keys"]}
 
 
 def _differ(one: Path, other: Path) -> bool:

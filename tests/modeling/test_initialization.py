@@ -22,7 +22,8 @@ from pipeline.modeling.build import build_config, build_model, load_model, load_
 from pipeline.modeling.defaults import DefaultInitialization
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.initialization import fans
-from pipeline.modeling.materialize import RECIPE, empty_model, fill, is_recipe, materialize, save_recipe
+from pipeline.modeling.materialize import RECIPE, empty_model, fill, is_recipe, materialize, open_empty, save_recipe
+from pipeline.modeling.sharding import shard
 
 WIDE = {**LLAMA, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
 RULES = {
@@ -166,7 +167,7 @@ def test_above_the_limit_a_model_is_saved_as_a_recipe(tokenizer, tmp_path):
     assert is_recipe(tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
     ids = torch.tensor([[3, 4, 5]])
-    for made in (load_model(tmp_path), materialize(tmp_path)):
+    for made in (load_model(tmp_path), materialize(tmp_path, open_empty(tmp_path))):
         assert torch.equal(made(ids).logits, whole(ids).logits)
 
 
@@ -193,20 +194,16 @@ _server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.bui
 
 def _shard_and_compare(rank: int, folder: Path, names: list[str]) -> None:
     import torch.distributed as dist
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import OffloadPolicy
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-
-    def shard(model):
-        for layer in model.model.layers:
-            fully_shard(layer)
-        fully_shard(model)
-
     ids = torch.arange(3, 11).unsqueeze(0)
     for name in names:
-        whole = load_model(folder / name)
-        sharded = materialize(folder / name, shard)
+        whole, sharded = load_model(folder / name), open_empty(folder / name)
+        shard(sharded, torch.device("cpu"), None, OffloadPolicy(), reshard_after_forward=True)
+        assert all(parameter.device.type == "meta" for parameter in sharded.parameters())
+        materialize(folder / name, sharded)
         full = dict(whole.named_parameters())
         assert full.keys() == dict(sharded.named_parameters()).keys()
         for key, parameter in sharded.named_parameters():

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
+from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
-from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, newest_valid, save_checkpoint
+from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, newest_valid, problem_of, save_checkpoint
 
 PATIENCE = 10.0
 
@@ -67,8 +68,9 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
     assert [path.name[-1] for path in list_checkpoints(tmp_path)] == ["2", "4", "5"]
 
 
-def writer(work, minutes=None, is_main=True):
-    return CheckpointWriter(work, 9, minutes, is_main)
+def writer(work, minutes=None, index=0, num_writers=1):
+    section = TrainConfig(max_steps=1, save_total_limit=9, save_minutes=minutes)
+    return CheckpointWriter(section, work, index, num_writers)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written_and_the_next_waits_for_it(tmp_path):
@@ -93,9 +95,9 @@ def fail(folder):
     raise OSError(28, "No space left on device")
 
 
-def save_and(work, then):
-    with writer(work) as checkpoints:
-        checkpoints.save(1, fail)
+def save_and(work, then, write=fail, num_writers=1):
+    with writer(work, num_writers=num_writers) as checkpoints:
+        checkpoints.save(1, write)
         then(checkpoints)
 
 
@@ -122,12 +124,48 @@ def test_an_error_of_training_is_not_hidden_by_one_of_the_last_checkpoint(tmp_pa
 
 def test_minutes_make_a_checkpoint_overdue_in_the_main_process_alone(tmp_path):
     assert writer(tmp_path, minutes=1e-9).is_overdue()
-    assert not writer(tmp_path, minutes=1e-9, is_main=False).is_overdue()
+    assert not writer(tmp_path, minutes=1e-9, index=1).is_overdue()
     assert not writer(tmp_path, minutes=60).is_overdue()
     assert not writer(tmp_path).is_overdue()
 
 
 def test_other_processes_write_nothing(tmp_path):
-    with writer(tmp_path, is_main=False) as checkpoints:
+    with writer(tmp_path, index=1) as checkpoints:
         checkpoints.save(1, fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def write_text(text):
+    return lambda folder: folder.joinpath("model").write_text(text)
+
+
+def test_processes_that_hold_parts_write_one_checkpoint(tmp_path):
+    with writer(tmp_path, index=0, num_writers=3) as first:
+        first.save(7, write_text("0"))
+        with writer(tmp_path, index=2, num_writers=3) as third:
+            third.save(7, write_text("2"))
+        assert list_checkpoints(tmp_path) == []  # one part is missing
+        with writer(tmp_path, index=1, num_writers=3) as second:
+            second.save(7, write_text("1"))
+    [checkpoint] = list_checkpoints(tmp_path)
+    found = {path.relative_to(checkpoint).as_posix(): path.read_text() for path in checkpoint.rglob("model")}
+    assert found == {"model": "0", "process-00001/model": "1", "process-00002/model": "2"}
+    assert problem_of(checkpoint) is None
+    (checkpoint / "process-00001" / "model").write_text("x")
+    assert problem_of(checkpoint) == "process-00001/model does not match its digest"
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_a_part_that_cannot_be_written_fails_the_checkpoint(tmp_path):
+    with pytest.raises(OSError, match="No space"), writer(tmp_path, index=1, num_writers=2) as second:
+        second.save(7, fail)
+    another = "another process could not write its part"
+    with pytest.raises(StorageError, match=another), writer(tmp_path, num_writers=2) as first:
+        first.save(7, write_text("0"))
+    assert newest_valid(tmp_path, pytest.fail) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_ends_does_not_wait_for_the_parts_of_others(tmp_path):
+    with pytest.raises(ValueError, match="training"):
+        save_and(tmp_path, go_on_to_an_error_of_its_own, write_text("0"), num_writers=2)

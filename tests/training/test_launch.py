@@ -24,6 +24,10 @@ FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
         ({"ACCELERATE_USE_MEGATRON_LM": "true", "WORLD_SIZE": "2"}, "was given Megatron-LM.*fsdp2.yaml"),
         ({**FSDP, "FSDP_VERSION": "1"}, "FSDP version 1"),
         ({**FSDP, "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set train.gradient_checkpointing"),
+        (
+            {**FSDP, "FSDP_VERSION": "2", "optim": "adafactor"},
+            "adafactor cannot move a model that is sharded",
+        ),
         ({"WORLD_SIZE": "8"}, "train.global_batch_size 12 .* 8 processes"),
         ({"WORLD_SIZE": "3"}, "train.global_batch_size 12 .* 3 processes times per_device_train_batch_size 3"),
         (
@@ -34,8 +38,9 @@ FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
 )
 def test_disagreement_is_refused(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], problem: str) -> None:
     monkeypatch.setattr(sys, "argv", ["scripts/run_pipeline.py", "a.yaml"])
+    section = SECTION.model_copy(update={"optim": environ.get("optim", SECTION.optim)})
     with pytest.raises(ConfigError, match=problem):
-        check_launcher(SECTION, environ)
+        check_launcher(section, environ)
 
 
 def test_one_process_where_several_were_asked_for_is_refused_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,15 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
             validation = split if name in LABELLED else split_of("ragged", folder)
             work = folder / f"work-{name}-{accumulation}-{count}-{bug}"
             train(
-                section, model, split, validation, seed=0, work=work, progress=Progress("test"), fail=lambda error: None
+                section,
+                model,
+                split,
+                validation,
+                give_weights=lambda model, device: None,
+                seed=0,
+                work=work,
+                progress=Progress("test"),
+                fail=lambda error: None,
             )
             pairs = zip(before, model.parameters(), strict=True)
             found[name, accumulation] = torch.cat([(old - new.detach()).flatten() for old, new in pairs])

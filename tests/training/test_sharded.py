@@ -1,59 +1,97 @@
-"""A model sharded by FSDP2 trains like a whole one. Accelerate shards on GPUs only, so here torch does it."""
+"""A model that is shared out among processes (FSDP2) trains like a whole one, here on the CPU over gloo."""
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
+import pytest
+from modeling.checkpoints import SHAPE
 from safetensors.torch import load_file
 from training.test_processes import assert_same_curves
 from training.tiny import LLAMA, arm, in_processes, make_inputs, metrics, run_train, train_in_child
 
 from pipeline.errors import DescentError
 
-
-def shard(accelerator: Any, model: Any, optimizer: Any) -> Any:
-    """What Accelerate's `prepare` makes of model and optimizer under FSDP2."""
-    from accelerate.optimizer import AcceleratedOptimizer
-    from torch.distributed.fsdp import fully_shard
-
-    from pipeline.modeling.parameters import blocks
-
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for block in blocks(model).values():
-        fully_shard(block)
-    fully_shard(model)
-    sharded = dict(model.named_parameters())
-    for group in optimizer.param_groups:
-        group["params"] = [sharded[names[id(parameter)]] for parameter in group["params"]]
-    return model, AcceleratedOptimizer(optimizer)
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {**LLAMA, "tie_word_embeddings": True}),
+    # Three experts: fewer than can be dealt out to two processes evenly.
+    "mixtral": ("mixtral", {**SHAPE, "num_local_experts": 3, "num_experts_per_tok": 2}),
+    "grok1": (
+        "grok1",
+        {**SHAPE, "num_local_experts": 3, "num_experts_per_tok": 2, "num_key_value_heads": 1, "head_dim": 8},
+    ),
+}
 
 
-def train_sharded(index: int, inputs: Any, folder: Any, name: str, is_stopped: bool) -> None:
-    from pipeline.training import loop
-
-    loop.join = shard
+def train_sharded(index: int, inputs: Any, folder: Any, name: str, is_stopped: bool, changes: dict[str, Any]) -> None:
+    # What accelerate launch sets from accelerate_configs/fsdp2.yaml.
+    os.environ.update({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"})
     if is_stopped:
         arm("forward", 5, "SIGTERM")
     try:
-        run_train(inputs, folder, name if index == 0 else f"unused-{name}", index, 2, optim="adamw_torch")
+        run_train(inputs, folder, name if index == 0 else f"unused-{name}", index, 2, **changes)
     except DescentError as error:
         os._exit(error.exit_code)
 
 
-def test_sharded_training_follows_a_whole_one_and_resumes_from_its_checkpoint(tmp_path):
-    inputs = make_inputs(tmp_path / "inputs", "llama", LLAMA)
-    assert train_in_child(inputs, tmp_path / "whole") == 0
+def weights(folder: Path) -> dict[str, Any]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+CUT = {"gradient_density": 0.5, "max_grad_value": 0.01}
+AVERAGED = {"ema_decay": 0.9, "export": "ema", "eval_ema": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "changes"), [("llama", False, CUT), ("mixtral", True, {}), ("grok1", True, AVERAGED)]
+)
+def test_sharded_training_follows_a_whole_one_and_resumes_from_its_parts(tmp_path, name, recipe, changes):
+    architecture, config = MODELS[name]
+    whole_inputs = make_inputs(tmp_path / "inputs", architecture, config)
+    inputs = make_inputs(tmp_path / "recipe", architecture, config, materialize_limit=0) if recipe else whole_inputs
+    assert (inputs["model"] / "model" / "model.safetensors").is_file() != recipe
+    assert train_in_child(whole_inputs, tmp_path / "whole", **changes) == 0
     sharded = tmp_path / "sharded"
-    assert in_processes(2, train_sharded, inputs, sharded, "output0", True) == [75, 75]
-    assert in_processes(2, train_sharded, inputs, sharded, "output1", False) == [0, 0]
+    assert in_processes(2, train_sharded, inputs, sharded, "output0", True, changes) == [75, 75]
+    parts = [load_file(path) for path in (sharded / "work" / "step-00000005").rglob("model.safetensors")]
+    assert len(parts) == 2
+    sizes = [sum(tensor.numel() for tensor in part.values()) for part in parts]
+    assert max(sizes) < 1.05 * min(sizes)
+    assert in_processes(2, train_sharded, inputs, sharded, "output1", False, changes) == [0, 0]
     assert_same_curves(metrics(sharded / "output1"), metrics(tmp_path / "whole" / "output0"))
-    assert json.loads((sharded / "work" / "step-00000012" / "state.json").read_text())["counters"][
-        "resumed_from_steps"
-    ] == [5]
-    whole, found = (
-        load_file(folder / "model" / "model.safetensors")
-        for folder in (tmp_path / "whole" / "output0", sharded / "output1")
-    )
-    assert all(found[name].allclose(weights, atol=1e-4) for name, weights in whole.items())
+    state = json.loads((sharded / "work" / "step-00000012" / "state.json").read_text())
+    assert state["counters"]["resumed_from_steps"] == [5]
+    found = weights(sharded / "output1")
+    assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in weights(tmp_path / "whole/output0").items())
+
+
+def test_a_sharded_checkpoint_serves_any_number_of_processes(tmp_path):
+    inputs = make_inputs(tmp_path / "inputs", *MODELS["mixtral"])
+    assert train_in_child(inputs, tmp_path / "whole") == 0
+    assert in_processes(2, train_sharded, inputs, tmp_path / "sharded", "output0", True, {}) == [75, 75]
+    assert train_in_child(inputs, tmp_path / "sharded") == 0
+    found, expected = weights(tmp_path / "sharded" / "output1"), weights(tmp_path / "whole" / "output0")
+    assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in expected.items())
+
+
+def test_a_sharded_training_starts_from_the_weights_of_another_run(tmp_path):
+    inputs = make_inputs(tmp_path / "inputs", *MODELS["mixtral"])
+    recipe = make_inputs(tmp_path / "recipe", *MODELS["mixtral"], materialize_limit=0)
+    assert train_in_child(inputs, tmp_path / "first") == 0
+    start = {"init_from": str(tmp_path / "first" / "output0" / "model"), "max_steps": 3}
+    assert train_in_child(inputs, tmp_path / "whole", **start) == 0
+    assert in_processes(2, train_sharded, recipe, tmp_path / "sharded", "output0", False, start) == [0, 0]
+    assert_same_curves(metrics(tmp_path / "sharded" / "output0"), metrics(tmp_path / "whole" / "output0"))
+
+
+def test_a_recipe_trains_in_one_process(tmp_path):
+    inputs = make_inputs(tmp_path / "inputs", *MODELS["llama"])
+    recipe = make_inputs(tmp_path / "recipe", *MODELS["llama"], materialize_limit=0)
+    assert train_in_child(inputs, tmp_path / "whole") == 0
+    assert train_in_child(recipe, tmp_path / "made") == 0
+    assert (tmp_path / "whole/output0/model/model.safetensors").read_bytes() == (
+        tmp_path / "made/output0/model/model.safetensors"
+    ).read_bytes()

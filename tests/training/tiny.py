@@ -88,13 +88,15 @@ def context_for(
     return StageContext(section, 3, inputs, output, work, 1, Progress("test", io.StringIO()), index, count)
 
 
-def make_inputs(folder: Path, architecture: str = "llama", config: dict[str, Any] = LLAMA) -> dict[str, Path]:
+def make_inputs(
+    folder: Path, architecture: str = "llama", config: dict[str, Any] = LLAMA, **model_changes: Any
+) -> dict[str, Path]:
     """The input artifacts of the train stage, below `folder`."""
     from pipeline.stages import model
 
     make_tokenizer(folder / "tokenizer")
     make_streams(folder, {"train": 421, "validation": 101})
-    section = ModelConfig(architecture=architecture, config=config)
+    section = ModelConfig(architecture=architecture, config=config, **model_changes)
     model.STAGE.run(context_for(section, {"tokenizer": folder / "tokenizer"}, folder / "model"))
     return {name: folder / name for name in ("pack", "encode", "model")}
 
@@ -218,8 +220,8 @@ def arm(place: str, count: int, what: str) -> None:
     from pipeline.training.objective import Objective
 
     models: list[Any] = []
-    build_optimizer = loop.build_optimizer
-    loop.build_optimizer = lambda *given: (models.append(given[1]), build_optimizer(*given))[1]
+    join = loop.join
+    loop.join = lambda *given: (models.append(given[2]), join(*given))[1]
 
     places: dict[str, tuple[Any, str, bool]] = {
         "forward": (loop, "objective", False),
@@ -229,7 +231,7 @@ def arm(place: str, count: int, what: str) -> None:
         "validate": (loop, "validate", False),
         "validation batch": (losses, "token_losses", False),
         "snapshot": (loop, "take_snapshot", False),
-        "tensors": (state, "save_file", False),
+        "tensors": (state, "save_parts", False),
         "save": (state, "write_json", False),
         "digests": (checkpoints, "write_json", False),
         "saved": (checkpoints, "save_checkpoint", True),
