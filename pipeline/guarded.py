@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from pipeline.launches.launch import speaks
 from pipeline.terminal import printable
 
 ASK_AGAIN_SECONDS = 2.0
+SECONDS_TO_TELL = 2.0
 TOLD_ONCE = (ConfigError, MissingInputError, InterruptedUnsaved)
 
 
@@ -44,7 +46,10 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
             traceback.print_exc()
         # What all processes of a launch find alike is told once on each machine, what process 0 tells by it alone.
         is_told_elsewhere = isinstance(error, TOLD_ONCE) and not speaks(os.environ)
-        if str(error) and not is_told_elsewhere:
+        if is_told_elsewhere:
+            # The launcher stops the others when one ends: not before it is told.
+            time.sleep(SECONDS_TO_TELL)
+        elif str(error):
             for line in str(error).split("\n"):
                 complain(line)
         raise typer.Exit(error.exit_code) from None
