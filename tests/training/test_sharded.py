@@ -77,6 +77,7 @@ def test_a_sharded_checkpoint_serves_any_number_of_processes(tmp_path):
     assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in expected.items())
 
 
+@pytest.mark.slow
 def test_a_sharded_training_starts_from_the_weights_of_another_run(tmp_path):
     inputs = make_inputs(tmp_path / "inputs", *MODELS["mixtral"])
     recipe = make_inputs(tmp_path / "recipe", *MODELS["mixtral"], materialize_limit=0)
