@@ -173,7 +173,8 @@ def under_ddp(one_device: StepMemory, sizes: Sizes) -> Parts:
 
 
 def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int, is_bf16: bool) -> Parts:
-    """A device's memory under FSDP2: every block sharded over all devices, the next one gathered ahead.
+    """A device's memory under FSDP2: every block sharded over all devices, the next one gathered ahead, and the
+    gradient of one in the float32 in which it is summed over devices, beside that of the next.
 
     `whole` is a step of the unsharded model with weights in the precision of computation already, so that no casts of
     them count among the activations; `optimizer` is the whole optimizer state. An upper bound: at the end of the
@@ -182,9 +183,10 @@ def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int
     width = BF16_BYTES if is_bf16 else FP32_BYTES
     shard = FP32_BYTES * sizes.total // num_devices
     trained, trained_share = FP32_BYTES * sizes.trainable // num_devices, sizes.trainable / sizes.total
+    whole_gradients = width * (sizes.outside_blocks + sizes.largest_block) + FP32_BYTES * sizes.largest_block
     return {
         "weights": shard + width * (sizes.outside_blocks + 2 * sizes.largest_block),
-        "gradients": trained + round(trained_share * width * (sizes.outside_blocks + sizes.largest_block)),
+        "gradients": trained + round(trained_share * whole_gradients),
         "optimizer": optimizer // num_devices,
         "activations": whole.forward["activations"],
         "logits": whole.forward["logits"],

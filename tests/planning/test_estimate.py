@@ -145,7 +145,8 @@ def test_mistakes_are_told(estimated: Any, overrides: tuple[str, ...], device: s
 @pytest.mark.slow
 def test_grok1_as_released_is_estimated_in_little_time_and_memory() -> None:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "pipeline", "estimate", "configs/grok1_314b.yaml", "--devices", "512", "--json"]
+    asked = ["configs/grok1_314b.yaml", "--devices", "512", "--device", "H200", "--json"]
+    command = [sys.executable, "-m", "pipeline", "estimate", *asked]
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
