@@ -212,7 +212,7 @@ def _diverged(what: str, step: int, work: Path, found: str = "") -> DivergedErro
     good = f"the last good checkpoint is of step {step_of(saved[-1])}" if saved else "no checkpoint was saved before"
     return DivergedError(
         f"training diverged: {what} at step {step}{f'; {found}' if found else ''}; {good}; lower train.learning_rate, "
-        "raise train.warmup_steps or lower train.max_grad_norm, or set train.on_nonfinite: skip"
+        "raise train.warmup_steps, clip harder by train.max_grad_norm, or set train.on_nonfinite: skip"
     )
 
 

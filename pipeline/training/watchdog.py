@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,6 +81,8 @@ class Watchdog:
             self._hook.remove()
             self._file.close()
             self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # other processes have theirs there
+                self._path.parent.rmdir()
 
     def _run(self, timeout: float) -> None:
         try:
