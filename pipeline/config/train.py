@@ -103,7 +103,8 @@ class TrainConfig(OptimizationConfig):
     """Minutes after which a checkpoint is written in any case. Null goes by `save_steps` alone."""
 
     save_total_limit: Annotated[int, Runtime()] = Field(default=2, ge=1)
-    """Checkpoints kept; older ones are removed, but for the best when `export` is `best`."""
+    """Checkpoints kept; older ones are removed, but for the best when `export` is `best`, and that from before the
+    decay of `warmup_stable_decay`, which is saved in any case for a longer training to go on from."""
 
     on_nonfinite: Annotated[Literal["halt", "skip"], Runtime()] = "halt"
     """What to do with a step whose loss or gradient is not finite. `halt` ends the training, with an autopsy of the

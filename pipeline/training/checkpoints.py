@@ -21,6 +21,7 @@ from typing import Self
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, list_files, replacing_folder, write_json
 from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
+from pipeline.training.schedules import decay_start
 
 PREFIX = "step-"
 DIGESTS = "digests.json"
@@ -34,7 +35,8 @@ class CheckpointWriter:
     first `num_writers` processes write; in the others nothing happens.
     """
 
-    def __init__(self, section: TrainConfig, work: Path, index: int, num_writers: int) -> None:
+    def __init__(self, section: TrainConfig, max_steps: int, work: Path, index: int, num_writers: int) -> None:
+        self._decay_start = decay_start(section, max_steps)
         self._work, self._keep, self._index, self._num_writers = work, section.save_total_limit, index, num_writers
         minutes = section.save_minutes
         self._is_abandoned = threading.Event()
@@ -43,12 +45,14 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def is_overdue(self) -> bool:
-        """Whether the last checkpoint was begun longer ago than wanted. Raises what went wrong in writing it."""
+    def is_wanted(self, step: int) -> bool:
+        """Whether the last checkpoint was begun longer ago than wanted, or a longer training will want to go on from
+        this step. Raises what went wrong in writing it."""
         if self._error is not None:
             self.wait()
         waited = time.monotonic() - self._saved
-        return self._index == 0 and self._interval_seconds is not None and waited >= self._interval_seconds
+        is_overdue = self._interval_seconds is not None and waited >= self._interval_seconds
+        return self._index == 0 and (is_overdue or step == self._decay_start)
 
     def save(self, step: int, write: Callable[[Path], None], best: int | None = None) -> None:
         """Begin to save what `write` writes, which must not change any more; see `save_checkpoint`. Waits for the one
@@ -71,8 +75,8 @@ class CheckpointWriter:
     def _run(self, step: int, write: Callable[[Path], None], best: int | None) -> None:
         try:
             if self._index == 0:
-                others = range(1, self._num_writers)
-                save_checkpoint(self._work, step, write, self._keep, best, others, self._is_abandoned)
+                spared, others = (best, self._decay_start), range(1, self._num_writers)
+                save_checkpoint(self._work, step, write, self._keep, spared, others, self._is_abandoned)
             else:
                 save_part(self._work, step, self._index, write)
         except BaseException as error:
@@ -98,12 +102,12 @@ def save_checkpoint(
     step: int,
     write: Callable[[Path], None],
     keep: int,
-    best: int | None = None,
+    spared: Iterable[int | None] = (),
     others: Iterable[int] = (),
     is_abandoned: threading.Event | None = None,
 ) -> None:
     """Write `work/step-<step>` atomically with `write(folder)`, what the processes `others` add, for which it waits,
-    and the digest of every file; keep the newest `keep`, and that of step `best`.
+    and the digest of every file; keep the newest `keep`, and those of the steps `spared`.
 
     A checkpoint of this step that exists already is left alone: equal steps hold equal states. Raises StorageError when
     a process cannot write its part, or `is_abandoned` is set while its part is not there.
@@ -122,7 +126,7 @@ def save_checkpoint(
                 digests |= {f"{name}/{file}": digest for file, digest in own.items()}
             write_json(folder / DIGESTS, digests)
     for old in list_checkpoints(work)[:-keep]:
-        if step_of(old) != best:
+        if step_of(old) not in spared:
             _remove(old)
 
 

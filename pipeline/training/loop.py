@@ -81,7 +81,8 @@ def train(
     numerics = numerics_of(section, device, processes.count)
     state = TrainingState(model, optimizer.optimizer, average, interval, numerics, processes, seed, accelerator.scaler)
     autopsy = Autopsy(section, model, batches, processes, work)
-    checkpoints = CheckpointWriter(section, work, processes.index, processes.count if is_sharded(model) else 1)
+    num_writers = processes.count if is_sharded(model) else 1
+    checkpoints = CheckpointWriter(section, max_steps, work, processes.index, num_writers)
     guard = Guard(section, state, autopsy, checkpoints, progress.say)
     meter = Meter(model, train_split.block_size, peak_of(device, section.mixed_precision), device, processes.count)
 
@@ -95,8 +96,7 @@ def train(
         network.train()
         settle_buckets(section, accelerator, network, batches(0))
         begin(work, state, section, max_steps, progress.say)
-        at, stop, note = state.counters, 0, ""
-        began = time.perf_counter() - at.seconds
+        at, stop, note, began = state.counters, 0, "", time.perf_counter() - state.counters.seconds
         with (
             checkpoints,
             MetricsLog(work, accelerator, section, max_steps) as log,
@@ -158,8 +158,8 @@ def train(
                         log.log(at, validated)
                         is_best = section.export == "best" and at.note_validation(validated["eval/loss"])
 
-                stop, is_overdue = processes.agree(interrupts.signal, checkpoints.is_overdue())
-                if stop or is_best or is_overdue or is_due(at.step, section.save_steps, max_steps):
+                stop, is_wanted = processes.agree(interrupts.signal, checkpoints.is_wanted(at.step))
+                if stop or is_best or is_wanted or is_due(at.step, section.save_steps, max_steps):
                     guard.settle()
                     check_weights(model, at.step, work)
                     checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)

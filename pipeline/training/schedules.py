@@ -42,11 +42,20 @@ def num_lasting_steps(section: OptimizationConfig, max_steps: int) -> float:
         return 0
     if section.lr_scheduler_type in NEVER_END:
         return math.inf
-    warmup = num_warmup_steps(section, max_steps)
     if section.lr_scheduler_type == "warmup_stable_decay":
-        ends_by_itself = section.lr_scheduler_kwargs.num_stable_steps is not None
-        return math.inf if ends_by_itself else warmup + _num_stable_steps(section, warmup, max_steps)
-    return warmup
+        begins = decay_start(section, max_steps)
+        return math.inf if begins is None else begins
+    return num_warmup_steps(section, max_steps)
+
+
+def decay_start(section: OptimizationConfig, max_steps: int) -> int | None:
+    """Updates before the decay, where that is the end of the run, of whatever length."""
+    extra = section.lr_scheduler_kwargs
+    is_at_end = section.lr_scheduler_type == "warmup_stable_decay" and extra.num_stable_steps is None
+    if not is_at_end or section.warmup_ratio:
+        return None
+    assert extra.num_decay_steps is not None
+    return max_steps - extra.num_decay_steps
 
 
 def num_warmup_steps(section: OptimizationConfig, max_steps: int) -> int:

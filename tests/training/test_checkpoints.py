@@ -64,13 +64,13 @@ def test_leftovers_are_cleared_and_nothing_valid_is_none(tmp_path):
 
 def test_the_best_is_kept_beside_the_newest(tmp_path):
     for step in (1, 2, 3, 4, 5):
-        save_checkpoint(tmp_path, step, lambda folder: None, keep=2, best=2 if step > 1 else 1)
+        save_checkpoint(tmp_path, step, lambda folder: None, keep=2, spared=(2 if step > 1 else 1, None))
     assert [path.name[-1] for path in list_checkpoints(tmp_path)] == ["2", "4", "5"]
 
 
 def writer(work, minutes=None, index=0, num_writers=1):
     section = TrainConfig(max_steps=1, save_total_limit=9, save_minutes=minutes)
-    return CheckpointWriter(section, work, index, num_writers)
+    return CheckpointWriter(section, 1, work, index, num_writers)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written_and_the_next_waits_for_it(tmp_path):
@@ -102,7 +102,7 @@ def save_and(work, then, write=fail, num_writers=1):
 
 
 def ask_until_told(checkpoints):
-    while not checkpoints.is_overdue():
+    while not checkpoints.is_wanted(1):
         pass
 
 
@@ -123,10 +123,10 @@ def test_an_error_of_training_is_not_hidden_by_one_of_the_last_checkpoint(tmp_pa
 
 
 def test_minutes_make_a_checkpoint_overdue_in_the_main_process_alone(tmp_path):
-    assert writer(tmp_path, minutes=1e-9).is_overdue()
-    assert not writer(tmp_path, minutes=1e-9, index=1).is_overdue()
-    assert not writer(tmp_path, minutes=60).is_overdue()
-    assert not writer(tmp_path).is_overdue()
+    assert writer(tmp_path, minutes=1e-9).is_wanted(1)
+    assert not writer(tmp_path, minutes=1e-9, index=1).is_wanted(1)
+    assert not writer(tmp_path, minutes=60).is_wanted(1)
+    assert not writer(tmp_path).is_wanted(1)
 
 
 def test_other_processes_write_nothing(tmp_path):

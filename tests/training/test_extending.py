@@ -70,7 +70,8 @@ def test_stopped_while_it_validates_at_its_end_a_training_can_be_longer(inputs, 
     ("changes", "earlier", "step"),
     [
         (CONSTANT | {"eval_steps": 4}, {"max_steps": 8}, 8),  # a validation is due there, a record is not
-        (STABLE, {"max_steps": None, "num_train_epochs": 1.1}, 4),  # 8 steps, of which 5 are before its decay
+        # 8 steps, of which 5 are before its decay
+        (STABLE | {"save_total_limit": 1}, {"max_steps": None, "num_train_epochs": 1.1}, 5),
     ],
 )
 def test_a_longer_training_is_that_of_a_whole_one(inputs, tmp_path, changes, earlier, step):
