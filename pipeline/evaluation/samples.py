@@ -14,6 +14,7 @@ from pipeline.config.evaluation import SamplesConfig
 from pipeline.errors import StorageError
 from pipeline.evaluation.losses import evaluating
 from pipeline.evaluation.models import load_trained, pick_device
+from pipeline.modeling.inputs import context_length
 from pipeline.modeling.settings import one_line
 from pipeline.tokens.training import load_tokenizer
 
@@ -49,7 +50,7 @@ def write_samples(
     A prompt that fills more than half of the model's positions loses its beginning. torch's global random state is left
     as it was.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_length(model)
     devices = [device] if device.type == "cuda" else []
     with evaluating(model), torch.random.fork_rng(devices):
         for index, prompt in enumerate(prompts):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -19,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from pipeline.config.model import ModelConfig
+from pipeline.config.model import ModelConfig, causal_architectures, labelling_architectures
 from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import ADAPTER, load_adapter
@@ -141,14 +142,30 @@ def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, head:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
+    architecture = section.model_type
+    if tokenizer.bos_token_id is None and not _takes_null(architecture, "bos_token_id"):
+        # Such as cwm. Every document follows the end of another, so that is how one begins.
+        from_tokenizer["bos_token_id"] = tokenizer.eos_token_id
     config = configure(section, head, **from_tokenizer)
     if any(getattr(config.get_text_config(), name, None) != value for name, value in from_tokenizer.items()):
-        architecture = section.model_type
+        text_model = f"{architecture}_text"
+        known = causal_architectures() if head is CAUSAL_LM else labelling_architectures()
         raise ConfigError(
-            f"model.architecture: {architecture} is made up of several models and does not take the "
-            f"tokenizer's vocabulary; choose a text model, such as {architecture}_text or llama"
+            f"model.architecture: {architecture} is made up of several models and does not take the tokenizer's "
+            f"vocabulary; choose a text model, such as {f'{text_model} or ' if text_model in known else ''}llama"
         )
     return config
+
+
+def _takes_null(architecture: str | None, name: str) -> bool:
+    assert architecture is not None
+    try:
+        setattr(AutoConfig.for_model(architecture), name, None)
+    except StrictDataclassError:
+        return False
+    except Exception:
+        return True  # `configure` says what is wrong
+    return True
 
 
 def build_model(
@@ -158,8 +175,8 @@ def build_model(
 
     Above `model.materialize_limit` parameters it stays on the meta device.
 
-    The global random state is left as it was. Raises ConfigError where the values do not make a working model: for a
-    causal language model two short passes check that it computes, and that no position sees a later one.
+    The global random state is left as it was. Raises ConfigError where the values do not make a working model: a short
+    pass checks that it computes, and of a causal language model that no position sees a later one.
     """
     if section.pretrained is not None:
         model = load_pretrained(section, tokenizer, seed, head)
@@ -173,15 +190,18 @@ def build_model(
             raise
         except Exception as error:
             raise _cannot_be_built(section, error) from None
-    if head is CAUSAL_LM and model.device.type != "meta":
-        _check_causality(model, section)
+    if model.device.type != "meta":
+        _check_forward_pass(model, section, head)
     return model
 
 
-def _check_causality(model: PreTrainedModel, section: ModelConfig) -> None:
+def _check_forward_pass(model: PreTrainedModel, section: ModelConfig, head: Head) -> None:
     try:
-        sees_later_tokens = _sees_later_tokens(model)
+        sees_later_tokens = head is CAUSAL_LM and _sees_later_tokens(model)
+        if head is not CAUSAL_LM:
+            _score(model)
     except Exception as error:
+        # What does not fit together shows in many ways.
         raise _cannot_be_built(section, error) from None
     if sees_later_tokens:
         raise ConfigError(
@@ -199,15 +219,31 @@ def _cannot_be_built(section: ModelConfig, error: Exception) -> ConfigError:
 @torch.no_grad()
 def _sees_later_tokens(model: PreTrainedModel) -> bool:
     """Whether changing the last of four tokens changes the logits of those before it."""
-    training = model.training
-    model.eval()
     ids = torch.tensor([[1, 2, 3, 2], [1, 2, 3, 1]], device=model.device) % model.config.get_text_config().vocab_size
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-    model.train(training)
+    with _evaluating(model):
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     return not torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
 
 
-def describe_config(config: PreTrainedConfig) -> dict[str, Any]:
-    """Context length and vocabulary size under one name for all architectures; None where it has no limit."""
-    text = config.get_text_config()
-    return {"context": getattr(text, "max_position_embeddings", None), "vocab_size": text.vocab_size}
+@torch.no_grad()
+def _score(model: PreTrainedModel) -> None:
+    """Two short sequences as training gives them: of two lengths, each ending in the end-of-document token."""
+    text = model.config.get_text_config()
+    pad, end = text.pad_token_id, text.eos_token_id
+    other = next(token for token in range(text.vocab_size) if token not in (pad, end))
+    ids = torch.tensor([[other, other, end], [other, end, pad]], device=model.device)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=model.device)
+    with _evaluating(model):
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    if logits.shape != (2, model.config.num_labels):
+        raise ValueError(f"it scores {tuple(logits.shape)} for 2 sequences and {model.config.num_labels} labels")
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

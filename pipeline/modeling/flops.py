@@ -36,6 +36,13 @@ def training_flops_per_token(model: PreTrainedModel, length: int) -> float:
 def attention_flops_per_token(config: PreTrainedConfig, length: int) -> float:
     """Those of the two products of attention, queries by keys and weights by values, in a forward pass."""
     text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    # A few architectures have sizes of their own in each layer.
+    layers = text.per_layer_config if text.is_heterogeneous else [text] * len(kinds)
+    return sum(_layer_attention_flops(layer, kind, length) for layer, kind in zip(layers, kinds, strict=True))
+
+
+def _layer_attention_flops(text: PreTrainedConfig, kind: str, length: int) -> float:
     heads = getattr(text, "num_attention_heads", None)
     if not heads:
         return 0.0
@@ -43,10 +50,9 @@ def attention_flops_per_token(config: PreTrainedConfig, length: int) -> float:
     # Multi-head latent attention has sizes of its own.
     keys = (getattr(text, "qk_nope_head_dim", None) or 0) + (getattr(text, "qk_rope_head_dim", None) or 0)
     channels = heads * ((keys or head_size) + (getattr(text, "v_head_dim", None) or head_size))
-    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     window = getattr(text, "sliding_window", None) or length
     reach = {"full_attention": length, "sliding_attention": min(length, window)}
-    return sum(2.0 * channels * reach.get(kind, 0) for kind in kinds)
+    return 2.0 * channels * reach.get(kind, 0)
 
 
 def _products(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:

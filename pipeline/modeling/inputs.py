@@ -1,4 +1,4 @@
-"""Forward passes without transformers' checks of their inputs."""
+"""What a model can be given: its longest input, and forward passes without transformers' checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, masking_utils
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most tokens that a sequence may have; None where the architecture sets no limit."""
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not positions or positions < 0:
+        return None
+    for name, module in model.named_modules():
+        is_table = isinstance(module, nn.Embedding) and name.endswith("position_embeddings")
+        if is_table and module.num_embeddings == positions and module.padding_idx is not None:
+            # RoBERTa and its kin count positions from behind that of padding.
+            return positions - module.padding_idx - 1
+    return positions
 
 
 def model_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
         for name, module in model.named_modules()
         if is_block(layer := layer_of(f"{name}.weight", prefix))
         and name.removeprefix(WRAPPED).removeprefix(f"{prefix}.") == layer
+        and next(module.parameters(), None) is not None  # a list of rotary embeddings is numbered too
     }
 
 

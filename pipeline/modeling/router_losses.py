@@ -25,7 +25,7 @@ def expert_load_sums(
     router_logits: Sequence[torch.Tensor], mask: torch.Tensor, num_experts: int, top_k: int
 ) -> torch.Tensor:
     """[num_experts]: the tokens in `mask` [batch, length] that each expert gets, in parts of `top_k` and as a mean over
-    layers. They add up over batches, and over experts to the number of tokens."""
+    layers. They add up over batches, and over experts to the sum of `mask`."""
     counts = mask.flatten().to(torch.float32)
     load = counts.new_zeros(num_experts)
     for layer in router_logits:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from pipeline.modeling.heads import task_of
+from pipeline.modeling.inputs import context_length
 from pipeline.modeling.parameters import blocks, is_block, layer_of
 
 LARGEST_PARAMETERS = 1_000_000_000
@@ -28,14 +29,18 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
     `uniform_loss` is that of guessing, None for numbers.
     """
     text = model.config.get_text_config()
-    length = min(TOKENS, getattr(text, "max_position_embeddings", None) or TOKENS)
+    length = min(TOKENS, context_length(model) or TOKENS)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(text.vocab_size, (SEQUENCES, length), generator=generator).to(model.device)
+    if task_of(model.config) != "causal_lm":
+        # One end in each sequence, where training has it: some heads look for it.
+        ids = torch.where(ids == text.eos_token_id, text.pad_token_id, ids)
+        ids[:, -1] = text.eos_token_id
     squares: dict[str, torch.Tensor] = {}
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = output[0] if isinstance(output, tuple | list) else output
             if isinstance(hidden, torch.Tensor):
                 squares[name] = hidden.detach().float().square().mean()
 

@@ -122,7 +122,8 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
         for _ in range(min(2, shape.accumulation)):
             with torch.autocast("cpu", torch.bfloat16, enabled=section.mixed_precision == "bf16"):
                 output = model(input_ids=ids, use_cache=False, **routing.inputs)
-            total, sums = routing.add(objective(output, labels, section), output, labels)
+            part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
+            total, sums = routing.add(objective(output, labels, section), output, part)
             (total / labels.numel()).backward()
             del output, total, sums
         allocations.reset_peak()

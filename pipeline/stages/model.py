@@ -17,7 +17,7 @@ def run(context: StageContext) -> dict[str, Any]:
     `model.adapter` also `adapter.json`, from which training makes the adapter. A head over labels has the classes that
     pack found."""
     from pipeline.modeling.adapters import add_adapter, can_merge, save_description
-    from pipeline.modeling.build import build_model, check_tokenizer, describe_config, load_tokenizer, save_model
+    from pipeline.modeling.build import build_model, check_tokenizer, load_tokenizer, save_model
     from pipeline.modeling.heads import head_of
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
@@ -51,7 +51,7 @@ def run(context: StageContext) -> dict[str, Any]:
         save_description(context.output, section, merges=can_merge(model))
     return {
         "architecture": model.config.model_type,
-        "vocab_size": describe_config(model.config)["vocab_size"],
+        "vocab_size": model.config.get_text_config().vocab_size,
         **table,
         "start": start,
     }
@@ -91,7 +91,7 @@ def _files(section: ModelConfig) -> dict[str, list[Path]]:
 
 STAGE = Stage(
     name="model",
-    version=5,
+    version=6,
     run=run,
     inputs=("tokenizer", "pack/labels"),
     seeded=True,

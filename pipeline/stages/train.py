@@ -21,7 +21,7 @@ def run(context: StageContext) -> dict[str, Any]:
     alone writes.
     """
     from pipeline.modeling.adapters import virtual_tokens
-    from pipeline.modeling.build import describe_config
+    from pipeline.modeling.inputs import context_length
     from pipeline.modeling.training_models import export_model, give_weights, open_for_training
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.labelled import open_split
@@ -41,7 +41,7 @@ def run(context: StageContext) -> dict[str, Any]:
     if note := idle_cores():
         context.progress.say(note)
     model = open_for_training(initial, context.seed, will_be_sharded=wants_sharding())
-    check_context(train_split.block_size + virtual_tokens(model), describe_config(model.config)["context"])
+    check_context(train_split.block_size + virtual_tokens(model), context_length(model))
 
     def complete(model: Any, device: Any) -> None:
         give_weights(model, initial, device)
@@ -134,7 +134,7 @@ def _median(history: list[dict[str, Any]], tag: str) -> float | None:
 
 STAGE = Stage(
     name="train",
-    version=3,
+    version=4,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),

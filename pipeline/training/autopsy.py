@@ -207,7 +207,7 @@ def _examine(
 
     def loss() -> torch.Tensor:
         output = model(**model_inputs(part), **routing.inputs)
-        return routing.add(objective(output, part["labels"], section), output, part["labels"]).total
+        return routing.add(objective(output, part["labels"], section), output, part).total
 
     return examine(model, loss, backward=backward, divisor=divisor)
 

@@ -118,8 +118,7 @@ def train(
                         is_last = part is batch.device_batches[-1]
                         with nullcontext() if is_last else without_averaging(accelerator, network):
                             output = network(**model_inputs(part), **routing.inputs)
-                            labels = part["labels"]
-                            total, sums = routing.add(objective(output, labels, section), output, labels)
+                            total, sums = routing.add(objective(output, part["labels"], section), output, part)
                             # By the tokens of the whole global batch, so that every accumulation and any number of
                             # processes, over which gradients are averaged, gives the same gradient.
                             accelerator.backward(total / (batch.target_tokens / processes.count))

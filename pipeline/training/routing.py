@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
@@ -22,15 +23,21 @@ class Routing:
     """The router's part of the objective; nothing for a model without routers.
 
     Each loss is a sum over target tokens, as the objective is, so that gradients do not depend on how a global batch is
-    split. Coefficients that the section leaves open are those of the model's configuration.
+    split. Where a sequence has one label, it is a sum over labelled sequences of the mean over their tokens.
+    Coefficients that the section leaves open are those of the model's configuration.
     """
 
     def __init__(self, section: TrainConfig, model: PreTrainedModel) -> None:
-        """Raises ConfigError when a coefficient is given for a model without such losses.
-
-        transformers' heads over labels do not pass on what the routers say, so those models have none.
-        """
-        self._mixture = balanced_mixture(model.config) if task_of(model.config) == "causal_lm" else None
+        """Raises ConfigError when a coefficient is given for a model without such losses."""
+        self._mixture = balanced_mixture(model.config)
+        self._heard: Sequence[torch.Tensor] | None = None
+        if self._mixture is not None and task_of(model.config) != "causal_lm":
+            # transformers' heads over labels do not pass on what the routers say, but the models below them do.
+            decoder = model.base_model
+            if "router_logits" in (getattr(decoder, "_can_record_outputs", None) or {}):
+                decoder.register_forward_hook(self._hear)
+            else:
+                self._mixture = None
         given = {
             name: value
             for name in ("router_aux_loss_coef", "router_z_loss_coef")
@@ -49,19 +56,35 @@ class Routing:
         """What the forward pass must be asked for."""
         return {} if self._mixture is None else {"output_router_logits": True}
 
-    def add(self, plain: Objective, output: Any, labels: torch.Tensor) -> Objective:
+    def add(self, plain: Objective, output: Any, part: Mapping[str, torch.Tensor]) -> Objective:
         """The objective with the router's losses of a device batch, and for the records those losses before their
         coefficients and each expert's share of the tokens."""
         if self._mixture is None:
             return plain
         num_experts, top_k = self._mixture
-        is_target = labels != IGNORED_LABEL
-        balance, z = router_loss_sums(output.router_logits, is_target, num_experts, top_k)
-        load = expert_load_sums(output.router_logits, is_target, num_experts, top_k)
+        router_logits = output.router_logits if self._heard is None else self._heard
+        self._heard = None
+        counts = _counts(part)
+        balance, z = router_loss_sums(router_logits, counts, num_experts, top_k)
+        load = expert_load_sums(router_logits, counts, num_experts, top_k)
         parts = {"router_balance_loss": balance.detach(), "router_z_loss": z.detach()}
         parts |= {f"{LOAD}{expert}": tokens for expert, tokens in enumerate(load.unbind())}
         total = plain.total + self._balance * balance + self._z * z
         return Objective(total, {**plain.parts, **parts, "objective": total.detach()})
+
+    def _hear(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        self._heard = output.router_logits
+
+
+def _counts(part: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What each token of a device batch counts for its router, [batch, length]: 1 if it is a target; of a sequence with
+    one label, all tokens together 1."""
+    labels = part["labels"]
+    if labels.ndim == 2:
+        return labels != IGNORED_LABEL
+    tokens = part["attention_mask"].to(torch.float32)
+    is_labelled = ~labels.isnan() if labels.is_floating_point() else labels != IGNORED_LABEL
+    return tokens / tokens.sum(1, keepdim=True) * is_labelled[:, None]
 
 
 def load_ratio(values: Mapping[str, float]) -> dict[str, float]:

@@ -7,6 +7,10 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_config, build_model, load_tokenizer
+from pipeline.modeling.heads import head_of
+from pipeline.modeling.inputs import context_length
+from pipeline.modeling.parameters import blocks
+from pipeline.modeling.scales import measure_scales
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +20,17 @@ def tokenizer(tmp_path_factory):
     return load_tokenizer(folder)
 
 
+CLASSES = head_of("classification", num_labels=3)
+BERT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
 def build(tokenizer, architecture="llama", seed=0, **config):
     return build_model(ModelConfig(architecture=architecture, config=config), tokenizer, seed)
+
+
+def build_classifier(tokenizer, architecture, **config):
+    section = ModelConfig(architecture=architecture, config=config, task="classification")
+    return build_model(section, tokenizer, 0, CLASSES)
 
 
 def test_vocabulary_and_special_ids_come_from_the_tokenizer(tokenizer):
@@ -78,3 +91,62 @@ def test_a_setting_that_only_the_code_reads_is_known(tokenizer):
     assert config.head_dim == 24
     with pytest.raises(ConfigError, match=r"model\.config\.head_dim: gpt2 has no such setting"):
         build_config(ModelConfig(architecture="gpt2", config={"head_dim": 24}), tokenizer)
+
+
+def test_the_hint_names_a_text_model_that_exists(tokenizer):
+    with pytest.raises(ConfigError, match=r"emu3 is made up of several models .* choose a text model, such as llama$"):
+        build_config(ModelConfig(architecture="emu3"), tokenizer)
+
+
+@pytest.mark.parametrize("architecture", ["cwm", "modernbert-decoder"])
+def test_an_architecture_that_must_begin_texts_takes_the_end_of_the_one_before(tokenizer, architecture):
+    config = build_config(ModelConfig(architecture=architecture), tokenizer)
+    assert config.bos_token_id == config.eos_token_id == tokenizer.eos_token_id
+    assert build_config(ModelConfig(), tokenizer).bos_token_id is None
+
+
+@pytest.mark.parametrize("architecture", ["bart", "xlnet", "roberta", "deberta-v2"])
+def test_a_head_over_labels_is_tried_on_sequences_as_training_has_them(tokenizer, architecture):
+    config = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32} if architecture == "xlnet" else BERT
+    if architecture == "bart":
+        config = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+                  "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}  # fmt: skip
+    measured = measure_scales(build_classifier(tokenizer, architecture, **config), 0)
+    assert measured["layers"]
+    assert measured["loss"] == pytest.approx(measured["uniform_loss"], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("t5", {"d_model": 16, "num_layers": 1, "num_heads": 2}, "decoder_start_token_id"),
+        ("lilt", BERT, r"mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_a_head_over_labels_that_cannot_compute_is_a_configuration_error(tokenizer, architecture, config, message):
+    with pytest.raises(ConfigError, match=rf"model\.config: {architecture} cannot be built so: .*{message}") as caught:
+        build_classifier(tokenizer, architecture, **config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "length"),
+    [("llama", LLAMA, LLAMA["max_position_embeddings"]), ("mamba", {"hidden_size": 16, "num_hidden_layers": 1}, None)],
+)
+def test_the_longest_input(tokenizer, architecture, config, length):
+    assert context_length(build(tokenizer, architecture, **config)) == length
+
+
+def test_positions_that_begin_behind_that_of_padding(tokenizer):
+    model = build_classifier(tokenizer, "roberta", **BERT, max_position_embeddings=20).eval()
+    ids = torch.full((1, context_length(model)), 5)
+    assert ids.shape[1] == 19
+    model(input_ids=ids)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, 20), 5))
+
+
+def test_blocks_are_what_has_weights(tokenizer):
+    """granite_swa numbers its rotary embeddings as well."""
+    model = build(tokenizer, "granite_swa", **LLAMA, layer_types=["full_attention", "sliding_attention"])
+    assert list(blocks(model)) == ["layers.0", "layers.1"]

@@ -87,3 +87,13 @@ def test_the_largest_models_are_counted_without_their_weights():
     # 70.55B parameters, of which the embedding table's 1.05B are looked up.
     dense = training_flops_per_token(model, 1) - 12 * 80 * 8192
     assert dense == pytest.approx(6 * (70.5537e9 - 1.0507e9), rel=1e-4)
+
+
+def test_layers_with_sizes_of_their_own():
+    kinds = ["sliding_attention", "full_attention"]
+    config = AutoConfig.for_model(
+        "gemma4_unified_text",
+        num_hidden_layers=2, hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        global_head_dim=16, sliding_window=6, layer_types=kinds,
+    )  # fmt: skip
+    assert attention_flops_per_token(config, 24) == 2 * 4 * (8 + 8) * 6 + 2 * 4 * (16 + 16) * 24

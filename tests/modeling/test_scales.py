@@ -24,7 +24,9 @@ def measure(tokenizer, architecture="llama", config=LLAMA, **initialization):
     return measure_scales(build_model(section, tokenizer, 0), 0)
 
 
-@pytest.mark.parametrize(("architecture", "config", "blocks"), [("llama", LLAMA, "layers"), ("gpt2", GPT2, "h")])
+@pytest.mark.parametrize(
+    ("architecture", "config", "blocks"), [("llama", LLAMA, "layers"), ("gpt2", GPT2, "h"), ("openai-gpt", GPT2, "h")]
+)
 def test_scales_are_those_of_the_blocks(tokenizer, architecture, config, blocks):
     model = build_model(ModelConfig(architecture=architecture, config=config), tokenizer, 0)
     measured = measure_scales(model, 0)

@@ -14,6 +14,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.heads import head_of, task_of
 from pipeline.modeling.parameters import mixture_of
 from pipeline.modeling.router_losses import balanced_mixture, expert_load_sums
 from pipeline.training.objective import objective
@@ -52,7 +53,7 @@ def gradient(model: Any, section: TrainConfig, rows: int) -> tuple[torch.Tensor,
     for at in range(0, 8, rows):
         part = labels[at : at + rows]
         output = model(input_ids=input_ids[at : at + rows], use_cache=False, **routing.inputs)
-        total, parts = routing.add(objective(output, part, section), output, part)
+        total, parts = routing.add(objective(output, part, section), output, {"labels": part})
         (total / targets).backward()
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value) / targets
@@ -71,6 +72,48 @@ def test_gradients_and_records_are_the_same_for_any_accumulation(tokenizer, arch
     off = TrainConfig(max_steps=1, router_aux_loss_coef=0.0, router_z_loss_coef=0.0)
     without, _ = gradient(model, off, 8)
     assert float((without - whole).norm() / whole.norm()) > 1e-2
+    assert sum(records[f"expert_load/{expert}"] for expert in range(4)) == pytest.approx(1)
+    assert 1 <= records["router_balance_loss"] < 4
+
+
+def labelled_gradient(
+    model: Any, section: TrainConfig, rows: int, **given: Any
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """As `gradient`, of sequences of very different lengths with one label each, the last of which has none."""
+    routing, (input_ids, targets) = Routing(section, model), batch()
+    mask, labels, sums = (targets != -100).long(), torch.tensor([0, 1, 2, 0, 1, 2, 0, -100]), dict[str, float]()
+    if task_of(model.config) == "regression":
+        labels = torch.where(labels == -100, torch.nan, labels.float())
+    model.zero_grad()
+    for at in range(0, 8, rows):
+        part = {"attention_mask": mask[at : at + rows], "labels": labels[at : at + rows]}
+        output = model(
+            input_ids=input_ids[at : at + rows],
+            attention_mask=part["attention_mask"],
+            use_cache=False,
+            **routing.inputs,
+        )
+        total, parts = routing.add(objective(output, part["labels"], section), output, part)
+        (total / 7).backward()
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(value) / 7
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), sums
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_a_head_over_labels_leaves_the_routers_their_losses(tokenizer, architecture, task):
+    section = ModelConfig(architecture=architecture, config=MIXTURES[architecture], task=task)
+    model = build_model(section, tokenizer, seed=1, head=head_of(task, num_labels=3 if task == "classification" else 1))
+    section = TrainConfig(max_steps=1, router_aux_loss_coef=0.5, router_z_loss_coef=0.1)
+    whole, records = labelled_gradient(model, section, 8)
+    for rows in (4, 1):
+        found, others = labelled_gradient(model, section, rows)
+        assert float((found - whole).norm() / whole.norm()) < 5e-6
+        assert others == pytest.approx(records, rel=1e-5)
+    off = TrainConfig(max_steps=1, router_aux_loss_coef=0.0, router_z_loss_coef=0.0)
+    without, _ = labelled_gradient(model, off, 8)
+    assert float((without - whole).norm()) > 1e-3 * float(whole.norm())
     assert sum(records[f"expert_load/{expert}"] for expert in range(4)) == pytest.approx(1)
     assert 1 <= records["router_balance_loss"] < 4
 

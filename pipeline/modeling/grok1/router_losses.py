@@ -12,6 +12,7 @@ def router_loss_sums(
 
     `router_logits` has one tensor a layer, of `batch * length` rows and `num_experts` columns in any shape; `mask`
     [batch, length] is nonzero where a token counts. Divided by the number of tokens that count, the sums are means.
+    Fractions in `mask` let a token count in part; those of a sequence then add up to 1 or more.
 
     The balance loss is taken within each sequence (DeepSeek-V3, arXiv 2412.19437, equations 17 to 20, with softmax
     affinities): for a sequence of T tokens, `num_experts * sum_i f_i P_i`, where f_i is the share of the T * top_k
