@@ -55,9 +55,11 @@ def find_continuation(
 def take_over(
     section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest, say: Callable[[str], None]
 ) -> None:
-    """Let a training, whose lock is held, begin at the checkpoint of another, where there is one to go on from."""
-    found, _ = find_continuation(section, identity, workspace, pack)
+    """Let a training, whose lock is held, begin at the checkpoint of another, or say why it cannot."""
+    found, why_not = find_continuation(section, identity, workspace, pack)
     if found is None:
+        for reason in why_not:
+            say(reason)
         return
     with workspace.unless_locked("train", found.key) as held:
         if held and found.checkpoint.is_dir():

@@ -23,23 +23,27 @@ def find_checkpoint(
     """The newest checkpoint in the work folder of an `earlier` training that a training of `section` would have come
     to as well, or why there is none. The split has so many sequences and target tokens.
 
-    Weights depend on the length through the learning rate alone, so the rates up to the checkpoint must not.
+    Weights depend on the length through the learning rate, so the rates up to the checkpoint must not; and, where a
+    spike of the loss undoes steps, through when losses are looked at: at records, and at the end.
     """
     steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (section, earlier))
     lasting = min(num_lasting_steps(section, steps), num_lasting_steps(earlier, earlier_steps))
     for checkpoint in reversed(list_checkpoints(work)):
         # At its last step a training validates and records in any case: the new one must have more to do.
-        is_early = step_of(checkpoint) <= lasting and step_of(checkpoint) < steps
-        if is_early and (section.export != "best" or _knows_the_best(section, checkpoint, earlier_steps)):
+        step = step_of(checkpoint)
+        is_common = step <= lasting and step < steps
+        if section.on_loss_spike == "rollback":
+            is_common = is_common and step % section.logging_steps == 0
+        if is_common and (section.export != "best" or _knows_the_best(section, checkpoint, earlier_steps)):
             return checkpoint
     if lasting == math.inf:
         best = " with that of the lowest validation loss" if section.export == "best" else ""
         return f"it left no checkpoint from before step {steps}{best}"
     what = "train.warmup_ratio" if section.warmup_ratio else f"train.lr_scheduler_type {section.lr_scheduler_type}"
     if lasting == 0:
-        return f"with {what} every learning rate depends on the number of steps"
+        return f"with {what} every learning rate depends on the length"
     return (
-        f"with {what} learning rates after step {lasting} depend on the number of steps; no earlier checkpoint is left"
+        f"with {what} the learning rate after step {lasting} depends on the length, and no earlier checkpoint is left"
     )
 
 

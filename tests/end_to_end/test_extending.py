@@ -84,8 +84,8 @@ def test_a_schedule_that_depends_on_the_length_begins_anew_and_says_so(finished:
     assert step["action"] == "run"
     assert step["reasons"] == [
         "train.max_steps 24 -> 48",
-        f"cannot go on from training {key}: with train.lr_scheduler_type cosine learning rates after step 4 depend on "
-        "the number of steps; no earlier checkpoint is left",
+        f"cannot go on from training {key}: with train.lr_scheduler_type cosine the learning rate after step 4 depends "
+        "on the length, and no earlier checkpoint is left",
     ]
     assert finished.plan("train.max_steps=48", "train.learning_rate=0.1")["train"]["reasons"] == [
         "train.learning_rate 0.005 -> 0.1",

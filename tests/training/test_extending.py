@@ -109,11 +109,16 @@ def checkpoints(work: Path, best: int | None, *steps: int) -> Path:
         ({"lr_scheduler_type": "constant"}, 8, 8),
         ({"lr_scheduler_type": "constant", "max_steps": 8}, 40, 6),  # shorter: the last step is still to be made
         ({"lr_scheduler_type": "constant", "warmup_ratio": 0.1, "warmup_steps": 0}, 8, "with train.warmup_ratio every"),
-        ({"lr_scheduler_type": "cosine"}, 8, "with train.lr_scheduler_type cosine learning rates after step 2 depend"),
+        (
+            {"lr_scheduler_type": "cosine"},
+            8,
+            "with train.lr_scheduler_type cosine the learning rate after step 2 depends",
+        ),
         ({"lr_scheduler_type": "cosine", "warmup_steps": 6}, 8, 6),
         ({"lr_scheduler_type": "linear", "warmup_steps": 0}, 8, "with train.lr_scheduler_type linear every learning"),
         (STABLE, 9, 6),
-        (STABLE, 8, "warmup_stable_decay learning rates after step 5 depend on the number of steps; no earlier"),
+        (STABLE, 8, "warmup_stable_decay the learning rate after step 5 depends on the length, and no earlier"),
+        ({"lr_scheduler_type": "constant", "on_loss_spike": "rollback"}, 8, 6),  # of 8 there is no regular record
         (STABLE | {"max_steps": 10}, 40, 6),  # up to its own decay, which is after step 7
         ({"lr_scheduler_type": "constant", "max_steps": 5}, 40, "it left no checkpoint from before step 5"),
     ],
@@ -135,3 +140,18 @@ def test_export_of_the_best_needs_its_checkpoint(tmp_path, eval_steps, best, ste
         if step
         else "it left no checkpoint from before step 12 with that of the lowest validation loss"
     )
+
+
+def test_what_was_half_taken_over_is_taken_over_again(tmp_path):
+    earlier = checkpoints(tmp_path / "earlier", None, 4, 6, 8)
+    (earlier / "metrics.jsonl").write_text("all\n")
+    work = checkpoints(tmp_path / "work", None, 4)
+    (work / "metrics.jsonl").write_text("a half")
+    (work / "tensorboard").mkdir()
+    adopt(checkpoint_of(earlier, 6), work)
+    assert sorted(path.name for path in work.iterdir()) == ["metrics.jsonl", "step-00000004", "step-00000006"]
+    assert (work / "metrics.jsonl").read_text() == "all\n"
+    state = checkpoint_of(work, 6) / "state.json"
+    assert state.samefile(checkpoint_of(earlier, 6) / "state.json")
+    (earlier / "metrics.jsonl").write_text("more\n")
+    assert (work / "metrics.jsonl").read_text() == "all\n"
