@@ -91,7 +91,7 @@ def _files(section: ModelConfig) -> dict[str, list[Path]]:
 
 STAGE = Stage(
     name="model",
-    version=6,
+    version=7,
     run=run,
     inputs=("tokenizer", "pack/labels"),
     seeded=True,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from modeling.checkpoints import make_pretrained
+from modeling.grok1.tiny import initialized
 from pydantic import ValidationError
 from tokens.artifacts import run_stage
 from training.tiny import make_streams, run_train
@@ -36,8 +37,8 @@ MERGED = ("lora", "dora", "rslora", "ia3", "vera")
 IDS = torch.arange(2, 14).reshape(2, 6)
 
 
-def make_artifact(folder, **section) -> dict[str, Any]:
-    make_pretrained(folder / "pretrained", BOTH)
+def make_artifact(folder, tie_word_embeddings: bool = False, **section) -> dict[str, Any]:
+    make_pretrained(folder / "pretrained", BOTH, tie_word_embeddings=tie_word_embeddings)
     config = ModelConfig(pretrained=str(folder / "pretrained"), **section)
     summary, _ = run_stage(STAGE, config, {"tokenizer": folder / "pretrained"}, folder / "artifact")
     return summary
@@ -110,6 +111,53 @@ def test_a_training_from_the_stage_resumes_and_exports(tmp_path, method):
     assert run_train(inputs, tmp_path / "one", max_steps=6, lr_scheduler_type="constant", **changes)["steps"] == 6
     for name in ("adapter/adapter_model.safetensors", "model/model.safetensors"):
         assert (tmp_path / "one/first" / name).read_bytes() == (tmp_path / "one/output" / name).read_bytes()
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_would_be_merged_into_two_tied_weights_stays_beside_them(tmp_path, target, tied):
+    make_artifact(tmp_path, tied, adapter={"type": "lora", "r": 2, "target_modules": [target]})
+    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    train_a_little(model)
+    trained = logits(model)
+    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    torch.testing.assert_close(logits(load_model(tmp_path / "out/model")), trained, atol=1e-5, rtol=0)
+    assert (tmp_path / "out/model/adapter").is_dir() == tied
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_lora_on_the_experts_of_grok1(tmp_path, autocast):
+    make_pretrained(tmp_path / "pretrained", BOTH)
+    initialized(vocab_size=301).save_pretrained(tmp_path / "pretrained")
+    experts = ["experts.gate_up_proj", "experts.down_proj"]
+    adapter = {"type": "lora", "r": 2, "target_modules": ["q_proj"], "target_parameters": experts}
+    section = ModelConfig(pretrained=str(tmp_path / "pretrained"), adapter=adapter)
+    summary, _ = run_stage(STAGE, section, {"tokenizer": tmp_path / "pretrained"}, tmp_path / "artifact")
+    trainable = {part["name"]: part["trainable"] for part in summary["parts"]}
+    assert trainable["layers.1.experts"] == 4 * 2 * ((32 + 96) + (48 + 32))
+    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    before = load_model(tmp_path / "artifact/model")
+    torch.testing.assert_close(logits(model), logits(before), atol=1e-6, rtol=0)
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        train_a_little(model)
+    trained = logits(model)
+    assert (trained - logits(before)).abs().max() > 0.1
+    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    after = load_model(tmp_path / "out/model")
+    torch.testing.assert_close(logits(after), trained, atol=1e-5, rtol=0)
+    changed = {name for name, weight in after.named_parameters() if not weight.equal(before.get_parameter(name))}
+    assert {name.rpartition("layers.0.")[2] for name in changed if "layers.0" in name} == {
+        "self_attn.q_proj.weight", "moe.experts.gate_up_proj", "moe.experts.down_proj",
+    }  # fmt: skip
+
+
+def test_layers_of_an_architecture_that_peft_does_not_know_are_to_be_named(tmp_path):
+    make_pretrained(tmp_path / "pretrained", BOTH)
+    initialized(vocab_size=301).save_pretrained(tmp_path / "pretrained")
+    section = ModelConfig(pretrained=str(tmp_path / "pretrained"), adapter={"type": "lora"})
+    with pytest.raises(ConfigError, match=r"which layers of grok1 lora changes is not known; name them in target_mod"):
+        run_stage(STAGE, section, {"tokenizer": tmp_path / "pretrained"}, tmp_path / "artifact")
 
 
 def test_the_table_says_what_is_trainable(tmp_path):

@@ -90,16 +90,20 @@ class Grok1MoE(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         tokens = hidden_states.flatten(0, -2)
         _, probabilities, indices = self.router(tokens)
-        device, dtype = tokens.device.type, tokens.dtype
-        if device != "meta" and torch.is_autocast_enabled(device):
+        experts, device, dtype = self.experts, tokens.device.type, tokens.dtype
+        if not isinstance(experts, Grok1Experts):
+            # An adapter around them changes their weights, which come first, inside of its own call.
+            dtype = next(experts.parameters()).dtype
+        elif device != "meta" and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        # Grouped products do not take part in autocast, so the weights are cast here.
-        weights = {name: weight.to(dtype) for name, weight in self.experts.named_parameters()}
         inputs = (tokens.to(dtype), indices, probabilities.to(dtype))
-        if dtype == self.experts.down_proj.dtype:
-            output = self.experts(*inputs)
-        else:
-            output = torch.func.functional_call(self.experts, weights, inputs)
+        # Grouped products do not take part in autocast, so the weights are cast here.
+        with maybe_autocast(device, enabled=False):
+            if isinstance(experts, Grok1Experts) and dtype != experts.down_proj.dtype:
+                weights = {name: weight.to(dtype) for name, weight in experts.named_parameters()}
+                output = torch.func.functional_call(experts, weights, inputs)
+            else:
+                output = experts(*inputs)
         return output.view_as(hidden_states)
 
 
