@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from tqdm import tqdm
 from pipeline.terminal import printable
 
 LOG_INTERVAL_SECONDS = 10.0
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
+BAR_COLUMNS = 64
+"""Of a terminal's columns those that a bar, its counts, rate and time left take; a note has the others."""
+DEFAULT_COLUMNS = 80
 
 
 class Task:
@@ -24,17 +29,25 @@ class Task:
         self._started = self._logged = time.monotonic()
         self._bar = (
             tqdm(
-                total=total, unit=unit, unit_scale=unit == "B", desc=label, file=stream, dynamic_ncols=True, leave=False
+                total=total,
+                unit=unit if unit == "B" else f" {unit}",
+                unit_scale=unit == "B",
+                desc=label,
+                file=stream,
+                dynamic_ncols=True,
+                leave=False,
+                bar_format=BAR_FORMAT if total else None,
             )
             if stream.isatty()
             else None
         )
 
     def update(self, amount: float = 1, note: str = "") -> None:
-        """Advance by `amount` units; `note` is a short text such as the current loss."""
+        """Advance by `amount` units; `note` is what is to be known now, the most important first, with commas between:
+        a terminal shows as much of it as fits beside the bar."""
         self._done += amount
         if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.set_postfix_str(fitting(note, _columns(self._stream) - BAR_COLUMNS), refresh=False)
             self._bar.update(amount)
         elif time.monotonic() - self._logged >= LOG_INTERVAL_SECONDS:
             self._logged = time.monotonic()
@@ -81,6 +94,23 @@ class Progress:
     def say(self, message: str) -> None:
         """Print one line, above any bar."""
         tqdm.write(printable(f"{self._stage}: {message}"), file=self._stream)
+
+
+def fitting(note: str, columns: int) -> str:
+    """As many of a note's parts as `columns` hold, and the first in any case."""
+    first, *others = note.split(", ")
+    for part in others:
+        if len(first) + len(part) + 2 > columns:
+            break
+        first += f", {part}"
+    return first
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
+    except (OSError, ValueError):  # A stream without a file, or a terminal that does not tell.
+        return DEFAULT_COLUMNS
 
 
 def _scaled(amount: float, unit: str) -> str:

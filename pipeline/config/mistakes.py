@@ -15,7 +15,31 @@ from pipeline.config.reading import Key, Places, dotted_key, shown
 from pipeline.terminal import printable
 
 MAX_LINES = 20
+MAX_NAMES = 20
+"""Known keys that a message lists; of a section with more it says where to read them."""
 LONGEST_NAME = 60
+
+OTHER_NAMES = {
+    "batch_size": "per_device_train_batch_size, or global_batch_size for all devices and accumulated batches",
+    "bf16": "mixed_precision: bf16",
+    "fp16": "mixed_precision: fp16",
+    "gradient_accumulation_steps": "global_batch_size: what per_device_train_batch_size leaves of it is accumulated",
+    "gradient_clipping": "max_grad_norm",
+    "grad_clip": "max_grad_norm",
+    "epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "lr_scheduler": "lr_scheduler_type",
+    "max_seq_length": "pack.block_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "num_epochs": "num_train_epochs",
+    "optimizer": "optim",
+    "output_dir": "run.workspace and run.name",
+    "report_to": "log_with",
+    "resume_from_checkpoint": "nothing: the same command again goes on where it stopped",
+    "scheduler": "lr_scheduler_type",
+    "sequence_len": "pack.block_size",
+}
+"""What settings of `train` are called in other trainers, and what they are here."""
 
 EXPECTED = {
     "model_type": "expected settings below it, one `key: value` a line",
@@ -48,7 +72,7 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     kind, given, context = item["type"], item["input"], item.get("ctx", {})
     where = f"{_place(key, places, path)}: {dotted_key(key) or 'configuration'}"
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{nearest(key[-1], _fields_at(key[:-1], container))}"
+        return f"{where}: unknown key{_known_instead(key, container)}"
     if kind == "missing":
         return f"{where}: required, but not given"
     if kind == "value_error":
@@ -69,6 +93,23 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float, dict, list)):
         expected += "; put it in quotes"
     return f"{where}: got {shown(given)}; {expected}"
+
+
+def _known_instead(key: Key, container: Any) -> str:
+    """A hint at what an unknown key may have been meant to be: another trainer's word, a key like it, or the same key
+    of another section."""
+    *section, name = key
+    if section == ["train"] and name.lower() in OTHER_NAMES:
+        return f"; here it is {OTHER_NAMES[name.lower()]}"
+    hint = nearest(name, names := _fields_at(key[:-1], container), or_all=False)
+    if hint or not names:
+        return hint
+    elsewhere = [f"{other}.{name}" for other in Config.model_fields if name in _fields_at((other,), None)]
+    if elsewhere and section:
+        return f"; did you mean {' or '.join(elsewhere)}?"
+    if len(names) > MAX_NAMES:
+        return f"; `descent schema` describes the {len(names)} keys of {dotted_key(key[:-1])}"
+    return nearest(name, names)
 
 
 def taken_otherwise(valid: Any, given: Any, key: Key, places: Places, path: Path) -> list[str]:

@@ -112,8 +112,11 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
         raise BadDataError(f"curate: every document was dropped ({reasons}); loosen the limits of curate")
     for split in ("train", "validation", "test"):
         if summary["splits"][split]["documents"] == 0:
-            hint = f"raise curate.{split}_fraction or add documents" if split != "train" else "add documents"
-            raise BadDataError(f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}")
+            hint = f"raise curate.{split}_fraction, add documents" if split != "train" else "add documents"
+            raise BadDataError(
+                f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}, or cut text files into "
+                'documents with the `separator` of their source, such as "\\n\\n"'
+            )
 
 
 STAGE = Stage(name="curate", version=3, run=run, inputs=("normalize",), records=("dropped.jsonl",))

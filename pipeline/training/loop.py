@@ -99,7 +99,7 @@ def train(
         at, stop, note, began = state.counters, 0, "", time.perf_counter() - state.counters.seconds
         with (
             checkpoints,
-            MetricsLog(work, accelerator, section, max_steps) as log,
+            MetricsLog(work, accelerator, section, max_steps, progress.say) as log,
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)

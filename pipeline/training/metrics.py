@@ -28,11 +28,13 @@ class MetricsLog:
     Only ever appended to, so that the files' sizes at a checkpoint (`sizes`) say what belongs to it, and cutting
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Those before the first
     line that may be there only because the training ends let a longer one go on without it. Process 0 alone writes; in
-    the others nothing is recorded.
+    the others nothing is recorded. `say` is told of each validation, for people.
     """
 
-    def __init__(self, work: Path, accelerator: Accelerator, section: TrainConfig, max_steps: int) -> None:
-        self._work = work
+    def __init__(
+        self, work: Path, accelerator: Accelerator, section: TrainConfig, max_steps: int, say: Callable[[str], None]
+    ) -> None:
+        self._work, self._say = work, say
         self._max_steps, self._logging_steps = max_steps, section.logging_steps
         self._before_end: dict[str, int] = {}
         self._accelerator = accelerator
@@ -53,6 +55,8 @@ class MetricsLog:
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         self._accelerator.log(values, step=at.step)
+        if "eval/loss" in values:
+            self._say(f"step {at.step:,} of {self._max_steps:,}: {validation_line(values)}")
 
     def sizes(self) -> dict[str, dict[str, int]]:
         """Bytes of every record file, by path relative to the work folder, after flushing them to the disk: of
@@ -96,6 +100,12 @@ def headline(values: Mapping[str, float]) -> str:
     if values["train/skipped_steps"]:
         words.append(f"{values['train/skipped_steps']:.0f} steps skipped")
     return ", ".join(words)
+
+
+def validation_line(values: Mapping[str, float]) -> str:
+    """A validation in a few words, for the terminal; values of the averaged weights go last."""
+    words = [f"{tag.removeprefix('eval/').replace('_', ' ')} {value:.4g}" for tag, value in values.items()]
+    return f"validation {', '.join(words)}"
 
 
 def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.training.metrics import headline
+from pipeline.training.metrics import headline, validation_line
 
 
 def test_a_record_in_a_few_words() -> None:
@@ -23,3 +23,8 @@ def test_a_record_in_a_few_words() -> None:
         "loss 3.250, gradient 0.50, learning rate 1.00e-03, 4,321 tokens/s, 41% of the peak, "
         "data 5% + forward-backward 75% + optimizer 15% + rest 5%, 2.50 GB, 2 steps skipped"
     )
+
+
+def test_a_validation_in_a_few_words() -> None:
+    values = {"eval/loss": 2.34567, "eval/perplexity": 10.441, "eval/ema_loss": 2.25}
+    assert validation_line(values) == "validation loss 2.346, perplexity 10.44, ema loss 2.25"
