@@ -32,6 +32,9 @@ from pipeline.stages import STAGES, Stage, StageContext
 from pipeline.terminal import printable
 from pipeline.training.launch import check_launcher
 
+MAX_REASONS = 5
+"""Reasons of a stage that the table of a plan gives one by one."""
+
 NAMES = tuple(stage.name for stage in STAGES)
 
 
@@ -146,7 +149,10 @@ def format_plan(steps: Sequence[Step]) -> str:
     lines = []
     for step in steps:
         key = step.key or ""
-        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{printable('; '.join(step.reasons))}".rstrip())
+        reasons = list(step.reasons[:MAX_REASONS])
+        if more := step.reasons[MAX_REASONS:]:
+            reasons.append(f"and {len(more)} more, which `descent explain` lists")
+        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{printable('; '.join(reasons))}".rstrip())
     return "\n".join(lines)
 
 

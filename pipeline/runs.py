@@ -77,8 +77,7 @@ class RunView:
         others = [f"{name} {one[metric]:.3f}" for name, one in evaluate["baselines"].items()]
         compared = f" ({', '.join(others)})" if others else ""
         gradients = train["gradients"]["verdict"]
-        own = f"{evaluate['test'][metric]:.3f} {metric.replace('_', ' ')}"
-        return f"result       {own}{compared}; gradients {gradients}"
+        return f"result       {main_result(evaluate)}{compared}; gradients {gradients}"
 
     def _manifest(self, stage: str) -> Manifest:
         manifest = read_manifest(self._workspace.artifact(stage, self._stages[stage]["key"]))
@@ -160,6 +159,12 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         return value if whole and all(stage.isidentifier() and is_key(entry["key"]) for stage, entry in used) else None
     except (StorageError, TypeError, KeyError, AttributeError):
         return None
+
+
+def main_result(evaluation: Mapping[str, Any]) -> str:
+    """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
+    metric = PRIMARY_METRIC[evaluation["task"]]
+    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}"
 
 
 def check_code(workspace: Workspace, name: str) -> None:

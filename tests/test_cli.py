@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from pipeline import runner
 from pipeline.cli import app
 from pipeline.errors import BadDataError, DivergedError, InterruptedRun, InterruptedUnsaved
+from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """\
@@ -127,6 +128,12 @@ def test_plan_of_an_empty_workspace_runs_nothing_and_writes_nothing(config: str,
     assert result.exit_code == 0
     assert "no earlier artifact" in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_a_plan_gives_a_few_of_many_reasons() -> None:
+    reasons = tuple(f"curate.setting_{number} 0 -> 1" for number in range(40))
+    (line,) = runner.format_plan([runner.Step(STAGES[2], "run", reasons)]).splitlines()
+    assert line.endswith("setting_3 0 -> 1; curate.setting_4 0 -> 1; and 35 more, which `descent explain` lists")
 
 
 def test_an_interrupt_while_python_ends_changes_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,22 @@ def test_verify_sets_a_broken_checkpoint_aside(finished: Project) -> None:
     assert f"{checkpoint.name} is broken (model.safetensors does not match its digest)" in result.err
     assert not checkpoint.exists()
     assert checkpoint.with_name(f"broken-{checkpoint.name}").exists()
+
+
+def test_status_tells_how_each_run_ended(finished: Project, without_torch) -> None:
+    shutil.copytree(finished.workspace / "runs/tiny", finished.workspace / "runs/was-killed", symlinks=True)
+    finished.write_state(outcome="running")
+    (finished.workspace / "runs/tiny/run.json").replace(finished.workspace / "runs/was-killed/run.json")
+    finished.run()
+    assert finished.descent("run", "tiny.yaml", "run.name=bad", "ingest.sources.1.text_field=none").code == 65
+    result = without_torch(finished, ["status", "tiny.yaml"])
+    assert result.code == 0, result.err
+    bad, tiny, killed = (line.split(maxsplit=4) for line in result.out.splitlines()[3:6])
+    assert bad[:2] == ["bad", "failed"]
+    assert bad[4].startswith("ingest: ")
+    assert tiny[:2] == ["tiny", "done"]
+    assert re.fullmatch(r"\d\.\d{3} bits per byte after 24 steps", tiny[4])
+    assert killed[1] == "killed"
 
 
 def test_gc_lists_then_deletes_what_no_run_uses(finished: Project) -> None:
