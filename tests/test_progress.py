@@ -10,7 +10,6 @@ import pytest
 from pipeline import progress
 from pipeline.progress import Progress
 
-
 DRAWN_AGAIN = 0.11
 """Seconds after which tqdm draws a bar again."""
 

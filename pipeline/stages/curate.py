@@ -114,8 +114,8 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
         if summary["splits"][split]["documents"] == 0:
             hint = f"raise curate.{split}_fraction, add documents" if split != "train" else "add documents"
             raise BadDataError(
-                f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}, or cut text files into "
-                'documents with the `separator` of their source, such as "\\n\\n"'
+                f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}, or cut text files "
+                'into documents with the `separator` of their source, such as "\\n\\n"'
             )
 
 
