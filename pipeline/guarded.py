@@ -25,6 +25,7 @@ from pipeline.errors import (
     storage_errors,
 )
 from pipeline.launches.launch import speaks
+from pipeline.quiet import quiet_libraries
 from pipeline.terminal import printable
 
 ASK_AGAIN_SECONDS = 2.0
@@ -34,6 +35,7 @@ TOLD_ONCE = (ConfigError, MissingInputError, InterruptedUnsaved)
 
 def guarded(work: Callable[[], None], debug: bool) -> None:
     """Run a verb; print what a user can mend as one line and leave with its exit code."""
+    quiet_libraries()
     if not debug:
         # A library's thread keeps its error for the main one, such as TensorBoard's writer: it is told there.
         threading.excepthook = lambda arguments: None

@@ -186,7 +186,7 @@ def _check_sections(config: Config, steps: Sequence[Step]) -> None:
     """Raises ConfigError now for what would end the run in a late stage, after hours of data work."""
     for step in steps:
         if step.action != "reuse" and step.stage.check is not None:
-            step.stage.check(getattr(config, step.stage.name))
+            step.stage.check(config)
 
 
 @dataclass(frozen=True)

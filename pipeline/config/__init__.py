@@ -113,6 +113,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _labels_come_from_somewhere(self) -> Self:
+        if self.model.task != "causal_lm" and not any(getattr(s, "label_field", None) for s in self.ingest.sources):
+            raise ValueError(
+                f"model.task {self.model.task} needs labels, and no source has any; name their field or column by "
+                "ingest.sources.0.label_field"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_pretrained_model_keeps_its_tokenizer(self) -> Self:
         if self.model.pretrained is not None and self.tokenizer.type != "pretrained":
             raise ValueError(

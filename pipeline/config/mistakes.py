@@ -59,6 +59,13 @@ EXPECTED = {
 }
 
 
+PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "use letters, digits, `.`, `_` and `-`, at most 100, a letter or digit first",
+    r"^[0-9a-f]{40}$": "expected the 40 digits of a commit",
+}
+"""What patterns of text allow, in words."""
+
+
 def describe(error: ValidationError, values: dict[str, Any], places: Places, path: Path) -> list[str]:
     """A line for each mistake, of which at most MAX_LINES are told."""
     mistakes = error.errors(include_url=False)
@@ -89,7 +96,11 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         given = context.get("tag", given)
         hint = nearest(str(given), names, or_all=False)
         return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
-    expected = EXPECTED.get(kind) or printable(item["msg"][:1].lower() + item["msg"][1:])
+    expected = (
+        EXPECTED.get(kind)
+        or PATTERNS.get(str(context.get("pattern")))
+        or printable(item["msg"][:1].lower() + item["msg"][1:])
+    )
     if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float, dict, list)):
         expected += "; put it in quotes"
     return f"{where}: got {shown(given)}; {expected}"

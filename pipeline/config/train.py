@@ -34,7 +34,7 @@ class TrainConfig(OptimizationConfig):
     the path of a Hugging Face folder (with a `/`; `./name` for one beside). Its weights, not its name, count for
     whether the training is done already."""
 
-    global_batch_size: int = Field(default=32, ge=1)
+    global_batch_size: int = Field(default=32, ge=1, le=2**24)
     """Sequences in one optimizer step, over all devices and accumulated batches."""
 
     per_device_train_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import Config
 from pipeline.config.base import Section
 from pipeline.progress import Progress
 
@@ -46,9 +47,9 @@ class Stage:
     results (timings, logs, event files). `files(section)` lists external files that enter the key,
     grouped under a label; it must be cheap and must raise MissingInputError when one is missing.
     `resume_point(work)` says in words where a killed run would go on ("step 300"), or None; a stage
-    that has it is given `context.work`. `check(section)` raises ConfigError for what only heavy libraries can tell of a
-    section; it is called before the first stage of a run in which this one may have to be built. `distributed` stages
-    run in every process of the launcher, the others in process 0 alone.
+    that has it is given `context.work`. `check(config)` raises ConfigError for what only heavy libraries can tell of
+    the configuration; it is called before the first stage of a run in which this one may have to be built.
+    `distributed` stages run in every process of the launcher, the others in process 0 alone.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Stage:
     records: tuple[str, ...] = ()
     resume_point: Callable[[Path], str | None] | None = None
     files: Callable[[Any], Mapping[str, list[Path]]] = field(default=lambda section: {})
-    check: Callable[[Any], None] | None = None
+    check: Callable[[Config], None] | None = None
     distributed: bool = False
 
     @property

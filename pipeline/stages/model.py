@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
+from pipeline.config import Config
 from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights, origin_files
 from pipeline.stages.contract import Stage, StageContext
@@ -74,12 +75,14 @@ def _start(model: Any, seed: int) -> dict[str, Any]:
     return judge_start(measure_scales(model, seed))
 
 
-def _check(section: ModelConfig) -> None:
-    if section.pretrained is None:
+def _check(config: Config) -> None:
+    if config.model.pretrained is None:
         from pipeline.modeling.build import configure
         from pipeline.modeling.heads import head_of
+        from pipeline.training.setup import check_context
 
-        configure(section, head_of(section.task))
+        text_config = configure(config.model, head_of(config.model.task)).get_text_config()
+        check_context(config.pack.block_size, getattr(text_config, "max_position_embeddings", None) or None)
 
 
 def _files(section: ModelConfig) -> dict[str, list[Path]]:

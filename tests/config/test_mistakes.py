@@ -47,6 +47,16 @@ CONFIGURATIONS = {
         78,
         r"run\.yaml:11: train\.learning_rat: unknown key; did you mean learning_rate\?",
     ),
+    "labels of no source": (
+        changed("architecture: llama", "task: classification"),
+        78,
+        r"run\.yaml:?\d*: configuration: model\.task classification needs labels, and no source has any; name their ",
+    ),
+    "more sequences a step than memory": (
+        in_train("global_batch_size: 99999999999"),
+        78,
+        r"run\.yaml:11: train\.global_batch_size: got 99999999999; input should be less than or equal to 16777216",
+    ),
     "another trainer's key": (
         in_train("gradient_accumulation_steps: 4"),
         78,
@@ -194,7 +204,7 @@ CONFIGURATIONS = {
         r"run\.yaml:9: model\.config: remove vocab_size: it comes from the tokenizer",
     ),
     "a run outside the workspace": (changed("tiny", "../../etc"), 78, r"run\.yaml:2: run\.name: got '\.\./\.\./etc'"),
-    "control characters in a name": (changed("tiny", r'"a\e[31mb"'), 78, r"run\.name: got 'a\\x1b\[31mb'; string"),
+    "control characters in a name": (changed("tiny", r'"a\e[31mb"'), 78, r"run\.name: got 'a\\x1b\[31mb'; use letters"),
     "NUL in a path": (
         changed("tiny", 'tiny\n  workspace: "a\\0b"'),
         78,
@@ -298,7 +308,7 @@ OVERRIDES = {
     "ingest.sources.-1.weight=2": r"command line: .*: ingest\.sources has one entry, counted from 0; there is no '-1'",
     "ingest.sources.docs.weight=2": r"command line: .*: ingest\.sources has one entry, .*; there is no 'docs'",
     "ingest.sources.0=3": r"command line: ingest\.sources\.0: got 3; expected settings below it",
-    "run.name=a b": r"command line: run\.name: got 'a b'; string should match",
+    "run.name=a b": r"command line: run\.name: got 'a b'; use letters, digits, ",
     "run.name=${oc.env:HOME}": r"command line: run\.name: got '\$\{oc\.env:HOME\}'; a reference is written",
     "run.name=!!python/object:os.system x": r"command line: run\.name: the tag !!python/object:os\.system is not",
     "run.name=\x1b[31mred": r"command line: run\.name: not valid YAML: the character U\+001B is not allowed",

@@ -167,6 +167,7 @@ def test_run_json_tells_a_failure_before_the_first_stage(finished: Project) -> N
 @pytest.mark.parametrize(
     ("setting", "problem"),
     [
+        ("max_position_embeddings=16", "pack.block_size 32 is more than the model's 16 positions; lower it, or raise "),
         ("hidden_siz=32", r"model\.config\.hidden_siz: llama has no such setting; did you mean hidden_size"),
         (
             "hidden_size=33",
