@@ -67,12 +67,13 @@ class StoredTensor:
     _parts: list[tuple[Any, str, Region]] = field(default_factory=list)
 
     def read(self, region: Region | None = None) -> torch.Tensor:
-        """The part in `region`, put together from all files that hold some of it; the whole without one."""
+        """The part in `region`, put together from all files that hold some of it; the whole without one. Contiguous,
+        as fused optimizers take for granted, and in memory of its own, so that the files can go."""
         region = tuple(slice(0, size) for size in self.shape) if region is None else region
         result: torch.Tensor | None = None
         for file, name, place in self._parts:
             if not region:
-                return file.get_tensor(name)
+                return file.get_tensor(name).clone()
             common = [
                 slice(max(cut.start, at.start), min(cut.stop, at.stop)) for cut, at in zip(region, place, strict=True)
             ]
@@ -83,7 +84,7 @@ class StoredTensor:
             )
             values = file.get_slice(name)[inside]
             if common == list(region):
-                return values
+                return values.clone(memory_format=torch.contiguous_format)
             if result is None:
                 result = torch.empty([cut.stop - cut.start for cut in region], dtype=values.dtype)
             result[

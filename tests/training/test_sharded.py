@@ -68,12 +68,13 @@ def test_sharded_training_follows_a_whole_one_and_resumes_from_its_parts(tmp_pat
     assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in weights(tmp_path / "whole/output0").items())
 
 
-def test_a_sharded_checkpoint_serves_any_number_of_processes(tmp_path):
-    inputs = make_inputs(tmp_path / "inputs", *MODELS["mixtral"])
+def test_a_checkpoint_serves_any_number_of_processes_whole_or_sharded(tmp_path):
+    inputs, folder = make_inputs(tmp_path / "inputs", *MODELS["mixtral"]), tmp_path / "mixed"
     assert train_in_child(inputs, tmp_path / "whole") == 0
-    assert in_processes(2, train_sharded, inputs, tmp_path / "sharded", "output0", True, {}) == [75, 75]
-    assert train_in_child(inputs, tmp_path / "sharded") == 0
-    found, expected = weights(tmp_path / "sharded" / "output1"), weights(tmp_path / "whole" / "output0")
+    assert train_in_child(inputs, folder, ("forward", 5, "SIGTERM")) == 75
+    assert in_processes(2, train_sharded, inputs, folder, "output1", True, {}) == [75, 75]
+    assert train_in_child(inputs, folder) == 0
+    found, expected = weights(folder / "output2"), weights(tmp_path / "whole" / "output0")
     assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in expected.items())
 
 
