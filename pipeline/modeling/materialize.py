@@ -49,7 +49,11 @@ def fill(
 
 
 def allocate(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Give the parameters of `empty_model` memory on `device`, without values. Tied weights stay tied."""
+    """Give the parameters of `empty_model` memory on `device`, without values. Tied weights stay tied.
+
+    Buffers come along, but those of a sharded model stay on the device that computes, where sharding put them, while
+    parameters may live on the host.
+    """
     owners: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -59,12 +63,13 @@ def allocate(model: PreTrainedModel, device: torch.device | str) -> None:
         vars(real).update(vars(parameter))
         for module, name in places:
             module.register_parameter(name, real)
-    for module in model.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = buffer.to(device)
     if is_sharded(model):
         # So that FSDP learns of the new tensors.
         model._apply(lambda tensor: tensor)
+        return
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
 
 
 def save_recipe(folder: Path, section: InitializationConfig, seed: int) -> None:

@@ -39,9 +39,11 @@ class Clipping:
     def __call__(self) -> GradientNorms:
         """Change the gradient in place. Copies nothing to the host."""
         only_norm = self._density is None and self._max_value is None
-        # Measured first: cutting would hide an infinite entry. Through Accelerate, which knows of sharding and scaling.
+        # Not by Accelerate's `clip_grad_norm_`, which would undo the loss scale of sharded gradients twice.
+        self._accelerator.unscale_gradients()
+        # Measured first: cutting would hide an infinite entry.
         limit = self._max_norm if only_norm else math.inf
-        norm = whole(self._accelerator.clip_grad_norm_(self._network.parameters(), limit))
+        norm = self._value(nn.utils.clip_grad_norm_(self._network.parameters(), limit))
         before, cut_share = norm, torch.zeros_like(norm)
         if not only_norm:
             parameters = [parameter for parameter in self._network.parameters() if parameter.grad is not None]
@@ -50,7 +52,11 @@ class Clipping:
                 keep_largest(gradients, self._density)
             if self._max_value is not None:
                 num_cut = torch.stack([(gradient.abs() > self._max_value).sum() for gradient in gradients]).sum()
-                cut_share = whole(num_cut) / sum(gradient.numel() for gradient in gradients)
+                cut_share = self._value(num_cut) / sum(gradient.numel() for gradient in gradients)
                 nn.utils.clip_grad_value_(parameters, self._max_value)
-            before = whole(nn.utils.clip_grad_norm_(parameters, self._max_norm))
+            before = self._value(nn.utils.clip_grad_norm_(parameters, self._max_norm))
         return GradientNorms(norm, before.clamp(max=self._max_norm), (before > self._max_norm).float(), cut_share)
+
+    def _value(self, scalar: torch.Tensor) -> torch.Tensor:
+        """The whole of a scalar, on the device even where gradients are offloaded to the host."""
+        return whole(scalar).to(self._accelerator.device)

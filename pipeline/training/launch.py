@@ -37,6 +37,11 @@ def check_launcher(section: TrainConfig, environ: Mapping[str, str]) -> None:
                 f"the launcher was given {engine}, which steps and clips in its own way; to shard a model start with "
                 "--config_file accelerate_configs/fsdp2.yaml"
             )
+    if _is_true(environ, "ACCELERATE_USE_PARALLELISM_CONFIG"):
+        raise ConfigError(
+            "the launcher was given a parallelism_config, but a model is sharded over all processes alike; remove it "
+            "and use_parallelism_config"
+        )
     if _is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
         raise ConfigError(
             "the launcher was given FSDP version 1; set fsdp_version: 2 as in accelerate_configs/fsdp2.yaml"

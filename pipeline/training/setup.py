@@ -49,6 +49,8 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     # Else transformers, wherever it reads weights, reads none in all processes but the first.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    # One process on a GPU has nobody to share a model with, yet Accelerate would prepare it for that.
+    os.environ["ACCELERATE_USE_FSDP"] = str(wants_sharding()).lower()
     on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
     if section.mixed_precision == "fp16" and on_cpu:
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
@@ -86,6 +88,7 @@ def join(
     if wants_sharding():
         # Not by Accelerate's `prepare`, which wants all weights first and cuts stacks of experts by experts alone.
         plugin = FullyShardedDataParallelPlugin()
+        home = torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device
         shard(
             model,
             device,
@@ -93,8 +96,8 @@ def join(
             plugin.cpu_offload,
             reshard_after_forward=plugin.reshard_after_forward,
         )
-        give_weights(model, torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device)
-        return model, accelerator.prepare_optimizer(build_optimizer(section, model, device))
+        give_weights(model, home)
+        return model, accelerator.prepare_optimizer(build_optimizer(section, model, home))
     give_weights(model, device)
     with warnings.catch_warnings():
         # The new name of this option is not among Accelerate's yet.

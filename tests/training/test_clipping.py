@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 
 from pipeline.config.train import TrainConfig
 from pipeline.training.clipping import Clipping
@@ -49,3 +50,27 @@ def test_largest_entries_then_value_then_norm():
 def test_an_infinite_entry_is_seen_though_it_is_cut():
     _, norms = clip([1.0, math.inf, 0.0, 2.0], max_grad_value=1.0)
     assert norms["norm"] == math.inf
+
+
+def test_a_loss_scale_is_undone_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Accelerate as it is on GPUs that share a model out, in fp16."""
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=4.0)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = accelerator.prepare_optimizer(torch.optim.SGD([weight], 1.0))
+    accelerator.backward((weight * torch.tensor([3.0, -4.0])).sum())
+    section = TrainConfig(max_steps=1, max_grad_norm=2.5)
+    assert Clipping(section, accelerator, torch.nn.ParameterList([weight]))().norm == 5
+    optimizer.step()
+    assert weight.tolist() == pytest.approx([-1.5, 2])
+
+
+def test_norms_are_on_the_device_where_gradients_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(Accelerator, "device", torch.device("meta"))
+    network = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(2))])
+    network[0].grad = torch.ones(2)
+    norms = Clipping(TrainConfig(max_steps=1, max_grad_value=0.5), accelerator, network)()
+    assert {norm.device.type for norm in vars(norms).values()} == {"meta"}

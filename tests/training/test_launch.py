@@ -28,6 +28,7 @@ FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
             {**FSDP, "FSDP_VERSION": "2", "optim": "adafactor"},
             "adafactor cannot move a model that is sharded",
         ),
+        ({**FSDP, "FSDP_VERSION": "2", "ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "given a parallelism_config"),
         ({"WORLD_SIZE": "8"}, "train.global_batch_size 12 .* 8 processes"),
         ({"WORLD_SIZE": "3"}, "train.global_batch_size 12 .* 3 processes times per_device_train_batch_size 3"),
         (
