@@ -154,6 +154,28 @@ def status(
 
 
 @app.command()
+def diff(
+    config: ConfigArgument,
+    other: Annotated[str, typer.Argument(metavar="RUN", help="The name of another run of its workspace.")],
+    overrides: OverridesArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare the configuration's run with another: settings and results."""
+
+    def work() -> None:
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+        from pipeline.reporting.comparison import compare_runs, format_comparison
+
+        run_config = load_config(config, overrides or ()).run
+        found = compare_runs(Workspace(run_config.workspace), (run_config.name, other))
+        print(json.dumps(found, indent=1) if as_json else format_comparison(found))
+
+    guarded(work, debug)
+
+
+@app.command()
 def explain(
     config: ConfigArgument,
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of the eleven stages.")],
