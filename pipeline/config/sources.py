@@ -70,7 +70,8 @@ class RecordsSource(Source):
     @model_validator(mode="after")
     def _template_is_plain(self) -> Self:
         if self.text_template is not None:
-            if "text_field" in self.model_fields_set:
+            # Not whether it was set: in a run's config.yaml, which repeats the run, every setting is.
+            if self.text_field != type(self).model_fields["text_field"].default:
                 raise ValueError("text_field and text_template are both given; remove one")
             if not any(name for _, name in template_parts(self.text_template)):
                 raise ValueError(f"text_template {self.text_template!r} names no field; write one in braces: {{title}}")

@@ -164,6 +164,11 @@ def test_a_template_and_a_field_exclude_each_other() -> None:
         make_source("jsonl", paths=["a"], text_field="x", text_template="{x}")
 
 
+def test_a_source_with_a_template_is_the_same_when_read_from_a_whole_configuration() -> None:
+    source = make_source("jsonl", paths=["a"], text_template="{x}")
+    assert make_source("jsonl", **source.model_dump(exclude={"type"})) == source
+
+
 def test_templates_join_fields_and_need_all_of_them() -> None:
     lines = ['{"a": "x", "n": 3}', '{"a": "x"}', '{"a": "x", "n": null}', '{"a": "x", "n": [1]}', '{"a": "", "n": " "}']
     Path("a.jsonl").write_text("\n".join(lines))
