@@ -154,28 +154,6 @@ def status(
 
 
 @app.command()
-def diff(
-    config: ConfigArgument,
-    other: Annotated[str, typer.Argument(metavar="RUN", help="The name of another run of its workspace.")],
-    overrides: OverridesArgument = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: DebugOption = False,
-) -> None:
-    """Compare the configuration's run with another: settings and results."""
-
-    def work() -> None:
-        from pipeline.artifacts import Workspace
-        from pipeline.config.loading import load_config
-        from pipeline.reporting.comparison import compare_runs, format_comparison
-
-        run_config = load_config(config, overrides or ()).run
-        found = compare_runs(Workspace(run_config.workspace), (run_config.name, other))
-        print(json.dumps(found, indent=1) if as_json else format_comparison(found))
-
-    guarded(work, debug)
-
-
-@app.command()
 def explain(
     config: ConfigArgument,
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of the eleven stages.")],
@@ -196,6 +174,39 @@ def explain(
 
         loaded = load_config(config, overrides or ())
         print(runner.explain(loaded, Workspace(loaded.run.workspace), STAGES[NAMES.index(stage)]))
+
+    guarded(work, debug)
+
+
+@app.command()
+def diff(
+    config: ConfigArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run of the workspace.")],
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [KEY=VALUE]",
+            help="Another to compare it with; alone, it is compared with the configuration's own. Then settings.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare two runs: settings, artifacts, data, losses, evaluation."""
+
+    def work() -> None:
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+        from pipeline.reporting.comparison import compare_runs
+        from pipeline.reporting.comparison_text import format_comparison
+
+        others, overrides = (rest or [])[:1], (rest or [])[1:]
+        if others and "=" in others[0]:
+            others, overrides = [], [*others, *overrides]
+        own = load_config(config, overrides).run
+        names = (run, others[0]) if others else (own.name, run)
+        found = compare_runs(Workspace(own.workspace), names)
+        print(json.dumps(found, indent=1) if as_json else format_comparison(found))
 
     guarded(work, debug)
 

@@ -162,10 +162,10 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     lines = []
     if earlier["version"] != payload["version"]:
         lines.append(f"stage version {earlier['version']} -> {payload['version']}")
-    before, after = _flatten(earlier["section"], stage), _flatten(payload["section"], stage)
+    before, after = flatten(earlier["section"], stage), flatten(payload["section"], stage)
     for name in sorted(before.keys() | after.keys()):
         if name not in before or name not in after or before[name] != after[name]:
-            lines.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
+            lines.append(f"{name} {shown_setting(before, name)} -> {shown_setting(after, name)}")
     if earlier["seed"] != payload["seed"]:
         lines.append(f"run.seed {earlier['seed']} -> {payload['seed']}")
     lines += describe_changes("source", earlier["files_in"], payload["files_in"])
@@ -193,15 +193,17 @@ def describe_changes(what: str, before: Mapping[str, str], after: Mapping[str, s
     return lines
 
 
-def _flatten(value: Any, prefix: str) -> dict[str, Any]:
+def flatten(value: Any, prefix: str) -> dict[str, Any]:
+    """Settings by dotted key; a list stays one value unless it holds sections."""
     if isinstance(value, dict) and value:
-        return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}.{name}").items()}
+        return {k: v for name, item in value.items() for k, v in flatten(item, f"{prefix}.{name}").items()}
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return {k: v for i, item in enumerate(value) for k, v in _flatten(item, f"{prefix}.{i}").items()}
+        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f"{prefix}.{i}").items()}
     return {prefix: value}
 
 
-def _shown(values: Mapping[str, Any], name: str) -> str:
+def shown_setting(values: Mapping[str, Any], name: str) -> str:
+    """A flattened setting in words."""
     return "(not given)" if name not in values else json.dumps(values[name], ensure_ascii=False)
 
 

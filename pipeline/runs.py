@@ -161,6 +161,12 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def outcome_of(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str:
+    """How a run ended, from its run.json; one that was killed could not say so itself."""
+    is_running = state["outcome"] == "running" and workspace.is_locked("run", name)
+    return "killed" if state["outcome"] == "running" and not is_running else str(state["outcome"])
+
+
 def main_result(evaluation: Mapping[str, Any]) -> str:
     """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
     metric = PRIMARY_METRIC[evaluation["task"]]

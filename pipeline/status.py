@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.artifacts import Workspace
 from pipeline.manifests import read_manifest
-from pipeline.runs import main_result, read_run
+from pipeline.runs import main_result, outcome_of, read_run
 from pipeline.stages import STAGES
 from pipeline.terminal import printable
 
@@ -28,7 +28,7 @@ def format_status(root: Path) -> str:
         if state is None:
             continue
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(state["started"]))
-        outcome = _outcome(workspace, folder.name, state)
+        outcome = outcome_of(workspace, folder.name, state)
         lines.append(f"{state['name']:<24} {outcome:<12} {started}  {_result(workspace, state)}".rstrip())
         for stage, entry in state["stages"].items():
             used_by.setdefault((stage, entry["key"]), []).append(state["name"])
@@ -41,12 +41,6 @@ def format_status(root: Path) -> str:
             taken = f"{manifest['seconds']:.1f} s"
             lines.append(f"{stage.name:<10} {manifest['key']:<17} {size / 1e6:>7.2f} MB {age:>8} {taken:>9}  {runs}")
     return "\n".join(lines)
-
-
-def _outcome(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str:
-    """How a run ended; one that was killed could not say so itself."""
-    is_running = state["outcome"] == "running" and workspace.is_locked("run", name)
-    return "killed" if state["outcome"] == "running" and not is_running else str(state["outcome"])
 
 
 def _result(workspace: Workspace, state: Mapping[str, Any]) -> str:

@@ -1,129 +1,396 @@
-"""Two runs of a workspace side by side: what differs in their making, and in what came out. From manifests and metrics
-alone."""
+"""Two runs of a workspace side by side: what was set otherwise, where their artifacts part, and what came of it."""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import atomic
 from pipeline.artifacts import Workspace
-from pipeline.errors import ConfigError, MissingInputError
-from pipeline.manifests import Manifest, content_digest, describe_differences, read_manifest
-from pipeline.reporting import formats
-from pipeline.reporting.metrics import read_metrics
-from pipeline.runs import read_run
+from pipeline.config.loading import load_config
+from pipeline.config.mistakes import nearest
+from pipeline.config.reading import read_file
+from pipeline.errors import ConfigError, MissingInputError, StorageError
+from pipeline.extending import IDENTITY
+from pipeline.manifests import (
+    Manifest,
+    content_digest,
+    describe_differences,
+    flatten,
+    input_digests,
+    is_key,
+    read_manifest,
+)
+from pipeline.reporting.metrics import read_records
+from pipeline.reporting.tasks import WORDS, Figure
+from pipeline.runs import outcome_of, read_run
 from pipeline.stages import STAGES
-from pipeline.terminal import printable
 
-MAX_VALIDATIONS = 12
-"""Steps of which the table gives the validation losses."""
+SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
+"""The stage whose documents of a split are encoded."""
 
-TRAINING = {
-    "parameters": "count", "steps": "count", "target_tokens": "count", "final_loss": "real", "eval_loss": "real",
-    "seconds": "duration", "tokens_per_second": "count", "peak_memory_bytes": "size",
-}  # fmt: skip
-"""Figures of a training's summary, and how they are written."""
+CURVES = ("train/loss", "eval/loss", "throughput/tokens_per_second", "seconds", "target_tokens")
+MAX_EVALUATIONS, MAX_STEPS = 5, 9
+"""Shared evaluations, and steps in all, at which curves are compared."""
 
-NEEDED = ("curate", "train", "evaluate")
-"""Stages without whose artifacts there is nothing to compare."""
+MAX_NAMES = 20
+"""Runs that are named where one is not found."""
 
-STYLES = {"real": formats.real, "count": formats.count, "size": formats.size, "duration": formats.duration}
-LINE = "  {:<20} {:>18} {:>18} {:>9}"
+OF_TOKENS = ("loss", "perplexity", "token_accuracy", "tokens")
+"""Figures of a language model that depend on what a token is."""
 
-Figures = list[dict[str, Any]]
+Curves = dict[str, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder and its artifacts tell of it, whole or not.
+
+    `settings` are flattened; `runtime` are those of them that enter no key. `identities` are the manifests, and what a
+    training that has none yet is a training of. `records` is where its metrics.jsonl would be.
+    """
+
+    state: dict[str, Any]
+    outcome: str
+    settings: dict[str, Any]
+    runtime: set[str]
+    manifests: dict[str, Manifest]
+    identities: dict[str, dict[str, Any]]
+    records: Path | None
+
+    def summary(self, stage: str) -> dict[str, Any]:
+        """What a stage counted; empty when its artifact is not there."""
+        return self.manifests.get(stage, {}).get("summary") or {}
+
+    def digest(self, stage: str, part: str = "") -> str | None:
+        """Digest of an artifact, or of a folder in it; None when it is not there."""
+        manifest = self.manifests.get(stage)
+        return content_digest(manifest["files"], part) if manifest else None
 
 
 def compare_runs(workspace: Workspace, names: tuple[str, str]) -> dict[str, Any]:
-    """What differs between two runs that were carried out, as JSON values: `differences` of settings, seeds and
-    sources, in words; whether their `same_test_documents` are held out; `evaluation` and `training`, of each figure
-    the name and the two values (None where a run has none); `validation`, the two losses by step.
+    """All that `descent diff` says of two runs, as JSON values: `first` and `second` are theirs, None where a run has
+    no such figure; `difference` is second less first, and `better` is `first` or `second` where that can be said.
 
-    Raises MissingInputError when there is no such run or it has no evaluation, and ConfigError for one run twice.
+    Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
-    if names[0] == names[1]:
-        raise ConfigError(f"{names[0]} is the configuration's own run; name another to compare it with")
-    ours, theirs = (_manifests(workspace, name) for name in names)
-    tests = [content_digest(manifests["curate"]["files"], "test") for manifests in (ours, theirs)]
-    evaluations = [manifests["evaluate"]["summary"]["test"] for manifests in (ours, theirs)]
-    trainings = [manifests["train"]["summary"] for manifests in (ours, theirs)]
+    first, second = runs = tuple(_open_run(workspace, name) for name in names)
     return {
-        "runs": list(names),
-        "differences": _differences(ours, theirs),
-        "same_test_documents": tests[0] == tests[1],
-        "evaluation": _figures(evaluations, list(dict.fromkeys([*evaluations[0], *evaluations[1]]))),
-        "training": _figures(trainings, list(TRAINING)),
-        "validation": _validations([workspace.artifact("train", m["train"]["key"]) for m in (ours, theirs)]),
+        "runs": [_described(run) for run in runs],
+        "configuration": _settings(first, second),
+        "stages": _stages(first, second),
+        "data": _data(first, second),
+        "training": _training(first, second),
+        "evaluation": _evaluation(first, second),
     }
 
 
-def format_comparison(found: Mapping[str, Any]) -> str:
-    """The comparison as a table for people."""
-    lines = [printable(line) for line in found["differences"]] or ["no setting, seed or source differs"]
-    if not found["same_test_documents"]:
-        lines.append("warning: other documents or labels are held out, so the results say little about each other")
-    lines += ["", LINE.format("held-out documents", *found["runs"], "change")]
-    lines += [_row(figure, _style_of(figure["name"])) for figure in found["evaluation"]]
-    lines += ["", LINE.format("training", *found["runs"], "change")]
-    lines += [_row(figure, TRAINING[figure["name"]]) for figure in found["training"]]
-    shown = found["validation"]
-    if len(shown) > MAX_VALIDATIONS:
-        shown = [shown[(len(shown) - 1) * index // (MAX_VALIDATIONS - 1)] for index in range(MAX_VALIDATIONS)]
-    lines += ["", LINE.format("validation loss", *found["runs"], "change")]
-    lines += [_row({"name": f"step {point['step']:,}", "values": point["values"]}, "real") for point in shown]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _manifests(workspace: Workspace, name: str) -> dict[str, Manifest]:
-    """Manifests of a run's stages, in order."""
-    state = read_run(workspace.run(name))
+def _open_run(workspace: Workspace, name: str) -> Run:
+    states = {folder.name: read_run(folder) for folder in sorted(workspace.root.glob("runs/*"))}
+    state = states.get(name)
+    if state is None and name in states and os.path.lexists(workspace.run(name) / "run.json"):
+        raise StorageError(f"{workspace.run(name) / 'run.json'} cannot be read; run it again, or remove its folder")
     if state is None:
-        known = [folder.name for folder in sorted(workspace.root.glob("runs/*")) if read_run(folder)]
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise MissingInputError(f"{workspace.root} holds no run {name}; {has}")
-    manifests: dict[str, Manifest] = {}
-    for stage in STAGES:
-        entry = state["stages"].get(stage.name)
-        manifest = read_manifest(workspace.artifact(stage.name, entry["key"])) if entry else None
-        if manifest is None and stage.name in NEEDED:
-            raise MissingInputError(f"run {name} has no artifact of {stage.name} to compare; carry it out first")
-        manifests |= {stage.name: manifest} if manifest else {}
-    return manifests
+        known = [other for other, found in states.items() if found]
+        hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
+        raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
+    settings, runtime = _read_settings(workspace.run(name) / "config.yaml")
+    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
+    found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
+    manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
+    records = workspace.artifact("train", keys["train"]) if "train" in keys else None
+    training = _training_in_progress(workspace, state, manifests, settings)
+    if training is not None:
+        records = workspace.checkpoints(state["training"])
+    return Run(
+        state=state,
+        outcome=outcome_of(workspace, name, state),
+        settings=settings,
+        runtime=runtime,
+        manifests=manifests,
+        identities=manifests | ({"train": training} if training else {}),
+        records=records and records / "metrics.jsonl",
+    )
 
 
-def _differences(ours: Mapping[str, Manifest], theirs: Mapping[str, Manifest]) -> list[str]:
-    """What differs in the making. That a stage was given other inputs follows from the stages before it."""
-    lines = []
-    for stage in STAGES:
-        if stage.name in ours and stage.name in theirs:
-            pair = [{**of[stage.name], "inputs": {}, "seed": None} for of in (ours, theirs)]
-            lines += describe_differences(*pair)
-    seeds = {name: manifest["seed"] for name, manifest in theirs.items() if manifest["seed"] is not None}
-    changed = [f"run.seed {ours[name]['seed']} -> {seed}" for name, seed in seeds.items() if ours[name]["seed"] != seed]
-    return changed[:1] + lines
+def _read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
+    was valid once and is no longer."""
+    try:
+        config = load_config(path)
+    except ConfigError:
+        values, _ = read_file(path)
+        return {"model.task": "causal_lm"} | _flatten_sections(values), set()
+    settings = _flatten_sections(config.model_dump(mode="json", by_alias=True))
+    identified = {name: getattr(config, name).identity() for name in type(config).model_fields}
+    return settings, settings.keys() - _flatten_sections(identified).keys()
 
 
-def _figures(summaries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figures:
-    values = [(name, [_number(summary.get(name)) for summary in summaries]) for name in names]
-    return [{"name": name, "values": pair} for name, pair in values if pair != [None, None]]
+def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for section in values for key, value in flatten(values[section], section).items()}
 
 
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+def _training_in_progress(
+    workspace: Workspace, state: Mapping[str, Any], manifests: Mapping[str, Manifest], settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The identity of the training that a run has begun and not completed; what run.json names may be an earlier one of
+    the same name."""
+    stage = next(stage for stage in STAGES if stage.name == "train")
+    key = str(state.get("training"))
+    if "train" in state["stages"] or not is_key(key) or not set(stage.upstream) <= manifests.keys():
+        return None
+    identity = atomic.read_sealed(workspace.checkpoints(key) / IDENTITY)
+    if identity is None or identity.get("inputs") != input_digests(stage, manifests):
+        return None
+    own = flatten(identity["section"], "train") | {"run.seed": identity["seed"]}
+    return identity if all(settings.get(name) == value for name, value in own.items()) else None
 
 
-def _validations(trainings: Sequence[Path]) -> Figures:
-    curves = [dict(read_metrics(folder / "metrics.jsonl").curve("eval/loss").points()) for folder in trainings]
-    steps = sorted(curves[0].keys() | curves[1].keys())
-    return [{"step": int(step), "values": [curve.get(step) for curve in curves]} for step in steps]
+def _described(run: Run) -> dict[str, Any]:
+    told = ("name", "started", "finished", "exit_code", "message")
+    last = next((stage.name for stage in reversed(STAGES) if stage.name in run.state["stages"]), None)
+    return {
+        "outcome": run.outcome,
+        "last_stage": last,
+        "task": run.settings["model.task"],
+        **{name: run.state[name] for name in told if name in run.state},
+    }
 
 
-def _style_of(name: str) -> str:
-    return {"tokens": "count", "documents": "count", "bytes": "size"}.get(name, "real")
+def _pair(first: Any, second: Any) -> dict[str, Any]:
+    return {"first": first, "second": second}
 
 
-def _row(figure: Mapping[str, Any], style: str) -> str:
-    before, after = figure["values"]
-    change = f"{after / before - 1:+.1%}" if before and after is not None and before > 0 else ""
-    values = ["-" if value is None else STYLES[style](value) for value in (before, after)]
-    return LINE.format(figure["name"].replace("_", " "), *values, "" if before == after else change)
+def _settings(first: Run, second: Run) -> list[dict[str, Any]]:
+    rows = []
+    sides = (("first", first), ("second", second))
+    for key in [*first.settings, *(key for key in second.settings if key not in first.settings)]:
+        given = {side: run.settings[key] for side, run in sides if key in run.settings}
+        is_same = len(given) == 2 and given["first"] == given["second"]
+        if not is_same and key not in ("run.name", "run.workspace"):
+            rows.append({"key": key, "runtime": key in first.runtime | second.runtime, **given})
+    return rows
+
+
+def _stages(first: Run, second: Run) -> list[dict[str, Any]]:
+    """For each stage that either run has: their keys; whether the artifact is `shared`, has the `same result` under
+    another key, `differs`, is of `one only` or `missing` from the workspace; and why keys differ, in the words of a
+    plan: `causes` are the reasons of the stage's own, without what it was given."""
+    rows = []
+    for stage in (stage.name for stage in STAGES):
+        sides = [run.identities.get(stage) for run in (first, second)]
+        keys = [_key_of(run, stage) for run in (first, second)]
+        if not any(keys):
+            continue
+        reasons: list[str] = []
+        causes: list[str] = []
+        if keys[0] == keys[1]:
+            relation = "shared"
+        elif not all(keys):
+            relation = "one only"
+        elif sides[0] is None or sides[1] is None:
+            relation = "missing"
+        else:
+            reasons = describe_differences(sides[0], sides[1])
+            causes = describe_differences({**sides[0], "inputs": {}}, {**sides[1], "inputs": {}})
+            digests = [run.digest(stage) for run in (first, second)]
+            relation = "same result" if digests[0] is not None and digests[0] == digests[1] else "differs"
+        rows.append({"stage": stage, **_pair(*keys), "relation": relation, "reasons": reasons, "causes": causes})
+    return rows
+
+
+def _key_of(run: Run, stage: str) -> str | None:
+    if stage in run.state["stages"]:
+        return str(run.state["stages"][stage]["key"])
+    return run.state["training"] if stage in run.identities else None
+
+
+def _same(first: Run, second: Run, stage: str, part: str = "") -> bool | None:
+    """Whether both have the same content; None when that is not known."""
+    digests = first.digest(stage, part), second.digest(stage, part)
+    return None if None in digests else digests[0] == digests[1]
+
+
+def _data(first: Run, second: Run) -> dict[str, Any]:
+    splits = {}
+    for split, stage in SPLITS.items():
+        counts = [run.summary("encode").get("splits", {}).get(split, {}) for run in (first, second)]
+        figures = {name: _pair(*(count.get(name) for count in counts)) for name in ("documents", "tokens")}
+        splits[split] = {**figures, "same_text": _same(first, second, stage, split)}
+    left_out = {}
+    for stage, what in (("ingest", "rejected"), ("curate", "dropped"), ("pack", "dropped")):
+        counts = [run.summary(stage).get(what) or {} for run in (first, second)]
+        for reason in dict.fromkeys([*counts[0], *counts[1]]):
+            left_out[f"{stage}: {reason}"] = _pair(*(count.get(reason, 0) for count in counts))
+    return {
+        "splits": splits,
+        "vocabulary": _pair(*(run.summary("tokenizer").get("vocab_size") for run in (first, second))),
+        "same_tokenizer": _same(first, second, "tokenizer"),
+        "left_out": left_out,
+    }
+
+
+def _read_curves(path: Path | None) -> Curves:
+    curves: Curves = {tag: {} for tag in CURVES}
+    for record in read_records(path) if path else ():
+        step = record.get("step")
+        for tag, curve in curves.items():
+            value = record.get(tag)
+            if isinstance(step, int) and isinstance(value, (int, float)) and math.isfinite(value):
+                curve[step] = value
+    return curves
+
+
+def _training(first: Run, second: Run) -> dict[str, Any]:
+    """Losses of both at shared steps, and how each training went."""
+    curves = [_read_curves(run.records) for run in (first, second)]
+    notes = _training_notes(first, second, curves)
+    shared = {tag: sorted(curves[0][tag].keys() & curves[1][tag].keys()) for tag in ("train/loss", "eval/loss")}
+    steps = set(_spread(shared["eval/loss"], MAX_EVALUATIONS))
+    steps |= set(_spread(shared["train/loss"], MAX_STEPS - len(steps)))
+    rows = [
+        {"step": step, **{tag: _pair(*(curve[tag].get(step) for curve in curves)) for tag in shared}}
+        for step in sorted(steps)
+    ]
+    progress = [_progress(run, curve) for run, curve in zip((first, second), curves, strict=True)]
+    keys = _key_of(first, "train"), _key_of(second, "train")
+    return {
+        "shared": keys[0] is not None and keys[0] == keys[1],
+        "steps": rows,
+        "comparable": not any(note["bars"] for note in notes),
+        "notes": [note["text"] for note in notes],
+        "figures": {name: _pair(*(figures[name] for figures in progress)) for name in progress[0]},
+        "verdicts": {
+            name: _pair(*(run.summary(stage).get(key) for run in (first, second)))
+            for name, stage, key in (("start", "model", "start"), ("gradients", "train", "gradients"))
+        },
+        "reached": {tag: _reached(tag, curves) for tag in shared},
+    }
+
+
+def _spread(steps: Sequence[int], limit: int) -> list[int]:
+    """At most so many of the steps, the last among them, evenly apart."""
+    if len(steps) <= limit:
+        return list(steps)
+    return [steps[round((i + 1) * len(steps) / limit) - 1] for i in range(limit)]
+
+
+def _progress(run: Run, curves: Curves) -> dict[str, Any]:
+    """How a training went, to its end or as far as it came."""
+    summary, evaluations = run.summary("train"), curves["eval/loss"]
+    best = min(evaluations, key=lambda step: evaluations[step], default=None)
+
+    def last(tag: str) -> float | None:
+        return next(reversed(curves[tag].values()), None)
+
+    return {
+        "parameters": summary.get("parameters") or run.summary("model").get("total"),
+        "steps": summary.get("steps") or next(reversed(curves["seconds"]), None),
+        "target_tokens": summary.get("target_tokens") or last("target_tokens"),
+        "seconds": summary.get("seconds") or last("seconds"),
+        "tokens_per_second": summary.get("tokens_per_second") or last("throughput/tokens_per_second"),
+        "peak_memory_bytes": summary.get("peak_memory_bytes"),
+        "skipped_steps": summary.get("skipped_steps"),
+        "train_loss": last("train/loss"),
+        "eval_loss": last("eval/loss"),
+        "best_eval_loss": None if best is None else evaluations[best],
+        "best_eval_step": best,
+    }
+
+
+def _reached(tag: str, curves: Sequence[Curves]) -> dict[str, Any]:
+    """The first step at which each reached the other's last loss, None where it did not."""
+
+    def step(own: Curves, other: Curves) -> int | None:
+        target = next(reversed(other[tag].values()), -math.inf)
+        return next((step for step, value in own[tag].items() if value <= target), None)
+
+    return _pair(step(curves[0], curves[1]), step(curves[1], curves[0]))
+
+
+def _training_notes(first: Run, second: Run, curves: Sequence[Curves]) -> list[dict[str, Any]]:
+    """What to know when curves are compared, and whether it bars comparing them."""
+
+    def differ(*names: str) -> bool:
+        return any(first.settings.get(name) != second.settings.get(name) for name in names)
+
+    is_partial = any(run.settings.get("train.eval_batches") for run in (first, second))
+    windows = ("train.eval_batches", "train.global_batch_size", "pack.block_size") if is_partial else ()
+    a_step = [next(reversed(curve["target_tokens"].values()), 0) / max(curve["seconds"], default=1) for curve in curves]
+    found = {
+        "the tasks differ": differ("model.task"),
+        "the tokenizers differ, so losses are of other tokens": _is_of_tokens(first)
+        and _same(first, second, "tokenizer") is False,
+        "the losses are defined otherwise": differ("train.regression_loss", "train.huber_delta"),
+        "the validation texts differ": _same(first, second, "curate", "validation") is False,
+        "validation covers other parts of its text": differ(*windows),
+    }
+    notes = [{"text": text, "bars": True} for text, holds in found.items() if holds]
+    if all(a_step) and abs(math.log(a_step[0] / a_step[1])) > 0.01:
+        sizes = [
+            f"{size:,.0f} targets in {run.state['name']}" for size, run in zip(a_step, (first, second), strict=True)
+        ]
+        text = f"a step has {', '.join(sizes)}"
+        notes.append({"text": text, "bars": False})
+    if differ("train.logging_steps"):
+        text = "training losses are means since the record before: train.logging_steps differs"
+        notes.append({"text": text, "bars": False})
+    return notes
+
+
+def _is_of_tokens(run: Run) -> bool:
+    return bool(run.settings["model.task"] == "causal_lm")
+
+
+def _evaluation(first: Run, second: Run) -> dict[str, Any]:
+    """Every figure of the test split, and the main one for each source and baseline."""
+    words = [WORDS[run.settings["model.task"]] for run in (first, second)]
+    main, figures = words[0].main, {figure.key: figure for word in words for figure in word.figures}
+    notes, unlike = _evaluation_notes(first, second)
+    tests, sources, baselines = (
+        [run.summary("evaluate").get(name) or {} for run in (first, second)]
+        for name in ("test", "sources", "baselines")
+    )
+
+    def measured(figure: Figure, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        first, second = (side.get(figure.key) for side in sides)
+        difference = None if first is None or second is None else second - first
+        better = None
+        if difference and figure.better and figure.key not in unlike:
+            better = "second" if (difference < 0) == (figure.better == "lower") else "first"
+        is_comparable = figure.key not in unlike
+        return {**_pair(first, second), "difference": difference, "better": better, "comparable": is_comparable}
+
+    def of_each(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        names = dict.fromkeys([*groups[0], *groups[1]])
+        return {name: measured(main, [group.get(name, {}) for group in groups]) for name in names}
+
+    return {
+        "main": main.key,
+        "measures": {key: measured(of, tests) for key, of in figures.items() if key in tests[0] | tests[1]},
+        "sources": of_each(sources),
+        "baselines": of_each(baselines),
+        "notes": notes,
+    }
+
+
+def _evaluation_notes(first: Run, second: Run) -> tuple[list[str], set[str]]:
+    """What to know when evaluations are compared, and the figures that cannot be."""
+    every = {figure.key for words in WORDS.values() for figure in words.figures}
+    tasks = [run.settings["model.task"] for run in (first, second)]
+    if tasks[0] != tasks[1]:
+        return [f"the tasks differ ({tasks[0]}, {tasks[1]}): no figure can be compared"], every
+    if _same(first, second, "curate", "test") is False:
+        bits = "; bits per byte come nearest" if _is_of_tokens(first) else ""
+        return [f"the held-out documents differ: figures are of other text{bits}"], every
+    if _is_of_tokens(first) and _same(first, second, "tokenizer") is False:
+        unlike = "loss, perplexity and token accuracy are of other tokens"
+        return [f"the tokenizers differ: {unlike}; compare bits per byte"], set(OF_TOKENS)
+    counts = [run.summary("evaluate").get("test", {}).get("documents") for run in (first, second)]
+    if None not in counts and counts[0] != counts[1]:
+        return [f"{counts[0]:,} and {counts[1]:,} of the held-out documents have labels that training knows"], set()
+    return [], set()

@@ -175,7 +175,7 @@ def read_metrics(path: Path) -> Metrics:
     """
     metrics = Metrics()
     routes: dict[str, Add | None] = {}
-    for record in _records(path):
+    for record in read_records(path):
         step = record.get("step")
         if not isinstance(step, int):
             continue
@@ -190,7 +190,8 @@ def read_metrics(path: Path) -> Metrics:
     return metrics
 
 
-def _records(path: Path) -> Iterator[dict[str, object]]:
+def read_records(path: Path) -> Iterator[dict[str, object]]:
+    """The lines of a metrics.jsonl that are JSON objects; none when the file is missing."""
     if not path.is_file():
         return
     with path.open("rb") as file:

@@ -10,12 +10,13 @@ from pipeline.config.evaluation import PRIMARY_METRIC
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of an evaluation: its key there, its name for people, and how it is written (`real`, `percent`,
-    `count`, `size`)."""
+    """A figure of an evaluation: its key there, its name for people, how it is written (`real`, `percent`, `count`,
+    `size`), and which is better, `lower` or `higher`; "" where neither is."""
 
     key: str
     name: str
     style: str = "real"
+    better: str = "lower"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class TaskWords:
     loss: str
     figures: tuple[Figure, ...]
     main: Figure
-    better: str
     verdict: Callable[[float, float], str]
     hub_tag: str
     hub_task: tuple[str, str]
@@ -37,6 +37,11 @@ class TaskWords:
 
     auto_class: str
     limitation: str
+
+    @property
+    def better(self) -> str:
+        """Which main figure is better, `lower` or `higher`."""
+        return self.main.better
 
 
 def _fewer_bits(own: float, other: float) -> str:
@@ -52,7 +57,7 @@ def _smaller_error(own: float, other: float) -> str:
     return f"the model's is {abs(1 - own / other):.1%} {'smaller' if own < other else 'larger'}" if other else ""
 
 
-_DOCUMENTS = Figure("documents", "documents", "count")
+_DOCUMENTS = Figure("documents", "documents", "count", "")
 
 WORDS = {
     "causal_lm": TaskWords(
@@ -64,13 +69,12 @@ WORDS = {
             Figure("bits_per_byte", "bits per byte"),
             Figure("loss", "loss (nats/token)"),
             Figure("perplexity", "perplexity"),
-            Figure("token_accuracy", "token accuracy", "percent"),
-            Figure("tokens", "tokens", "count"),
-            Figure("bytes", "text", "size"),
+            Figure("token_accuracy", "token accuracy", "percent", "higher"),
+            Figure("tokens", "tokens", "count", ""),
+            Figure("bytes", "text", "size", ""),
             _DOCUMENTS,
         ),
         main=Figure("bits_per_byte", "bits per byte"),
-        better="lower",
         verdict=_fewer_bits,
         hub_tag="causal-lm",
         hub_task=("text-generation", "Language modeling"),
@@ -89,13 +93,12 @@ WORDS = {
         window="document",
         loss="loss (nats per document)",
         figures=(
-            Figure("accuracy", "accuracy", "percent"),
-            Figure("f1_macro", "macro F1"),
+            Figure("accuracy", "accuracy", "percent", "higher"),
+            Figure("f1_macro", "macro F1", better="higher"),
             Figure("loss", "loss (nats/document)"),
             _DOCUMENTS,
         ),
-        main=Figure("accuracy", "accuracy", "percent"),
-        better="higher",
+        main=Figure("accuracy", "accuracy", "percent", "higher"),
         verdict=_more_right,
         hub_tag="text-classification",
         hub_task=("text-classification", "Text classification"),
@@ -111,12 +114,11 @@ WORDS = {
         figures=(
             Figure("mse", "mean squared error"),
             Figure("mae", "mean absolute error"),
-            Figure("r2", "R²"),
-            Figure("pearson", "Pearson's r"),
+            Figure("r2", "R²", better="higher"),
+            Figure("pearson", "Pearson's r", better="higher"),
             _DOCUMENTS,
         ),
         main=Figure("mse", "mean squared error"),
-        better="lower",
         verdict=_smaller_error,
         hub_tag="text-regression",
         hub_task=("text-classification", "Text regression"),

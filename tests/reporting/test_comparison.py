@@ -1,84 +1,291 @@
-"""Two runs side by side, on a finished tiny run and one of another learning rate and augmentation."""
+"""What a comparison of two runs says of artifacts that only look like those of runs."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import Project
+from reporting.fake_run import STAGES, labelled_changes, make_run, write_manifest
 
 from pipeline.artifacts import Workspace
-from pipeline.errors import ConfigError, MissingInputError
-from pipeline.reporting import comparison
-from pipeline.reporting.comparison import compare_runs, format_comparison
+from pipeline.atomic import digest_json, sealed
+from pipeline.config import Config
+from pipeline.config.reading import dump
+from pipeline.errors import MissingInputError, StorageError
+from pipeline.reporting.comparison import compare_runs
+from pipeline.reporting.comparison_text import format_comparison
 
-
-@pytest.fixture(scope="module")
-def two_runs(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = finished_once.copy(tmp_path_factory.mktemp("two") / "copy")
-    done = project.descent("run", "tiny.yaml", "run.name=other", "train.learning_rate=0.001", "train.max_steps=12")
-    assert done.code == 0, done.err
-    return project
+Changes = dict[str, dict[str, Any]]
 
 
 @pytest.fixture
-def workspace(two_runs: Project) -> Workspace:
-    return Workspace(two_runs.workspace)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
 
 
-def row(text: str, name: str) -> list[str]:
-    return next(line for line in text.splitlines() if line.startswith(f"  {name} ")).removeprefix(f"  {name}").split()
+def write_run(
+    workspace: Workspace,
+    name: str,
+    *,
+    settings: Changes | None = None,
+    summaries: Changes | None = None,
+    contents: dict[str, str] | None = None,
+    until: str = "evaluate",
+    state: dict[str, Any] | None = None,
+    losses: dict[int, tuple[float, float | None]] | None = None,
+) -> None:
+    """A run whose artifacts are those of other runs but for stages with settings, summaries or contents of its own and
+    all that come after. `contents` are those of "<stage>" or "<stage>/<folder>"; `losses` are training's and
+    validation's by step.
+    """
+    settings, summaries, contents = settings or {}, summaries or {}, contents or {}
+    task = settings.get("model", {}).get("task", "causal_lm")
+    made = make_run(workspace.root.parent / "made" / name, num_steps=0, changes=summaries, task=task)
+    identity: list[Any] = []
+    stages = {}
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        own = {place: content for place, content in contents.items() if place.split("/")[0] == stage}
+        # A stage's key depends on all before it but where only the settings differ: its content is then that of others.
+        identity.append([stage, summaries.get(stage), own])
+        key = digest_json([*identity, settings.get(stage)])[:16]
+        manifest = json.loads((made[stage] / "manifest.json").read_text())
+        files = {f"{split}/0.parquet": f"{split} of all" for split in ("train", "validation", "test")}
+        files |= {f"{place.partition('/')[2] or 'all'}/0.parquet": content for place, content in own.items()}
+        manifest |= {
+            "key": key,
+            "section": manifest["section"] | settings.get(stage, {}),
+            "inputs": {"before": digest_json(identity[:-1])},
+            "files": {file: {"size": 1, "sha256": digest_json(of), "kind": "result"} for file, of in files.items()},
+        }
+        folder = workspace.artifact(stage, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_manifest(folder, manifest)
+        stages[stage] = {"key": key, "outcome": "built", "seconds": 1.0}
+        if stage == "train" and losses:
+            lines = [
+                json.dumps({"step": step, "seconds": step, "target_tokens": 100 * step, tag: value})
+                for step, pair in losses.items()
+                for tag, value in zip(("train/loss", "eval/loss"), pair, strict=True)
+                if value is not None
+            ]
+            (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 99, "train/lo']))
+    whole = {
+        "run": {"name": name},
+        "ingest": {"sources": [{"name": "docs", "type": "jsonl", "paths": ["a"], "label_field": "kind"}]},
+        "model": {"architecture": "llama"},
+        "train": {"max_steps": 300},
+    }
+    for section, values in settings.items():
+        whole[section] = {**whole.get(section, {}), **values}
+    view = workspace.run(name)
+    view.mkdir(parents=True)
+    (view / "config.yaml").write_text(dump(Config.model_validate(whole).model_dump(mode="json", by_alias=True)))
+    known = {"name": name, "outcome": "done", "exit_code": 0, "started": 1750000000.0, "stages": stages}
+    (view / "run.json").write_text(json.dumps(sealed(known | (state or {}))))
 
 
-def test_what_differs_and_what_came_out(workspace: Workspace) -> None:
-    found = compare_runs(workspace, ("tiny", "other"))
-    assert found["differences"] == ["train.learning_rate 0.005 -> 0.001", "train.max_steps 24 -> 12"]
-    assert found["same_test_documents"]
-    assert [point["step"] for point in found["validation"]] == [12, 24]
-    assert found["validation"][1]["values"][1] is None
-    figures = {figure["name"]: figure["values"] for figure in found["evaluation"] + found["training"]}
-    assert figures["steps"] == [24, 12]
-    assert figures["bits_per_byte"][0] < figures["bits_per_byte"][1]
-    text = format_comparison(found)
-    assert row(text, "steps") == ["24", "12", "-50.0%"]
-    assert row(text, "step 24")[1] == "-"
-    assert row(text, "documents")[2:] == []
-    assert "warning" not in text
+def compared(workspace: Workspace) -> tuple[dict[str, Any], str]:
+    """The comparison of runs a and b, and its text, which fits 80 columns, unwrapped."""
+    found = compare_runs(workspace, ("a", "b"))
+    text = format_comparison(json.loads(json.dumps(found, allow_nan=False)))
+    assert max(map(len, text.splitlines())) <= 80
+    return found, re.sub(r"\n +", lambda gap: gap[0] if len(gap[0]) != 5 else " ", text)
 
 
-def test_runs_of_other_held_out_documents_are_told_apart(workspace: Workspace) -> None:
-    found = compare_runs(workspace, ("tiny", "other"))
-    assert "other documents or labels are held out" in format_comparison({**found, "same_test_documents": False})
-    assert format_comparison({**found, "differences": []}).startswith("no setting, seed or source differs\n")
+def relations(found: dict[str, Any]) -> dict[str, str]:
+    return {row["stage"]: row["relation"] for row in found["stages"]}
 
 
-def test_many_validations_are_thinned_to_the_first_and_last(workspace: Workspace) -> None:
-    found = compare_runs(workspace, ("tiny", "other"))
-    points = [{"step": step, "values": [1.0, 2.0]} for step in range(1, 101)]
-    text = format_comparison({**found, "validation": points})
-    assert text.count("  step ") == comparison.MAX_VALIDATIONS
-    assert row(text, "step 1") == row(text, "step 100") == ["1.000", "2.000", "+100.0%"]
+def scored(**values: Any) -> dict[str, Any]:
+    return {"loss": 3.6, "perplexity": 37.0, "bits_per_byte": 2.0, "token_accuracy": 0.3, "documents": 277} | values
 
 
-def test_what_cannot_be_compared_is_named(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"holds no run gone; it has other, tiny"):
-        compare_runs(workspace, ("tiny", "gone"))
-    with pytest.raises(MissingInputError, match="holds no run a; it has none"):
-        compare_runs(Workspace(tmp_path), ("a", "b"))
-    with pytest.raises(ConfigError, match="tiny is the configuration's own run"):
-        compare_runs(workspace, ("tiny", "tiny"))
+def test_with_another_tokenizer_bits_per_byte_compare_and_losses_do_not(workspace: Workspace) -> None:
+    write_run(workspace, "a", losses={10: (4.0, 4.1), 20: (3.0, 3.1)})
+    write_run(
+        workspace,
+        "b",
+        settings={"tokenizer": {"vocab_size": 8192}},
+        contents={"tokenizer": "another", "train": "another"},
+        summaries={"tokenizer": {"vocab_size": 8192}, "evaluate": {"test": scored(loss=3.9, bits_per_byte=1.9)}},
+        losses={10: (5.0, 5.1), 20: (4.0, 4.1)},
+    )
+    found, text = compared(workspace)
+    measures = found["evaluation"]["measures"]
+    assert measures["bits_per_byte"]["comparable"]
+    assert measures["bits_per_byte"]["better"] == "second"
+    for key in ("loss", "perplexity", "token_accuracy"):
+        assert (measures[key]["comparable"], measures[key]["better"]) == (False, None)
+    assert not found["training"]["comparable"]
+    assert "note: the tokenizers differ, so losses are of other tokens" in text
+    assert "compare bits per byte" in text
+    assert "reach" not in text
+    assert "  tokenizer: tokenizer.vocab_size 4096 -> 8192\n" in text
+    assert relations(found)["augment"] == "shared"
+    assert relations(found)["train"] == "differs"
 
 
-def test_a_run_without_an_evaluation_is_not_compared(two_runs: Project, workspace: Workspace) -> None:
-    assert two_runs.descent("run", "tiny.yaml", "run.name=half", "--until", "pack").code == 0
-    with pytest.raises(MissingInputError, match="run half has no artifact of train to compare"):
-        compare_runs(workspace, ("tiny", "half"))
+def test_with_other_held_out_documents_nothing_is_called_better(workspace: Workspace) -> None:
+    write_run(workspace, "a")
+    summaries = {
+        "curate": {"dropped": {"too_short": 1630, "too_long": 2, "repeats an earlier document": 700}},
+        "encode": {"splits": {"test": {"tokens": 25000, "documents": 270}}},
+        "evaluate": {"test": scored(bits_per_byte=1.9, documents=270)},
+    }
+    write_run(workspace, "b", contents={"curate/test": "other documents"}, summaries=summaries)
+    found, text = compared(workspace)
+    assert not any(row["comparable"] or row["better"] for row in found["evaluation"]["measures"].values())
+    assert "note: the held-out documents differ" in text
+    assert "the validation texts differ" not in text
+    assert found["data"]["splits"]["test"]["same_text"] is False
+    assert found["data"]["splits"]["validation"]["same_text"] is True
+    assert found["data"]["left_out"]["curate: repeats an earlier document"] == {"first": 655, "second": 700}
+    assert "left out by curate: repeats an earlie" in text
+    assert "too_short" not in text, "as many were left out for it by both"
 
 
-def test_the_verb_prints_a_table_or_json(two_runs: Project) -> None:
-    done = two_runs.descent("diff", "tiny.yaml", "other")
-    assert done.code == 0, done.err
-    assert "train.learning_rate 0.005 -> 0.001" in done.out
-    assert row(done.out, "training") == ["tiny", "other", "change"]
-    assert json.loads(two_runs.descent("diff", "tiny.yaml", "other", "--json").out)["runs"] == ["tiny", "other"]
+def test_classifications_are_better_the_more_is_right(workspace: Workspace) -> None:
+    task = {"model": {"task": "classification"}}
+    better = labelled_changes()
+    better["evaluate"] |= {"test": {"accuracy": 0.9, "f1_macro": 0.7, "loss": 0.5, "documents": 38}}
+    write_run(workspace, "a", settings=task, summaries=labelled_changes())
+    write_run(workspace, "b", settings=task, summaries=better)
+    found, text = compared(workspace)
+    sides = {key: row["better"] for key, row in found["evaluation"]["measures"].items()}
+    assert sides == {"accuracy": "second", "f1_macro": "first", "loss": "first", "documents": None}
+    assert "+8.80 points  b is better" in text
+    assert "note: 40 and 38 of the held-out documents have labels that training knows" in text
+
+
+def test_regressions_are_better_the_smaller_the_error(workspace: Workspace) -> None:
+    for name, mse, r2 in (("a", 0.5, 0.6), ("b", 0.25, 0.8)):
+        test = {"mse": mse, "mae": 0.4, "r2": r2, "pearson": None, "documents": 40}
+        evaluation = {"task": "regression", "test": test, "sources": {}, "baselines": {}, "samples": []}
+        write_run(workspace, name, settings={"model": {"task": "regression"}}, summaries={"evaluate": evaluation})
+    found, text = compared(workspace)
+    measures = found["evaluation"]["measures"]
+    assert measures["mse"]["better"] == measures["r2"]["better"] == "second"
+    assert measures["pearson"] == {
+        "first": None, "second": None, "difference": None, "better": None, "comparable": True
+    }  # fmt: skip
+    assert "Pearson's r" in text
+
+
+def test_different_tasks_cannot_be_compared(workspace: Workspace) -> None:
+    write_run(workspace, "a")
+    write_run(workspace, "b", settings={"model": {"task": "classification"}}, summaries=labelled_changes())
+    found, text = compared(workspace)
+    assert not any(row["comparable"] for row in found["evaluation"]["measures"].values())
+    assert "note: the tasks differ (causal_lm, classification): no figure can be compared" in text
+
+
+def test_curves_at_shared_steps_and_when_a_loss_was_reached(workspace: Workspace) -> None:
+    slow = {step: (6 - step / 100, 6.1 - step / 100 if step % 40 == 0 else None) for step in range(10, 401, 10)}
+    fast = {step: (6 - step / 50, 6.1 - step / 50 if step % 60 == 0 else None) for step in range(5, 241, 5)}
+    write_run(workspace, "a", losses=slow)
+    write_run(workspace, "b", losses=fast, settings={"train": {"learning_rate": 0.01, "logging_steps": 5}})
+    found, text = compared(workspace)
+    training = found["training"]
+    steps = [row["step"] for row in training["steps"]]
+    assert steps[-1] == 240
+    assert 5 <= len(steps) <= 9
+    assert set(steps) <= set(range(10, 241, 10))
+    evaluated = [row["step"] for row in training["steps"] if None not in row["eval/loss"].values()]
+    assert evaluated == [120, 240]
+    assert training["reached"] == {
+        "train/loss": {"first": None, "second": 200},
+        "eval/loss": {"first": None, "second": 240},
+    }
+    assert "b reached a's last training loss, 2.000, at step 200" in text
+    assert training["figures"]["best_eval_loss"]["first"] == pytest.approx(2.1)
+    assert "train.logging_steps differs" in text
+
+
+def test_steps_of_other_sizes_are_told(workspace: Workspace) -> None:
+    write_run(workspace, "a", losses={10: (4.0, None)})
+    settings = {"train": {"global_batch_size": 64, "eval_batches": 2}}
+    write_run(workspace, "b", losses={5: (5.0, None), 10: (3.0, None)}, settings=settings)
+    keys = compare_runs(workspace, ("a", "b"))["stages"][-2]
+    metrics = workspace.artifact("train", keys["second"]) / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"target_tokens": 1000', '"target_tokens": 2000'))
+    found, text = compared(workspace)
+    assert "note: a step has 100 targets in a, 200 targets in b" in text
+    assert "note: validation covers other parts of its text" in text
+    assert not found["training"]["comparable"]
+
+
+def test_an_early_cutoff_and_missing_artifacts_are_told(workspace: Workspace) -> None:
+    write_run(workspace, "a")
+    write_run(workspace, "b", settings={"curate": {"min_chars": 41}, "train": {"learning_rate": 0.1}})
+    found, text = compared(workspace)
+    assert relations(found)["curate"] == "same result"
+    assert "curate: curate.min_chars (not given) -> 41, with the same result" in text
+    assert relations(found)["encode"] == "shared"
+    train = next(row for row in found["stages"] if row["stage"] == "train")
+    (workspace.artifact("train", train["second"]) / "manifest.json").unlink()
+    found, text = compared(workspace)
+    assert relations(found)["train"] == "missing"
+    assert "no longer in the workspace: train" in text
+
+
+def test_long_names_and_values_fit(workspace: Workspace) -> None:
+    paths = [["/data/corpora/web/crawl/2026/" + letter * 60 + "/part.jsonl"] for letter in "xy"]
+    names = [f"sweep-of-learning-rates-{letter}" for letter in "xy"]
+    for name, path in zip(names, paths, strict=True):
+        source = {"name": "web", "type": "jsonl", "paths": path, "text_template": f"{{t}}\x1b\n{name}"}
+        many = {f"option_{number}": name for number in range(40)}
+        settings = {"ingest": {"sources": [source]}, "model": {"architecture": "llama", "config": many}}
+        write_run(workspace, name, settings=settings, summaries={"evaluate": {"samples": []}})
+    text = format_comparison(compare_runs(workspace, (names[0], names[1])))
+    assert text.startswith(f"A = {names[0]}: done after evaluate, ")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    line = next(line for line in text.splitlines() if line.startswith("  ingest.sources.0.paths "))
+    assert "/xxx" in line
+    assert "/yyy" in line
+    assert "more: --json has all" in text
+    assert len(text.splitlines()) < 80
+
+
+def test_a_configuration_that_is_valid_no_more_can_be_compared(workspace: Workspace) -> None:
+    write_run(workspace, "a")
+    write_run(workspace, "b", settings={"train": {"learning_rate": 0.1, "logging_steps": 5}})
+    path = workspace.run("b") / "config.yaml"
+    path.write_text(path.read_text().replace("train:\n", "train:\n  given_up: 3\n"))
+    _, text = compared(workspace)
+    assert re.search(r"train.given_up +\(not given\)  3\n", text)
+    assert re.search(r"train\.learning_rate +\S+ +0\.1\n", text)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_run_that_has_not_ended(workspace: Workspace, is_held: bool) -> None:
+    write_run(workspace, "a")
+    write_run(workspace, "b", until="pack", state={"outcome": "running"})
+    if is_held:
+        with workspace.lock("run", "b", lambda holder: None):
+            _, text = compared(workspace)
+    else:
+        _, text = compared(workspace)
+    assert f"b: {'running' if is_held else 'killed'} after pack, started" in text
+    assert "in a only: model, train, evaluate" in text
+
+
+def test_runs_without_training_or_evaluation(workspace: Workspace) -> None:
+    for name in "ab":
+        write_run(workspace, name, until="encode")
+    _, text = compared(workspace)
+    assert "configuration: the same" in text
+    assert text.endswith("training: neither run has records of one\n\nevaluation: neither run has one")
+
+
+def test_a_run_that_is_missing_or_damaged(workspace: Workspace) -> None:
+    write_run(workspace, "a", until="ingest")
+    with pytest.raises(MissingInputError, match=r"no run is called 'b'; known: a"):
+        compare_runs(workspace, ("a", "b"))
+    path = workspace.run("a") / "run.json"
+    path.write_text(path.read_text().replace("done", "gone"))
+    with pytest.raises(StorageError, match=r"run\.json cannot be read; run it again, or remove its folder"):
+        compare_runs(workspace, ("a", "a"))

@@ -1,0 +1,113 @@
+"""`descent diff` on real runs: whole ones, and one that failed in training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import STAGES, Project
+
+
+@pytest.fixture(scope="module")
+def compared(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Beside the tiny run, a slower one and one that diverges."""
+    project = finished_once.copy(tmp_path_factory.mktemp("diff") / "copy")
+    slow = project.descent("run", "tiny.yaml", "run.name=slow", "train.learning_rate=0.001", "train.logging_steps=6")
+    assert slow.code == 0, slow.err
+    bad = project.descent("run", "tiny.yaml", "run.name=bad", "train.learning_rate=1e12", "train.logging_steps=1")
+    assert bad.code == 70
+    return project
+
+
+def diff(project: Project, *names: str) -> dict[str, Any]:
+    result = project.descent("diff", "tiny.yaml", *names, "--json")
+    assert result.code == 0, result.err
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+def records(project: Project, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (project.workspace / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_runs_on_one_screen_without_torch(compared: Project, without_torch) -> None:
+    result = without_torch(compared, ["diff", "tiny.yaml", "tiny", "slow"])
+    assert result.code == 0, result.err
+    text = result.out
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(text.splitlines()) <= 50
+    assert "configuration\n                       tiny   slow\n  train.learning_rate  0.005  0.001\n" in text
+    assert "rounding at most\n                       tiny  slow\n  train.logging_steps  4     6\n" in text
+    assert "  shared: ingest, normalize, curate, augment, tokenizer, encode, pack, model\n" in text
+    assert "  train: train.learning_rate 0.005 -> 0.001\n" in text
+    assert "  differ by their inputs alone: evaluate, report\n" in text
+    assert "data: the same\n" in text
+    assert "slow did not reach tiny's last validation loss" in text
+    assert text.count("tiny is better") == 6, "four measures and the main one of two sources"
+
+
+def test_its_figures_are_those_of_the_runs(compared: Project) -> None:
+    found = diff(compared, "tiny", "slow")
+    first, second = (
+        {line["step"]: line["train/loss"] for line in records(compared, name) if "train/loss" in line}
+        for name in ("tiny", "slow")
+    )
+    steps = found["training"]["steps"]
+    assert [row["step"] for row in steps] == [12, 24]
+    for row in steps:
+        assert row["train/loss"] == {"first": first[row["step"]], "second": second[row["step"]]}
+        assert row["eval/loss"]["first"] < row["eval/loss"]["second"]
+    evaluation = json.loads((compared.artifact("evaluate") / "evaluation.json").read_text())
+    measures = found["evaluation"]["measures"]
+    for key, value in evaluation["test"].items():
+        assert measures[key]["first"] == value
+    assert measures["bits_per_byte"]["better"] == measures["token_accuracy"]["better"] == "first"
+    assert found["evaluation"]["sources"].keys() == evaluation["sources"].keys()
+    assert found["training"]["reached"]["eval/loss"]["second"] is None
+    assert found["training"]["reached"]["eval/loss"]["first"] in (12, 24)
+
+
+def test_a_run_that_failed_shows_what_there_is(compared: Project) -> None:
+    text = compared.descent("diff", "tiny.yaml", "tiny", "bad").out
+    assert "bad: failed after model with exit code 70" in text
+    assert "training diverged: loss is nan at step" in text
+    assert "  train: train.learning_rate 0.005 -> 1000000000000.0\n" in text
+    assert "  in tiny only: evaluate, report\n" in text
+    assert "bits per byte" in text
+    found = diff(compared, "tiny", "bad")
+    kept = records(compared, "bad")
+    assert found["training"]["figures"]["steps"]["second"] == kept[-1]["step"] < 24
+    assert found["training"]["figures"]["train_loss"]["second"] == kept[-1]["train/loss"]
+    assert found["evaluation"]["measures"]["loss"]["second"] is None
+
+
+def test_one_run_alone_is_compared_with_that_of_the_configuration(compared: Project) -> None:
+    expected = compared.descent("diff", "tiny.yaml", "tiny", "slow").out
+    assert compared.descent("diff", "tiny.yaml", "slow").out == expected
+    assert compared.descent("diff", "tiny.yaml", "slow", "run.name=tiny").out == expected
+    assert compared.descent("diff", "tiny.yaml", "tiny", "slow", "run.name=x").out == expected
+
+
+def test_a_run_with_itself(compared: Project) -> None:
+    found = diff(compared, "slow", "slow")
+    assert found["configuration"] == []
+    assert {row["stage"]: row["relation"] for row in found["stages"]} == dict.fromkeys(STAGES, "shared")
+    assert all(row["difference"] == 0 for row in found["evaluation"]["measures"].values())
+    text = compared.descent("diff", "tiny.yaml", "slow", "slow").out
+    assert text.startswith("A = slow: done, ")
+    assert "both runs have this training" in text
+
+
+def test_an_unknown_run_exits_66_with_the_nearest_name(compared: Project, tmp_path: Path) -> None:
+    result = compared.descent("diff", "tiny.yaml", "tiny", "slwo")
+    assert (result.code, result.err) == (66, "descent: workspace: no run is called 'slwo'; did you mean slow?\n")
+    outside = compared.descent("diff", "tiny.yaml", "../runs/tiny", "tiny")
+    assert outside.code == 66
+    assert "known: bad, slow, tiny" in outside.err
+    empty = compared.descent("diff", "tiny.yaml", "tiny", "slow", f"run.workspace={tmp_path}")
+    assert (empty.code, empty.err) == (
+        66,
+        f"descent: {tmp_path}: no run is called 'tiny'; descent status lists the runs\n",
+    )
