@@ -26,7 +26,7 @@ def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, se
     folder = fetch(section, "model", (*MODEL_FILES, *TOKENIZER_FILES))
     check_weights({path.name: path for path in folder.iterdir()}, section, "model")
     _check_vocabulary(folder, tokenizer, section)
-    config = _read_config(folder, section, head)
+    config = read_config(folder, section, head)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -87,7 +87,11 @@ def _set_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         generation.eos_token_id = sorted({*ends, tokenizer.eos_token_id}) if ends else tokenizer.eos_token_id
 
 
-def _read_config(folder: Path, section: ModelConfig, head: Head) -> PreTrainedConfig:
+def read_config(folder: Path, section: ModelConfig, head: Head) -> PreTrainedConfig:
+    """The configuration of a pretrained model's folder with the section's values and the head's.
+
+    Raises ConfigError where it has none that can be used, and for values that the architecture does not take.
+    """
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": section.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **options)

@@ -10,18 +10,23 @@ from pipeline.errors import ConfigError
 GIB = 2**30
 
 MEMORY_GIB = {
-    # From the makers' data sheets.
-    "B200": 180,
-    "H200": 141,
-    "H100": 80,
+    # As nvidia-smi and rocm-smi report it: where the memory corrects its errors less than the name says.
+    "B200": 179,
+    "H200": 140.4,
+    "H100 NVL": 93.6,
+    "H100": 79.6,
     "A100": 80,
-    "A10G": 24,
-    "L40S": 48,
-    "L4": 24,
+    "A100 40GB": 40,
+    "A40": 45,
+    "A10G": 22.5,
+    "L40S": 45,
+    "L40": 45,
+    "L4": 22.5,
     "RTX 4090": 24,
     "RTX 3090": 24,
     "V100": 32,
-    "T4": 16,
+    "V100 16GB": 16,
+    "T4": 15,
     "MI300X": 192,
     "MI325X": 256,
 }
@@ -51,4 +56,4 @@ def device_named(name: str) -> Device:
         nearest = difflib.get_close_matches(folded, known, n=1)
         hint = f"did you mean {known[nearest[0]]}?" if nearest else f"known: {', '.join(MEMORY_GIB)}"
         raise ConfigError(f"--device: {name!r} is not known; {hint}")
-    return Device(known[folded], MEMORY_GIB[known[folded]] * GIB)
+    return Device(known[folded], round(MEMORY_GIB[known[folded]] * GIB))

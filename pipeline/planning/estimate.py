@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import PreTrainedModel
 
 from pipeline.config import Config
+from pipeline.config.model import AdapterConfig
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.modeling.adapters import peft_config
+from pipeline.modeling.adapters import virtual_tokens
+from pipeline.modeling.build import describe_config
 from pipeline.modeling.flops import forward_flops_per_token, training_flops_per_token
 from pipeline.modeling.parameters import active_parameters, parameter_table
+from pipeline.planning.advice import advise
+from pipeline.planning.attention import attention_flops, set_attention
 from pipeline.planning.devices import Device
 from pipeline.planning.memory import (
+    PRECISIONS,
     Parts,
     Sizes,
     StepMemory,
     StepShape,
     simulate_step,
-    under_ddp,
     under_fsdp,
     without_data,
 )
-from pipeline.planning.skeleton import build_skeleton, skeleton_config, uniform_depth
+from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
+from pipeline.training.setup import check_context
 from pipeline.training.throughput import known_peak
 
 LORA_RANK = 16
-DEPTHS = (4, 8)
-MOST_DEVICES = 2**16
+LORA = AdapterConfig.model_validate({"type": "lora", "r": LORA_RANK, "target_modules": "all-linear"})
+"""What the scheme `lora` means where the configuration has no adapter of its own."""
+
+ALIKE = (4, 8)
+"""Of more blocks that are all alike, so many are simulated: each further one adds the same."""
+
 SECONDS_PER_DAY = 86_400
 
 
@@ -52,34 +59,91 @@ class Estimator:
     """Estimates for one configuration on some hardware; simulations are done once for each setting."""
 
     def __init__(self, config: Config, hardware: Hardware) -> None:
+        """Raises ConfigError for a configuration that training would refuse, as far as that is seen without data."""
         self._config, self._hardware = config, hardware
         self._architecture, self._head = skeleton_config(config)
         self._simulated: dict[Any, StepMemory] = {}
+        self._peak = _peak_of(hardware.device, config.train)
         with without_data():
-            self._model = self._skeleton(None, torch.float32)
-        self._sizes = Sizes.of(self._model)
-        self._depth = uniform_depth(self._model) or 0
-        self._times = (self._depth - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
+            self._model = self._skeleton(None)
+        context = describe_config(self._model.config)["context"]
+        check_context(config.pack.block_size + virtual_tokens(self._model), context)
+        self._sizes, self._depth = Sizes.of(self._model), depth_of(self._model)
 
     def result(self) -> dict[str, Any]:
         """Everything, as JSON values."""
-        memory = {name: self._summed(parts) for name, parts in self._schemes(self._config.train).items()}
+        section, hardware = self._config.train, self._hardware
+        memory = {
+            scheme: {
+                "num_devices": 1 if scheme in ("one_device", "lora") else hardware.num_devices,
+                "parts_bytes": parts,
+                "total_bytes": sum(parts.values()),
+                "fits": self.fits(parts),
+            }
+            for scheme, parts in self.schemes(section).items()
+        }
+        fits = any(figures["fits"] for scheme, figures in memory.items() if scheme != "lora")
         return {
             "architecture": self._architecture.model_type,
-            "device_batch_size": self._config.train.device_batch_size(self._hardware.num_devices),
+            "vocab_size": self._architecture.get_text_config().vocab_size,
             "block_size": self._config.pack.block_size,
+            "device_batch_size": section.device_batch_size(hardware.num_devices),
             "hardware": {
-                "device": self._hardware.device.name,
-                "memory_bytes": self._hardware.device.memory_bytes,
-                "num_devices": self._hardware.num_devices,
-                "utilization": self._hardware.utilization,
+                "device": hardware.device.name,
+                "num_devices": hardware.num_devices,
+                "memory_bytes": hardware.device.memory_bytes,
+                "usable_memory_bytes": hardware.device.usable_bytes,
+                "peak_flops_per_second": self._peak,
+                "utilization": hardware.utilization,
             },
             "parameters": self._parameters(),
             "flops_per_token": self._flops(),
             "memory": memory,
             "time": self._time(),
-            "advice": self._advice(memory),
+            "advice": [] if fits else advise(self, section, hardware.num_devices),
         }
+
+    def schemes(self, section: TrainConfig) -> dict[str, Parts]:
+        """Memory of a device by scheme: alone, with each of the others under DDP and FSDP2, and alone with LoRA."""
+        number = self._hardware.num_devices
+        batch = section.device_batch_size(number)
+        step = self._step(section, batch)
+        schemes = {"one_device": (step.accumulating() if section.global_batch_size > batch else step).peak}
+        if number > 1:
+            schemes["ddp"] = step.under_ddp().peak
+            if self._config.model.quantization is None:
+                schemes["fsdp2"] = self.under_fsdp(section, number)
+        if self._config.model.adapter is None:
+            # peft knows no place for it in some architectures.
+            with contextlib.suppress(ConfigError):
+                schemes["lora"] = self._step(section, batch, adapter=LORA).peak
+        return schemes
+
+    def under_fsdp(self, section: TrainConfig, num_devices: int) -> Parts:
+        """Memory of a device when so many share the model under FSDP2."""
+        batch, dtype = section.device_batch_size(num_devices), PRECISIONS[section.mixed_precision]
+        optimizer = self._step(section, batch).peak["optimizer"]
+        return under_fsdp(self._step(section, batch, dtype=dtype), optimizer, self._sizes, num_devices, dtype)
+
+    def fits(self, parts: Parts) -> bool:
+        """Whether a device has that much memory for tensors."""
+        return sum(parts.values()) <= self.usable_bytes
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory of a device for tensors."""
+        return self._hardware.device.usable_bytes
+
+    @property
+    def can_checkpoint(self) -> bool:
+        """Whether the architecture can recompute its activations."""
+        return bool(self._model.supports_gradient_checkpointing)
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether the architecture keeps the scores of its attention by default and need not."""
+        is_eager = self._architecture.get_text_config()._attn_implementation == "eager"
+        return is_eager and self._model._supports_flex_attn
 
     def _parameters(self) -> dict[str, Any]:
         table = parameter_table(self._model)
@@ -96,10 +160,9 @@ class Estimator:
 
     def _flops(self) -> dict[str, float]:
         length = self._config.pack.block_size
-        formula, counted = forward_flops_per_token(self._model, length), self._counted_flops(length)
         return {
-            "forward": formula,
-            "forward_counted": counted,
+            "forward": forward_flops_per_token(self._model, length),
+            "forward_counted": self._counted_flops(length),
             "forward_and_backward": training_flops_per_token(self._model, length),
         }
 
@@ -108,112 +171,73 @@ class Estimator:
 
         def count(depth: int | None) -> float:
             with without_data(), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_UNKNOWN) as counter:
-                model = self._skeleton(depth, torch.float32)
+                model = self._skeleton(depth)
+                set_attention(model, self._config.train.attn_implementation)
                 model(input_ids=torch.zeros(1, length, dtype=torch.long), use_cache=False)
             return counter.get_total_flops() / length
 
-        if self._depth <= DEPTHS[1]:
+        kinds = {*(getattr(self._architecture.get_text_config(), "layer_types", None) or ())}
+        if self._depth.alike <= ALIKE[1] or len(kinds) > 1:
             return count(None)
-        shallow, deeper = (count(depth) for depth in DEPTHS)
+        shallow, deeper = (count(self._depth.first + alike) for alike in ALIKE)
         return shallow + (deeper - shallow) * self._times
 
-    def _step(self, section: TrainConfig, *, dtype: torch.dtype = torch.float32, lora: bool = False) -> StepMemory:
-        number = self._hardware.num_devices
-        batch = section.device_batch_size(number)
-        accumulation = section.global_batch_size // (batch * number)
-        key = (batch, min(2, accumulation), section.gradient_checkpointing, dtype, lora)
+    @property
+    def _times(self) -> float:
+        """How many times the difference of the two depths is missing in the shallower one."""
+        return (self._depth.alike - ALIKE[0]) / (ALIKE[1] - ALIKE[0])
+
+    def _step(
+        self,
+        section: TrainConfig,
+        batch: int,
+        *,
+        dtype: torch.dtype | None = None,
+        adapter: AdapterConfig | None = None,
+    ) -> StepMemory:
+        key = (batch, section.gradient_checkpointing, section.attn_implementation, dtype, adapter is None)
         if key not in self._simulated:
-            shape = StepShape(batch, self._config.pack.block_size, accumulation)
-            self._simulated[key] = self._simulate(section, shape, dtype, lora)
+            shape = StepShape(batch, section.per_device_eval_batch_size or batch, self._config.pack.block_size)
+            self._simulated[key] = self._simulate(section, shape, dtype, adapter)
         return self._simulated[key]
 
-    def _simulate(self, section: TrainConfig, shape: StepShape, dtype: torch.dtype, lora: bool) -> StepMemory:
+    def _simulate(
+        self, section: TrainConfig, shape: StepShape, dtype: torch.dtype | None, adapter: AdapterConfig | None
+    ) -> StepMemory:
         def at(depth: int | None) -> StepMemory:
             with without_data():
-                return simulate_step(self._skeleton(depth, dtype, lora), section, shape)
+                model = self._skeleton(depth, self._config.model.quantization, dtype, adapter)
+                return simulate_step(model, section, shape)
 
-        if self._depth <= DEPTHS[1]:
+        if self._depth.alike <= ALIKE[1]:
             return at(None)
-        # Each further block of the same shape adds the same.
-        shallow, deeper = (at(depth) for depth in DEPTHS)
-        block = deeper.plus(shallow, -1)
-        return shallow.plus(block, self._times)
+        shallow, deeper = (at(self._depth.first + alike) for alike in ALIKE)
+        return shallow.plus(deeper.plus(shallow, -1), self._times)
 
-    def _skeleton(self, depth: int | None, dtype: torch.dtype, lora: bool = False) -> PreTrainedModel:
-        section = self._config.model.adapter
-        adapter = None
-        if section is not None:
-            adapter = peft_config(section)
-        elif lora:
-            adapter = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft's, about what it adapts of its own accord
-            return build_skeleton(self._architecture, self._head, dtype, depth, adapter)
-
-    def _schemes(self, section: TrainConfig) -> dict[str, Parts]:
-        """Memory of a device by scheme."""
-        one, number = self._step(section), self._hardware.num_devices
-        schemes = {"one device": one.peak}
-        if number > 1:
-            schemes[f"DDP on {number}"] = under_ddp(one, self._sizes)
-            schemes[f"FSDP2 on {number}"] = self._fsdp(section, number)
-        if self._config.model.adapter is None:
-            schemes[f"LoRA of rank {LORA_RANK}"] = self._step(section, lora=True).peak
-        return schemes
-
-    def _fsdp(self, section: TrainConfig, num_devices: int) -> Parts:
-        is_bf16 = section.mixed_precision == "bf16"
-        whole = self._step(section, dtype=torch.bfloat16 if is_bf16 else torch.float32)
-        return under_fsdp(whole, self._step(section).peak["optimizer"], self._sizes, num_devices, is_bf16)
-
-    def _summed(self, parts: Parts) -> dict[str, Any]:
-        total = sum(parts.values())
-        return {"parts": parts, "total": total, "fits": total <= self._hardware.device.usable_bytes}
-
-    def _advice(self, memory: dict[str, dict[str, Any]]) -> list[str]:
-        """The least changes after which every parameter can be trained on such devices; [] where it can already."""
-        usable = self._hardware.device.usable_bytes
-        if any(scheme["fits"] for name, scheme in memory.items() if not name.startswith("LoRA")):
-            return []
-        section = self._config.train
-        smallest = section.model_copy(update={"per_device_train_batch_size": 1})
-        changes = {"train.per_device_train_batch_size=1": smallest}
-        if self._model.supports_gradient_checkpointing:
-            frugal = section.model_copy(update={"gradient_checkpointing": True})
-            both = smallest.model_copy(update={"gradient_checkpointing": True})
-            changes |= {
-                "train.gradient_checkpointing=true": frugal,
-                "train.gradient_checkpointing=true train.per_device_train_batch_size=1": both,
-            }
-        for settings, changed in changes.items():
-            for scheme, parts in self._schemes(changed).items():
-                if sum(parts.values()) <= usable and not scheme.startswith("LoRA"):
-                    return [f"{scheme} fits with {settings}"]
-        advice: list[str] = []
-        fewest = MOST_DEVICES + 1
-        for settings, changed in {"": section, **changes}.items():
-            number = self._enough_devices(changed)
-            if number is not None and number < fewest:
-                fewest = number
-                advice.append(f"FSDP2 fits on {number} devices{' with ' if settings else ''}{settings}")
-        if any(scheme["fits"] for scheme in memory.values()):
-            advice.append("LoRA fits: model.adapter, on a pretrained model")
-        return advice or ["one block with its activations is larger than such a device; take one with more memory"]
-
-    def _enough_devices(self, section: TrainConfig) -> int | None:
-        """The smallest power of two of devices on which FSDP2 fits."""
-        usable = self._hardware.device.usable_bytes
-        numbers = (2**power for power in range(1, int(math.log2(MOST_DEVICES)) + 1))
-        return next((n for n in numbers if sum(self._fsdp(section, n).values()) <= usable), None)
+    def _skeleton(
+        self,
+        depth: int | None,
+        quantization: str | None = None,
+        dtype: torch.dtype | None = None,
+        adapter: AdapterConfig | None = None,
+    ) -> PreTrainedModel:
+        own = self._config.model.adapter
+        # Frozen weights stay in the precision in which they were saved.
+        saved = self._architecture.dtype if own is not None else None
+        return build_skeleton(
+            self._config,
+            self._architecture,
+            self._head,
+            adapter=own or adapter,
+            quantization=quantization,
+            dtype=dtype or saved or torch.float32,
+            depth=depth,
+        )
 
     def _time(self) -> dict[str, float | None]:
-        """Target tokens a second and days, at the expected share of the devices' peak."""
+        """Tokens a second and days, at the expected share of the devices' peak."""
         section, hardware = self._config.train, self._hardware
-        kind = {"no": "tf32"}.get(section.mixed_precision, section.mixed_precision)
-        peak = known_peak(hardware.device.name, kind)
-        if peak is None:
-            raise ConfigError(f"--device: {hardware.device.name} does not compute in {kind}; take another device")
-        speed = peak * hardware.num_devices * hardware.utilization
+        speed = self._peak * hardware.num_devices * hardware.utilization
         tokens_per_second = speed / training_flops_per_token(self._model, self._config.pack.block_size)
         tokens = section.max_tokens
         if section.max_steps is not None:
@@ -222,9 +246,22 @@ class Estimator:
         return {"tokens_per_second": tokens_per_second, "tokens": tokens, "days": days}
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **options: Any) -> int:
+def _peak_of(device: Device, section: TrainConfig) -> float:
+    """Operations a second of a device in the precision of a training, as `training.throughput` takes it."""
+    kind = {"no": "fp32"}.get(section.mixed_precision, section.mixed_precision)
+    peak = known_peak(device.name, kind)
+    if peak is None:
+        other = " or train.mixed_precision=fp16" if kind == "bf16" else ""
+        raise ConfigError(f"--device: {device.name} does not compute in {kind}; take another device{other}")
+    return peak
+
+
+def _sdpa_flops(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **options: Any) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-_UNKNOWN = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-"""An operation that torch's counter would take for free."""
+_UNKNOWN = {
+    torch.ops.descent.attention: attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
+}
+"""Operations that torch's counter would take for free."""

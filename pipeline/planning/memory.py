@@ -9,56 +9,66 @@ from typing import Any
 from unittest import mock
 
 import torch
+from accelerate.utils.operations import convert_to_fp32
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import PreTrainedModel
 from transformers.integrations import moe
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import logging
 
 from pipeline.config.train import TrainConfig
+from pipeline.evaluation.losses import evaluating, number_sums, token_sums
 from pipeline.modeling.heads import task_of
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
+from pipeline.planning.attention import set_attention
+from pipeline.planning.optimizers import optimizer_without_data
 from pipeline.telemetry.layers import LayerNorms
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.objective import objective
-from pipeline.training.optimizers import build_optimizer
 from pipeline.training.routing import Routing
-
-FUSED_ATTENTION = "fused_without_data"
-"""The name under which transformers finds attention that keeps no scores, inside `without_data`."""
 
 Parts = dict[str, int]
 """Bytes by kind, one of allocations.KINDS."""
 
-BF16_BYTES, FP32_BYTES = 2, 4
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of computation, by `train.mixed_precision`."""
+
+FP32_BYTES = 4
 
 
 @dataclass(frozen=True)
 class StepShape:
-    """What a device computes at once, and how many such batches it adds up before it updates the weights."""
+    """Sequences that a device computes at once, in training and in validation, and their length in tokens."""
 
     device_batch_size: int
+    eval_batch_size: int
     block_size: int
-    accumulation: int
 
 
 @contextlib.contextmanager
 def without_data() -> Iterator[None]:
-    """Tensors made inside have shapes and types but no data; experts' products do not ask which token goes where."""
-    ALL_ATTENTION_FUNCTIONS.register(FUSED_ATTENTION, _fused_attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(FUSED_ATTENTION, sdpa_mask)
-    with FakeTensorMode(), trusted_inputs(), mock.patch.object(moe, "_grouped_mm", _GroupedProduct.apply):
+    """Tensors made inside have shapes and types but no data; what asks for a value, as some optimizers do, gets one
+    that it can go on with. transformers keeps its warnings to itself, which are for training."""
+    item, verbosity = torch.Tensor.item, logging.get_verbosity()
+
+    def value(tensor: torch.Tensor) -> Any:
+        if not isinstance(tensor, FakeTensor):
+            return item(tensor)
+        return 0.5 if tensor.is_floating_point() else 1
+
+    with (
+        contextlib.ExitStack() as stack,
+        FakeTensorMode(),
+        trusted_inputs(),
+        mock.patch.object(torch.Tensor, "item", value),
+        # Which token goes to which expert is not known.
+        mock.patch.object(moe, "_grouped_mm", _GroupedProduct.apply),
+    ):
+        stack.callback(logging.set_verbosity, verbosity)
+        logging.set_verbosity_error()
         yield
-
-
-def _fused_attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **settings: Any) -> Any:
-    """In place of attention that keeps no scores, whatever it does to them."""
-    settings.pop("softcap", None)
-    return sdpa_attention_forward(module, query, key, value, mask, **settings)
 
 
 class _GroupedProduct(torch.autograd.Function):
@@ -78,61 +88,97 @@ class _GroupedProduct(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Composition of memory at the two moments of a step at which it can be highest: when the forward pass has left
-    all its activations and the loss is computed, and when the weights are updated. In between one goes as the other
-    comes."""
+    """Composition of memory at the moments of a training at which it can be highest: when the forward pass has left
+    all its activations and the loss is computed, when the weights are updated, and in a validation. Between the first
+    two, activations go as gradients come."""
 
     forward: Parts
     update: Parts
+    validation: Parts
 
     @property
     def peak(self) -> Parts:
-        """The one of the two that is larger."""
-        return max(self.forward, self.update, key=lambda parts: sum(parts.values()))
+        """The largest of them."""
+        return max(self.forward, self.update, self.validation, key=lambda parts: sum(parts.values()))
 
     def plus(self, other: StepMemory, times: float) -> StepMemory:
         """Add a multiple of another step's memory."""
-        pairs = ((self.forward, other.forward), (self.update, other.update))
+        pairs = zip(self._moments(), other._moments(), strict=True)
         return StepMemory(*({kind: own[kind] + round(times * more[kind]) for kind in KINDS} for own, more in pairs))
+
+    def accumulating(self) -> StepMemory:
+        """With the gradients of earlier device batches there while the next one is computed."""
+        return StepMemory(self.forward | {"gradients": self.update["gradients"]}, self.update, self.validation)
+
+    def under_ddp(self) -> StepMemory:
+        """The same under DistributedDataParallel, in whose buckets gradients live all the time."""
+        gradients = {"gradients": self.update["gradients"]}
+        return StepMemory(*(moment | gradients for moment in self._moments()))
+
+    def _moments(self) -> tuple[Parts, Parts, Parts]:
+        return self.forward, self.update, self.validation
 
 
 def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape) -> StepMemory:
-    """The memory that an optimizer step of `training.loop` needs, in bytes.
+    """The memory that an optimizer step of `training.loop` needs where it is computed in one device batch, in bytes.
 
     `model` is made inside `without_data`. What kernels take for themselves is not seen; on the CPU it is a few percent
     at most. The snapshot from which a checkpoint is written lies in the host's memory and is left out.
+
+    Raises ConfigError for what training refuses as well: attention that the architecture does not have, arguments that
+    the optimizer does not.
     """
-    optimizer = build_optimizer(section, model, torch.device("cpu"))
+    set_attention(model, section.attn_implementation)
+    optimizer = optimizer_without_data(section, model)
     routing, average = Routing(section, model), WeightAverage(model, section.ema_decay)
     norms = LayerNorms(model)
     allocations = Allocations(model.config.get_text_config().vocab_size)
-    ids = torch.zeros(shape.device_batch_size, shape.block_size, dtype=torch.long)
-    task = task_of(model.config)
-    labels = ids if task == "causal_lm" else ids[:, 0] if task == "classification" else ids[:, 0].float()
     model.train()
-    if section.attn_implementation is not None:
-        is_eager = section.attn_implementation == "eager"
-        model.set_attn_implementation("eager" if is_eager else FUSED_ATTENTION)
     if section.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     _make_optimizer_state(optimizer)
     with allocations, allocations.watching_gradients(model):
         allocations.hold("weights", [*model.parameters(), *model.buffers()])
         allocations.hold("optimizer", [*_state_tensors(optimizer), *average.tensors.values()])
-        for _ in range(min(2, shape.accumulation)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=section.mixed_precision == "bf16"):
-                output = model(input_ids=ids, use_cache=False, **routing.inputs)
-            part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
-            total, sums = routing.add(objective(output, labels, section), output, part)
-            (total / labels.numel()).backward()
-            del output, total, sums
+        ids, labels = _batch(model, shape.device_batch_size, shape.block_size)
+        output = _forward(model, ids, section, routing.inputs)
+        part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
+        total, sums = routing.add(objective(output, labels, section), output, part)
+        (total / labels.numel()).backward()
+        del output, total, sums
+        forward = allocations.most_activations
         allocations.reset_peak()
         with allocations.making("telemetry"):
             before = norms.before()
         optimizer.step()
         norms.after(before)
-    forward, update = allocations.most_activations, allocations.peak
-    return StepMemory({kind: forward[kind] for kind in KINDS}, {kind: update[kind] for kind in KINDS})
+        del before
+        update = allocations.peak
+        optimizer.zero_grad()
+        allocations.reset_peak()
+        if shape.eval_batch_size > shape.device_batch_size:
+            ids, labels = _batch(model, shape.eval_batch_size, shape.block_size)
+            with evaluating(model):
+                logits = _forward(model, ids, section, {}).logits
+                if labels.is_floating_point():
+                    number_sums(logits, labels, section.huber_delta_used)
+                else:
+                    token_sums(logits, labels)
+        validation = allocations.peak
+    return StepMemory(*({kind: moment[kind] for kind in KINDS} for moment in (forward, update, validation)))
+
+
+def _batch(model: PreTrainedModel, size: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.zeros(size, length, dtype=torch.long)
+    task = task_of(model.config)
+    return ids, ids if task == "causal_lm" else ids[:, 0] if task == "classification" else ids[:, 0].float()
+
+
+def _forward(model: PreTrainedModel, ids: torch.Tensor, section: TrainConfig, inputs: dict[str, Any]) -> Any:
+    is_mixed = section.mixed_precision != "no"
+    with torch.autocast("cpu", PRECISIONS[section.mixed_precision] if is_mixed else None, enabled=is_mixed):
+        output = model(input_ids=ids, use_cache=False, **inputs)
+    return convert_to_fp32(output) if is_mixed else output  # as Accelerate does
 
 
 def _make_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
@@ -167,29 +213,24 @@ class Sizes:
         return cls(total, trainable, max(per_block, default=0), total - sum(per_block))
 
 
-def under_ddp(one_device: StepMemory, sizes: Sizes) -> Parts:
-    """A device's memory under DistributedDataParallel: gradients live in its buckets, and so all the time."""
-    gradients = {"gradients": FP32_BYTES * sizes.trainable}
-    return StepMemory(one_device.forward | gradients, one_device.update | gradients).peak
-
-
-def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int, is_bf16: bool) -> Parts:
+def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int, dtype: torch.dtype) -> Parts:
     """A device's memory under FSDP2: every block sharded over all devices, the next one gathered ahead, and the
     gradient of one in the float32 in which it is summed over devices, beside that of the next.
 
-    `whole` is a step of the unsharded model with weights in the precision of computation already, so that no casts of
+    `whole` is a step of the unsharded model with weights in the `dtype` of computation already, so that no casts of
     them count among the activations; `optimizer` is the whole optimizer state. An upper bound: at the end of the
     forward pass there are no gradients to reduce, and at the end of the backward pass few activations.
     """
-    width = BF16_BYTES if is_bf16 else FP32_BYTES
+    width = dtype.itemsize
     shard = FP32_BYTES * sizes.total // num_devices
     trained, trained_share = FP32_BYTES * sizes.trainable // num_devices, sizes.trainable / sizes.total
     whole_gradients = width * (sizes.outside_blocks + sizes.largest_block) + FP32_BYTES * sizes.largest_block
+    most = max(whole.forward, whole.validation, key=lambda parts: parts["activations"] + parts["logits"])
     return {
         "weights": shard + width * (sizes.outside_blocks + 2 * sizes.largest_block),
         "gradients": trained + round(trained_share * whole_gradients),
         "optimizer": optimizer // num_devices,
-        "activations": whole.forward["activations"],
-        "logits": whole.forward["logits"],
+        "activations": most["activations"],
+        "logits": most["logits"],
         "telemetry": trained,
     }

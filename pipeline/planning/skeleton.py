@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
-from peft import PeftConfig, get_peft_model
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipeline.config import Config
+from pipeline.config.model import AdapterConfig
+from pipeline.config.pretrained import origin_files
 from pipeline.errors import ConfigError
+from pipeline.modeling.adapters import add_adapter
 from pipeline.modeling.build import build_config
 from pipeline.modeling.heads import Head, head_of
 from pipeline.modeling.parameters import blocks
+from pipeline.modeling.pretrained import read_config
 from pipeline.modeling.settings import one_line
+from pipeline.planning.quantized import quantize
 from pipeline.tokens.pretrained import fetch
 from pipeline.tokens.training import EOS_ID, PAD_ID
+from pipeline.training.sparsity import freeze
 
 
 @dataclass(frozen=True)
@@ -35,36 +41,49 @@ class _Vocabulary:
 
 
 def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
-    """The architecture's configuration with the vocabulary that the tokenizer is asked for, and the head."""
+    """The architecture's configuration with the vocabulary that the tokenizer is asked for, and the head.
+
+    Raises ConfigError and MissingInputError as building the model.
+    """
     section = config.model
     head = head_of(section.task)
     if section.pretrained is None:
         return build_config(section, _Vocabulary(config.tokenizer.vocab_size), head), head
-    folder = fetch(section, "model", ("config.json",))
-    try:
-        values = {**section.config, **head.config_values}
-        return AutoConfig.from_pretrained(folder, trust_remote_code=section.trust_remote_code, **values), head
-    except Exception as error:
-        raise ConfigError(
-            f"model.pretrained: {section.pretrained} has no usable config.json: {one_line(error)}"
-        ) from None
+    origin_files(section, "model", ())
+    return read_config(fetch(section, "model", ("config.json",)), section, head), head
 
 
 def build_skeleton(
+    config: Config,
     architecture: PreTrainedConfig,
     head: Head,
-    dtype: torch.dtype,
+    *,
+    adapter: AdapterConfig | None = None,
+    quantization: str | None = None,
+    dtype: torch.dtype = torch.float32,
     depth: int | None = None,
-    adapter: PeftConfig | None = None,
 ) -> PreTrainedModel:
-    """A model whose weights have shapes but no values, of `depth` blocks alone if that is given; to be called inside
-    `memory.without_data`."""
+    """A model as it is trained, with `adapter` and frozen parts, whose weights have shapes but no values; of `depth`
+    blocks alone if that is given. With `quantization` weights are packed into bytes, so that they cannot be counted. To
+    be called inside `memory.without_data`.
+
+    Raises ConfigError where these settings make no model.
+    """
     with unset_fake_temporarily(), torch.device("meta"):
-        model = head.auto_class.from_config(copy.deepcopy(architecture), dtype=dtype)
+        try:
+            model = head.auto_class.from_config(copy.deepcopy(architecture), dtype=dtype)
+        except Exception as error:
+            # Every architecture has checks of its own and raises what it likes.
+            raise ConfigError(
+                f"model.config: {architecture.model_type} cannot be built so: {one_line(error)}"
+            ) from None
+        if adapter is not None:
+            if quantization is not None:
+                quantize(model, quantization)
+            model = add_adapter(model, adapter, config.run.seed)
+        freeze(model, config.train.freeze)
         if depth is not None:
             _shorten(model, depth)
-        if adapter is not None:
-            model = get_peft_model(model, adapter, low_cpu_mem_usage=True)
     # From the meta device, whose tensors some operations refuse, to the CPU; tied weights stay tied.
     moved: dict[int, torch.Tensor] = {}
     for module in model.modules():
@@ -88,13 +107,22 @@ def _shorten(model: PreTrainedModel, depth: int) -> None:
     model.config.get_text_config().num_hidden_layers = depth
 
 
-def uniform_depth(model: PreTrainedModel) -> int | None:
-    """The number of blocks of a model whose blocks are all alike in their parameters, else None."""
+@dataclass(frozen=True)
+class Depth:
+    """How deep a model is: blocks of any shape first, and then blocks that are all alike."""
+
+    first: int
+    alike: int
+
+
+def depth_of(model: PreTrainedModel) -> Depth:
+    """The depth of a model; none that are alike where its blocks are not in one list."""
     stack = _stack(model)
-    if stack is None:
-        return None
-    shapes = {tuple((name, p.shape) for name, p in block.named_parameters()) for block in stack}
-    return len(stack) if len(shapes) == 1 and len(stack) == model.config.get_text_config().num_hidden_layers else None
+    if stack is None or len(stack) != model.config.get_text_config().num_hidden_layers:
+        return Depth(0, 0)
+    shapes = [tuple((name, p.shape, p.requires_grad) for name, p in block.named_parameters()) for block in stack]
+    alike = len(list(takewhile(lambda shape: shape == shapes[-1], reversed(shapes))))
+    return Depth(len(shapes) - alike, alike)
 
 
 def _stack(model: nn.Module) -> nn.ModuleList | None:

@@ -1,4 +1,4 @@
-"""An estimate as text for people."""
+"""An estimate as text for people, in 80 columns."""
 
 from __future__ import annotations
 
@@ -6,54 +6,119 @@ from typing import Any
 
 from pipeline.planning.allocations import KINDS
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
+CLOSE = 0.01
 
 
 def format_estimate(estimate: dict[str, Any]) -> str:
-    """Parameters, FLOPs, memory and time, each as a small table."""
-    parameters, flops, hardware = estimate["parameters"], estimate["flops_per_token"], estimate["hardware"]
-    lines = [
-        f"{estimate['architecture']}: {parameters['total']:,} parameters, {parameters['active']:,} active a token, "
-        f"{parameters['trainable']:,} trainable"
-    ]
+    """Parameters, FLOPs, memory and time, each as a small table, and what to change where nothing fits."""
+    return "\n\n".join(
+        "\n".join(lines)
+        for lines in (_parameters(estimate), _flops(estimate), _memory(estimate), _time(estimate), _advice(estimate))
+        if lines
+    )
+
+
+def _parameters(estimate: dict[str, Any]) -> list[str]:
+    parameters = estimate["parameters"]
+    lines = [f"{estimate['architecture']} with {estimate['vocab_size']:,} tokens"]
+    for name in ("total", "active", "trainable"):
+        lines.append(f"  {parameters[name]:>19,}  {_LABELS[name]}")
+    lines.append("of which")
     for name, count in parameters["parts"].items():
-        lines.append(f"  {name:<16} {count:>20,}  {count / parameters['total']:>6.1%}")
-    apart = abs(flops["forward_counted"] / flops["forward"] - 1)
-    lines += [
-        "",
-        f"FLOPs a token: {flops['forward']:.4g} forward (torch's counter: {apart:.2%} apart), "
-        f"{flops['forward_and_backward']:.4g} with backward; sequences of {estimate['block_size']:,} tokens",
-        "",
-        f"GiB a device, {_counted(estimate['device_batch_size'], 'sequence')} at once".ljust(36)
-        + "".join(f"{kind:>12}" for kind in KINDS)
-        + f"{'total':>12}",
+        lines.append(f"  {count:>19,}  {count / parameters['total']:>6.1%}  {name}")
+    return lines
+
+
+def _flops(estimate: dict[str, Any]) -> list[str]:
+    flops = estimate["flops_per_token"]
+    apart = flops["forward_counted"] / flops["forward"] - 1
+    lines = [
+        f"FLOPs a token, in sequences of {estimate['block_size']:,} tokens",
+        f"  {flops['forward']:>19.4g}  forward; torch's counter finds {flops['forward_counted']:.4g} ({apart:+.2%})",
+        f"  {flops['forward_and_backward']:>19.4g}  forward and backward",
     ]
-    for name, scheme in estimate["memory"].items():
-        figures = "".join(f"{_gib(scheme['parts'][kind]):>12}" for kind in KINDS)
-        fits = "fits" if scheme["fits"] else "does not fit"
-        lines.append(f"  {name:<34}{figures}{_gib(scheme['total']):>12}  {fits}")
-    time = estimate["time"]
-    speed = f"{time['tokens_per_second']:,.0f} tokens/s"
+    if abs(apart) > CLOSE:
+        lines.append("  the formula leaves out attention beyond a sliding window, and scans over states")
+    return lines
+
+
+def _memory(estimate: dict[str, Any]) -> list[str]:
+    hardware, schemes = estimate["hardware"], estimate["memory"]
+    titles = [_title(scheme, figures["num_devices"]) for scheme, figures in schemes.items()]
+    unit, name = (GIB, "GiB") if max(figures["total_bytes"] for figures in schemes.values()) >= GIB else (MIB, "MiB")
+    lines = [
+        f"memory of a device in {name}, {_counted(estimate['device_batch_size'], 'sequence')} at once",
+        " " * 13 + "".join(f"{title:>15}" for title in titles),
+    ]
+    for kind in KINDS:
+        lines.append(f"  {kind:<11}" + "".join(_size(scheme["parts_bytes"][kind], unit) for scheme in schemes.values()))
+    lines.append(f"  {'total':<11}" + "".join(_size(scheme["total_bytes"], unit) for scheme in schemes.values()))
+    fits = ("fits" if scheme["fits"] else "does not fit" for scheme in schemes.values())
+    lines.append(" " * 13 + "".join(f"{text:>15}" for text in fits))
+    lines.append(
+        f"of {hardware['memory_bytes'] / GIB:,.1f} GiB that {_article(hardware['device'])} has, tensors can take "
+        f"{hardware['usable_memory_bytes'] / GIB:,.1f}"
+    )
+    return lines
+
+
+def _time(estimate: dict[str, Any]) -> list[str]:
+    time, hardware = estimate["time"], estimate["hardware"]
+    lines = [
+        f"{hardware['num_devices']} x {hardware['device']} at {hardware['utilization']:.0%} of "
+        f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each: {time['tokens_per_second']:,.0f} tokens/s"
+    ]
     if time["days"] is not None:
-        speed += f"; {time['tokens']:,} tokens take {_duration(time['days'])}"
-    lines += [
-        "",
-        f"{hardware['num_devices']} x {hardware['device']} of {_gib(hardware['memory_bytes'])} GiB "
-        f"at {hardware['utilization']:.0%} of their peak: {speed}",
-        *(f"to make it fit: {advice}" for advice in estimate["advice"]),
-    ]
-    return "\n".join(lines)
+        lines.append(f"{time['tokens']:,} tokens take {_duration(time['days'])}")
+    else:
+        lines.append("how long it takes depends on the length of the text: train.num_train_epochs")
+    return lines
+
+
+def _advice(estimate: dict[str, Any]) -> list[str]:
+    if any(figures["fits"] for scheme, figures in estimate["memory"].items() if scheme != "lora"):
+        return []
+    lines = ["to make it fit:"]
+    for advice in estimate["advice"]:
+        settings = " ".join(f"train.{name}={_yaml(value)}" for name, value in advice["settings"].items())
+        if advice["scheme"] == "lora":
+            settings = "model.adapter, on a pretrained model"
+        lines.append(f"  {_title(advice['scheme'], advice['num_devices'])}{': ' if settings else ''}{settings}")
+    if len(lines) == 1:
+        return [
+            "one block with its activations is larger than such a device; shorten pack.block_size, or take a device",
+            "with more memory",
+        ]
+    return lines
+
+
+_LABELS = {"total": "parameters", "active": "active a token", "trainable": "trainable"}
+
+
+def _title(scheme: str, num_devices: int) -> str:
+    names = {"one_device": "one device", "ddp": "DDP", "fsdp2": "FSDP2", "lora": "LoRA, rank 16"}
+    return names[scheme] if scheme in ("one_device", "lora") else f"{names[scheme]} on {num_devices:,}"
 
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:,.2f}" if num_bytes < 100 * GIB else f"{num_bytes / GIB:,.0f}"
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'AHLRM' else 'a'} {name}"
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _size(num_bytes: int, unit: int) -> str:
+    return f"{num_bytes / unit:,.2f}".rjust(15) if num_bytes < 100 * unit else f"{num_bytes / unit:,.0f}".rjust(15)
 
 
 def _duration(days: float) -> str:
-    if days >= 1:
-        return f"{days:,.1f} days"
-    return f"{days * 24:.1f} hours" if days * 24 >= 1 else f"{days * 1440:.1f} minutes"
+    for size, unit in ((1, "days"), (1 / 24, "hours"), (1 / 1440, "minutes")):
+        if days >= size:
+            return f"{days / size:,.1f} {unit}"
+    return f"{days * 86_400:.2g} seconds"

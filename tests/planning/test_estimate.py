@@ -70,19 +70,21 @@ def test_parameters_add_up_and_a_mixture_uses_some_of_them(estimated: Any) -> No
 def test_deep_models_are_estimated_from_shallow_ones(estimated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = "model.config.num_hidden_layers=14"
     short = estimated("mixtral", deep, devices=4)
-    monkeypatch.setattr(estimate, "DEPTHS", (20, 40))  # so that all 14 blocks are simulated
+    monkeypatch.setattr(estimate, "ALIKE", (20, 40))  # so that all 14 blocks are simulated
     long = estimated("mixtral", deep, devices=4)
     assert short["flops_per_token"] == pytest.approx(long["flops_per_token"])
     for scheme, figures in long["memory"].items():
-        assert short["memory"][scheme]["total"] == pytest.approx(figures["total"], rel=0.001), scheme
+        assert short["memory"][scheme]["total_bytes"] == pytest.approx(figures["total_bytes"], rel=0.001), scheme
 
 
 def test_each_scheme_saves_what_it_is_for(estimated: Any) -> None:
     memory = estimated("llama", "model.config.num_hidden_layers=8", devices=4)["memory"]
-    one, ddp, fsdp, lora = (
-        memory[name]["parts"] for name in ("one device", "DDP on 4", "FSDP2 on 4", "LoRA of rank 16")
-    )
-    assert ddp["gradients"] == pytest.approx(one["weights"], rel=0.01)
+    assert {name: figures["num_devices"] for name, figures in memory.items()} == {
+        "one_device": 1, "ddp": 4, "fsdp2": 4, "lora": 1,
+    }  # fmt: skip
+    one, ddp, fsdp, lora = (figures["parts_bytes"] for figures in memory.values())
+    assert one["gradients"] == pytest.approx(one["weights"], rel=0.01)  # alone it accumulates four batches
+    assert ddp["gradients"] == one["gradients"]
     assert fsdp["optimizer"] == one["optimizer"] // 4
     assert fsdp["weights"] < one["weights"]
     assert lora["optimizer"] < one["optimizer"] / 2
@@ -91,11 +93,44 @@ def test_each_scheme_saves_what_it_is_for(estimated: Any) -> None:
 
 def test_checkpointing_and_smaller_batches_need_fewer_activations(estimated: Any) -> None:
     def activations(*overrides: str) -> int:
-        return estimated("llama", *overrides)["memory"]["one device"]["parts"]["activations"]
+        return estimated("llama", *overrides)["memory"]["one_device"]["parts_bytes"]["activations"]
 
     plain = activations("train.per_device_train_batch_size=16")
     assert activations("train.per_device_train_batch_size=4") == pytest.approx(plain / 4, rel=0.1)
     assert activations("train.gradient_checkpointing=true") < plain / 2
+
+
+@pytest.mark.parametrize(
+    ("optim", "bytes_each"),
+    [
+        ("adamw_torch", 8), ("sgd", 4), ("NAdam", 8), ("adafactor", 0), ("Adafactor", 0), ("lion_32bit", 4),
+        ("adamw_8bit", 2), ("paged_ademamix_8bit", 3),
+    ],
+)  # fmt: skip
+def test_every_kind_of_optimizer_has_its_state(estimated: Any, optim: str, bytes_each: int) -> None:
+    found = estimated("llama", f"train.optim={optim}", "tokenizer.vocab_size=65536")
+    state = found["memory"]["one_device"]["parts_bytes"]["optimizer"] / found["parameters"]["total"]
+    assert state == pytest.approx(bytes_each, abs=0.1)
+
+
+def test_frozen_parts_have_no_gradient_and_no_optimizer(estimated: Any) -> None:
+    whole, part = estimated("llama"), estimated("llama", "train.freeze=[layers]")
+    assert part["parameters"]["trainable"] == 2 * 512 * 64 + 64
+    assert part["parameters"]["total"] == whole["parameters"]["total"]
+    assert part["memory"]["one_device"]["parts_bytes"]["optimizer"] == pytest.approx(8 * (2 * 512 * 64 + 64), rel=0.01)
+    assert part["flops_per_token"]["forward_and_backward"] < whole["flops_per_token"]["forward_and_backward"]
+
+
+def test_half_precisions_need_the_same_memory(estimated: Any) -> None:
+    half, other = (estimated("llama", f"train.mixed_precision={kind}")["memory"] for kind in ("bf16", "fp16"))
+    assert half == other
+    full = estimated("llama", "train.mixed_precision=no")["memory"]["one_device"]["parts_bytes"]
+    assert full["activations"] > 1.3 * half["one_device"]["parts_bytes"]["activations"]
+
+
+def test_a_larger_batch_in_validation_counts(estimated: Any) -> None:
+    few, many = (estimated("llama", f"train.per_device_eval_batch_size={size}") for size in (16, 512))
+    assert many["memory"]["one_device"]["total_bytes"] > 2 * few["memory"]["one_device"]["total_bytes"]
 
 
 def test_time_follows_from_the_flops(estimated: Any) -> None:
@@ -105,36 +140,63 @@ def test_time_follows_from_the_flops(estimated: Any) -> None:
     assert one["time"]["tokens_per_second"] == pytest.approx(
         0.4 * 989e12 / one["flops_per_token"]["forward_and_backward"]
     )
+    exact = estimated("llama", "train.mixed_precision=no")  # products in float32, not in TF32
+    assert exact["time"]["tokens_per_second"] == pytest.approx(67 / 989 * one["time"]["tokens_per_second"])
     assert eight["time"]["days"] == pytest.approx(one["time"]["days"] / 8)
 
 
-def test_what_does_not_fit_gets_advice(estimated: Any) -> None:
+LONG = ("pack.block_size=16384", "model.config.max_position_embeddings=16384", "train.per_device_train_batch_size=16")
+WIDE = ("model.config.hidden_size=4096", "model.config.intermediate_size=14336", "model.config.num_hidden_layers=6")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "overrides", "devices", "first"),
+    [
+        ("llama", (*LONG, "model.config.num_hidden_layers=8", "tokenizer.vocab_size=8192"), 1, "one_device"),
+        ("grok1", LONG, 1, "one_device"),
+        pytest.param("llama", WIDE, 2, "fsdp2", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_advised_fits(
+    estimated: Any, architecture: str, overrides: tuple[str, ...], devices: int, first: str
+) -> None:
+    large = estimated(architecture, *overrides, device="L4", devices=devices)
+    assert not any(figures["fits"] for scheme, figures in large["memory"].items() if scheme != "lora")
+    told = format_estimate(large)
+    assert "to make it fit:" in told
+    assert large["advice"][0]["scheme"] == first
+    for advice in large["advice"]:
+        if advice["scheme"] != "lora":
+            changes = [f"train.{name}={json.dumps(value)}" for name, value in advice["settings"].items()]
+            number = max(devices, advice["num_devices"])
+            mended = estimated(architecture, *overrides, *changes, device="L4", devices=number)
+            assert mended["memory"][advice["scheme"]]["fits"], advice
+            assert mended["advice"] == []
+            assert all(change.replace('"', "") in told for change in changes)
+
+
+def test_what_fits_nowhere_is_told_so(estimated: Any) -> None:
+    layers = "model.config.num_hidden_layers=1"
     wide = (
-        "model.config.hidden_size=8192",
-        "model.config.intermediate_size=28672",
-        "model.config.num_hidden_layers=40",
+        layers,
+        "model.config.hidden_size=16384",
+        "model.config.intermediate_size=131072",
+        "train.mixed_precision=fp16",
     )
-    large = estimated("llama", *wide)
-    assert not large["memory"]["one device"]["fits"]
-    assert any("FSDP2 fits on" in line for line in large["advice"])
-    text = format_estimate(large)
-    assert "does not fit" in text
-    assert "to make it fit: FSDP2 fits on" in text
-    assert estimated("llama")["advice"] == []
-
-
-def test_what_only_lacks_room_for_activations_is_told_to_checkpoint(estimated: Any) -> None:
-    long = ("train.per_device_train_batch_size=16", "pack.block_size=65536", "model.config.num_hidden_layers=24")
-    assert estimated("llama", *long, device="L4", devices=1)["advice"][0].startswith("one device fits with train.")
+    found = estimated("llama", *wide, device="T4")
+    assert [advice for advice in found["advice"] if advice["scheme"] != "lora"] == []
+    assert "one block with its activations is larger than such a device" in format_estimate(found)
 
 
 @pytest.mark.parametrize(
     ("overrides", "device", "devices", "message"),
     [
         ((), "H1000", 1, r"--device: 'H1000' is not known; did you mean H100\?"),
-        ((), "T4", 1, "--device: T4 does not compute in bf16"),
+        ((), "T4", 1, "--device: T4 does not compute in bf16; take another device or train.mixed_precision=fp16"),
         ((), "H100", 3, "train.global_batch_size 16 is not a multiple of the 3 processes"),
         (("model.config.hiden_size=3",), "H100", 1, "did you mean hidden_size"),
+        (("pack.block_size=4096",), "H100", 1, "pack.block_size 4096 is more than the model's 2048 positions"),
+        (("train.freeze=[emblem]",), "H100", 1, "train.freeze.0: 'emblem' is in the name of no parameter"),
     ],
 )
 def test_mistakes_are_told(estimated: Any, overrides: tuple[str, ...], device: str, devices: int, message: str) -> None:
