@@ -16,8 +16,8 @@ from pipeline.config.model import AdapterConfig
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import virtual_tokens
-from pipeline.modeling.build import describe_config
 from pipeline.modeling.flops import forward_flops_per_token, training_flops_per_token
+from pipeline.modeling.inputs import context_length
 from pipeline.modeling.parameters import active_parameters, parameter_table
 from pipeline.planning.advice import advise
 from pipeline.planning.attention import attention_flops, set_attention
@@ -66,7 +66,7 @@ class Estimator:
         self._peak = _peak_of(hardware.device, config.train)
         with without_data():
             self._model = self._skeleton(None)
-        context = describe_config(self._model.config)["context"]
+        context = context_length(self._model)
         check_context(config.pack.block_size + virtual_tokens(self._model), context)
         self._sizes, self._depth = Sizes.of(self._model), depth_of(self._model)
 
