@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHECKED_TEXTS = 200
+HUB_TIMEOUT_SECONDS = 10.0
 
 
 def fetch(origin: Origin, section: str, patterns: Iterable[str]) -> Path:
@@ -26,14 +27,28 @@ def fetch(origin: Origin, section: str, patterns: Iterable[str]) -> Path:
     if origin.revision is None:
         folder = Path(origin.pretrained).expanduser()
     else:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import HfApi, snapshot_download
 
         wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]
+        failure: Exception | None = None
         try:
-            folder = Path(snapshot_download(origin.pretrained, revision=origin.revision, allow_patterns=wanted))
+            # Asked once, while the download asks again for half a minute, with a line each time.
+            HfApi().model_info(origin.pretrained, revision=origin.revision, timeout=HUB_TIMEOUT_SECONDS)
+        except Exception as error:
+            # Of whichever library huggingface_hub talks HTTP with. The cache may hold everything.
+            failure = error
+        try:
+            folder = Path(
+                snapshot_download(
+                    origin.pretrained,
+                    revision=origin.revision,
+                    allow_patterns=wanted,
+                    local_files_only=failure is not None,
+                )
+            )
         except (OSError, ValueError) as error:
             # huggingface_hub's errors are of these kinds: no network, no such repository or commit, no permission.
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(f"{type(failure).__name__}: {failure}".split() if failure else str(error).split())[:200]
             raise MissingInputError(
                 f"{section}.pretrained: the hub does not give {origin.pretrained} at {origin.revision}: {reason}; "
                 "check the name, the commit, the network and `hf auth login`, or name a local folder"

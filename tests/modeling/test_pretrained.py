@@ -85,11 +85,13 @@ def test_a_missing_folder_and_an_unreachable_hub(tmp_path, monkeypatch):
         STAGE.files(ModelConfig(pretrained="gpt2"))
     with pytest.raises(MissingInputError, match=r"there is no folder './gpt2' in [^;]*$"):
         STAGE.files(ModelConfig(pretrained="./gpt2"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    asked = []
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **named: asked.append(named) or 1 / 0)
     section = ModelConfig(pretrained="some-people/a-model", revision=COMMIT)
     assert STAGE.files(section) == {}
     with pytest.raises(MissingInputError, match=r"the hub does not give some-people/a-model at 0123.*: .*; check"):
         build_model(section, None, 0)
+    assert len(asked) == 1  # and nothing is asked again and again
 
 
 @pytest.mark.parametrize(
