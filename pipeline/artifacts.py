@@ -95,7 +95,8 @@ class Workspace:
         """The manifest of a whole artifact, or None and what is wrong with what is there ("" when nothing is)."""
         folder = self.artifact(stage, key)
         if not folder.is_dir():
-            return None, ""
+            set_aside = any(folder.parent.glob(f"aside-{key}-*"))
+            return None, "its artifact was set aside" if set_aside else ""
         manifest = read_manifest(folder)
         if manifest is None:
             return None, f"the artifact {folder} has no readable manifest"

@@ -39,6 +39,7 @@ def test_verify_finds_damage_in_any_file_and_a_run_mends_it(finished: Project, k
         assert f"descent: the artifact file {path.relative_to(finished.folder)} " in result.err
     assert "Traceback" not in result.err
     assert finished.descent("verify", "tiny.yaml").code == 0
+    assert finished.plan()["ingest"]["reasons"] == ["its artifact was set aside"]
     assert set(finished.run().values()) == {"built"}
     assert finished.digests() == before
 
