@@ -86,6 +86,8 @@ class Estimator:
         return {
             "architecture": self._architecture.model_type,
             "vocab_size": self._architecture.get_text_config().vocab_size,
+            # How many characters a text has is not known before it is read.
+            "vocab_size_is_bound": self._config.tokenizer.type == "characters",
             "block_size": self._config.pack.block_size,
             "device_batch_size": section.device_batch_size(hardware.num_devices),
             "hardware": {

@@ -21,7 +21,8 @@ def format_estimate(estimate: dict[str, Any]) -> str:
 
 def _parameters(estimate: dict[str, Any]) -> list[str]:
     parameters = estimate["parameters"]
-    lines = [f"{estimate['architecture']} with {estimate['vocab_size']:,} tokens"]
+    bound = "at most " if estimate["vocab_size_is_bound"] else ""
+    lines = [f"{estimate['architecture']} with {bound}{estimate['vocab_size']:,} tokens"]
     for name in ("total", "active", "trainable"):
         lines.append(f"  {parameters[name]:>19,}  {_LABELS[name]}")
     lines.append("of which")

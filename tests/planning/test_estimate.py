@@ -128,6 +128,11 @@ def test_half_precisions_need_the_same_memory(estimated: Any) -> None:
     assert full["activations"] > 1.3 * half["one_device"]["parts_bytes"]["activations"]
 
 
+def test_the_vocabulary_of_characters_is_a_bound(estimated: Any) -> None:
+    assert format_estimate(estimated("gpt2", "tokenizer.type=characters")).startswith("gpt2 with at most 512 tokens")
+    assert format_estimate(estimated("gpt2")).startswith("gpt2 with 512 tokens")
+
+
 def test_a_larger_batch_in_validation_counts(estimated: Any) -> None:
     few, many = (estimated("llama", f"train.per_device_eval_batch_size={size}") for size in (16, 512))
     assert many["memory"]["one_device"]["total_bytes"] > 2 * few["memory"]["one_device"]["total_bytes"]
