@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from pipeline.config.model import ModelConfig, causal_architectures, labelling_architectures
 from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
@@ -27,7 +26,7 @@ from pipeline.modeling.adapters import ADAPTER, load_adapter
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
-from pipeline.modeling.settings import check_keys, one_line
+from pipeline.modeling.settings import check_keys, one_line, without_bars
 from pipeline.modeling.weights import storage_errors
 
 
@@ -53,7 +52,7 @@ def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float3
 def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if is_recipe(folder):
         return materialize(folder, open_empty(folder)).to(torch.float32 if dtype == "auto" else dtype)
-    with _quiet():
+    with without_bars():
         model = head_in(folder).auto_class.from_pretrained(
             folder,
             local_files_only=True,
@@ -82,7 +81,7 @@ def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> 
 
     A model on the meta device has no weights to write.
     """
-    with _quiet(), storage_errors(folder):
+    with without_bars(), storage_errors(folder):
         if model.device.type == "meta":
             model.config.architectures = [type(model).__name__]
             model.config.save_pretrained(folder)
@@ -96,18 +95,6 @@ def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> 
     for weights in folder.glob("*.safetensors"):
         # safetensors writes files that only their owner may read.
         weights.chmod((folder / "config.json").stat().st_mode)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars, which say nothing of ours."""
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
 
 
 def configure(section: ModelConfig, head: Head = CAUSAL_LM, **values: Any) -> PreTrainedConfig:

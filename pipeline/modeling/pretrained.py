@@ -13,7 +13,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
-from pipeline.modeling.settings import check_keys, one_line
+from pipeline.modeling.settings import check_keys, one_line, without_bars
 from pipeline.tokens.pretrained import fetch
 
 
@@ -28,7 +28,7 @@ def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, se
     _check_vocabulary(folder, tokenizer, section)
     config = read_config(folder, section, head)
     try:
-        with torch.random.fork_rng():
+        with without_bars(), torch.random.fork_rng():
             torch.manual_seed(seed)
             model, found = head.auto_class.from_pretrained(
                 folder,

@@ -1,4 +1,4 @@
-"""Which values an architecture's configuration class knows."""
+"""What of transformers' is made fit for ours: which settings an architecture knows, its errors, its progress bars."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
 from pipeline.config.model import FROM_TOKENIZER, SET_ELSEWHERE
 from pipeline.errors import ConfigError
@@ -46,3 +48,15 @@ def one_line(error: BaseException) -> str:
     """An error of a library as the end of one of ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without transformers' own progress bars, which say nothing of ours."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

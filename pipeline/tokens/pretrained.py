@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.model import OWN_ARCHITECTURES
 from pipeline.config.pretrained import CODE_FILES, Origin, has_code
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, load_tokenizer
@@ -80,7 +81,7 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
+            folder, local_files_only=True, trust_remote_code=trust_remote_code, config=_config_of(folder)
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
@@ -93,6 +94,16 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     return tokenizer
+
+
+def _config_of(folder: Path) -> Any:
+    """An empty configuration beside a model of ours, so that transformers, which looks there for rules of its own, does
+    not miss or warn of an architecture that it does not know; None lets it look."""
+    from transformers import PreTrainedConfig
+
+    path = folder / "config.json"
+    is_ours = path.is_file() and json.loads(path.read_bytes()).get("model_type") in OWN_ARCHITECTURES
+    return PreTrainedConfig() if is_ours else None
 
 
 def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Sequence[str]) -> None:

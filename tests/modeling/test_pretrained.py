@@ -38,6 +38,13 @@ def test_a_folder_gives_its_model_with_a_mean_row_for_each_new_token(tmp_path):
     assert torch.equal(model.model.layers[1].mlp.up_proj.weight, original.model.layers[1].mlp.up_proj.weight)
 
 
+def test_no_bar_of_transformers_is_drawn(tmp_path, capfd):
+    make_pretrained(tmp_path)
+    capfd.readouterr()
+    build_model(ModelConfig(pretrained=str(tmp_path)), tokenizer_of(tmp_path), 0)
+    assert "Loading weights" not in capfd.readouterr().err
+
+
 def test_rows_that_the_vocabulary_does_not_need_stay(tmp_path):
     original = make_pretrained(tmp_path, vocab_size=320, tie_word_embeddings=True)
     model = build_model(ModelConfig(pretrained=str(tmp_path)), tokenizer_of(tmp_path), 0)

@@ -14,6 +14,7 @@ from training.tiny import make_tokenizer
 from pipeline.config.model import ModelConfig
 from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
 from pipeline.modeling.grok1 import Grok1ForCausalLM, Grok1ForSequenceClassification
+from pipeline.tokens.pretrained import load_pretrained_tokenizer
 
 ELSEWHERE = """
 import json, sys
@@ -95,6 +96,19 @@ def test_our_own_loading_runs_no_code_of_the_folder(exported):
     again = load_model(folder / "model")
     assert type(again) is Grok1ForCausalLM
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_its_tokenizer_is_read_without_asking_what_grok1_is(exported, monkeypatch):
+    """transformers would warn of an unknown model: the stage that reads the tokenizer knows no models."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    def asked(*arguments, **options):
+        pytest.fail("transformers looked for the model's configuration")
+
+    monkeypatch.delitem(CONFIG_MAPPING._extra_content, "grok1")
+    monkeypatch.setattr(PreTrainedConfig, "from_pretrained", asked)
+    tokenizer = load_pretrained_tokenizer(exported[1] / "model", False, "tokenizer")
+    assert tokenizer("w3 w5").input_ids == [3, 5]
 
 
 def test_built_from_a_configuration_by_name(tmp_path):
