@@ -326,7 +326,7 @@ def _training_notes(first: Run, second: Run, curves: Sequence[Curves]) -> list[d
         "the tokenizers differ, so losses are of other tokens": _is_of_tokens(first)
         and _same(first, second, "tokenizer") is False,
         "the losses are defined otherwise": differ("train.regression_loss", "train.huber_delta"),
-        "the validation texts differ": _same(first, second, "curate", "validation") is False,
+        "the validation documents differ": _same(first, second, "curate", "validation") is False,
         "validation covers other parts of its text": differ(*windows),
     }
     notes = [{"text": text, "bars": True} for text, holds in found.items() if holds]
@@ -386,7 +386,7 @@ def _evaluation_notes(first: Run, second: Run) -> tuple[list[str], set[str]]:
         return [f"the tasks differ ({tasks[0]}, {tasks[1]}): no figure can be compared"], every
     if _same(first, second, "curate", "test") is False:
         bits = "; bits per byte come nearest" if _is_of_tokens(first) else ""
-        return [f"the held-out documents differ: figures are of other text{bits}"], every
+        return [f"the held-out documents differ: so figures are of other text{bits}"], every
     if _is_of_tokens(first) and _same(first, second, "tokenizer") is False:
         unlike = "loss, perplexity and token accuracy are of other tokens"
         return [f"the tokenizers differ: {unlike}; compare bits per byte"], set(OF_TOKENS)

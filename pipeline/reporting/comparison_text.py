@@ -115,7 +115,7 @@ def _stages(stages: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[
 
 
 def _data(data: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
-    marks = {True: "", None: "", False: "other text"}
+    marks = {True: "", None: "", False: "other documents"}
     figures = [
         (f"{split} {what}", counts[what], marks[counts["same_text"]] if what == "documents" else "")
         for split, counts in data["splits"].items()

@@ -139,7 +139,7 @@ def test_with_other_held_out_documents_nothing_is_called_better(workspace: Works
     found, text = compared(workspace)
     assert not any(row["comparable"] or row["better"] for row in found["evaluation"]["measures"].values())
     assert "note: the held-out documents differ" in text
-    assert "the validation texts differ" not in text
+    assert "the validation documents differ" not in text
     assert found["data"]["splits"]["test"]["same_text"] is False
     assert found["data"]["splits"]["validation"]["same_text"] is True
     assert found["data"]["left_out"]["curate: repeats an earlier document"] == {"first": 655, "second": 700}
