@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pydoc_data.topics import topics
 
 import pytest
@@ -10,7 +11,7 @@ from modeling.grok1.tiny import initialized
 from torch.nn import functional
 
 from pipeline.config.presets import PRESETS
-from pipeline.modeling.grok1 import Grok1ForSequenceClassification
+from pipeline.modeling.grok1 import Grok1Config, Grok1ForSequenceClassification
 from pipeline.modeling.router_losses import expert_load_sums, router_loss_sums
 from pipeline.modeling.scales import measure_scales
 from pipeline.telemetry.start import judge_start
@@ -71,6 +72,15 @@ def test_the_scale_of_embeddings_can_be_given():
     model = initialized(Grok1ForSequenceClassification, embedding_init_scale=1.0, hidden_size=64, vocab_size=512)
     stream = model.model.embed_tokens.weight.detach() * model.config.embedding_multiplier
     assert float(stream.square().mean().sqrt()) == pytest.approx(1.0, rel=0.03)
+
+
+@pytest.mark.parametrize(("name", "vocab_size"), [("grok1-tiny", 4096), ("grok1-314b", 131072)])
+def test_the_presets_begin_near_a_guess(name, vocab_size):
+    """The tied head finds the input token in the stream, of which it is a part of s^2 in s^2 + 2 layers."""
+    config = Grok1Config(**PRESETS[name].config)
+    scale, branches = config.embedding_init_scale, 2 * config.num_hidden_layers
+    logit = config.output_multiplier * config.hidden_size**0.5 * scale**2 / (scale**2 + branches) ** 0.5
+    assert logit < math.log(vocab_size)
 
 
 def test_this_projects_own_table_finds_them_healthy():
