@@ -50,11 +50,12 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def _dimension(parameter: nn.Parameter) -> Shard | None:
-    """Along which dimension a parameter is cut: rows, but of a stack of experts, of which there are fewer than
-    processes, the first that divides evenly. Else a few processes would hold them all."""
-    if parameter.ndim < 3:
-        return None
+    """Along which dimension a parameter is cut: rows, but of a stack of experts, or of a matrix of fewer rows than
+    processes such as a router's, the first that divides evenly. Else a few processes would hold it all, and Muon cannot
+    move what some hold nothing of."""
     count = distributed.get_world_size()
+    if parameter.ndim < 3 and parameter.shape[0] >= count:
+        return None
     return next((Shard(dim) for dim, size in enumerate(parameter.shape) if size % count == 0), None)
 
 

@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from typing import Self
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, list_files, replacing_folder, write_json
 from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
+from pipeline.machine import num_cores
 from pipeline.training.schedules import decay_start
 
 PREFIX = "step-"
@@ -154,8 +156,9 @@ def _failure_of(part: Path) -> Path:
 
 
 def _await(part: Path, is_abandoned: threading.Event | None) -> None:
-    while not part.exists():
-        if _failure_of(part).exists():
+    # By listing: on a network file system, asking for one name goes on to answer from memory for a minute.
+    while part.name not in (names := os.listdir(part.parent)):
+        if _failure_of(part).name in names:
             raise StorageError(f"{part.parent}: another process could not write its part of a checkpoint; it says why")
         if is_abandoned is not None and is_abandoned.is_set():
             raise StorageError(f"{part.parent}: another process ended before it wrote its part of a checkpoint")
@@ -215,9 +218,11 @@ def problem_of(checkpoint: Path) -> str | None:
             return f"{DIGESTS} is not a mapping"
         if differing := digests.keys() ^ {*list_files(checkpoint)} - {DIGESTS}:
             return f"{DIGESTS} and the files differ in {min(differing)}"
-        for name, digest in digests.items():
-            if digest_file(checkpoint / name) != digest:
-                return f"{name} does not match its digest"
+        # At once, since one thread would read the parts of a large model for hours.
+        with ThreadPoolExecutor(num_cores()) as pool:
+            found = dict(zip(digests, pool.map(lambda name: digest_file(checkpoint / name), digests), strict=True))
+        if changed := [name for name, digest in digests.items() if found[name] != digest]:
+            return f"{changed[0]} does not match its digest"
     except (OSError, ValueError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -191,6 +191,7 @@ def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) 
         "device": kind,
         "num_threads": torch.get_num_threads(),
         "num_processes": num_processes,
+        "sharded": wants_sharding(),
         "device_batch": section.device_batch_size(num_processes),
         "deterministic": section.deterministic,
         "gradient_checkpointing": section.gradient_checkpointing,

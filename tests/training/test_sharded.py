@@ -37,6 +37,12 @@ def train_sharded(index: int, inputs: Any, folder: Any, name: str, is_stopped: b
         os._exit(error.exit_code)
 
 
+def train_four_by_muon(index: int, inputs: Any, folder: Any) -> None:
+    os.environ.update({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
+    changes = {"optim": "muon", "max_steps": 2, "warmup_steps": 1, "per_device_train_batch_size": 1}
+    run_train(inputs, folder, f"output{index}", index, 4, **changes)
+
+
 def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model" / "model.safetensors")
 
@@ -76,6 +82,12 @@ def test_a_checkpoint_serves_any_number_of_processes_whole_or_sharded(tmp_path):
     assert train_in_child(inputs, folder) == 0
     found, expected = weights(folder / "output2"), weights(tmp_path / "whole" / "output0")
     assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in expected.items())
+
+
+@pytest.mark.slow
+def test_muon_moves_a_router_of_fewer_experts_than_processes(tmp_path):
+    inputs = make_inputs(tmp_path / "inputs", *MODELS["mixtral"])
+    assert in_processes(4, train_four_by_muon, inputs, tmp_path / "sharded") == [0, 0, 0, 0]
 
 
 @pytest.mark.slow
