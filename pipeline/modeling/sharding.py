@@ -98,6 +98,14 @@ def sum_over_shards(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torc
     return sums
 
 
+def is_held_by_few(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is cut along a dimension that is too short for every process to hold some of it."""
+    if not isinstance(tensor, DTensor):
+        return False
+    count = tensor.device_mesh.size()
+    return any(isinstance(cut, Shard) and tensor.shape[cut.dim] < count for cut in tensor.placements)
+
+
 def reshard(model: nn.Module) -> None:
     """Let each process hold its shards alone again: a forward pass without a backward one leaves the outermost
     parameters whole, and no longer sharded tensors to whoever looks at them."""

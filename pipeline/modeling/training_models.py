@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.config.model import AdapterConfig
+from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import (
     ADAPTER,
     add_adapter,
@@ -29,9 +30,14 @@ def open_for_training(artifact: Path, seed: int, *, will_be_sharded: bool = Fals
     quantized, and with a fresh adapter drawn from `seed`. One that is saved as a recipe, or will be sharded and has no
     adapter, is on the meta device, to be given weights by `give_weights` where they will live.
 
-    Raises ConfigError where quantization is asked for and there is no GPU.
+    Raises ConfigError where quantization is asked for and there is no GPU, or the model will be sharded.
     """
     folder, description = artifact / "model", read_description(artifact)
+    if will_be_sharded and description is not None and description["quantization"]:
+        raise ConfigError(
+            "model.quantization: quantized weights cannot be sharded (FSDP); remove it, or start with "
+            "--config_file accelerate_configs/multi_gpu_ddp.yaml"
+        )
     if description is None:
         return open_empty(folder) if will_be_sharded or is_recipe(folder) else load_model(folder)
     kind = description["quantization"]

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from pipeline.config.optimization import BITSANDBYTES_OPTIMIZERS, OptimizationConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.parameters import norm_parameters
+from pipeline.modeling.sharding import is_held_by_few
 from pipeline.training.muon import USE_MUON, MuonWithAdamW
 
 CLASSES = {
@@ -92,6 +93,13 @@ def _build(section: OptimizationConfig, groups: list[dict[str, Any]], device: to
     if _is_muon(section):
         # An update as large as AdamW's, so that one learning rate fits both (Liu et al. 2025, arXiv 2502.16982).
         muon = {"adjust_lr_fn": "match_rms_adamw", **extra}
+        stuck = [matrix for group in groups if group[USE_MUON] for matrix in group["params"] if is_held_by_few(matrix)]
+        if stuck:
+            shape = " x ".join(map(str, stuck[0].shape))
+            raise ConfigError(
+                f"train.optim: muon cannot move a matrix of {shape} that is sharded over more processes than it has "
+                "rows, of which its columns are no multiple; start another number of them, or take adamw_torch_fused"
+            )
         return MuonWithAdamW(groups, {**rate, **muon}, {**rate, **adam, "fused": True})
     if name == "adafactor":
         from transformers.optimization import Adafactor

@@ -303,3 +303,9 @@ def test_a_quantized_base_is_merged_in_its_own_precision(tmp_path, kind):
     # A fresh adapter adds nothing, so the export is the checkpoint, unrounded.
     original = load_model(tmp_path / "artifact/model")
     assert torch.equal(logits(load_model(tmp_path / "out/model")), logits(original))
+
+
+def test_quantized_weights_are_not_sharded(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_models, "read_description", lambda artifact: {"quantization": "nf4"})
+    with pytest.raises(ConfigError, match=r"model.quantization: .* cannot be sharded .*multi_gpu_ddp.yaml"):
+        training_models.open_for_training(tmp_path, seed=3, will_be_sharded=True)
