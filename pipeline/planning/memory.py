@@ -143,9 +143,9 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
         ids, labels = _batch(model, shape.device_batch_size, shape.block_size)
         output = _forward(model, ids, section, routing.inputs)
         part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
-        total, sums = routing.add(objective(output, labels, section), output, part)
+        total, _ = routing.add(objective(output, labels, section), output, part)
+        del output
         (total / labels.numel()).backward()
-        del output, total, sums
         forward = allocations.most_activations
         allocations.reset_peak()
         with allocations.making("telemetry"):

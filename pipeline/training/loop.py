@@ -119,11 +119,11 @@ def train(
                         with nullcontext() if is_last else without_averaging(accelerator, network):
                             output = network(**model_inputs(part), **routing.inputs)
                             total, sums = routing.add(objective(output, part["labels"], section), output, part)
+                            del output  # logits, the largest of all activations: free for the backward pass
                             # By the tokens of the whole global batch, so that every accumulation and any number of
                             # processes, over which gradients are averaged, gives the same gradient.
                             accelerator.backward(total / (batch.target_tokens / processes.count))
                         interval.add_losses(sums)
-                        del output, total, sums  # as large as all activations of a small model: not kept any longer
 
                     meter.mark("forward_backward")
                     before, layers = norms.before() if measures else None, None
@@ -141,8 +141,9 @@ def train(
                     if records:
                         values = guard.settle() | interval.read(processes) | meter.read()
                         values |= load_ratio(values) | {"train/learning_rate": rate}
+                        values |= norms.tags(layers) if layers is not None else {}
                         check_finite(values, at.step, work)
-                        log.log(at, values | (norms.tags(layers) if layers is not None else {}))
+                        log.log(at, values)
                         note = headline(values)
                         interval.recorded(at.step)
                     at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)

@@ -100,6 +100,11 @@ def test_halt_ends_with_the_step_and_keeps_the_weights_that_met_it(inputs, tmp_p
     assert "run again, the same step is finite" in str(caught.value)
 
 
+def test_norms_too_large_for_a_number_are_a_divergence(inputs, tmp_path):
+    with pytest.raises(DivergedError, match=r"is inf at step \d"):
+        run_train(inputs, tmp_path, learning_rate=1e30, warmup_steps=0, logging_steps=1)
+
+
 def test_too_many_skips_in_a_row_end_the_training(inputs, tmp_path, disturb):
     disturb(dict.fromkeys(range(5, 13), NAN))
     with pytest.raises(DivergedError, match="3 steps in a row were skipped, the last as loss is nan at step 7"):
