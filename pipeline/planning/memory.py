@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from pipeline.config.train import TrainConfig
 from pipeline.evaluation.losses import evaluating, number_sums, token_sums
+from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.heads import task_of
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.modeling.parameters import blocks
@@ -129,6 +130,8 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
     the optimizer does not.
     """
     set_attention(model, section.attn_implementation)
+    if section.mixed_precision != "no":
+        cast_experts(model)
     optimizer = optimizer_without_data(section, model)
     routing, average = Routing(section, model), WeightAverage(model, section.ema_decay)
     norms = LayerNorms(model)

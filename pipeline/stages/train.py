@@ -134,7 +134,7 @@ def _median(history: list[dict[str, Any]], tag: str) -> float | None:
 
 STAGE = Stage(
     name="train",
-    version=4,
+    version=5,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),

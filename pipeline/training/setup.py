@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
+from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.settings import one_line
@@ -158,9 +159,12 @@ def check_context(block_size: int, context: int | None) -> None:
 
 
 def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
-    """Freeze parameters, choose the attention, and turn on gradient checkpointing and compilation. Blocks are compiled
-    in place and one by one: the names of parameters stay, and equal blocks share one compilation."""
+    """Freeze parameters, let experts compute in the precision asked for, choose the attention, and turn on gradient
+    checkpointing and compilation. Blocks are compiled in place and one by one: the names of parameters stay, and equal
+    blocks share one compilation."""
     freeze(model, section.freeze)
+    if section.mixed_precision != "no":
+        cast_experts(model)
     if section.attn_implementation is not None:
         _set_attention(model, section.attn_implementation)
     if section.gradient_checkpointing:
