@@ -38,7 +38,7 @@ def train(context: StageContext) -> dict[str, Any]:
     context.progress.say(f"here is process {context.process_index}")
     (context.work / f"{context.process_index}").touch()
     deadline = time.monotonic() + 60
-    while len(list(context.work.iterdir())) < context.num_processes:
+    while not all((context.work / str(index)).exists() for index in range(context.num_processes)):
         assert time.monotonic() < deadline, "not all processes took part"
         time.sleep(0.01)
     what, _, who = behaviour.partition("-")

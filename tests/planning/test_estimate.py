@@ -54,7 +54,8 @@ def test_formula_and_torchs_counter_agree(estimated: Any, architecture: str) -> 
 
 @pytest.mark.parametrize(("task", "outputs"), [("classification", 2), ("regression", 1)])
 def test_a_head_over_labels_is_estimated(estimated: Any, task: str, outputs: int) -> None:
-    found = estimated("llama", f"model.task={task}")
+    source = "ingest.sources=[{name: x, type: jsonl, paths: [x.jsonl], label_field: label}]"
+    found = estimated("llama", f"model.task={task}", source)
     assert found["parameters"]["parts"]["score"] == 64 * outputs
     assert found["flops_per_token"]["forward_counted"] == pytest.approx(found["flops_per_token"]["forward"], rel=0.01)
 

@@ -38,6 +38,7 @@ class PaddedSplit:
 
     def __init__(self, lengths: tuple[int, ...]) -> None:
         self.lengths = lengths
+        self.target_tokens = sum(lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
