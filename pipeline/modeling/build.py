@@ -115,6 +115,10 @@ def configure(section: ModelConfig, head: Head = CAUSAL_LM, **values: Any) -> Pr
         config.get_text_config()
     except Exception as error:
         raise ConfigError(f"model.config: {architecture} refuses these values: {one_line(error)}") from None
+    for name in ("num_hidden_layers", "hidden_size"):
+        value = getattr(config.get_text_config(), name, 1)
+        if isinstance(value, int) and value < 1:
+            raise ConfigError(f"model.config: {architecture} has {name} {value}; give at least 1")
     return config
 
 
