@@ -152,7 +152,7 @@ def test_time_follows_from_the_flops(estimated: Any) -> None:
 
 
 LONG = ("pack.block_size=16384", "model.config.max_position_embeddings=16384", "train.per_device_train_batch_size=16")
-WIDE = ("model.config.hidden_size=4096", "model.config.intermediate_size=14336", "model.config.num_hidden_layers=6")
+WIDE = ("model.config.hidden_size=4096", "model.config.intermediate_size=14336", "model.config.num_hidden_layers=8")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_grok1_as_released_is_estimated_in_little_time_and_memory() -> None:
     result = json.loads(done.stdout)
     assert result["parameters"]["total"] == 315_684_820_992
     assert result["parameters"]["active"] == 83_756_587_008
-    assert result["memory"]["FSDP2 on 512"]["fits"]
+    assert result["memory"]["fsdp2"]["fits"]
     # Processor time, so that a busy machine does not fail the test.
     assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 20
     assert ended.ru_maxrss * 1024 < 2 * 2**30
