@@ -37,6 +37,9 @@ CURVES = ("train/loss", "eval/loss", "throughput/tokens_per_second", "seconds", 
 MAX_EVALUATIONS, MAX_STEPS = 5, 9
 """Shared evaluations, and steps in all, at which curves are compared."""
 
+ROUNDING = 1e-9
+"""Figures whose relative difference is less are the same."""
+
 MAX_NAMES = 20
 """Runs that are named where one is not found."""
 
@@ -359,6 +362,8 @@ def _evaluation(first: Run, second: Run) -> dict[str, Any]:
     def measured(figure: Figure, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         first, second = (side.get(figure.key) for side in sides)
         difference = None if first is None or second is None else second - first
+        if difference and math.isclose(first, second, rel_tol=ROUNDING):
+            difference = 0.0  # of sums in another order
         better = None
         if difference and figure.better and figure.key not in unlike:
             better = "second" if (difference < 0) == (figure.better == "lower") else "first"

@@ -162,12 +162,13 @@ def test_classifications_are_better_the_more_is_right(workspace: Workspace) -> N
 
 def test_regressions_are_better_the_smaller_the_error(workspace: Workspace) -> None:
     for name, mse, r2 in (("a", 0.5, 0.6), ("b", 0.25, 0.8)):
-        test = {"mse": mse, "mae": 0.4, "r2": r2, "pearson": None, "documents": 40}
+        test = {"mse": mse, "mae": 0.4 + mse * 1e-14, "r2": r2, "pearson": None, "documents": 40}
         evaluation = {"task": "regression", "test": test, "sources": {}, "baselines": {}, "samples": []}
         write_run(workspace, name, settings={"model": {"task": "regression"}}, summaries={"evaluate": evaluation})
     found, text = compared(workspace)
     measures = found["evaluation"]["measures"]
     assert measures["mse"]["better"] == measures["r2"]["better"] == "second"
+    assert (measures["mae"]["difference"], measures["mae"]["better"]) == (0, None)  # of rounding alone
     assert measures["pearson"] == {
         "first": None, "second": None, "difference": None, "better": None, "comparable": True
     }  # fmt: skip
