@@ -361,9 +361,10 @@ def _evaluation(first: Run, second: Run) -> dict[str, Any]:
 
     def measured(figure: Figure, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         first, second = (side.get(figure.key) for side in sides)
-        difference = None if first is None or second is None else second - first
-        if difference and math.isclose(first, second, rel_tol=ROUNDING):
-            difference = 0.0  # of sums in another order
+        difference = None
+        if first is not None and second is not None:
+            # Not what sums in another order come to.
+            difference = 0.0 if math.isclose(first, second, rel_tol=ROUNDING) else second - first
         better = None
         if difference and figure.better and figure.key not in unlike:
             better = "second" if (difference < 0) == (figure.better == "lower") else "first"
