@@ -52,16 +52,22 @@ def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float3
 def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if is_recipe(folder):
         return materialize(folder, open_empty(folder)).to(torch.float32 if dtype == "auto" else dtype)
+    return read_model(folder, dtype)[0]
+
+
+def read_model(folder: Path, dtype: torch.dtype | Literal["auto"]) -> tuple[PreTrainedModel, set[str]]:
+    """The model whose weights a local folder holds, and the names of those that it lacks, which are drawn at random."""
     with without_bars():
-        model = head_in(folder).auto_class.from_pretrained(
+        model, found = head_in(folder).auto_class.from_pretrained(
             folder,
             local_files_only=True,
             dtype=dtype,
             use_safetensors=True,  # any other format can run code
             trust_remote_code=has_code(folder),
+            output_loading_info=True,
         )
     assert isinstance(model, PreTrainedModel)
-    return model
+    return model, set(found["missing_keys"])
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:

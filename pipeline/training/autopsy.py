@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from pipeline.atomic import replacing_folder, write_json
@@ -22,6 +21,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
+from pipeline.modeling.sharding import is_sharded
 from pipeline.modeling.weights import model_tensors
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.examination import Examination, Finding, Row, examine
@@ -80,22 +80,22 @@ class Autopsy:
         return f"{told}; descent replay {saved} shows it" if isinstance(saved, Path) else f"{told} ({saved})"
 
     def _find(self, step: int) -> _Culprit | None:
-        is_sharded = _is_sharded(self._model)
+        in_parts = is_sharded(self._model)
         batch = self._batches(step - 1)
         culprit = None
         for index, part in enumerate(batch.device_batches):
             random = generator_states()
             divisor = batch.target_tokens / self._processes.count
             # The backward pass of a sharded model belongs to its wrapper.
-            found = _examine(self._section, self._model, part, divisor=divisor, backward=not is_sharded)
+            found = _examine(self._section, self._model, part, divisor=divisor, backward=not in_parts)
             if culprit is None and found.finding is not None:
                 culprit = _Culprit(found.finding, index, random)
-                if not is_sharded:  # whose passes all processes must make together
+                if not in_parts:  # whose passes all processes must make together
                     break
         return culprit
 
     def _save(self, step: int, culprit: _Culprit) -> Path | str | None:
-        if _is_sharded(self._model):
+        if is_sharded(self._model):
             return None
         folder = self.work / FOLDER / f"step-{step:08d}"
         part = self._batches(step - 1).device_batches[culprit.device_batch]
@@ -225,10 +225,6 @@ def _load(folder: Path, saved: dict[str, Any]) -> PreTrainedModel:
     freeze(model, TrainConfig(**saved["train"]).freeze)
     model.train()
     return model
-
-
-def _is_sharded(model: PreTrainedModel) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _set_aside(folder: Path) -> None:

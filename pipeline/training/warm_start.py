@@ -10,9 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.atomic import digest_file
-from pipeline.config.pretrained import has_code
 from pipeline.errors import ConfigError
-from pipeline.modeling.heads import head_in
+from pipeline.modeling.build import read_model
 from pipeline.modeling.settings import one_line
 from pipeline.modeling.sharding import copy_part
 from pipeline.modeling.weights import model_tensors
@@ -53,18 +52,11 @@ def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callabl
 def _weights_of(folder: Path) -> dict[str, torch.Tensor]:
     """Weights by the names that they have in memory, which differ from those in the files of some architectures."""
     try:
-        model, info = head_in(folder).auto_class.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=has_code(folder),
-            output_loading_info=True,
-        )
+        model, missing = read_model(folder, torch.float32)
     except Exception as error:
         # Every architecture has checks of its own and raises what it likes.
         raise ConfigError(f"train.init_from: the model in {folder} cannot be loaded: {one_line(error)}") from None
-    return {name: tensor for name, tensor in model_tensors(model).items() if name not in info["missing_keys"]}
+    return {name: tensor for name, tensor in model_tensors(model).items() if name not in missing}
 
 
 def _differ(one: Path, other: Path) -> bool:
