@@ -196,9 +196,9 @@ def diff(
 
     def work() -> None:
         from pipeline.artifacts import Workspace
+        from pipeline.comparison.compare import compare_runs
+        from pipeline.comparison.text import format_comparison
         from pipeline.config.loading import load_config
-        from pipeline.reporting.comparison import compare_runs
-        from pipeline.reporting.comparison_text import format_comparison
 
         others, overrides = (rest or [])[:1], (rest or [])[1:]
         if others and "=" in others[0]:

@@ -12,11 +12,11 @@ from reporting.fake_run import STAGES, labelled_changes, make_run, write_manifes
 
 from pipeline.artifacts import Workspace
 from pipeline.atomic import digest_json, sealed
+from pipeline.comparison.compare import compare_runs
+from pipeline.comparison.text import format_comparison
 from pipeline.config import Config
 from pipeline.config.reading import dump
 from pipeline.errors import MissingInputError, StorageError
-from pipeline.reporting.comparison import compare_runs
-from pipeline.reporting.comparison_text import format_comparison
 
 Changes = dict[str, dict[str, Any]]
 

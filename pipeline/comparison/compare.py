@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import atomic
 from pipeline.artifacts import Workspace
-from pipeline.config.loading import load_config
-from pipeline.config.mistakes import nearest
-from pipeline.config.reading import read_file
-from pipeline.errors import ConfigError, MissingInputError, StorageError
-from pipeline.extending import IDENTITY
-from pipeline.manifests import (
-    Manifest,
-    content_digest,
-    describe_differences,
-    flatten,
-    input_digests,
-    is_key,
-    read_manifest,
-)
+from pipeline.comparison.opened import Run, have_same, open_run
+from pipeline.manifests import describe_differences
 from pipeline.reporting.metrics import read_records
 from pipeline.reporting.tasks import WORDS, Figure
-from pipeline.runs import outcome_of, read_run
 from pipeline.stages import STAGES
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
@@ -40,39 +24,10 @@ MAX_EVALUATIONS, MAX_STEPS = 5, 9
 ROUNDING = 1e-9
 """Figures whose relative difference is less are the same."""
 
-MAX_NAMES = 20
-"""Runs that are named where one is not found."""
-
 OF_TOKENS = ("loss", "perplexity", "token_accuracy", "tokens")
 """Figures of a language model that depend on what a token is."""
 
 Curves = dict[str, dict[int, float]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its folder and its artifacts tell of it, whole or not.
-
-    `settings` are flattened; `runtime` are those of them that enter no key. `identities` are the manifests, and what a
-    training that has none yet is a training of. `records` is where its metrics.jsonl would be.
-    """
-
-    state: dict[str, Any]
-    outcome: str
-    settings: dict[str, Any]
-    runtime: set[str]
-    manifests: dict[str, Manifest]
-    identities: dict[str, dict[str, Any]]
-    records: Path | None
-
-    def summary(self, stage: str) -> dict[str, Any]:
-        """What a stage counted; empty when its artifact is not there."""
-        return self.manifests.get(stage, {}).get("summary") or {}
-
-    def digest(self, stage: str, part: str = "") -> str | None:
-        """Digest of an artifact, or of a folder in it; None when it is not there."""
-        manifest = self.manifests.get(stage)
-        return content_digest(manifest["files"], part) if manifest else None
 
 
 def compare_runs(workspace: Workspace, names: tuple[str, str]) -> dict[str, Any]:
@@ -81,7 +36,7 @@ def compare_runs(workspace: Workspace, names: tuple[str, str]) -> dict[str, Any]
 
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
-    first, second = runs = tuple(_open_run(workspace, name) for name in names)
+    first, second = runs = tuple(open_run(workspace, name) for name in names)
     return {
         "runs": [_described(run) for run in runs],
         "configuration": _settings(first, second),
@@ -90,67 +45,6 @@ def compare_runs(workspace: Workspace, names: tuple[str, str]) -> dict[str, Any]
         "training": _training(first, second),
         "evaluation": _evaluation(first, second),
     }
-
-
-def _open_run(workspace: Workspace, name: str) -> Run:
-    states = {folder.name: read_run(folder) for folder in sorted(workspace.root.glob("runs/*"))}
-    state = states.get(name)
-    if state is None and name in states and os.path.lexists(workspace.run(name) / "run.json"):
-        raise StorageError(f"{workspace.run(name) / 'run.json'} cannot be read; run it again, or remove its folder")
-    if state is None:
-        known = [other for other, found in states.items() if found]
-        hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
-        raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
-    settings, runtime = _read_settings(workspace.run(name) / "config.yaml")
-    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
-    found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
-    manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
-    records = workspace.artifact("train", keys["train"]) if "train" in keys else None
-    training = _training_in_progress(workspace, state, manifests, settings)
-    if training is not None:
-        records = workspace.checkpoints(state["training"])
-    return Run(
-        state=state,
-        outcome=outcome_of(workspace, name, state),
-        settings=settings,
-        runtime=runtime,
-        manifests=manifests,
-        identities=manifests | ({"train": training} if training else {}),
-        records=records and records / "metrics.jsonl",
-    )
-
-
-def _read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
-    """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
-    was valid once and is no longer."""
-    try:
-        config = load_config(path)
-    except ConfigError:
-        values, _ = read_file(path)
-        return {"model.task": "causal_lm"} | _flatten_sections(values), set()
-    settings = _flatten_sections(config.model_dump(mode="json", by_alias=True))
-    identified = {name: getattr(config, name).identity() for name in type(config).model_fields}
-    return settings, settings.keys() - _flatten_sections(identified).keys()
-
-
-def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for section in values for key, value in flatten(values[section], section).items()}
-
-
-def _training_in_progress(
-    workspace: Workspace, state: Mapping[str, Any], manifests: Mapping[str, Manifest], settings: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """The identity of the training that a run has begun and not completed; what run.json names may be an earlier one of
-    the same name."""
-    stage = next(stage for stage in STAGES if stage.name == "train")
-    key = str(state.get("training"))
-    if "train" in state["stages"] or not is_key(key) or not set(stage.upstream) <= manifests.keys():
-        return None
-    identity = atomic.read_sealed(workspace.checkpoints(key) / IDENTITY)
-    if identity is None or identity.get("inputs") != input_digests(stage, manifests):
-        return None
-    own = flatten(identity["section"], "train") | {"run.seed": identity["seed"]}
-    return identity if all(settings.get(name) == value for name, value in own.items()) else None
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -186,7 +80,7 @@ def _stages(first: Run, second: Run) -> list[dict[str, Any]]:
     rows = []
     for stage in (stage.name for stage in STAGES):
         sides = [run.identities.get(stage) for run in (first, second)]
-        keys = [_key_of(run, stage) for run in (first, second)]
+        keys = [run.key(stage) for run in (first, second)]
         if not any(keys):
             continue
         reasons: list[str] = []
@@ -206,24 +100,12 @@ def _stages(first: Run, second: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _key_of(run: Run, stage: str) -> str | None:
-    if stage in run.state["stages"]:
-        return str(run.state["stages"][stage]["key"])
-    return run.state["training"] if stage in run.identities else None
-
-
-def _same(first: Run, second: Run, stage: str, part: str = "") -> bool | None:
-    """Whether both have the same content; None when that is not known."""
-    digests = first.digest(stage, part), second.digest(stage, part)
-    return None if None in digests else digests[0] == digests[1]
-
-
 def _data(first: Run, second: Run) -> dict[str, Any]:
     splits = {}
     for split, stage in SPLITS.items():
         counts = [run.summary("encode").get("splits", {}).get(split, {}) for run in (first, second)]
         figures = {name: _pair(*(count.get(name) for count in counts)) for name in ("documents", "tokens")}
-        splits[split] = {**figures, "same_text": _same(first, second, stage, split)}
+        splits[split] = {**figures, "same_text": have_same(first, second, stage, split)}
     left_out = {}
     for stage, what in (("ingest", "rejected"), ("curate", "dropped"), ("pack", "dropped")):
         counts = [run.summary(stage).get(what) or {} for run in (first, second)]
@@ -232,7 +114,7 @@ def _data(first: Run, second: Run) -> dict[str, Any]:
     return {
         "splits": splits,
         "vocabulary": _pair(*(run.summary("tokenizer").get("vocab_size") for run in (first, second))),
-        "same_tokenizer": _same(first, second, "tokenizer"),
+        "same_tokenizer": have_same(first, second, "tokenizer"),
         "left_out": left_out,
     }
 
@@ -260,7 +142,7 @@ def _training(first: Run, second: Run) -> dict[str, Any]:
         for step in sorted(steps)
     ]
     progress = [_progress(run, curve) for run, curve in zip((first, second), curves, strict=True)]
-    keys = _key_of(first, "train"), _key_of(second, "train")
+    keys = first.key("train"), second.key("train")
     return {
         "shared": keys[0] is not None and keys[0] == keys[1],
         "steps": rows,
@@ -327,9 +209,9 @@ def _training_notes(first: Run, second: Run, curves: Sequence[Curves]) -> list[d
     found = {
         "the tasks differ": differ("model.task"),
         "the tokenizers differ, so losses are of other tokens": _is_of_tokens(first)
-        and _same(first, second, "tokenizer") is False,
+        and have_same(first, second, "tokenizer") is False,
         "the losses are defined otherwise": differ("train.regression_loss", "train.huber_delta"),
-        "the validation documents differ": _same(first, second, "curate", "validation") is False,
+        "the validation documents differ": have_same(first, second, "curate", "validation") is False,
         "validation covers other parts of its text": differ(*windows),
     }
     notes = [{"text": text, "bars": True} for text, holds in found.items() if holds]
@@ -390,10 +272,10 @@ def _evaluation_notes(first: Run, second: Run) -> tuple[list[str], set[str]]:
     tasks = [run.settings["model.task"] for run in (first, second)]
     if tasks[0] != tasks[1]:
         return [f"the tasks differ ({tasks[0]}, {tasks[1]}): no figure can be compared"], every
-    if _same(first, second, "curate", "test") is False:
+    if have_same(first, second, "curate", "test") is False:
         bits = "; bits per byte come nearest" if _is_of_tokens(first) else ""
         return [f"the held-out documents differ: so figures are of other text{bits}"], every
-    if _is_of_tokens(first) and _same(first, second, "tokenizer") is False:
+    if _is_of_tokens(first) and have_same(first, second, "tokenizer") is False:
         unlike = "loss, perplexity and token accuracy are of other tokens"
         return [f"the tokenizers differ: {unlike}; compare bits per byte"], set(OF_TOKENS)
     counts = [run.summary("evaluate").get("test", {}).get("documents") for run in (first, second)]

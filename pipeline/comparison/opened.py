@@ -1,0 +1,123 @@
+"""A run of a workspace as its folder and its artifacts tell of it, whole or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic
+from pipeline.artifacts import Workspace
+from pipeline.config.loading import load_config
+from pipeline.config.mistakes import nearest
+from pipeline.config.reading import read_file
+from pipeline.errors import ConfigError, MissingInputError, StorageError
+from pipeline.extending import IDENTITY
+from pipeline.manifests import Manifest, content_digest, flatten, input_digests, is_key, read_manifest
+from pipeline.runs import outcome_of, read_run
+from pipeline.stages import STAGES
+
+MAX_NAMES = 20
+"""Runs that are named where one is not found."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder and its artifacts tell of it, whole or not.
+
+    `settings` are flattened; `runtime` are those of them that enter no key. `identities` are the manifests, and what a
+    training that has none yet is a training of. `records` is where its metrics.jsonl would be.
+    """
+
+    state: dict[str, Any]
+    outcome: str
+    settings: dict[str, Any]
+    runtime: set[str]
+    manifests: dict[str, Manifest]
+    identities: dict[str, dict[str, Any]]
+    records: Path | None
+
+    def summary(self, stage: str) -> dict[str, Any]:
+        """What a stage counted; empty when its artifact is not there."""
+        return self.manifests.get(stage, {}).get("summary") or {}
+
+    def digest(self, stage: str, part: str = "") -> str | None:
+        """Digest of an artifact, or of a folder in it; None when it is not there."""
+        manifest = self.manifests.get(stage)
+        return content_digest(manifest["files"], part) if manifest else None
+
+    def key(self, stage: str) -> str | None:
+        """Of its artifact, or of the training that it has not completed."""
+        if stage in self.state["stages"]:
+            return str(self.state["stages"][stage]["key"])
+        return self.state["training"] if stage in self.identities else None
+
+
+def open_run(workspace: Workspace, name: str) -> Run:
+    """Raises MissingInputError when there is no such run, StorageError when what it left cannot be read."""
+    states = {folder.name: read_run(folder) for folder in sorted(workspace.root.glob("runs/*"))}
+    state = states.get(name)
+    if state is None and name in states and os.path.lexists(workspace.run(name) / "run.json"):
+        raise StorageError(f"{workspace.run(name) / 'run.json'} cannot be read; run it again, or remove its folder")
+    if state is None:
+        known = [other for other, found in states.items() if found]
+        hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
+        raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
+    settings, runtime = _read_settings(workspace.run(name) / "config.yaml")
+    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
+    found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
+    manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
+    records = workspace.artifact("train", keys["train"]) if "train" in keys else None
+    training = _training_in_progress(workspace, state, manifests, settings)
+    if training is not None:
+        records = workspace.checkpoints(state["training"])
+    return Run(
+        state=state,
+        outcome=outcome_of(workspace, name, state),
+        settings=settings,
+        runtime=runtime,
+        manifests=manifests,
+        identities=manifests | ({"train": training} if training else {}),
+        records=records and records / "metrics.jsonl",
+    )
+
+
+def _read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
+    was valid once and is no longer."""
+    try:
+        config = load_config(path)
+    except ConfigError:
+        values, _ = read_file(path)
+        return {"model.task": "causal_lm"} | _flatten_sections(values), set()
+    settings = _flatten_sections(config.model_dump(mode="json", by_alias=True))
+    identified = {name: getattr(config, name).identity() for name in type(config).model_fields}
+    return settings, settings.keys() - _flatten_sections(identified).keys()
+
+
+def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for section in values for key, value in flatten(values[section], section).items()}
+
+
+def _training_in_progress(
+    workspace: Workspace, state: Mapping[str, Any], manifests: Mapping[str, Manifest], settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The identity of the training that a run has begun and not completed; what run.json names may be an earlier one of
+    the same name."""
+    stage = next(stage for stage in STAGES if stage.name == "train")
+    key = str(state.get("training"))
+    if "train" in state["stages"] or not is_key(key) or not set(stage.upstream) <= manifests.keys():
+        return None
+    identity = atomic.read_sealed(workspace.checkpoints(key) / IDENTITY)
+    if identity is None or identity.get("inputs") != input_digests(stage, manifests):
+        return None
+    own = flatten(identity["section"], "train") | {"run.seed": identity["seed"]}
+    return identity if all(settings.get(name) == value for name, value in own.items()) else None
+
+
+def have_same(first: Run, second: Run, stage: str, part: str = "") -> bool | None:
+    """Whether both have the same content; None when that is not known."""
+    digests = first.digest(stage, part), second.digest(stage, part)
+    return None if None in digests else digests[0] == digests[1]
