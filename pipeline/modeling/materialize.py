@@ -16,7 +16,7 @@ from pipeline.config.model import InitializationConfig
 from pipeline.config.pretrained import has_code
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.initialization import initialize
-from pipeline.modeling.sharding import is_sharded
+from pipeline.modeling.sharding import is_sharded, keeping_marks
 
 RECIPE = "initialization.json"
 """In the folder of a model that is saved without weights: how to make them."""
@@ -58,15 +58,15 @@ def allocate(model: PreTrainedModel, device: torch.device | str) -> None:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             owners.setdefault(parameter, []).append((module, name))
-    for parameter, places in owners.items():
-        real = nn.Parameter(torch.empty_like(parameter, device=device), requires_grad=parameter.requires_grad)
-        vars(real).update(vars(parameter))
-        for module, name in places:
-            module.register_parameter(name, real)
-    if is_sharded(model):
-        # So that FSDP learns of the new tensors.
-        model._apply(lambda tensor: tensor)
-        return
+    with keeping_marks(model):
+        for parameter, places in owners.items():
+            real = nn.Parameter(torch.empty_like(parameter, device=device), requires_grad=parameter.requires_grad)
+            for module, name in places:
+                module.register_parameter(name, real)
+        if is_sharded(model):
+            # So that FSDP learns of the new tensors.
+            model._apply(lambda tensor: tensor)
+            return
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(device)

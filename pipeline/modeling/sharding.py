@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,12 +37,20 @@ def shard(
         "offload_policy": offload,
         "shard_placement_fn": _dimension,
     }
+    with keeping_marks(model):
+        for block in blocks(model).values():
+            fully_shard(block, reshard_after_forward=reshard_after_forward, **settings)
+        fully_shard(model, **settings)
+
+
+@contextmanager
+def keeping_marks(model: nn.Module) -> Iterator[None]:
+    """Give the parameters that replace others in the block the attributes of these, such as whether an architecture
+    wants them decayed."""
     marks = {name: dict(vars(parameter)) for name, parameter in model.named_parameters()}
-    for block in blocks(model).values():
-        fully_shard(block, reshard_after_forward=reshard_after_forward, **settings)
-    fully_shard(model, **settings)
+    yield
     for name, parameter in model.named_parameters():
-        vars(parameter).update(marks[name])  # such as whether an architecture wants it decayed
+        vars(parameter).update(marks[name])
 
 
 def is_sharded(model: nn.Module) -> bool:

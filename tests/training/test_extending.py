@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.tiny import GPT2, SECTION, make_inputs, outcome, run_train, train_in_child, train_in_children
+from training.tiny import SECTION, outcome, run_train, train_in_child, train_in_children
 
 from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of
@@ -18,15 +18,9 @@ STABLE = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"n
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """GPT-2, because its dropout makes the random state matter."""
-    return make_inputs(tmp_path_factory.mktemp("inputs"), "gpt2", GPT2)
-
-
-@pytest.fixture(scope="module")
-def whole(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(gpt2_inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("whole")
-    assert train_in_child(inputs, folder, **CONSTANT) == 0
+    assert train_in_child(gpt2_inputs, folder, **CONSTANT) == 0
     return outcome(folder, "output0")
 
 
@@ -43,26 +37,26 @@ def extend(work: Path, folder: Path, earlier: dict[str, Any], **changes: Any) ->
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def test_a_longer_training_is_that_of_a_whole_one_though_killed(inputs, whole, tmp_path):
+def test_a_longer_training_is_that_of_a_whole_one_though_killed(gpt2_inputs, whole, tmp_path):
     """Of step 7, where the shorter one ends, the whole one has neither a record nor a validation."""
     short, long = tmp_path / "short", tmp_path / "long"
     short.mkdir(), long.mkdir()
-    assert train_in_child(inputs, short, **CONSTANT | {"max_steps": 7}) == 0
+    assert train_in_child(gpt2_inputs, short, **CONSTANT | {"max_steps": 7}) == 0
     before = outcome(short, "output0")
     assert extend(short / "work", long, {"max_steps": 7}, **CONSTANT) == 7
-    assert train_in_child(inputs, long, ("forward", 5, "SIGKILL"), **CONSTANT) == -9
-    assert train_in_child(inputs, long, **CONSTANT) == 0
+    assert train_in_child(gpt2_inputs, long, ("forward", 5, "SIGKILL"), **CONSTANT) == -9
+    assert train_in_child(gpt2_inputs, long, **CONSTANT) == 0
     assert outcome(long, "output1") == whole
     assert outcome(short, "output0") == before
     assert before["metrics"][-1]["step"] == 7
 
 
-def test_stopped_while_it_validates_at_its_end_a_training_can_be_longer(inputs, whole, tmp_path):
+def test_stopped_while_it_validates_at_its_end_a_training_can_be_longer(gpt2_inputs, whole, tmp_path):
     short, long = tmp_path / "short", tmp_path / "long"
     short.mkdir(), long.mkdir()
-    assert train_in_child(inputs, short, ("validate", 2, "SIGINT"), **CONSTANT | {"max_steps": 9}) == 75
+    assert train_in_child(gpt2_inputs, short, ("validate", 2, "SIGINT"), **CONSTANT | {"max_steps": 9}) == 75
     assert extend(short / "work", long, {"max_steps": 9}, **CONSTANT) == 9
-    assert train_in_child(inputs, long, **CONSTANT) == 0
+    assert train_in_child(gpt2_inputs, long, **CONSTANT) == 0
     assert outcome(long, "output0") == whole
 
 
@@ -74,23 +68,23 @@ def test_stopped_while_it_validates_at_its_end_a_training_can_be_longer(inputs, 
         (STABLE | {"save_total_limit": 1}, {"max_steps": None, "num_train_epochs": 1.1}, 5),
     ],
 )
-def test_a_longer_training_is_that_of_a_whole_one(inputs, tmp_path, changes, earlier, step):
-    run_train(inputs, tmp_path / "short", **changes | earlier)
+def test_a_longer_training_is_that_of_a_whole_one(gpt2_inputs, tmp_path, changes, earlier, step):
+    run_train(gpt2_inputs, tmp_path / "short", **changes | earlier)
     assert extend(tmp_path / "short" / "work", tmp_path / "long", earlier, **changes) == step
-    run_train(inputs, tmp_path / "long", **changes)
-    run_train(inputs, tmp_path / "whole", **changes)
+    run_train(gpt2_inputs, tmp_path / "long", **changes)
+    run_train(gpt2_inputs, tmp_path / "whole", **changes)
     assert outcome(tmp_path / "long", "output") == outcome(tmp_path / "whole", "output")
 
 
 @pytest.mark.slow
-def test_in_several_processes(inputs, tmp_path):
+def test_in_several_processes(gpt2_inputs, tmp_path):
     short, long, undisturbed = (tmp_path / name for name in ("short", "long", "undisturbed"))
     for folder in (short, long, undisturbed):
         folder.mkdir()
-    assert train_in_children(inputs, short, 2, **CONSTANT | {"max_steps": 7}) == [0, 0]
+    assert train_in_children(gpt2_inputs, short, 2, **CONSTANT | {"max_steps": 7}) == [0, 0]
     assert extend(short / "work", long, {"max_steps": 7}, **CONSTANT) == 7
-    assert train_in_children(inputs, long, 2, **CONSTANT) == [0, 0]
-    assert train_in_children(inputs, undisturbed, 2, **CONSTANT) == [0, 0]
+    assert train_in_children(gpt2_inputs, long, 2, **CONSTANT) == [0, 0]
+    assert train_in_children(gpt2_inputs, undisturbed, 2, **CONSTANT) == [0, 0]
     assert outcome(long, "output0") == outcome(undisturbed, "output0")
 
 
