@@ -1,0 +1,102 @@
+"""Verbs that look at a workspace and care for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import StorageError
+from pipeline.guarded import guarded
+from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
+
+
+def status(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    debug: DebugOption = False,
+) -> None:
+    """List the artifacts and runs of the configuration's workspace."""
+
+    def work() -> None:
+        from pipeline.config.loading import load_config
+        from pipeline.status import format_status
+
+        print(format_status(load_config(config, overrides or ()).run.workspace))
+
+    guarded(work, debug)
+
+
+def diff(
+    config: ConfigArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run of the workspace.")],
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [KEY=VALUE]",
+            help="Another to compare it with; alone, it is compared with the configuration's own. Then settings.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare two runs: settings, artifacts, data, losses, evaluation."""
+
+    def work() -> None:
+        from pipeline.artifacts import Workspace
+        from pipeline.comparison.compare import compare_runs
+        from pipeline.comparison.text import format_comparison
+        from pipeline.config.loading import load_config
+
+        others, overrides = (rest or [])[:1], (rest or [])[1:]
+        if others and "=" in others[0]:
+            others, overrides = [], [*others, *overrides]
+        own = load_config(config, overrides).run
+        names = (run, others[0]) if others else (own.name, run)
+        found = compare_runs(Workspace(own.workspace), names)
+        print(json.dumps(found, indent=1) if as_json else format_comparison(found))
+
+    guarded(work, debug)
+
+
+def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: DebugOption = False) -> None:
+    """Read every artifact and checkpoint again; set broken ones aside."""
+
+    def work() -> None:
+        from pipeline import maintenance
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+        from pipeline.progress import Progress
+
+        workspace = Workspace(load_config(config, overrides or ()).run.workspace)
+        found = maintenance.verify(workspace, Progress("verify"))
+        if found:
+            raise StorageError("\n".join([*found, "run again to build what is missing"]))
+        print("every file is as its manifest says")
+
+    guarded(work, debug)
+
+
+def gc(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """List what no run uses; with --delete, delete it."""
+
+    def work() -> None:
+        from pipeline import maintenance
+        from pipeline.artifacts import Workspace
+        from pipeline.config.loading import load_config
+
+        unused = maintenance.find_unused(Workspace(load_config(config, overrides or ()).run.workspace))
+        for item in unused:
+            print(f"{item.num_bytes / 1e6:>9.2f} MB  {item.folder}  ({item.reason})")
+        total = f"{sum(item.num_bytes for item in unused) / 1e6:,.2f} MB in {len(unused)} folders"
+        if delete:
+            maintenance.delete(unused)
+        print(f"{total}, deleted" if delete else f"{total}; --delete deletes them" if unused else "nothing is unused")
+
+    guarded(work, debug)
