@@ -124,6 +124,12 @@ def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
     return inside and sized and bool(SHA256.fullmatch(str(entry.get("sha256"))))
 
 
+def warnings_of(manifest: Manifest) -> list[str]:
+    """What the stage that made an artifact warns of."""
+    found = manifest["summary"].get("warnings")
+    return [str(warning) for warning in found] if isinstance(found, list) else []
+
+
 def check_sizes(folder: Path, manifest: Manifest) -> str:
     """What is wrong with the names and sizes of an artifact's files; "" when they are as the manifest says."""
     for name, entry in manifest["files"].items():

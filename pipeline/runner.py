@@ -25,7 +25,7 @@ from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
 from pipeline.launches.leader import Alone, Leader
 from pipeline.machine import num_cores
-from pipeline.manifests import MANIFEST, Manifest, describe_changes, find_damage, input_digests, seal
+from pipeline.manifests import MANIFEST, Manifest, describe_changes, find_damage, input_digests, seal, warnings_of
 from pipeline.progress import Progress
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
@@ -47,6 +47,8 @@ class Step:
     reasons: tuple[str, ...] = ()
     identity: Identity | None = None
     manifest: Manifest | None = None
+    warnings: tuple[str, ...] = ()
+    """What its artifact warns of, or what its settings foretell where it is to be made."""
 
     @property
     def key(self) -> str | None:
@@ -55,7 +57,8 @@ class Step:
 
     def as_json(self) -> dict[str, Any]:
         """The line of `plan --json`."""
-        return {"stage": self.stage.name, "key": self.key, "action": self.action, "reasons": list(self.reasons)}
+        told = {"reasons": list(self.reasons), "warnings": list(self.warnings)}
+        return {"stage": self.stage.name, "key": self.key, "action": self.action, **told}
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,14 @@ def plan(config: Config, workspace: Workspace, selection: Selection) -> list[Ste
         step = _plan_stage(stage, config, workspace, manifests, forced=stage.name in selection.force)
         if step.action == "reuse" and step.manifest is not None:
             manifests[stage.name] = step.manifest
-        steps.append(step)
+        steps.append(replace(step, warnings=_warnings(step, getattr(config, stage.name))))
     return steps
+
+
+def _warnings(step: Step, section: Any) -> tuple[str, ...]:
+    if step.manifest is not None:
+        return tuple(warnings_of(step.manifest))
+    return tuple(step.stage.foresee(section)) if step.stage.foresee is not None else ()
 
 
 def _upstream(config: Config, workspace: Workspace, selection: Selection) -> dict[str, Manifest]:
@@ -153,6 +162,7 @@ def format_plan(steps: Sequence[Step]) -> str:
         if more := step.reasons[MAX_REASONS:]:
             reasons.append(f"and {len(more)} more, which `descent explain` lists")
         lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{printable('; '.join(reasons))}".rstrip())
+    lines += [printable(f"warning: {step.stage.name}: {warning}") for step in steps for warning in step.warnings]
     return "\n".join(lines)
 
 
@@ -244,6 +254,8 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
                 summary = stage.run(replace(context, fail=view.fail))
             _check_sources(identity, identify(stage, config, workspace, manifests))
             manifest = seal(output, stage, identity, section, task.inputs, summary, started)
+    for warning in warnings_of(manifest):
+        progress.say(f"warning: {warning}")
     progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")
     if earlier is not None:
         _compare(progress, earlier, manifest)

@@ -136,6 +136,14 @@ def test_a_plan_gives_a_few_of_many_reasons() -> None:
     assert line.endswith("setting_3 0 -> 1; curate.setting_4 0 -> 1; and 35 more, which `descent explain` lists")
 
 
+def test_a_plan_repeats_what_an_artifact_warns_of_and_says_what_settings_foretell() -> None:
+    reused = runner.Step(STAGES[5], "reuse", warnings=("half of the text is lost",))
+    planned = runner.Step(STAGES[4], "run", ("no earlier artifact",), warnings=("may lose\ttext",))
+    lines = runner.format_plan([planned, reused]).splitlines()
+    assert lines[2:] == ["warning: tokenizer: may lose\\ttext", "warning: encode: half of the text is lost"]
+    assert reused.as_json()["warnings"] == ["half of the text is lost"]
+
+
 def test_an_interrupt_while_python_ends_changes_nothing() -> None:
     code = (
         "import atexit, os, signal; from pipeline.main import main\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.report import ReportConfig
-from pipeline.manifests import read_manifest
+from pipeline.manifests import read_manifest, warnings_of
 from pipeline.reporting import formats
 from pipeline.reporting.metrics import Metrics, read_metrics
 from pipeline.reporting.tasks import WORDS, TaskWords
@@ -32,6 +32,11 @@ class RunData:
     def section(self, stage: str) -> dict[str, Any]:
         """The stage's settings that belong to its identity."""
         return self.manifests.get(stage, {}).get("section") or {}
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """What each stage warns of: its name and a sentence."""
+        return [(stage, text) for stage, manifest in self.manifests.items() for text in warnings_of(manifest)]
 
     @property
     def words(self) -> TaskWords:

@@ -42,6 +42,7 @@ def render_report(run: RunData) -> str:
         title=run.title,
         sentence=run.sentence,
         tiles=headline(run),
+        warnings=run.warnings,
         flow=Markup(flow_diagram(run)),
         flow_rows=flow_rows(run),
         curves=[Markup(chart) for chart in _curves(run) if chart],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class StageContext:
 @dataclass(frozen=True)
 class Stage:
     """A stage's declaration. `run(context)` fills `context.output` and returns a summary of JSON values
-    (counts, sizes, figures) which goes into the manifest but not into the content digest.
+    (counts, sizes, figures) which goes into the manifest but not into the content digest. Its `warnings`, a list of
+    sentences, are said when the artifact is made, and again by every plan and report that uses it.
 
     `inputs` name upstream stages whose digests enter the key, as `stage` or `stage/folder` when only
     that folder of the artifact matters. `reads` name stages whose artifacts are opened as well, but
@@ -49,6 +50,7 @@ class Stage:
     `resume_point(work)` says in words where a killed run would go on ("step 300"), or None; a stage
     that has it is given `context.work`. `check(config)` raises ConfigError for what only heavy libraries can tell of
     the configuration; it is called before the first stage of a run in which this one may have to be built.
+    `foresee(section)` gives warnings that its settings allow before it runs; it must be cheap, and is no promise.
     `distributed` stages run in every process of the launcher, the others in process 0 alone.
     """
 
@@ -64,6 +66,7 @@ class Stage:
     files: Callable[[Any], Mapping[str, list[Path]]] = field(default=lambda section: {})
     check: Callable[[Config], None] | None = None
     distributed: bool = False
+    foresee: Callable[[Any], Sequence[str]] | None = None
 
     @property
     def upstream(self) -> tuple[str, ...]:

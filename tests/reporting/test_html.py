@@ -108,6 +108,12 @@ def test_the_page_tells_the_run(page: str) -> None:
         assert layer in text
 
 
+def test_warnings_of_stages_stand_first(tmp_path: Path) -> None:
+    text = check(render(make_run(tmp_path, 3, {"encode": {"warnings": ["test: <2> of 3 documents are lost"]}}))).text
+    assert "encode test: <2> of 3 documents are lost" in text
+    assert text.index("are lost") < text.index("Data flow")
+
+
 def test_charts_are_all_there(page: str) -> None:
     for label in (
         "Loss: ",
