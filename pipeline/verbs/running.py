@@ -58,7 +58,9 @@ def plan(
     last: UntilOption = None,
     only: OnlyOption = None,
     force: ForceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of {stage, key, action, reasons, warnings}.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of {stage, key, action, reasons, warnings}.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Say which stages a run would reuse, which it would run, and why. Runs nothing."""
