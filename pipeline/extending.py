@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.artifacts import Identity, Workspace
 from pipeline.atomic import read_sealed
-from pipeline.config.train import TrainConfig
+from pipeline.config.train import LENGTHS, TrainConfig
 from pipeline.manifests import Manifest, describe_differences
 from pipeline.training.checkpoints import list_checkpoints, step_of
-from pipeline.training.extending import LENGTHS, adopt, find_checkpoint
+from pipeline.training.extending import adopt, find_checkpoint
 
 IDENTITY = "identity.json"
 """In a training's work folder, what it is a training of: a killed one has no manifest."""

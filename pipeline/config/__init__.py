@@ -126,7 +126,7 @@ class Config(Section):
         if self.model.pretrained is not None and self.tokenizer.type != "pretrained":
             raise ValueError(
                 f"model.pretrained {self.model.pretrained} knows the tokens of its own tokenizer alone; set "
-                f"tokenizer.type: pretrained and tokenizer.pretrained: {self.model.pretrained}"
+                f"tokenizer to {{type: pretrained, pretrained: {self.model.pretrained}}}"
             )
         return self
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Runtime:
@@ -15,12 +15,35 @@ class Runtime:
     """
 
 
+Alternatives = tuple[tuple[str, ...], ...]
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys. Field docstrings become the schema's text."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    alternatives: ClassVar[Alternatives] = ()
+    """Groups of settings, of each of which one may be given; one inside a section as `section.name`. A later layer of
+    settings that gives one takes the others away (`config/layers.py`)."""
+
+    @model_validator(mode="after")
+    def _has_one_of_alternatives(self) -> Self:
+        for group in self.alternatives:
+            # Not whether they were set: in a run's config.yaml, which repeats the run, every setting is.
+            given = [name for name in group if self._differs_from_default(name)]
+            if len(given) > 1:
+                raise ValueError(f"{' and '.join(given)} are both given, of which one may be; remove one")
+        return self
+
+    def _differs_from_default(self, name: str) -> bool:
+        first, _, rest = name.partition(".")
+        value = getattr(self, first)
+        if rest:
+            return bool(value._differs_from_default(rest))
+        return bool(value != type(self).model_fields[first].default)
 
     def identity(self) -> dict[str, Any]:
         """The settings that belong to a stage's identity: all but those marked `Runtime`, as JSON values."""

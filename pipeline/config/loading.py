@@ -11,12 +11,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from pipeline.config import Config
+from pipeline.config.layers import make_way, may_be_null, remove
 from pipeline.config.mistakes import describe, nearest, taken_otherwise
-from pipeline.config.reading import Key, Places, dotted_key, read_file, read_setting, shown
+from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, read_file, read_setting, shown
 from pipeline.errors import ConfigError
 from pipeline.terminal import printable
 
-COMMAND_LINE = "command line"
 MISSING = "???"
 MAX_BASES = 20
 MAX_REFERENCES = 1_000
@@ -28,6 +28,9 @@ REFERENCE = re.compile(r"(?<!\\)\$\{([\w$-]+(?:\.[\w-]+)*)\}")
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Load `path`, its `base:` chain and `key=value` overrides.
+
+    What comes later wins: a file over its base, the command line over the file, and there what stands last. So it is
+    between settings of which one may be given; and `key=null` takes a setting of a file back.
 
     Raises MissingInputError when a file does not exist and ConfigError for anything that is not valid;
     the message has one line a mistake: place, dotted key, value, what is allowed, nearest valid key.
@@ -71,6 +74,7 @@ def _load_chain(path: Path, named_by: str, seen: tuple[Path, ...]) -> tuple[dict
     if not isinstance(base, str) or not base:
         raise ConfigError(f"{place}: got {shown(base)}; give the path of one YAML file, relative to this one")
     inherited, inherited_places = _load_chain(path.parent / base, place, (*seen, resolved))
+    make_way(inherited, values, inherited_places)
     merged = OmegaConf.to_container(OmegaConf.merge(_raw(inherited), _raw(values)), resolve=False)
     assert isinstance(merged, dict)
     return {str(key): value for key, value in merged.items()}, inherited_places | places
@@ -87,6 +91,10 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
     if not name.isprintable():
         raise ConfigError(f"{where}: the key is not printable text")
     value = read_setting(text, where)
+    if value is None and text.strip() and not may_be_null(key):
+        remove(values, key, places)
+        return
+    make_way(values, _nested(key, value), places)
     container: Any = values
     for depth, part in enumerate(key):
         if isinstance(container, list):
@@ -108,6 +116,12 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
     for stale in [place for place in places if place[: len(key)] == key]:
         del places[stale]
     places[key] = COMMAND_LINE
+
+
+def _nested(key: Key, value: Any) -> dict[str, Any]:
+    for part in reversed(key):
+        value = {part: value}
+    return dict(value)
 
 
 class _References:

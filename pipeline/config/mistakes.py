@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Config
-from pipeline.config.reading import Key, Places, dotted_key, shown
+from pipeline.config import Config, Section
+from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, shown
 from pipeline.terminal import printable
 
 MAX_LINES = 20
@@ -84,11 +84,11 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         return f"{where}: required, but not given"
     if kind == "value_error":
         message = printable(str(context["error"]))
-        return (
-            f"{_place(_named_in(message, key, places), places, path)}: {dotted_key(key) or 'configuration'}: {message}"
-        )
+        named = _named_in(message, key, places)
+        place, section = _place(named, places, path), dotted_key(key) or "configuration"
+        return f"{place}: {section}: {message}{_how_to_remove(message, key, named, places)}"
     if kind == "union_tag_not_found":
-        tags = ", ".join(_tags(_models_at(key)))
+        tags = ", ".join(_tags(models_at(key)))
         return f"{where}: `type` is required here, but not given; allowed: {tags}"
     if kind in ("literal_error", "union_tag_invalid", "enum"):
         allowed = str(context.get("expected") or context.get("expected_tags"))
@@ -104,6 +104,16 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float, dict, list)):
         expected += "; put it in quotes"
     return f"{where}: got {shown(given)}; {expected}"
+
+
+def _how_to_remove(message: str, key: Key, named: Key, places: Places) -> str:
+    """What to type where a message asks to remove what a file gives, and the command line is in use."""
+    doomed = re.search(r"\bremove (it|one|[\w.]+)", message)
+    if doomed is None or COMMAND_LINE not in places.values():
+        return ""
+    setting = named if doomed[1] in ("it", "one") else (*key, *doomed[1].split("."))
+    is_in_file = places.get(setting, COMMAND_LINE) != COMMAND_LINE
+    return f" (on the command line: {dotted_key(setting)}=null)" if is_in_file else ""
 
 
 def _known_instead(key: Key, container: Any) -> str:
@@ -173,35 +183,36 @@ def _named_in(message: str, key: Key, places: Places) -> Key:
     return key
 
 
-def _models_at(key: Key) -> list[type[BaseModel]]:
+def models_at(key: Key) -> list[type[Section]]:
     """The sections that may stand at a dotted key."""
-    models: list[type[BaseModel]] = [Config]
+    models: list[type[Section]] = [Config]
     for part in key:
         if part.isdigit():
             continue
         found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        models = [model for annotation in found for model in _models_in(annotation)]
+        models = [model for annotation in found for model in models_in(annotation)]
     return models
 
 
 def _fields_at(key: Key, container: Any) -> list[str]:
     """Names of the fields allowed at a dotted key, as far as models alone tell; for hints only."""
-    models = _models_at(key)
+    models = models_at(key)
     if isinstance(container, dict) and "type" in container:
         models = [model for model in models if container["type"] in _tags([model])] or models
     return [name for model in models for name in model.model_fields]
 
 
-def _tags(models: list[type[BaseModel]]) -> list[str]:
+def _tags(models: list[type[Section]]) -> list[str]:
     """The values of `type` that choose among sections."""
     tagged = [model.model_fields["type"] for model in models if "type" in model.model_fields]
     return [tag for field in tagged for tag in getattr(field.annotation, "__args__", ())]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def models_in(annotation: Any) -> list[type[Section]]:
+    """The sections that an annotation of a field allows."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]
 
 
 def _place(key: Key, places: Places, path: Path) -> str:

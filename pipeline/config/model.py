@@ -8,11 +8,11 @@ import math
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.config.base import Section
+from pipeline.config.base import Alternatives, Section
 from pipeline.config.presets import PRESETS, PresetName
 from pipeline.config.pretrained import Origin
 
@@ -90,6 +90,8 @@ class AdapterConfig(Section):
 class ModelConfig(Origin):
     """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
 
+    alternatives: ClassVar[Alternatives] = (("architecture", "preset", "pretrained"),)
+
     task: Task = "causal_lm"
     """What the model learns. `causal_lm`: predict the next token. `classification`: tell the label of a document, one
     of those in the training split. `regression`: tell the number that is a document's label. Sources then name where
@@ -146,10 +148,7 @@ class ModelConfig(Origin):
         return values
 
     @model_validator(mode="after")
-    def _has_one_beginning(self) -> Self:
-        given = [name for name in ("architecture", "preset", "pretrained") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} are both given; keep one, and override its values in config")
+    def _fits_its_beginning(self) -> Self:
         if self.pretrained is not None and self.initialization != InitializationConfig():
             raise ValueError("a pretrained model has its weights; remove initialization")
         if self.adapter is not None and self.pretrained is None:

@@ -6,11 +6,11 @@ import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.config.base import Runtime, Section
+from pipeline.config.base import Alternatives, Runtime, Section
 
 TORCH_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adam", "sgd", "adafactor", "adagrad", "rmsprop", "muon")
 BITSANDBYTES_OPTIMIZERS = {
@@ -55,7 +55,11 @@ SCHEDULER_KWARGS: dict[str, tuple[str, ...]] = {
 """Schedules, and the keys of `lr_scheduler_kwargs` that each takes."""
 NEED_METRICS = ("reduce_lr_on_plateau", "greedy")
 NEVER_END = ("constant", "constant_with_warmup", "inverse_sqrt")
-FLOORS = ("lr_end", "min_lr", "min_lr_rate", "min_lr_ratio")
+FLOORS = (
+    "min_lr_ratio", "lr_scheduler_kwargs.lr_end", "lr_scheduler_kwargs.min_lr", "lr_scheduler_kwargs.min_lr_rate",
+    "lr_scheduler_kwargs.min_lr_ratio",
+)  # fmt: skip
+"""Settings that say where a schedule ends."""
 Ramp = Literal["linear", "cosine", "1-sqrt"]
 
 
@@ -132,6 +136,8 @@ class SchedulerKwargs(Section):
 
 class OptimizationConfig(Section):
     """How weights move. Names are those of transformers' TrainingArguments where it has one."""
+
+    alternatives: ClassVar[Alternatives] = (("warmup_steps", "warmup_ratio"), FLOORS)
 
     optim: str = "adamw_torch_fused"
     """`adamw_torch_fused`, `adamw_torch` (Loshchilov & Hutter 2019), `adam`, `sgd` with momentum, `adafactor` (Shazeer
@@ -252,14 +258,10 @@ class OptimizationConfig(Section):
         allowed = SCHEDULER_KWARGS[kind]
         for key in sorted(given - set(allowed)):
             takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
-            raise ValueError(f"lr_scheduler_kwargs.{key} is not for {kind}; {takes}")
-        floors = [f"lr_scheduler_kwargs.{key}" for key in FLOORS if key in given]
-        floors += ["min_lr_ratio"] if self.min_lr_ratio else []
-        if len(floors) > 1:
-            raise ValueError(f"{' and '.join(floors)} say the same; give one of them")
+            raise ValueError(f"lr_scheduler_kwargs.{key} is not for {kind}; {takes}; remove it")
         if self.min_lr_ratio and kind in NEVER_END:
             raise ValueError(f"min_lr_ratio is where a schedule ends, but {kind} has no end; remove it")
-        if kind.endswith("with_min_lr") and not floors:
+        if kind.endswith("with_min_lr") and not any(map(self._differs_from_default, FLOORS)):
             raise ValueError(
                 f"{kind} needs lr_scheduler_kwargs.min_lr_rate, lr_scheduler_kwargs.min_lr or min_lr_ratio"
             )
@@ -268,8 +270,6 @@ class OptimizationConfig(Section):
                 raise ValueError(f"lr_scheduler_kwargs.{key} {rate} is more than learning_rate {self.learning_rate}")
         if kind == "warmup_stable_decay" and "num_decay_steps" not in given:
             raise ValueError("warmup_stable_decay needs lr_scheduler_kwargs.num_decay_steps")
-        if self.warmup_steps and self.warmup_ratio is not None:
-            raise ValueError("warmup_steps and warmup_ratio say the same; give one of them")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,8 @@ Key = tuple[str, ...]
 Places = dict[Key, str]
 """Where each dotted key was last set: `file:line`, or the command line."""
 
+COMMAND_LINE = "command line"
+
 TAG = "tag:yaml.org,2002:"
 NULL, BOOL, INT, FLOAT, MERGE = (f"{TAG}{name}" for name in ("null", "bool", "int", "float", "merge"))
 PLAIN_WORDS = (

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Runtime, Section
+from pipeline.config.base import Alternatives, Runtime, Section
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 """Suffixes of compressed files of text."""
@@ -57,6 +57,8 @@ class FilesSource(Source):
 class RecordsSource(Source):
     """Records with named fields, of which one or several make up a document."""
 
+    alternatives: ClassVar[Alternatives] = (("text_field", "text_template"),)
+
     text_field: str = "text"
     """Name of the field (column) that holds a document's text."""
 
@@ -69,12 +71,8 @@ class RecordsSource(Source):
 
     @model_validator(mode="after")
     def _template_is_plain(self) -> Self:
-        if self.text_template is not None:
-            # Not whether it was set: in a run's config.yaml, which repeats the run, every setting is.
-            if self.text_field != type(self).model_fields["text_field"].default:
-                raise ValueError("text_field and text_template are both given; remove one")
-            if not any(name for _, name in template_parts(self.text_template)):
-                raise ValueError(f"text_template {self.text_template!r} names no field; write one in braces: {{title}}")
+        if self.text_template is not None and not any(name for _, name in template_parts(self.text_template)):
+            raise ValueError(f"text_template {self.text_template!r} names no field; write one in braces: {{title}}")
         return self
 
     def fields(self) -> list[str]:

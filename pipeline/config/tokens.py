@@ -45,10 +45,7 @@ class TokenizerConfig(Origin):
                 raise ValueError("type pretrained needs `pretrained`, a folder or a hub repository")
             given = [name for name in TRAINING_SETTINGS if getattr(self, name) != type(self).model_fields[name].default]
             if given:
-                raise ValueError(
-                    f"remove {given[0]}: a pretrained tokenizer is taken as it is; on the command line replace the "
-                    "section: 'tokenizer={type: pretrained, pretrained: FOLDER}'"
-                )
+                raise ValueError(f"remove {given[0]}: a pretrained tokenizer is taken as it is")
         elif self.pretrained is not None:
             raise ValueError(f"pretrained is given, but type is {self.type}; set type: pretrained, or remove it")
         if self.type == "characters" and (self.split_digits or self.split_pattern != "gpt4"):

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Runtime
+from pipeline.config.base import Alternatives, Runtime
 from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
+LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
+"""Fields of which exactly one says how long a training is."""
+
 AttentionImplementation = Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
 
 
 class TrainConfig(OptimizationConfig):
     """Optimization. Names are those of transformers' TrainingArguments where it has one."""
 
+    alternatives: ClassVar[Alternatives] = (*OptimizationConfig.alternatives, LENGTHS)
+
     max_steps: int | None = Field(default=None, ge=1)
-    """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`. When the length alone is changed,
-    training goes on from the newest checkpoint up to which the learning rates of both lengths are the same: any with
-    `constant` and `inverse_sqrt`, one from before the decay with `warmup_stable_decay`. Else it begins anew, and
-    `plan` says why. `gc` removes the checkpoints of complete trainings."""
+    """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`: one on the command line stands in for
+    the file's. When the length alone is changed, training goes on from the newest checkpoint up to which the learning
+    rates of both lengths are the same: any with `constant` and `inverse_sqrt`, one from before the decay with
+    `warmup_stable_decay`. Else it begins anew, and `plan` says why. `gc` removes the checkpoints of complete
+    trainings."""
 
     num_train_epochs: float | None = Field(default=None, gt=0)
     """Passes over the training windows, rounded up to whole steps."""
@@ -152,7 +158,7 @@ class TrainConfig(OptimizationConfig):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if [self.max_steps, self.num_train_epochs, self.max_tokens].count(None) != 2:
+        if all(getattr(self, name) is None for name in LENGTHS):
             raise ValueError("give exactly one of max_steps, num_train_epochs and max_tokens")
         if self.export == "ema" and self.ema_decay is None:
             raise ValueError("export: ema needs ema_decay")

@@ -13,9 +13,6 @@ from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, step_of
 from pipeline.training.schedules import num_lasting_steps, num_steps
 
-LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
-"""Fields of which exactly one says how long a training is."""
-
 
 def find_checkpoint(
     section: TrainConfig, earlier: TrainConfig, num_sequences: int, target_tokens: int, work: Path

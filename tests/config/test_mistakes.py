@@ -186,7 +186,7 @@ CONFIGURATIONS = {
     "settings that exclude each other": (
         in_train("num_train_epochs: 2"),
         78,
-        r"run\.yaml:10: train: give exactly one of max_steps, num_train_epochs and max_tokens",
+        r"run\.yaml:10: train: max_steps and num_train_epochs are both given, of which one may be; remove one$",
     ),
     "sections that contradict each other": (
         MINIMAL + "evaluate: {stride: 17}\npack: {block_size: 16}\n",

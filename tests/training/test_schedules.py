@@ -125,7 +125,7 @@ def test_phases_longer_than_the_run_are_refused():
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "needs lr_scheduler_kwargs.min_lr_rate"),
         (
             {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1}, "min_lr_ratio": 0.5},
-            "min_lr and min_lr_ratio say the same",
+            "min_lr_ratio and lr_scheduler_kwargs.min_lr are both given",
         ),
         (
             {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1}},
@@ -133,7 +133,7 @@ def test_phases_longer_than_the_run_are_refused():
         ),
         ({"lr_scheduler_type": "constant", "min_lr_ratio": 0.5}, "constant has no end"),
         ({"lr_scheduler_type": "warmup_stable_decay"}, "needs lr_scheduler_kwargs.num_decay_steps"),
-        ({"warmup_steps": 2, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio say the same"),
+        ({"warmup_steps": 2, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio are both given"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(values, message):

@@ -1,0 +1,49 @@
+"""What a later layer of settings takes from the earlier ones: a file from its base, the command line from both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pipeline.config.mistakes import models_at
+from pipeline.config.reading import Key, Places
+
+
+def make_way(earlier: dict[str, Any], later: Any, places: Places, key: Key = ()) -> None:
+    """Remove from `earlier` the alternatives of what `later`, a mapping that stands at `key`, gives."""
+    for name, value in later.items():
+        inner = (*key, name)
+        if isinstance(value, dict):
+            make_way(earlier, value, places, inner)
+        if value is not None:
+            for other in _alternatives_of(inner):
+                remove(earlier, other, places)
+
+
+def remove(values: dict[str, Any], key: Key, places: Places) -> None:
+    """Remove a setting, where it is given, and what is known of its place."""
+    *holder, last = key
+    container: Any = values
+    for part in holder:
+        if isinstance(container, list) and part.isdigit() and int(part) < len(container):
+            container = container[int(part)]
+        else:
+            container = container.get(part) if isinstance(container, dict) else None
+    if isinstance(container, dict):
+        container.pop(last, None)
+    for place in [place for place in places if place[: len(key)] == key]:
+        del places[place]
+
+
+def may_be_null(key: Key) -> bool:
+    """Whether null is a value of a setting, or may be, as of one that is another library's."""
+    fields = [model.model_fields[key[-1]] for model in models_at(key[:-1]) if key[-1] in model.model_fields]
+    return not fields or any(type(None) in get_args(field.annotation) for field in fields)
+
+
+def _alternatives_of(key: Key) -> Iterator[Key]:
+    """The settings that stand in for another: `Section.alternatives` of the sections around it."""
+    for depth in range(len(key)):
+        section, name = key[:depth], ".".join(key[depth:])
+        groups = {group for model in models_at(section) for group in model.alternatives if name in group}
+        yield from ((*section, *other.split(".")) for group in groups for other in group if other != name)
