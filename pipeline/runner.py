@@ -76,6 +76,10 @@ class Selection:
         stop = NAMES.index(self.only or self.last or NAMES[-1]) + 1
         return STAGES[start:stop]
 
+    def sections(self) -> tuple[str, ...]:
+        """The sections of a configuration that matter to the selected stages."""
+        return ("run", *(stage.name for stage in (*self.upstream_of(), *self.stages())))
+
     def upstream_of(self) -> tuple[Stage, ...]:
         """Stages outside the selection whose artifacts the selected ones need, directly or not, in order."""
         selected = {stage.name for stage in self.stages()}
@@ -175,7 +179,7 @@ def run(config: Config, selection: Selection) -> RunView | None:
     launch = Launch.of(os.environ)
     check_launcher(config.train, os.environ)
     workspace = Workspace(config.run.workspace)
-    digest = atomic.digest_json(config.model_dump(mode="json"))
+    digest = atomic.digest_json(config.values())
     with storage_errors(workspace.root):
         if launch.index > 0:
             with Follower(launch, workspace.root, digest) as follower:

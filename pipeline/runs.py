@@ -55,8 +55,7 @@ class RunView:
     def start(self) -> None:
         """Write the resolved configuration, and that the run is under way."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        values = self._config.model_dump(mode="json", by_alias=True)
-        atomic.write_bytes(self.folder / "config.yaml", dump(values).encode())
+        atomic.write_bytes(self.folder / "config.yaml", dump(self._config.values()).encode())
         self._write()
 
     def finish(self) -> None:

@@ -88,12 +88,13 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
     """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
     was valid once and is no longer."""
     try:
-        config = load_config(path)
+        config = load_config(path, sections=("run",))
     except ConfigError:
         values, _ = read_file(path)
         return {"model.task": "causal_lm"} | _flatten_sections(values), set()
-    settings = _flatten_sections(config.model_dump(mode="json", by_alias=True))
-    identified = {name: getattr(config, name).identity() for name in type(config).model_fields}
+    values = config.values()
+    settings = {"model.task": "causal_lm"} | _flatten_sections(values)
+    identified = {name: getattr(config, name).identity() for name in values}
     return settings, settings.keys() - _flatten_sections(identified).keys()
 
 

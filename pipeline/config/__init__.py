@@ -20,7 +20,10 @@ __all__ = ["Config", "Runtime", "Section"]
 
 
 class Config(Section):
-    """A complete run: from raw text to an evaluated model."""
+    """A complete run: from raw text to an evaluated model.
+
+    What was loaded for a part of it (`load_config`) is None in place of the sections that the file does not have.
+    """
 
     run: RunConfig
     """Name, seed and workspace."""
@@ -58,6 +61,11 @@ class Config(Section):
     report: ReportConfig = Field(default_factory=ReportConfig)
     """The HTML report and the model card."""
 
+    def values(self) -> dict[str, dict[str, Any]]:
+        """All settings as JSON values, of the sections that are there."""
+        dumped = self.model_dump(mode="json", by_alias=True)
+        return {name: section for name, section in dumped.items() if section is not None}
+
     @model_validator(mode="before")
     @classmethod
     def _a_run_to_start_from_is_its_model(cls, values: Any) -> Any:
@@ -87,7 +95,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> Self:
-        task, train, evaluate = self.model.task, self.train, self.evaluate
+        if self.model is None:
+            return self
+        task, evaluate = self.model.task, self.evaluate
         strategy = "contiguous" if task == "causal_lm" else task
         if self.pack.strategy != strategy:
             raise ValueError(
@@ -98,6 +108,15 @@ class Config(Section):
             raise ValueError(
                 f"evaluate.metrics: {unknown[0]} is not measured in {task}; choose from {', '.join(known)}"
             )
+        if task != "causal_lm" and (evaluate.stride is not None or evaluate.samples.prompts):
+            raise ValueError(f"evaluate.stride and samples are for language models, not for {task}; remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits_the_task(self) -> Self:
+        if self.model is None or self.train is None:
+            return self
+        task, train = self.model.task, self.train
         if task != "regression" and (train.regression_loss != "mse" or train.huber_delta != 1.0):
             raise ValueError(
                 f"train.regression_loss and huber_delta are for model.task regression, not {task}; remove it"
@@ -108,13 +127,13 @@ class Config(Section):
             )
         if task != "causal_lm" and train.max_tokens is not None:
             raise ValueError(f"train.max_tokens counts tokens of a language model; for {task} give num_train_epochs")
-        if task != "causal_lm" and (evaluate.stride is not None or evaluate.samples.prompts):
-            raise ValueError(f"evaluate.stride and samples are for language models, not for {task}; remove them")
         return self
 
     @model_validator(mode="after")
     def _labels_come_from_somewhere(self) -> Self:
-        if self.model.task != "causal_lm" and not any(getattr(s, "label_field", None) for s in self.ingest.sources):
+        if self.model is None or self.ingest is None or self.model.task == "causal_lm":
+            return self
+        if not any(getattr(s, "label_field", None) for s in self.ingest.sources):
             raise ValueError(
                 f"model.task {self.model.task} needs labels, and no source has any; name their field or column by "
                 "ingest.sources.0.label_field"
@@ -123,7 +142,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _a_pretrained_model_keeps_its_tokenizer(self) -> Self:
-        if self.model.pretrained is not None and self.tokenizer.type != "pretrained":
+        if self.model is not None and self.model.pretrained is not None and self.tokenizer.type != "pretrained":
             raise ValueError(
                 f"model.pretrained {self.model.pretrained} knows the tokens of its own tokenizer alone; set "
                 f"tokenizer to {{type: pretrained, pretrained: {self.model.pretrained}}}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from pipeline.config import Config
 from pipeline.config.layers import make_way, may_be_null, remove
@@ -26,8 +28,11 @@ MAX_REFERRED_CHARS = 1_000_000
 REFERENCE = re.compile(r"(?<!\\)\$\{([\w$-]+(?:\.[\w-]+)*)\}")
 
 
-def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """Load `path`, its `base:` chain and `key=value` overrides.
+def load_config(
+    path: Path, overrides: Sequence[str] = (), sections: Collection[str] = tuple(Config.model_fields)
+) -> Config:
+    """Load `path`, its `base:` chain and `key=value` overrides. Of the sections that have no defaults, those that are
+    not among `sections` may be missing.
 
     What comes later wins: a file over its base, the command line over the file, and there what stands last. So it is
     between settings of which one may be given; and `key=null` takes a setting of a file back.
@@ -46,14 +51,25 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Conf
         problem = printable(str(error).strip().partition("\n")[0])
         raise ConfigError(f"{places.get(key, path)}: {dotted_key(key)}: {problem}") from None
     assert isinstance(resolved, dict)
-    sections: dict[str, Any] = {str(key): value for key, value in resolved.items() if key != "$schema"}
+    given: dict[str, Any] = {str(key): value for key, value in resolved.items() if key != "$schema"}
     try:
-        config = Config.model_validate(sections)
+        config = _config_with(frozenset(sections)).model_validate(given)
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(error, sections, places, path))) from None
-    if mistakes := taken_otherwise(config, sections, (), places, path):
+        raise ConfigError("\n".join(describe(error, given, places, path))) from None
+    if mistakes := taken_otherwise(config, given, (), places, path):
         raise ConfigError("\n".join(mistakes))
     return config
+
+
+@cache
+def _config_with(sections: frozenset[str]) -> type[Config]:
+    """`Config` in which only these sections must be there."""
+    may_be_missing: dict[str, Any] = {
+        name: (field.annotation, None)
+        for name, field in Config.model_fields.items()
+        if field.is_required() and name not in sections
+    }
+    return create_model("Config", __base__=Config, **may_be_missing) if may_be_missing else Config
 
 
 def _load_chain(path: Path, named_by: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:

@@ -15,12 +15,15 @@ MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 OTHER_ENGINES = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 
 
-def check_launcher(section: TrainConfig, environ: Mapping[str, str]) -> None:
-    """Raises ConfigError when the launcher was asked for what it did not start, or for what the configuration is not.
+def check_launcher(section: TrainConfig | None, environ: Mapping[str, str]) -> None:
+    """Raises ConfigError when the launcher was asked for what it did not start, or for what the configuration is not;
+    None stands for one without training.
 
     `environ` is what the launcher left in the environment.
     """
     _check_processes(environ)
+    if section is None:
+        return
     check_trackers(section.log_with)
     section.device_batch_size(int(environ.get("WORLD_SIZE", "1")))
     launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")

@@ -37,7 +37,7 @@ def run(
         from pipeline import runner
         from pipeline.config.loading import load_config
 
-        loaded = load_config(config, overrides or ())
+        loaded = load_config(config, overrides or (), selection.sections())
         view = runner.run(loaded, selection)
         if view is not None and selection.stages()[-1].name == "report":
             print(f"\n{view.result()}")
@@ -71,7 +71,7 @@ def plan(
         from pipeline.artifacts import Workspace
         from pipeline.config.loading import load_config
 
-        loaded = load_config(config, overrides or ())
+        loaded = load_config(config, overrides or (), selection.sections())
         steps = runner.plan(loaded, Workspace(loaded.run.workspace), selection)
         print(json.dumps([step.as_json() for step in steps], indent=1) if as_json else runner.format_plan(steps))
 
@@ -96,7 +96,7 @@ def explain(
         from pipeline.artifacts import Workspace
         from pipeline.config.loading import load_config
 
-        loaded = load_config(config, overrides or ())
+        loaded = load_config(config, overrides or (), runner.Selection(only=stage).sections())
         print(runner.explain(loaded, Workspace(loaded.run.workspace), STAGES[NAMES.index(stage)]))
 
     guarded(work, debug)
@@ -119,7 +119,7 @@ def estimate(
         from pipeline.config.loading import load_config
         from pipeline.planning.devices import device_named
 
-        loaded = load_config(config, overrides or ())
+        loaded = load_config(config, overrides or (), ("run", "model", "train"))
         accelerator = device_named(device)
         loaded.train.device_batch_size(num_devices)  # tells at once when the batch cannot be shared out
         from pipeline.planning.estimate import Estimator, Hardware

@@ -23,7 +23,7 @@ def status(
         from pipeline.config.loading import load_config
         from pipeline.status import format_status
 
-        print(format_status(load_config(config, overrides or ()).run.workspace))
+        print(format_status(load_config(config, overrides or (), ("run",)).run.workspace))
 
     guarded(work, debug)
 
@@ -52,7 +52,7 @@ def diff(
         others, overrides = (rest or [])[:1], (rest or [])[1:]
         if others and "=" in others[0]:
             others, overrides = [], [*others, *overrides]
-        own = load_config(config, overrides).run
+        own = load_config(config, overrides, ("run",)).run
         names = (run, others[0]) if others else (own.name, run)
         found = compare_runs(Workspace(own.workspace), names)
         print(json.dumps(found, indent=1) if as_json else format_comparison(found))
@@ -69,7 +69,7 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
         from pipeline.config.loading import load_config
         from pipeline.progress import Progress
 
-        workspace = Workspace(load_config(config, overrides or ()).run.workspace)
+        workspace = Workspace(load_config(config, overrides or (), ("run",)).run.workspace)
         found = maintenance.verify(workspace, Progress("verify"))
         if found:
             raise StorageError("\n".join([*found, "run again to build what is missing"]))
@@ -91,7 +91,7 @@ def gc(
         from pipeline.artifacts import Workspace
         from pipeline.config.loading import load_config
 
-        unused = maintenance.find_unused(Workspace(load_config(config, overrides or ()).run.workspace))
+        unused = maintenance.find_unused(Workspace(load_config(config, overrides or (), ("run",)).run.workspace))
         for item in unused:
             print(f"{item.num_bytes / 1e6:>9.2f} MB  {item.folder}  ({item.reason})")
         total = f"{sum(item.num_bytes for item in unused) / 1e6:,.2f} MB in {len(unused)} folders"
