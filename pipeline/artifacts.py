@@ -29,7 +29,6 @@ from pipeline.manifests import (
     SHA256,
     Manifest,
     check_sizes,
-    describe_differences,
     is_key,
     read_manifest,
 )
@@ -108,12 +107,6 @@ class Workspace:
         folder = self.root / "artifacts" / stage
         found = [read_manifest(path) for path in folder.iterdir() if is_key(path.name)] if folder.is_dir() else []
         return sorted((m for m in found if m is not None), key=lambda m: -float(m["started"]))
-
-    def differences(self, identity: Identity) -> list[str]:
-        """How an identity differs from the nearest earlier artifact of its stage, in words; [] without one."""
-        payload = identity.payload
-        candidates = [describe_differences(manifest, payload) for manifest in self.manifests(payload["stage"])]
-        return min((c for c in candidates if c), key=len, default=[])
 
     @contextmanager
     def lock(self, stage: str, key: str, on_wait: Callable[[str], None]) -> Iterator[None]:

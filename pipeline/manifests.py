@@ -183,6 +183,19 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     return lines
 
 
+def have_common_input(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
+    """Whether an earlier manifest and an identity's payload have an input or a source file in common, or, where a stage
+    has no inputs, what its section lists, such as a source that is no file."""
+    if any({*earlier[name].values()} & {*payload[name].values()} for name in ("inputs", "files_in")):
+        return True
+    before, after = (_listed(one["section"]) for one in (earlier, payload))
+    return not payload["inputs"] and any(item in before for item in after)
+
+
+def _listed(section: Mapping[str, Any]) -> list[Any]:
+    return [item for value in section.values() if isinstance(value, list) for item in value]
+
+
 def describe_changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """Which names came, went or changed their digest; many of one kind are counted, not listed."""
     kinds = {

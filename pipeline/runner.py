@@ -27,6 +27,7 @@ from pipeline.launches.leader import Alone, Leader
 from pipeline.machine import num_cores
 from pipeline.manifests import MANIFEST, Manifest, describe_changes, find_damage, input_digests, seal, warnings_of
 from pipeline.progress import Progress
+from pipeline.reasons import find_reasons
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
 from pipeline.terminal import printable
@@ -49,6 +50,8 @@ class Step:
     manifest: Manifest | None = None
     warnings: tuple[str, ...] = ()
     """What its artifact warns of, or what its settings foretell where it is to be made."""
+    against: str = ""
+    """The run or artifact from which the reasons are differences, if they are."""
 
     @property
     def key(self) -> str | None:
@@ -57,7 +60,7 @@ class Step:
 
     def as_json(self) -> dict[str, Any]:
         """The line of `plan --json`."""
-        told = {"reasons": list(self.reasons), "warnings": list(self.warnings)}
+        told = {"reasons": list(self.reasons), "against": self.against or None, "warnings": list(self.warnings)}
         return {"stage": self.stage.name, "key": self.key, "action": self.action, **told}
 
 
@@ -134,6 +137,7 @@ def _plan_stage(
         return Step(stage, "unknown", (f"until {max(waiting, key=NAMES.index)} has run",))
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)
+    against = ""
     if manifest is not None and not forced:
         return Step(stage, "reuse", identity=identity, manifest=manifest)
     if forced and manifest is not None:
@@ -141,14 +145,14 @@ def _plan_stage(
     elif problem:
         reasons = (problem,)
     else:
-        reasons = tuple(workspace.differences(identity)) or ("no earlier artifact",)
+        reasons, against = find_reasons(workspace, config.run.name, identity)
     if stage.resume_point is None or forced:
-        return Step(stage, "run", reasons, identity)
+        return Step(stage, "run", reasons, identity, against=against)
     found, why_not = find_continuation(config.train, identity, workspace, manifests["pack"])
     if found is not None:
         return Step(stage, f"resume (step {found.step})", (*filter(None, [problem]), found.reason), identity)
     point = stage.resume_point(workspace.checkpoints(identity.key))
-    return Step(stage, f"resume ({point})" if point else "run", (*reasons, *why_not), identity)
+    return Step(stage, f"resume ({point})" if point else "run", (*reasons, *why_not), identity, against=against)
 
 
 def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
@@ -165,7 +169,8 @@ def format_plan(steps: Sequence[Step]) -> str:
         reasons = list(step.reasons[:MAX_REASONS])
         if more := step.reasons[MAX_REASONS:]:
             reasons.append(f"and {len(more)} more, which `descent explain` lists")
-        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{printable('; '.join(reasons))}".rstrip())
+        told = printable("; ".join(reasons)) + (f"  (against {step.against})" if step.against else "")
+        lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{told}".rstrip())
     lines += [printable(f"warning: {step.stage.name}: {warning}") for step in steps for warning in step.warnings]
     return "\n".join(lines)
 
@@ -328,7 +333,8 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
     manifests = _upstream(config, workspace, Selection(only=stage.name))
     step = _plan_stage(stage, config, workspace, manifests, forced=False)
     assert step.identity is not None
-    reasons = "".join(f"\n  {printable(reason)}" for reason in step.reasons)
+    reasons = f"\nagainst {step.against}:" if step.against else ""
+    reasons += "".join(f"\n  {printable(reason)}" for reason in step.reasons)
     identity = yaml.safe_dump(step.identity.payload, sort_keys=False, allow_unicode=True)
     return f"{stage.name}  {step.action}  {step.key}{reasons}\n\n{identity}".rstrip()
 

@@ -13,7 +13,7 @@ from pipeline import artifacts
 from pipeline.artifacts import Workspace
 from pipeline.config.base import Runtime, Section
 from pipeline.errors import MissingInputError
-from pipeline.manifests import content_digest, seal
+from pipeline.manifests import content_digest, describe_differences, seal
 from pipeline.stages.contract import Stage
 
 
@@ -186,8 +186,7 @@ def test_many_changed_sources_are_counted_not_listed(workspace: Workspace, tmp_p
         return Settings(paths=tuple(paths[:9]))
 
     before, after = section("a"), section("b")
-    build(workspace, before)
-    reasons = workspace.differences(workspace.identify(STAGE, after, 0, {}))
+    reasons = describe_differences(build(workspace, before), workspace.identify(STAGE, after, 0, {}).payload)
     assert reasons[-2] == f"9 sources removed, the first {tmp_path / 'a0.txt'}"
     assert reasons[-1] == f"9 sources added, the first {tmp_path / 'b0.txt'}"
 
@@ -205,20 +204,13 @@ def test_leftovers_of_a_killed_builder_are_cleared(workspace: Workspace) -> None
 def test_differences_name_key_and_both_values(workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "a.txt"
     source.write_text("one")
-    build(workspace, Settings(paths=(source,)), upstream="digest")
-    assert workspace.differences(
-        workspace.identify(STAGE, Settings(size=9, paths=(source,)), 0, {"upstream": "digest"})
-    ) == ["shape.size 1 -> 9"]
+    earlier = build(workspace, Settings(paths=(source,)), upstream="digest")
+    larger = workspace.identify(STAGE, Settings(size=9, paths=(source,)), 0, {"upstream": "digest"})
+    assert describe_differences(earlier, larger.payload) == ["shape.size 1 -> 9"]
     source.write_text("two")
     changed = workspace.identify(STAGE, Settings(paths=(source,)), 3, {"upstream": "other"})
-    assert workspace.differences(changed) == ["run.seed 0 -> 3", f"source {source} changed", "input upstream changed"]
-
-
-def test_differences_are_told_against_the_nearest_artifact(workspace: Workspace) -> None:
-    build(workspace, Settings(size=1))
-    build(workspace, Settings(size=5, inner=Inner(depth=7)))
-    nearest = workspace.differences(workspace.identify(STAGE, Settings(size=2), 0, {}))
-    assert nearest == ["shape.size 1 -> 2"]
+    told = ["run.seed 0 -> 3", f"source {source} changed", "input upstream changed"]
+    assert describe_differences(earlier, changed.payload) == told
 
 
 def test_lock_makes_others_wait_and_names_the_holder(workspace: Workspace) -> None:

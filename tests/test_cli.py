@@ -126,7 +126,7 @@ def test_an_interrupt_during_imports_leaves_no_traceback(config: str, tmp_path: 
 def test_plan_of_an_empty_workspace_runs_nothing_and_writes_nothing(config: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["plan", config])
     assert result.exit_code == 0
-    assert "no earlier artifact" in result.stdout
+    assert "no earlier artifact of this run" in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 

@@ -59,7 +59,7 @@ def plan(
     only: OnlyOption = None,
     force: ForceOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of {stage, key, action, reasons, warnings}.")
+        bool, typer.Option("--json", help="Print a list of {stage, key, action, reasons, against, warnings}.")
     ] = False,
     debug: DebugOption = False,
 ) -> None:
