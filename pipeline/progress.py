@@ -14,10 +14,41 @@ from tqdm import tqdm
 from pipeline.terminal import printable
 
 LOG_INTERVAL_SECONDS = 10.0
-BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
+LEAST_UPDATES = 3
+"""Updates after the first from which a rate is told."""
+
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
+COUNT_FORMAT = "{desc}: {n_fmt}{unit} [{elapsed}]{postfix}"
 BAR_COLUMNS = 64
 """Of a terminal's columns those that a bar, its counts, rate and time left take; a note has the others."""
 DEFAULT_COLUMNS = 80
+
+
+class Rate:
+    """Units a second, the later ones weighing more, in proportion to the time. The first update is left out: before it
+    lie compilation, the first batch, cold caches."""
+
+    def __init__(self) -> None:
+        self._amount = self._seconds = self._elapsed = 0.0
+        self._last: float | None = None
+        self._num_updates = 0
+
+    def update(self, amount: float) -> None:
+        """Count what was done since the update before."""
+        now = time.monotonic()
+        if self._last is not None:
+            earlier, self._elapsed = self._elapsed, self._elapsed + now - self._last
+            kept = earlier / self._elapsed if self._elapsed else 1.0
+            self._amount = self._amount * kept + amount
+            self._seconds = self._seconds * kept + now - self._last
+            self._num_updates += 1
+        self._last = now
+
+    @property
+    def per_second(self) -> float | None:
+        """None while too little was seen to tell."""
+        is_known = self._num_updates >= LEAST_UPDATES and self._amount > 0 and self._seconds > 0
+        return self._amount / self._seconds if is_known else None
 
 
 class Task:
@@ -25,8 +56,9 @@ class Task:
 
     def __init__(self, label: str, total: float | None, unit: str, stream: TextIO) -> None:
         self._label, self._total, self._unit, self._stream = label, total, unit, stream
-        self._done = self._offset = 0.0
-        self._started = self._logged = time.monotonic()
+        self._done = 0.0
+        self._rate = Rate()
+        self._logged = time.monotonic()
         self._bar = (
             tqdm(
                 total=total,
@@ -36,7 +68,7 @@ class Task:
                 file=stream,
                 dynamic_ncols=True,
                 leave=False,
-                bar_format=BAR_FORMAT if total else None,
+                bar_format=BAR_FORMAT if total else COUNT_FORMAT,
             )
             if stream.isatty()
             else None
@@ -46,28 +78,35 @@ class Task:
         """Advance by `amount` units; `note` is what is to be known now, the most important first, with commas between:
         a terminal shows as much of it as fits beside the bar."""
         self._done += amount
+        self._rate.update(amount)
         if self._bar is not None:
-            self._bar.set_postfix_str(fitting(note, _columns(self._stream) - BAR_COLUMNS), refresh=False)
+            note = fitting(note, _columns(self._stream) - BAR_COLUMNS)
+            self._bar.set_postfix_str(", ".join(filter(None, [*self._pace(), note])), refresh=False)
             self._bar.update(amount)
         elif time.monotonic() - self._logged >= LOG_INTERVAL_SECONDS:
             self._logged = time.monotonic()
             print(self._line(note), file=self._stream, flush=True)
 
     def start_at(self, amount: float) -> None:
-        """Count `amount` units as done before this process began, so that rate and time left stay honest."""
-        self._done = self._offset = amount
+        """Count `amount` units as done before this process began."""
+        self._done = amount
         if self._bar is not None:
             self._bar.initial = amount
             self._bar.n = amount
 
     def _line(self, note: str) -> str:
-        rate = (self._done - self._offset) / max(time.monotonic() - self._started, 1e-9)
-        speed = f"{_scaled(rate, self._unit)}/s"
-        if not self._total:
-            return f"{self._label}: {_scaled(self._done, self._unit)}, {speed}  {note}".rstrip()
-        done = f"{_scaled(self._done, self._unit)} of {_scaled(self._total, self._unit)}"
-        left = _duration((self._total - self._done) / rate) if rate > 0 else "?"
-        return f"{self._label}: {done} ({self._done / self._total:.0%}), {speed}, {left} left  {note}".rstrip()
+        done = _scaled(self._done, self._unit)
+        if self._total:
+            done += f" of {_scaled(self._total, self._unit)} ({self._done / self._total:.0%})"
+        return f"{self._label}: {', '.join([done, *self._pace()])}  {note}".rstrip()
+
+    def _pace(self) -> list[str]:
+        """Rate and time left in words, as far as they are known."""
+        rate = self._rate.per_second
+        if rate is None:
+            return []
+        left = [f"{_duration((self._total - self._done) / rate)} left"] if self._total else []
+        return [f"{_scaled(rate, self._unit)}/s", *left]
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
