@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.artifacts import Identity, Workspace
 from pipeline.atomic import read_sealed
-from pipeline.config.train import LENGTHS, TrainConfig
+from pipeline.config.train import LENGTHS, PATIENCE, TrainConfig
 from pipeline.manifests import Manifest, describe_differences
 from pipeline.training.checkpoints import list_checkpoints, step_of
 from pipeline.training.extending import adopt, find_checkpoint
@@ -41,7 +41,7 @@ def find_continuation(
     newest, problems = step_of(own[-1]) if own else 0, []
     found: Continuation | None = None
     for key, payload in _of_other_lengths(workspace, identity):
-        earlier = section.model_copy(update={name: payload["section"][name] for name in LENGTHS})
+        earlier = section.model_copy(update=_length(payload))
         work = workspace.checkpoints(key)
         checkpoint = find_checkpoint(section, earlier, split["windows"], split["target_tokens"], work)
         if isinstance(checkpoint, str):
@@ -83,5 +83,12 @@ def _of_other_lengths(workspace: Workspace, identity: Identity) -> Iterator[tupl
             yield key, payload
 
 
+def _length(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that say how long a training is: how many steps, and, where it may end early, how patient it is."""
+    return {name: payload["section"].get(name) for name in (*LENGTHS, PATIENCE)}
+
+
 def _without_length(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in payload["section"].items() if name not in LENGTHS}
+    """All other settings, and whether it may end early."""
+    others = {name: value for name, value in payload["section"].items() if name not in _length(payload)}
+    return others | {"ends_early": _length(payload)[PATIENCE] is not None}

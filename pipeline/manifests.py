@@ -54,11 +54,12 @@ def seal(
         path.chmod(0o444)
     identified = section.identity()
     whole = section.model_dump(mode="json", by_alias=True)
+    outside = whole.keys() - identified.keys() - section.off()
     manifest = {
         **identity.payload,
         "key": identity.key,
         "digest": content_digest(files),
-        "runtime": {name: value for name, value in whole.items() if name not in identified},
+        "runtime": {name: value for name, value in whole.items() if name in outside},
         "input_keys": dict(input_keys),
         "files": files,
         "summary": summary,

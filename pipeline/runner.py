@@ -349,7 +349,7 @@ def _in_short(summary: Mapping[str, Any]) -> str:
     words = [f"{summary['documents_out']:,} documents"] if "documents_out" in summary else []
     for what in ("rejected", "dropped"):
         words += [f"{count:,} {what}: {reason}" for reason, count in summary.get(what, {}).items()]
-    if "final_loss" in summary:
+    if summary.get("final_loss") is not None:
         words.append(f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}")
     return f"  ({'; '.join(words)})" if words else ""
 

@@ -42,7 +42,10 @@ class RunView:
 
     def record(self, stage: str, manifest: Manifest, outcome: str) -> None:
         """Note a stage's artifact; it is what keeps the artifact from being swept."""
-        self._stages[stage] = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
+        entry = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
+        if ended := manifest["summary"].get("stopped_early"):
+            entry["stopped_early"] = ended
+        self._stages[stage] = entry
         self._write()
 
     def show_progress_of(self, work: Path) -> None:

@@ -69,7 +69,9 @@ def _settings(first: Run, second: Run) -> list[dict[str, Any]]:
         given = {side: run.settings[key] for side, run in sides if key in run.settings}
         is_same = len(given) == 2 and given["first"] == given["second"]
         if not is_same and key not in ("run.name", "run.workspace"):
-            rows.append({"key": key, "runtime": key in first.runtime | second.runtime, **given})
+            # One may be runtime beside the settings of one run, and decide about the result beside those of the other.
+            known = [key in run.runtime for _, run in sides if key in run.settings and run.runtime]
+            rows.append({"key": key, "runtime": bool(known) and all(known), **given})
     return rows
 
 

@@ -94,8 +94,10 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
         return {"model.task": "causal_lm"} | _flatten_sections(values), set()
     values = config.values()
     settings = {"model.task": "causal_lm"} | _flatten_sections(values)
-    identified = {name: getattr(config, name).identity() for name in values}
-    return settings, settings.keys() - _flatten_sections(identified).keys()
+    sections = {name: getattr(config, name) for name in values}
+    identified = _flatten_sections({name: section.identity() for name, section in sections.items()})
+    off = {f"{name}.{field}" for name, section in sections.items() for field in section.off()}
+    return settings, settings.keys() - identified.keys() - off
 
 
 def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:

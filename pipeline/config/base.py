@@ -15,6 +15,11 @@ class Runtime:
     """
 
 
+class Added:
+    """Annotation mark of a field that came later and is off by default: at its default it is left out of a stage's
+    identity, so that what was made without it stays what it is."""
+
+
 Alternatives = tuple[tuple[str, ...], ...]
 
 
@@ -46,15 +51,27 @@ class Section(BaseModel):
         return bool(value != type(self).model_fields[first].default)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that belong to a stage's identity: all but those marked `Runtime`, as JSON values."""
+        """The settings that belong to a stage's identity, as JSON values: all but those marked `Runtime`, and those
+        marked `Added` that are off."""
         kept: dict[str, Any] = {}
         dumped = self.model_dump(mode="json", by_alias=True)
+        off = self.off()
         for name, field in type(self).model_fields.items():
-            if any(isinstance(mark, Runtime) for mark in field.metadata):
+            if self.is_runtime(name) or name in off:
                 continue
             key = field.alias or name
             kept[key] = _identity_of(getattr(self, name), dumped[key])
         return kept
+
+    def is_runtime(self, name: str) -> bool:
+        """Whether a field changes results at most by floating-point reassociation."""
+        return any(isinstance(mark, Runtime) for mark in type(self).model_fields[name].metadata)
+
+    def off(self) -> set[str]:
+        """Names of the fields that came later and are at their default."""
+        fields = type(self).model_fields.items()
+        added = {name: field for name, field in fields if any(isinstance(mark, Added) for mark in field.metadata)}
+        return {name for name, field in added.items() if getattr(self, name) == field.default}
 
 
 def _identity_of(value: Any, dumped: Any) -> Any:

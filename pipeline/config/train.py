@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Alternatives, Runtime
+from pipeline.config.base import Added, Alternatives, Runtime
 from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
 """Fields of which exactly one says how long a training is."""
+
+PATIENCE = "early_stopping_patience"
+"""With it, a training may be shorter."""
 
 AttentionImplementation = Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
 
@@ -86,7 +89,7 @@ class TrainConfig(OptimizationConfig):
 
     export: Literal["last", "best", "ema"] = "last"
     """Which weights become the artifact: those after the last step, those of the lowest validation loss, or the moving
-    average of `ema_decay`."""
+    average of `ema_decay`. With `early_stopping_patience` it is `best` unless something else is given here."""
 
     logging_steps: Annotated[int, Runtime()] = Field(default=10, ge=1)
     """Steps between two records of loss, learning rate, throughput and gradient norms."""
@@ -101,6 +104,16 @@ class TrainConfig(OptimizationConfig):
     eval_batches: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """At most this many times `global_batch_size` sequences in one validation. Null takes the whole validation
     split."""
+
+    early_stopping_patience: Annotated[int | None, Added()] = Field(default=None, ge=1)
+    """End the training when so many validations in a row, of those every `eval_steps`, did not lower the lowest
+    validation loss (`eval/loss`) by more than `early_stopping_threshold`, as transformers' EarlyStoppingCallback does.
+    The learning rate follows the schedule of the whole length, which a training that stops early does not come to the
+    end of. Null never ends it early."""
+
+    early_stopping_threshold: Annotated[float, Added()] = Field(default=0.0, ge=0)
+    """By more than this, in nats (of a regression in the units of its loss), a validation loss must be below the lowest
+    before it to count as better."""
 
     save_steps: Annotated[int, Runtime()] = Field(default=200, ge=1)
     """Steps between two checkpoints."""
@@ -139,6 +152,11 @@ class TrainConfig(OptimizationConfig):
     """A process that begins no forward pass for so long ends, with the stacks of its threads in a file. Null never
     ends it."""
 
+    def is_runtime(self, name: str) -> bool:
+        """Which validations there are matters where they choose the weights that are exported."""
+        validations_count = self.export == "best" or self.early_stopping_patience is not None
+        return super().is_runtime(name) and not (validations_count and name in ("eval_steps", "eval_batches"))
+
     @property
     def huber_delta_used(self) -> float | None:
         """Where the loss of a regression becomes linear; None where it is the squared error throughout."""
@@ -156,12 +174,30 @@ class TrainConfig(OptimizationConfig):
             )
         return self.per_device_train_batch_size or self.global_batch_size // num_processes
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_training_that_stops_early_exports_its_best(cls, values: Any) -> Any:
+        """Its last weights are those of the validations that made it stop."""
+        if isinstance(values, dict) and values.get("early_stopping_patience") is not None:
+            return {"export": "best", **values}
+        return values
+
+    def records_at(self, step: int) -> bool:
+        """Whether the training loss is recorded after a step, be it the last or not. With early stopping also at every
+        validation, since each may turn out to be the end."""
+        interval = self.eval_steps if self.early_stopping_patience is not None else None
+        return step % self.logging_steps == 0 or (interval is not None and step % interval == 0)
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if all(getattr(self, name) is None for name in LENGTHS):
             raise ValueError("give exactly one of max_steps, num_train_epochs and max_tokens")
         if self.export == "ema" and self.ema_decay is None:
             raise ValueError("export: ema needs ema_decay")
+        if self.early_stopping_patience is not None and self.eval_steps is None:
+            raise ValueError("early_stopping_patience counts validations; give eval_steps, the steps between two")
+        if self.early_stopping_threshold and self.early_stopping_patience is None:
+            raise ValueError("early_stopping_threshold needs early_stopping_patience")
         if self.max_steps is not None and self.warmup_steps > self.max_steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than max_steps {self.max_steps}")
         device_batch = self.per_device_train_batch_size

@@ -237,7 +237,8 @@ class Estimator:
         )
 
     def _time(self) -> dict[str, float | None]:
-        """Tokens a second and days, at the expected share of the devices' peak."""
+        """Tokens a second and days, at the expected share of the devices' peak. A training that may stop early takes
+        at most so long."""
         section, hardware = self._config.train, self._hardware
         speed = self._peak * hardware.num_devices * hardware.utilization
         tokens_per_second = speed / training_flops_per_token(self._model, self._config.pack.block_size)
@@ -245,7 +246,8 @@ class Estimator:
         if section.max_steps is not None:
             tokens = section.max_steps * section.global_batch_size * self._config.pack.block_size
         days = tokens / tokens_per_second / SECONDS_PER_DAY if tokens else None
-        return {"tokens_per_second": tokens_per_second, "tokens": tokens, "days": days}
+        may_end_early = section.early_stopping_patience is not None
+        return {"tokens_per_second": tokens_per_second, "tokens": tokens, "days": days, "is_bound": may_end_early}
 
 
 def _peak_of(device: Device, section: TrainConfig) -> float:

@@ -71,7 +71,8 @@ def _time(estimate: dict[str, Any]) -> list[str]:
         f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each: {time['tokens_per_second']:,.0f} tokens/s"
     ]
     if time["days"] is not None:
-        lines.append(f"{time['tokens']:,} tokens take {_duration(time['days'])}")
+        bound = " at most, if training does not stop early" if time["is_bound"] else ""
+        lines.append(f"{time['tokens']:,} tokens take {_duration(time['days'])}{bound}")
     else:
         lines.append("how long it takes depends on the length of the text: train.num_train_epochs")
     return lines

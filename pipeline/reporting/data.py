@@ -107,6 +107,15 @@ class RunData:
         return dict(self.summary(stage).get("splits") or {})
 
     @property
+    def early_end(self) -> str:
+        """Where and why a training ended before its last step, and which weights it gave; "" where it did not."""
+        train = self.summary("train")
+        ended = train.get("stopped_early")
+        if not ended:
+            return ""
+        return f"{ended['why']}; the exported weights are those of step {formats.count(train['exported_step'])}"
+
+    @property
     def sentence(self) -> str:
         """The run in one sentence."""
         train = self.summary("train")

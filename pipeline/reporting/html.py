@@ -46,6 +46,7 @@ def render_report(run: RunData) -> str:
         flow=Markup(flow_diagram(run)),
         flow_rows=flow_rows(run),
         curves=[Markup(chart) for chart in _curves(run) if chart],
+        early_end=run.early_end,
         resumed=run.summary("train").get("resumed_from_steps") or [],
         steps_per_column=run.metrics.gradients.steps_per_column,
         heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],

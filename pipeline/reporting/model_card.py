@@ -165,6 +165,8 @@ def _training(run: RunData) -> list[tuple[str, str]]:
             rows.append((name, formats.count(summary[key])))
     if summary.get("epochs") is not None:
         rows.append(("epochs", f"{summary['epochs']:.4g}"))
+    if run.early_end:
+        rows.append(("end", run.early_end))
     rows += [
         (key, str(section[key])) for key in _TRAIN_SETTINGS if section.get(key) is not None and _applies(key, section)
     ]

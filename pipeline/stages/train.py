@@ -25,11 +25,12 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.training_models import export_model, give_weights, open_for_training
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.labelled import open_split
+    from pipeline.training.early_stopping import early_end, early_end_in_words
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
     from pipeline.training.processes import part
-    from pipeline.training.setup import check_context, idle_cores, numerics_of, wants_sharding
+    from pipeline.training.setup import check_context, idle_cores, num_steps, numerics_of, wants_sharding
     from pipeline.training.warm_start import start_from
 
     section, work = context.section, context.work
@@ -69,7 +70,7 @@ def run(context: StageContext) -> dict[str, Any]:
     export_model(model, initial, context.output)
     copy_records(work, context.output)
     history = read_metrics(work)
-    result = {
+    result: dict[str, Any] = {
         "steps": at.step,
         "target_tokens": at.target_tokens,
         "sequences": at.step * section.global_batch_size,
@@ -77,7 +78,15 @@ def run(context: StageContext) -> dict[str, Any]:
         "export": section.export,
         "exported_step": exported_step,
     }
+    ended, planned = None, num_steps(section, train_split)
+    if section.early_stopping_patience is not None:
+        ended = early_end(section, at, planned)
+        result["stopped_early"] = ended
     atomic.write_json(context.output / "training.json", result)
+    if ended is not None:
+        ended = {**ended, "why": early_end_in_words(section, at, planned)}
+        result["stopped_early"] = ended
+        context.progress.say(_exported_of_an_early_end(section, at, exported_step))
     return {
         **result,
         "final_loss": _last(history, "train/loss"),
@@ -94,6 +103,17 @@ def run(context: StageContext) -> dict[str, Any]:
         "gradients": judge(history),
         "library_versions": numerics_of(section, device, context.num_processes),
     }
+
+
+def _exported_of_an_early_end(section: TrainConfig, at: Any, exported_step: int) -> str:
+    """Which weights become the artifact of a training that ended early, for people."""
+    if section.export == "best":
+        return f"the weights of step {exported_step:,}, which had the lowest validation loss, become the artifact"
+    what = "the averaged weights" if section.export == "ema" else "the weights"
+    return (
+        f"{what} of step {exported_step:,} become the artifact, as train.export: {section.export} says; with "
+        f"export: best it would be those of step {at.lowest_loss_step:,}, of the lowest validation loss"
+    )
 
 
 def resume_point(work: Path) -> str | None:

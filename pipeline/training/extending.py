@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.atomic import link, remove, replacing_folder
-from pipeline.config.train import TrainConfig
+from pipeline.config.train import PATIENCE, TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, step_of
 from pipeline.training.schedules import num_lasting_steps, num_steps
 
@@ -18,11 +18,13 @@ def find_checkpoint(
     section: TrainConfig, earlier: TrainConfig, num_sequences: int, target_tokens: int, work: Path
 ) -> Path | str:
     """The newest checkpoint in the work folder of an `earlier` training that a training of `section` would have come
-    to as well, or why there is none. The split has so many sequences and target tokens.
+    to as well, or why there is none. The split has so many sequences and target tokens. Both stop early, or neither.
 
     Weights depend on the length through the learning rate, so the rates up to the checkpoint must not; and, where a
     spike of the loss undoes steps, through when losses are looked at: at records, and at the end.
     """
+    if (section.early_stopping_patience or 0) < (earlier.early_stopping_patience or 0):
+        return f"with a smaller train.{PATIENCE} it may have ended before"
     steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (section, earlier))
     lasting = min(num_lasting_steps(section, steps), num_lasting_steps(earlier, earlier_steps))
     for checkpoint in reversed(list_checkpoints(work)):

@@ -24,6 +24,7 @@ from pipeline.training.averaging import WeightAverage
 from pipeline.training.batches import GlobalBatches, TrainingSplit
 from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.clipping import Clipping
+from pipeline.training.early_stopping import early_end_in_words, ends_early, note_validation
 from pipeline.training.guards import Guard, check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
@@ -103,15 +104,16 @@ def train(
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)
-            while not stop and (at.step < max_steps or at.evaluation_due):
+            while not stop and (at.evaluation_due or not is_over(section, at, max_steps)):
                 if not at.evaluation_due:
                     meter.start()
                     guard.begin()
                     rate = learning_rate(section, at.step, max_steps)
                     batch = batches(at.step)
                     at.step, at.target_tokens = at.step + 1, at.target_tokens + batch.target_tokens
-                    records = is_due(at.step, section.logging_steps, max_steps)
-                    measures = is_due(at.step, section.layer_telemetry_steps or section.logging_steps, max_steps)
+                    records = at.step == max_steps or section.records_at(at.step)
+                    layer_steps = section.layer_telemetry_steps
+                    measures = is_due(at.step, layer_steps, max_steps) if layer_steps else records
                     meter.mark("data")
 
                     for part in batch.device_batches:
@@ -157,12 +159,16 @@ def train(
                         check_finite(validated, at.step, work)
                         log.log(at, validated)
                         is_best = section.export == "best" and at.note_validation(validated["eval/loss"])
+                        note_validation(section, at, max_steps, validated["eval/loss"])
 
                 stop, is_wanted = processes.agree(interrupts.signal, checkpoints.is_wanted(at.step))
-                if stop or is_best or is_wanted or is_due(at.step, section.save_steps, max_steps):
+                ends = is_over(section, at, max_steps)
+                if stop or is_best or is_wanted or ends or is_due(at.step, section.save_steps, max_steps):
                     guard.settle()
                     check_weights(model, at.step, work)
                     checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)
+            if ends_early(section, at):
+                progress.say(early_end_in_words(section, at, max_steps))
         processes.wait()  # a launcher that sees one process end stops the others, in the middle of a checkpoint too
     if stop:
         raise InterruptedRun(
@@ -171,6 +177,11 @@ def train(
         )
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return at
+
+
+def is_over(section: TrainConfig, at: Counters, max_steps: int) -> bool:
+    """Whether no step is left to take."""
+    return at.step >= max_steps or ends_early(section, at)
 
 
 def is_due(step: int, interval: int | None, last: int) -> bool:

@@ -35,7 +35,7 @@ class MetricsLog:
         self, work: Path, accelerator: Accelerator, section: TrainConfig, max_steps: int, say: Callable[[str], None]
     ) -> None:
         self._work, self._say = work, say
-        self._max_steps, self._logging_steps = max_steps, section.logging_steps
+        self._max_steps, self._section = max_steps, section
         self._before_end: dict[str, int] = {}
         self._accelerator = accelerator
         self._file: TextIO | None = None
@@ -48,7 +48,7 @@ class MetricsLog:
         """Record finite values of a step under their tags."""
         if self._file is None:
             return
-        is_regular = "eval/loss" not in values and at.step % self._logging_steps == 0
+        is_regular = "eval/loss" not in values and self._section.records_at(at.step)
         if at.step == self._max_steps and not is_regular:
             self._before_end = self._before_end or self._sizes()
         line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}

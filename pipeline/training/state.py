@@ -38,7 +38,7 @@ INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
 @dataclass
 class Counters:
     """Where a training is. `seconds` adds up over restarts; `best` is the lowest validation loss,
-    where that is what will be exported."""
+    where that is what will be exported; `lowest` is that of the validations that decide about an early end."""
 
     step: int = 0
     target_tokens: int = 0
@@ -52,6 +52,9 @@ class Counters:
     loss_spikes: int = 0
     rollbacks: int = 0
     recent_losses: list[float] = field(default_factory=list)
+    lowest_loss: float | None = None
+    lowest_loss_step: int | None = None
+    validations_without_improvement: int = 0
 
     def note_validation(self, loss: float) -> bool:
         """Whether the loss at this step is the lowest so far."""

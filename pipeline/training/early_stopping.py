@@ -1,0 +1,54 @@
+"""When a training ends before its last step: its validation loss no longer falls.
+
+Decided as transformers' EarlyStoppingCallback does: from what a checkpoint holds, so that a resumed training ends at
+the same step, and from losses that are equal in all processes. One with more steps or more patience passes through the
+same states, so that it can go on from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config.train import TrainConfig
+from pipeline.training.state import Counters
+
+
+def note_validation(section: TrainConfig, at: Counters, max_steps: int, loss: float) -> None:
+    """Count the validation after `at.step`. That of the last step has nothing left to decide, and does not count."""
+    if section.early_stopping_patience is None or at.step == max_steps:
+        return
+    lowest = at.lowest_loss
+    is_better = lowest is None or lowest - loss > section.early_stopping_threshold
+    at.validations_without_improvement = 0 if is_better else at.validations_without_improvement + 1
+    if lowest is None or loss < lowest:
+        at.lowest_loss, at.lowest_loss_step = loss, at.step
+
+
+def ends_early(section: TrainConfig, at: Counters) -> bool:
+    """Whether patience is at its end."""
+    patience = section.early_stopping_patience
+    return patience is not None and at.validations_without_improvement >= patience
+
+
+def early_end(section: TrainConfig, at: Counters, max_steps: int) -> dict[str, Any] | None:
+    """Where a training ended early, of how many steps, and the validations that decided it; None for one that did not.
+    JSON values."""
+    if not ends_early(section, at):
+        return None
+    return {
+        "step": at.step,
+        "max_steps": max_steps,
+        "lowest_loss": at.lowest_loss,
+        "lowest_loss_step": at.lowest_loss_step,
+        "validations_without_improvement": at.validations_without_improvement,
+    }
+
+
+def early_end_in_words(section: TrainConfig, at: Counters, max_steps: int) -> str:
+    """Why a training ended early, for people."""
+    count, margin = at.validations_without_improvement, section.early_stopping_threshold
+    by_more = f" by more than {margin:g}" if margin else ""
+    return (
+        f"stopped early after step {at.step:,} of {max_steps:,}: in {count} validation{'s' if count > 1 else ''} the "
+        f"loss did not fall{by_more}; the lowest is {at.lowest_loss:.4g}, of step {at.lowest_loss_step:,}"
+    )
