@@ -86,6 +86,7 @@ def run(context: StageContext) -> dict[str, Any]:
     if ended is not None:
         ended = {**ended, "why": early_end_in_words(section, at, planned)}
         result["stopped_early"] = ended
+        context.progress.say(ended["why"])
         context.progress.say(_exported_of_an_early_end(section, at, exported_step))
     return {
         **result,

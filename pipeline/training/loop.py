@@ -24,7 +24,7 @@ from pipeline.training.averaging import WeightAverage
 from pipeline.training.batches import GlobalBatches, TrainingSplit
 from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.clipping import Clipping
-from pipeline.training.early_stopping import early_end_in_words, ends_early, note_validation
+from pipeline.training.early_stopping import ends_early, note_validation
 from pipeline.training.guards import Guard, check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
@@ -112,8 +112,7 @@ def train(
                     batch = batches(at.step)
                     at.step, at.target_tokens = at.step + 1, at.target_tokens + batch.target_tokens
                     records = at.step == max_steps or section.records_at(at.step)
-                    layer_steps = section.layer_telemetry_steps
-                    measures = is_due(at.step, layer_steps, max_steps) if layer_steps else records
+                    measures = at.step == max_steps or section.measures_at(at.step)
                     meter.mark("data")
 
                     for part in batch.device_batches:
@@ -167,16 +166,19 @@ def train(
                     guard.settle()
                     check_weights(model, at.step, work)
                     checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)
-            if ends_early(section, at):
-                progress.say(early_end_in_words(section, at, max_steps))
         processes.wait()  # a launcher that sees one process end stops the others, in the middle of a checkpoint too
     if stop:
-        raise InterruptedRun(
-            f"training: stopped by {signal.Signals(stop).name} after step {at.step} of {max_steps}; a checkpoint is "
-            "saved; run the same command again to go on"
-        )
+        raise interrupted_by(stop, at.step, max_steps)
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return at
+
+
+def interrupted_by(number: int, step: int, max_steps: int) -> InterruptedRun:
+    """What a training raises that a signal stopped."""
+    return InterruptedRun(
+        f"training: stopped by {signal.Signals(number).name} after step {step} of {max_steps}; a checkpoint is saved; "
+        "run the same command again to go on"
+    )
 
 
 def is_over(section: TrainConfig, at: Counters, max_steps: int) -> bool:

@@ -45,12 +45,12 @@ CONFIGURATIONS = {
     "early stopping without validations to stop at": (
         in_train("early_stopping_patience: 3"),
         78,
-        r"run\.yaml:9: train: early_stopping_patience counts validations; give eval_steps, the steps between two",
+        r"run\.yaml:11: train: early_stopping_patience counts validations; give eval_steps, the steps between two",
     ),
     "a threshold of nothing": (
         in_train("early_stopping_threshold: 0.1"),
         78,
-        r"run\.yaml:9: train: early_stopping_threshold needs early_stopping_patience",
+        r"run\.yaml:11: train: early_stopping_threshold needs early_stopping_patience",
     ),
     "unknown key": (
         in_train("learning_rat: 0.1"),
