@@ -67,7 +67,8 @@ class RecordsSource(Source):
     braces; a brace itself is written twice: {{ or }}."""
 
     label_field: str | None = None
-    """Name of the field that holds a document's label, if it has one. Numbers keep all their digits."""
+    """Name of the field that holds a document's label, if it has one. 1, 1.0 and "1" are one label; null, NaN and
+    white space are none. Other numbers keep all their digits."""
 
     @model_validator(mode="after")
     def _template_is_plain(self) -> Self:

@@ -129,4 +129,4 @@ def _files(section: IngestConfig) -> dict[str, list[Path]]:
     return labelled_files(section)
 
 
-STAGE = Stage(name="ingest", version=4, run=run, records=("rejected.jsonl",), files=_files)
+STAGE = Stage(name="ingest", version=5, run=run, records=("rejected.jsonl",), files=_files)

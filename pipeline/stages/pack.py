@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any
 
 from pipeline import atomic
@@ -42,6 +43,7 @@ def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str
     encode, task = context.inputs["encode"], section.strategy
     labels = {split: labelled.read_stream_labels(encode, split) for split in encoded["splits"]}
     classes = labelled.classes_of(labels["train"]) if task == "classification" else None
+    warnings = labelled.doubtful_classes(chain.from_iterable(labels.values())) if classes is not None else []
     (context.output / labelled.CLASSES).parent.mkdir()
     atomic.write_json(context.output / labelled.CLASSES, {"task": task, "classes": classes})
     splits: dict[str, Any] = {}
@@ -60,8 +62,8 @@ def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str
         targets = labelled.describe_targets(found, classes)
         splits[split] |= targets
         if split == "train" and classes is None and not labelled.is_near_one(targets["mean"], targets["std"]):
-            context.progress.say(
-                f"warning: the labels have mean {targets['mean']:.3g} and standard deviation {targets['std']:.3g}, and "
+            warnings.append(
+                f"the labels have mean {targets['mean']:.3g} and standard deviation {targets['std']:.3g}, and "
                 "are not rescaled; training takes long unless both are near 1: write them in other units"
             )
         for reason, count in found.dropped.items():
@@ -72,7 +74,8 @@ def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str
                 f"{split}: {packed['truncated']:,} of {packed['windows']:,} documents are cut after "
                 f"{section.block_size} tokens; raise pack.block_size to keep them whole"
             )
-    return {"block_size": section.block_size, "classes": classes, "splits": splits, "dropped": dropped}
+    told = {"warnings": warnings} if warnings else {}
+    return {"block_size": section.block_size, "classes": classes, "splits": splits, "dropped": dropped, **told}
 
 
 STAGE = Stage(name="pack", version=1, run=run, inputs=("encode",))

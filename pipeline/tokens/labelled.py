@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.corpus.label_forms import alike_labels, like_none
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.tokens.labels import LABELS
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
@@ -24,6 +25,9 @@ LabelTask = Literal["classification", "regression"]
 SEQUENCES, TARGETS = "sequences.npy", "targets.npy"
 CLASSES = "labels/classes.json"
 """In the artifact of pack: `{"task", "classes"}`, of which the head of a model is made."""
+
+MAX_LISTED = 8
+"""Labels of a kind that a warning names one by one."""
 
 NO_LABEL, UNSEEN = "without a label", "label not in the training split"
 
@@ -59,6 +63,29 @@ def classes_of(labels: Iterable[str | None]) -> list[str]:
             f"pack: all labels of the training split are {classes[0]!r}; a classification needs two classes or more"
         )
     return classes
+
+
+def doubtful_classes(labels: Iterable[str | None]) -> list[str]:
+    """What is to be warned of where different labels may have been meant as one, or as none."""
+    names = {label for label in labels if label is not None}
+    warnings = []
+    if groups := alike_labels(names):
+        shown = "; ".join(_listed(group, " and ") for group in groups[:MAX_LISTED])
+        more = f" (and {len(groups) - MAX_LISTED} more)" * (len(groups) > MAX_LISTED)
+        warnings.append(
+            f"classes that differ in nothing but case, white space or the way to write a number: {shown}{more}; each "
+            "is a class of its own: spell them alike in the sources where they are one"
+        )
+    if found := like_none(names):
+        warnings.append(
+            f"classes that look like missing labels: {_listed(found, ', ')}; leave them empty in the sources where "
+            "they are none"
+        )
+    return warnings
+
+
+def _listed(names: Sequence[str], joint: str) -> str:
+    return joint.join(repr(name[:60]) for name in names[:MAX_LISTED])
 
 
 def choose_classes(labels: Sequence[str | None], classes: Sequence[str]) -> LabelledDocuments:

@@ -73,10 +73,22 @@ def test_numbers_are_what_the_text_says(tmp_path: Path) -> None:
 
 def test_numbers_far_from_one_are_warned_of(tmp_path: Path) -> None:
     labels: list[str | None] = ["1", "2", "3", "2", "1"]
-    _, said = pack(tmp_path / "near", {"train": labels}, "regression")
-    assert "warning" not in said
-    _, said = pack(tmp_path / "far", {"train": [f"{label}000" for label in labels]}, "regression")
-    assert "the labels have mean 1.8e+03 and standard deviation 748, and are not rescaled" in said
+    summary, _ = pack(tmp_path / "near", {"train": labels}, "regression")
+    assert "warnings" not in summary
+    summary, _ = pack(tmp_path / "far", {"train": [f"{label}000" for label in labels]}, "regression")
+    assert summary["warnings"][0].startswith("the labels have mean 1.8e+03 and standard deviation 748, and are not re")
+
+
+def test_classes_that_may_be_one_are_warned_of_once(tmp_path: Path) -> None:
+    labels: list[str | None] = ["pos", "Pos", "neg", "1", "1.00"]
+    summary, _ = pack(tmp_path / "a", {"train": labels, "test": ["neg", "NEG", "pos", "none", None]}, "classification")
+    assert [warning.partition(";")[0] for warning in summary["warnings"]] == [
+        "classes that differ in nothing but case, white space or the way to write a number: '1' and '1.00'",
+        "classes that look like missing labels: 'none'",
+    ]
+    assert "'1' and '1.00'; 'NEG' and 'neg'; 'Pos' and 'pos'; each is a class of its own" in summary["warnings"][0]
+    summary, _ = pack(tmp_path / "b", {"train": ["a", "b", "a", "b", None]}, "classification")
+    assert "warnings" not in summary
 
 
 @pytest.mark.parametrize("label", ["three", "nan", "inf", "1_000", "1,5", ""])

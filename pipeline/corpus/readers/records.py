@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from pipeline.config.sources import RecordsSource, Source, template_parts
 from pipeline.corpus.documents import Document, document_id
+from pipeline.corpus.label_forms import LabelError, normal_label
 
 MAX_RECORD_BYTES = 100_000_000
 """Longest record that is read; a file without the expected separators must not fill the memory."""
@@ -84,9 +83,9 @@ class Fields:
         """The document of a record, or why there is none."""
         try:
             text = self._text(record)
-            label = label_text(record.get(self._label_field)) if self._label_field else None
+            label = normal_label(record.get(self._label_field)) if self._label_field else None
             return make_document(self.source, origin, text, label)
-        except BadRecordError as error:
+        except (BadRecordError, LabelError) as error:
             return Rejected(self.source.name, origin, str(error), excerpt=excerpt)
 
     def _text(self, record: Mapping[str, Any]) -> str:
@@ -98,7 +97,7 @@ class Fields:
             pieces.append(text)
             if name is not None:
                 value = record.get(name)
-                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
                 pieces.append(str(value) if is_number else _as_text(record, name))
                 has_content = has_content or bool(pieces[-1].strip())
         return "".join(pieces) if has_content else ""
@@ -106,7 +105,7 @@ class Fields:
 
 def _as_text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
-    if value is None:
+    if value is None or value != value:  # NaN, by which many tools say that a value is missing
         raise BadRecordError(f"field {name!r} is null" if name in record else f"no field {name!r}")
     if isinstance(value, bytes):
         try:
@@ -116,19 +115,6 @@ def _as_text(record: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise BadRecordError(f"field {name!r} is not text")
     return value
-
-
-def label_text(value: Any) -> str | None:
-    """A label as text: strings as they are, numbers with all digits that tell them apart, lists and such as JSON."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise BadRecordError("label is not UTF-8") from None
-    is_json = isinstance(value, bool | int | float | list | dict)
-    return json.dumps(value, ensure_ascii=False, default=str) if is_json else str(value)
 
 
 def make_document(source: Source, origin: str, text: str, label: str | None = None) -> Document:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -80,7 +81,7 @@ class Rows:
         origin = f"{self._origin}#{self._number}"
         values: dict[str, Any] = {}
         for name, column in zip(self._fields.names, columns, strict=True):
-            values[name] = column[row].as_py()
+            values[name] = _plain(column[row])
             if isinstance(values[name], bytes):
                 if len(values[name]) > MAX_RECORD_BYTES:
                     return too_long(self._fields.source, origin)
@@ -90,6 +91,14 @@ class Rows:
         if label and self._class_names and isinstance(number := values[label], int):
             values[label] = self._class_names[number] if 0 <= number < len(self._class_names) else None
         return self._fields.read(origin, values)
+
+
+def _plain(value: pa.Scalar) -> Any:
+    """A value of a column. Numbers have no more digits than their type tells apart: 0.1, not float32's 0.10000000149."""
+    if isinstance(value, pa.DictionaryScalar):
+        value = value.value
+    narrow = {pa.float16(): np.float16, pa.float32(): np.float32}.get(value.type)
+    return value.as_py() if narrow is None or not value.is_valid else float(str(narrow(value.as_py())))
 
 
 def _checked(column: pa.Array) -> pa.Array:
