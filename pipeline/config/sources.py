@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
@@ -72,6 +73,7 @@ class RecordsSource(Source):
 
     @model_validator(mode="after")
     def _template_is_plain(self) -> Self:
+        _check_no_escape("text_template", self.text_template)
         if self.text_template is not None and not any(name for _, name in template_parts(self.text_template)):
             raise ValueError(f"text_template {self.text_template!r} names no field; write one in braces: {{title}}")
         return self
@@ -86,6 +88,15 @@ class RecordsSource(Source):
         if self.text_template is None:
             return [self.text_field]
         return [name for _, name in template_parts(self.text_template) if name]
+
+
+def _check_no_escape(name: str, text: str | None) -> None:
+    """Raises ValueError for what YAML takes for a line break or a tab in double quotes alone."""
+    if found := re.search(r"\\[nrt](?![a-z])", text or ""):
+        raise ValueError(
+            f"{name} has {found[0]} in two characters, not the one that they stand for; YAML reads them so outside of "
+            f'double quotes: write {name}: "...{found[0]}..."'
+        )
 
 
 def template_parts(template: str) -> Iterator[tuple[str, str | None]]:
@@ -118,7 +129,12 @@ class TextSource(FilesSource):
 
     separator: str | None = Field(default=None, min_length=1)
     """Text between two documents of a file, such as "\\n\\n". Null makes each file one document. A document may
-    have 100 MB at most."""
+    have 100 MB at most. A line break in it stands for those of the file, be they of Windows or not."""
+
+    @model_validator(mode="after")
+    def _separator_is_no_escape(self) -> Self:
+        _check_no_escape("separator", self.separator)
+        return self
 
 
 class JsonlSource(FilesSource, RecordsSource):
@@ -142,6 +158,9 @@ class JsonSource(FilesSource, RecordsSource):
     """Name of the outermost object's field that holds the records: `data` for {"data": [...]}."""
 
 
+AUTO_QUOTES = "auto"
+
+
 class CsvSource(FilesSource, RecordsSource):
     """Tables in text, one record a row; quoted fields may hold line breaks."""
 
@@ -153,11 +172,28 @@ class CsvSource(FilesSource, RecordsSource):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """Character between two fields. Null takes a tab for .tsv and .tab, a comma for the rest."""
 
-    quotechar: str | None = Field(default='"', min_length=1, max_length=1)
-    """Character around a field that holds delimiters or line breaks. Null takes every character as it stands."""
+    quotechar: Literal["auto"] | Annotated[str, Field(min_length=1, max_length=1)] | None = AUTO_QUOTES
+    """Character around a field that holds delimiters or line breaks. Null takes every character as it stands. `auto` is
+    a double quotation mark; in tab-separated files, which most tools write without quoting, it counts as text wherever
+    a row can be read so, unless the header is quoted or marks inside of a field are doubled."""
+
+    escapechar: str | None = Field(default=None, min_length=1, max_length=1)
+    """Character before one that is to be taken as it stands, such as a backslash before a quotation mark. Null where
+    quotation marks inside of a field are doubled."""
 
     column_names: list[str] | None = Field(default=None, min_length=1)
     """Names of the columns of files without a header. Null takes them from the first row of each file."""
+
+    @model_validator(mode="after")
+    def _characters_differ(self) -> Self:
+        chosen = {name: getattr(self, name) for name in ("delimiter", "quotechar", "escapechar")}
+        chosen = {name: char for name, char in chosen.items() if char not in (None, AUTO_QUOTES)}
+        for name, char in chosen.items():
+            if char in "\r\n\0" or (char == " " and name != "delimiter"):
+                raise ValueError(f"{name} is {char!r}, which cannot be one; give a visible character")
+        if len(set(chosen.values())) < len(chosen):
+            raise ValueError(f"{' and '.join(chosen)} must differ, but are {' and '.join(map(repr, chosen.values()))}")
+        return self
 
 
 class ParquetSource(FilesSource, RecordsSource):

@@ -59,8 +59,8 @@ def _normal_number(value: float | Decimal) -> str | None:
         return None
     if math.isinf(value):
         raise LabelError("label is infinite")
-    if value == int(value) and abs(value) <= _MAX_EXACT:
-        return str(int(value))
+    if (whole := int(value)) == value and abs(whole) <= _MAX_EXACT:
+        return str(whole)
     return repr(value) if isinstance(value, float) else format(value.normalize(), "f")
 
 

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 MAX_LISTED = 10_000
 """Rejected records that each task lists, beside unreadable files; all of them are counted."""
 
+DOUBTFUL_SHARE = 0.1
+"""Part of a source's documents from which on something doubtful about them is told."""
+
+DOUBTS = {
+    "in quotation marks": "stand in quotation marks, which are kept; set quotechar: '\"' if they are no part of them",
+    "escaped line breaks": r"hold \n in two characters and no line break; write breaks into the source if they are",
+}
+
 
 def run(context: StageContext) -> dict[str, Any]:
     """Read every source into shards of documents; write what was rejected, with place and reason."""
@@ -44,18 +52,20 @@ def run(context: StageContext) -> dict[str, Any]:
         sizes[source.name] += sum(part.num_bytes for part in group)
     _check(section, tally, sizes, context.output / "rejected.jsonl")
     counts = tally.documents_of("source")
+    warnings = _warnings(tally)
     return {
         "documents_out": sum(source["documents"] for source in counts.values()),
         "bytes_out": sum(source["bytes"] for source in counts.values()),
         "rejected": tally.of("rejected"),
         "sources": counts,
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
 def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
     from pipeline.corpus.documents import write_shards
     from pipeline.corpus.readers.records import Rejected
-    from pipeline.corpus.readers.tasks import read_parts
+    from pipeline.corpus.readers.tasks import doubts, read_parts
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
@@ -67,6 +77,8 @@ def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
             nonlocal num_rejected
             if not isinstance(record, Rejected):
                 tally.add_documents("source", source.name, record.num_bytes)
+                for doubt in doubts(source, record):
+                    tally.add(doubt, source.name)
                 return True
             tally.add("rejected", record.reason)
             tally.add("source_rejected", source.name)
@@ -114,6 +126,17 @@ def _check(section: IngestConfig, tally: Tally, sizes: Mapping[str, int], reject
         )
     if not accepted:
         raise BadDataError("ingest: the sources hold no document; add files with text")
+
+
+def _warnings(tally: Tally) -> list[str]:
+    """What is doubtful about many of a source's documents."""
+    accepted = tally.of("source_documents")
+    return [
+        f"{count:,} of {accepted[name]:,} texts of {name} {words}"
+        for doubt, words in DOUBTS.items()
+        for name, count in tally.of(doubt).items()
+        if count > DOUBTFUL_SHARE * accepted[name]
+    ]
 
 
 def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool]) -> str:

@@ -101,6 +101,11 @@ def test_unusable_labels_are_rejected_with_their_place() -> None:
 
 def test_labels_that_look_the_same_are_grouped() -> None:
     labels = ["pos", "Pos", "neg", "1", "1.00", "01", "true", "very good", "Very  Good", "é", "e\u0301", "neutral"]
-    assert alike_labels(labels) == [["01", "1", "1.00", "true"], ["Pos", "pos"], ["Very  Good", "very good"], ["e\u0301", "é"]]
+    assert alike_labels(labels) == [
+        ["01", "1", "1.00", "true"],
+        ["Pos", "pos"],
+        ["Very  Good", "very good"],
+        ["e\u0301", "é"],
+    ]
     assert alike_labels(["a", "b", "1", "2", "1.5"]) == []
     assert like_none(["None", "null", "N/A", "\\N", "no", "0"]) == ["N/A", "None", "\\N", "null"]

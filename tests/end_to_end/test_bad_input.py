@@ -100,7 +100,7 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str, str]] = {
     "nul.jsonl": ("jsonl", lambda: b'{"text": "a\\u0000b"}\n', "nul.jsonl:1", "text has NUL bytes"),
     "nul.txt": ("text", lambda: b"a\0b", "nul.txt", "text has NUL bytes"),
     "utf16.txt": ("text", lambda: "some text".encode("utf-16"), "utf16.txt", "UTF-16, not UTF-8"),
-    "utf16.csv": ("csv", lambda: "text\nsome".encode("utf-16-be"), "utf16.csv:1", "no column 'text'"),
+    "utf16.csv": ("csv", lambda: "text\nsome".encode("utf-16-be"), "utf16.csv", "UTF-16BE, not UTF-8"),
     "mark.csv": (
         "csv",
         lambda: b"\xfe\xff" + "text\nsome".encode("utf-16-be"),

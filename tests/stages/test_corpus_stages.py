@@ -160,6 +160,18 @@ def test_an_empty_corpus_or_split_fails_and_says_what_to_do(
         run("curate", CurateConfig.model_validate(limits))
 
 
+def test_what_may_be_meant_otherwise_is_warned_of(run: Run) -> None:
+    rows = [f'"{story(n)}"' if n < 3 else rf"{story(n)}\n\nMore." if n < 6 else story(n) for n in range(20)]
+    Path("a.tsv").write_text("\n".join(["text", *rows]))
+    source = {"type": "csv", "paths": ["a.tsv"]}
+    assert run("ingest", ingest_config(source=source))["warnings"] == [
+        "3 of 20 texts of s stand in quotation marks, which are kept; set quotechar: '\"' if they are no part of them",
+        r"3 of 20 texts of s hold \n in two characters and no line break; write breaks into the source if they are",
+    ]
+    Path("a.tsv").write_text("\n".join(["text", *rows[6:], *rows[6:], rows[0], rows[5]]))
+    assert "warnings" not in run("ingest", ingest_config(source=source), "other")
+
+
 def test_empty_sources_fail(run: Run) -> None:
     Path("a.jsonl").write_text("\n\n")
     with pytest.raises(BadDataError, match="hold no document"):

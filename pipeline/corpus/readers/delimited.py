@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from pipeline.config.sources import COMPRESSED, CsvSource
+from pipeline.config.sources import AUTO_QUOTES, COMPRESSED, CsvSource
 from pipeline.corpus.documents import Document
+from pipeline.corpus.readers.expansion import line_break
 from pipeline.corpus.readers.lines import cut
 from pipeline.corpus.readers.records import (
     EXCERPT_CHARS,
@@ -22,96 +27,308 @@ from pipeline.corpus.readers.records import (
 MAX_FIELD_CHARS = 10_000_000
 """Longest field, and longest line in bytes: the csv module takes four to eight bytes a character while it reads."""
 
+HEAD_LINES = 20
 TAB_SUFFIXES = (".tsv", ".tab")
+DELIMITERS = (",", "\t", ";", "|")
+QUOTES = ('"', "'")
+_EXCEL_HINT = re.compile(r"sep=(.)\r?")
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?")
 
 
 def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
-    """The documents of a table; a row is named by the line on which it begins."""
-    fields = Fields(source)
-    lines = _Lines(source, part)
-    rows = csv.reader(
-        lines,
-        delimiter=source.delimiter or _delimiter(part.path),
-        quotechar=source.quotechar,
-        quoting=csv.QUOTE_NONE if source.quotechar is None else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
+    """The documents of a table; a row is named by the line on which it begins.
+
+    Raises UnreadableFileError where the first row does not name the fields of the source.
+    """
     csv.field_size_limit(MAX_FIELD_CHARS)
-    columns = source.column_names
-    if columns is not None:
-        _check_columns(fields, columns, part.origin)
-    while True:
-        # What follows a broken row is read again from the next line on.
-        lines.begin()
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            lines.bad = lines.bad or lines.rejected("malformed row", str(error))
-            row = []
-        if columns is None:
-            if lines.bad:
-                raise UnreadableFileError(f"the header is unusable: {lines.bad.reason}", origin=lines.bad.origin)
-            if row:
-                columns = [name.strip() for name in row]
-                _check_columns(fields, columns, part.origin)
-        elif lines.bad:
-            yield lines.bad
-        elif len(row) == len(columns):
-            values = {name: value or None for name, value in zip(columns, row, strict=True)}
-            yield fields.read(lines.origin, values, lines.excerpt)
+    fields = Fields(source)
+    table = _Table(source, part, fields)
+    for line in table.lines:
+        if table.is_excel_hint(line):
+            continue
+        row = table.row(line)
+        if isinstance(row, Rejected) and table.columns is None:
+            why = row.reason + (table.other_dialect(line.text) or f": {row.detail}")
+            raise UnreadableFileError("the header is unusable", why, row.origin)
+        if isinstance(row, Rejected):
+            yield row
+        elif row and table.columns is None:
+            table.begin(row)
+        elif row and [name.strip() for name in row] == table.columns:
+            yield table.rejected(line, "repeats the header")
+        elif row and len(row) != table.num_columns:
+            yield table.rejected(line, "wrong number of fields", table.count_of(row, line))
         elif row:
-            yield lines.rejected("wrong number of fields", f"{len(row)} instead of {len(columns)}")
+            values = {name: value or None for name, value in zip(table.columns or (), row, strict=True)}
+            yield fields.read(line.origin, values, line.excerpt)
+
+
+def keeps_quotes(source: CsvSource, document: Document) -> bool:
+    """Whether a document's text stands in quotation marks of which it is not known that they are text."""
+    is_tab = (source.delimiter or _delimiter(Path(document.origin.rpartition(":")[0]))) == "\t"
+    text = document.text
+    return source.quotechar == AUTO_QUOTES and is_tab and len(text) > 1 and text[0] == text[-1] == '"'
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line without its line feed, and why it is unusable, if it is."""
+
+    origin: str
+    text: str
+    num_bytes: int
+    bad: Rejected | None = None
+
+    @property
+    def excerpt(self) -> str:
+        return self.text[:EXCERPT_CHARS].strip()
 
 
 class _Lines:
-    """The lines of a file as text, and which of those since `begin` was unusable, if any: the reader is given an
-    empty one in its place."""
+    """The lines of a file, which can be put back to be read again."""
 
     def __init__(self, source: CsvSource, part: Part) -> None:
-        self._source = source
-        self._part = part
-        self._lines = cut(part, b"\n")
-        self.begin()
+        self._source, self._part = source, part
+        self._lines = cut(part, line_break(part.path)[-1:])
+        self._returned: deque[_Line] = deque()
 
-    def begin(self) -> None:
-        """A new row begins with the next line."""
-        self.origin = ""
-        self.excerpt = ""
-        self.bad: Rejected | None = None
-        self._num_lines = self._num_bytes = 0
+    def put_back(self, lines: list[_Line]) -> None:
+        self._returned.extendleft(reversed(lines))
 
-    def rejected(self, reason: str, detail: str = "") -> Rejected:
-        """The rejection of the row in hand. One of several lines may have swallowed other rows: its bytes count."""
-        lost_bytes = self._num_bytes if self._num_lines > 1 else 0
-        return Rejected(self._source.name, self.origin, reason, detail, self.excerpt, lost_bytes)
-
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[_Line]:
         return self
 
-    def __next__(self) -> str:
+    def __next__(self) -> _Line:
+        if self._returned:
+            return self._returned.popleft()
         number, _, data = next(self._lines)
-        here = f"{self._part.origin}:{number}"
-        self.origin = self.origin or here
-        self._num_lines += 1
+        origin = f"{self._part.origin}:{number}"
         size = MAX_RECORD_BYTES if data is None else len(data)
-        self._num_bytes += size
-        line: str | Rejected
         if data is None or size > MAX_FIELD_CHARS:
-            line = Rejected(self._source.name, here, f"longer than {MAX_FIELD_CHARS:,} bytes")
-        else:
-            line = decoded(self._source, here, data)
-        if isinstance(line, Rejected):
-            self.bad = self.bad or line
-            return "\n"
-        self.excerpt = self.excerpt or line[:EXCERPT_CHARS].strip()
-        return f"{line}\n"
+            reason = f"longer than {MAX_FIELD_CHARS:,} bytes"
+            return _Line(origin, "", size, Rejected(self._source.name, origin, reason))
+        text = decoded(self._source, origin, data)
+        if isinstance(text, Rejected):
+            return _Line(origin, "", size, text)
+        return _Line(origin, text, size)
 
 
-def _check_columns(fields: Fields, columns: list[str], origin: str) -> None:
-    if problem := fields.missing_from(columns):
-        raise UnreadableFileError(*problem, origin=f"{origin}:1")
+class _Table:
+    """How the rows of a file are told from its lines.
+
+    `may_quote` is set where a quotation mark may be one of text, as in tab-separated files, which most tools write
+    without quoting: then a row is read as it stands, unless only quoting makes a row of it.
+    """
+
+    def __init__(self, source: CsvSource, part: Part, fields: Fields) -> None:
+        self.lines = _Lines(source, part)
+        self.columns: list[str] | None = None
+        self.num_columns = 0
+        self._source, self._part, self._fields = source, part, fields
+        self._is_first = True
+        self._is_spaced = False  # Whether spaces follow the delimiters.
+        self._text_columns: list[int] = []
+        self._set_delimiter(source.delimiter or _delimiter(part.path))
+        if source.column_names is not None:
+            self._name_columns(source.column_names)
+            if source.delimiter is None:
+                self._check_delimiter()
+
+    def _set_delimiter(self, delimiter: str) -> None:
+        self.delimiter = delimiter
+        self.may_quote = self._source.quotechar == AUTO_QUOTES and delimiter == "\t"
+        self.quotechar = QUOTES[0] if self._source.quotechar == AUTO_QUOTES else self._source.quotechar
+        self._special = tuple(filter(None, (self.quotechar, self._source.escapechar, "\r")))
+
+    def is_excel_hint(self, line: _Line) -> bool:
+        """Whether a first line tells Excel the delimiter, as it tells us."""
+        found = _EXCEL_HINT.fullmatch(line.text) if self._is_first and not self._source.delimiter else None
+        if found:
+            self._is_first = False
+            self._set_delimiter(found[1])
+        return found is not None
+
+    def begin(self, header: list[str]) -> None:
+        """Name the columns by a header. Raises UnreadableFileError where it lacks one that is to be read."""
+        self._is_spaced = any(name.startswith(" ") for name in header[1:])
+        self._name_columns([name.strip() for name in header])
+
+    def _name_columns(self, names: list[str]) -> None:
+        if problem := self._fields.missing_from(names):
+            reason, detail = problem
+            header = self.delimiter.join(names)
+            raise UnreadableFileError(reason, detail + self.other_dialect(header), origin=f"{self._part.origin}:1")
+        self.columns, self.num_columns = names, len(names)
+        self._text_columns = [names.index(name) for name in self._source.text_fields()]
+
+    def other_dialect(self, header: str) -> str:
+        """The settings with which a header has the fields that are to be read, if there are such."""
+        for delimiter in DELIMITERS:
+            for quotechar in QUOTES:
+                names = [name.strip() for name in header.split(delimiter)]
+                is_quoted = all(len(name) > 1 and name[0] == name[-1] == quotechar for name in names)
+                if self._fields.missing_from([name[1:-1] for name in names] if is_quoted else names) is None:
+                    settings = [f"delimiter: {_yaml(delimiter)}"] if delimiter != self.delimiter else []
+                    settings += [f"quotechar: {_yaml(quotechar)}"] if is_quoted and quotechar != self.quotechar else []
+                    return f"; set {' and '.join(settings)}" if settings else ""
+        return ""
+
+    def _check_delimiter(self) -> None:
+        """Raises UnreadableFileError where the rows of a file without header could be cut at two characters."""
+        head = [line for line in islice(self.lines, HEAD_LINES)]
+        self.lines.put_back(head)
+        lines = [line.text for line in head if line.text.strip()]
+        for other in DELIMITERS:
+            if other != self.delimiter and len(lines) > 1 < self.num_columns:
+                both = (self.delimiter, other)
+                if all(len(text.split(each)) == self.num_columns for text in lines for each in both):
+                    question = (
+                        f"every row has {self.num_columns} fields whether {both[0]!r} or {both[1]!r} separates them"
+                    )
+                    raise UnreadableFileError("no certain delimiter", f"{question}; set delimiter", head[0].origin)
+
+    def rejected(self, line: _Line, reason: str, detail: str = "", lost: int = 0) -> Rejected:
+        return Rejected(self._source.name, line.origin, reason, detail, line.excerpt, lost)
+
+    def count_of(self, row: list[str], line: _Line) -> str:
+        """How many fields a row has, and with which setting it would have as many as it should."""
+        count = f"{len(row)} instead of {self.num_columns}"
+        for delimiter in DELIMITERS:
+            if len(row) == 1 < self.num_columns == len(line.text.split(delimiter)):
+                return f"{count}; set delimiter: {_yaml(delimiter)} if that stands between them"
+        return count
+
+    def row(self, line: _Line) -> list[str] | Rejected:
+        """The fields of the row that begins with a line, none for a blank one; takes further lines as needed."""
+        if line.bad:
+            return line.bad
+        is_first, self._is_first = self._is_first, False
+        text = line.text.removesuffix("\r")
+        if not any(char in text for char in self._special):
+            return text.split(self.delimiter) if text and not text.isspace() else []
+        if self.may_quote and is_first:
+            self.may_quote = not self._shows_quoting(text.split(self.delimiter))
+        if self.may_quote:
+            return self._row_as_it_stands(line, text.split(self.delimiter))
+        row, taken = self._parsed(line)
+        inner = taken[1:]
+        if isinstance(row, str):
+            if self._holds_rows(taken, is_broken=True):
+                self.lines.put_back(inner)
+                inner = []
+            lost = sum(each.num_bytes for each in taken) if inner else 0
+            return self.rejected(line, "malformed row", row + self._advice(line), lost)
+        if self._holds_rows(taken):
+            self.lines.put_back(inner)
+            return self._swallowing(line, inner)
+        return row
+
+    def _row_as_it_stands(self, line: _Line, fields: list[str]) -> list[str] | Rejected:
+        """The row of a line in a file where a quotation mark may be text."""
+        if not any(field.startswith(QUOTES[0]) for field in fields):
+            return fields
+        row, taken = self._parsed(line)
+        is_row = len(fields) == self.num_columns
+        if not isinstance(row, str) and (self.columns is None or len(row) == self.num_columns):
+            if len(taken) == 1:
+                # Only who quotes doubles the marks inside.
+                return (
+                    [quoted if '""' in field else field for field, quoted in zip(fields, row, strict=True)]
+                    if is_row
+                    else row
+                )
+            if self.num_columns > 1 and not self._holds_rows(taken):
+                return row
+        self.lines.put_back(taken[1:])
+        if is_row and not (self.num_columns == 1 and not isinstance(row, str)):
+            return fields
+        if isinstance(row, str):
+            return self.rejected(line, "malformed row", row + self._advice(line))
+        return self._swallowing(line, taken[1:])
+
+    def _shows_quoting(self, fields: list[str]) -> bool:
+        """Whether a first row shows that words are quoted: one name of a header, or all words of several."""
+        words = [field for field in fields if not _NUMBER.fullmatch(field)]
+        quoted = [len(word) > 1 and word[0] == word[-1] == QUOTES[0] for word in words]
+        return any(quoted) if self.columns is None else len(quoted) > 1 and all(quoted)
+
+    def _parsed(self, line: _Line) -> tuple[list[str] | str, list[_Line]]:
+        """The fields of the row that begins with a line, or why it is none, and the lines that were read for it."""
+        if f"{self.delimiter} {self.quotechar}" in line.text:
+            row, taken = self._parsed_with(line, skipinitialspace=True)
+            if len(row) == self.num_columns and not isinstance(row, str):
+                return row, taken
+            self.lines.put_back(taken[1:])
+        return self._parsed_with(line, skipinitialspace=False)
+
+    def _parsed_with(self, line: _Line, skipinitialspace: bool) -> tuple[list[str] | str, list[_Line]]:
+        taken = [line]
+
+        def texts() -> Iterator[str]:
+            yield f"{line.text}\n"
+            for more in self.lines:
+                taken.append(more)
+                if more.bad:
+                    raise csv.Error(f"{more.origin}: {more.bad.reason}")
+                yield f"{more.text}\n"
+
+        reader = csv.reader(
+            texts(),
+            delimiter=self.delimiter,
+            quotechar=self.quotechar,
+            quoting=csv.QUOTE_NONE if self.quotechar is None else csv.QUOTE_MINIMAL,
+            escapechar=self._source.escapechar,
+            skipinitialspace=skipinitialspace,
+            strict=True,
+        )
+        try:
+            return next(reader), taken
+        except csv.Error as error:
+            return "a carriage return in it" if "new-line" in str(error) else str(error), taken
+
+    def _holds_rows(self, taken: list[_Line], is_broken: bool = False) -> bool:
+        """Whether the lines of one row look like rows themselves, so that a mark of text was taken for a quote."""
+        inner = taken[1:-1]
+        if len(taken) == 1 or self.num_columns < 2 or self.quotechar is None:
+            return False
+        if not inner:
+            return self._is_row(taken[0]) and self._is_row(taken[1], without_end=is_broken)
+        is_likely = len(inner) > 1 or self._is_row(taken[0])
+        return is_likely and 2 * sum(map(self._is_row, inner)) >= len(inner)
+
+    def _is_row(self, line: _Line, without_end: bool = False) -> bool:
+        """Whether a line looks like a row; with `without_end`, only if no field ends in a quote that begins in none."""
+        fields = line.text.removesuffix("\r").split(self.delimiter)
+        mark = self.quotechar or ""
+        if without_end and any(mark in field and not field.startswith(mark) for field in fields):
+            return False
+        if len(fields) != self.num_columns and mark in line.text:
+            alone = csv.reader([line.text], delimiter=self.delimiter, quotechar=self.quotechar, strict=True)
+            try:
+                fields = next(alone)
+            except csv.Error:
+                return False
+        if len(fields) != self.num_columns or not all(fields[index].strip() for index in self._text_columns):
+            return False
+        if self.delimiter == "\t":
+            return bool(fields[0])  # Code is indented by tabs.
+        # Prose has a space after its commas, and few of them: an empty field is the end of a line of it.
+        is_spaced = any(field.startswith(" ") for field in fields[1:])
+        return is_spaced <= self._is_spaced and (self.num_columns > 3 or all(map(str.strip, fields)))
+
+    def _swallowing(self, line: _Line, others: list[_Line]) -> Rejected:
+        detail = f"{len(others):,} lines after this one; set quotechar: null where quotation marks are text"
+        return self.rejected(line, "a quoted field holds what looks like whole rows", detail)
+
+    def _advice(self, line: _Line) -> str:
+        if f"\\{self.quotechar}" in line.text and self._source.escapechar is None:
+            return "; set escapechar: '\\' if a backslash stands before quotation marks in a field"
+        is_quoted = self.quotechar is not None and self.quotechar in line.text
+        return "; set quotechar: null if quotation marks are text" if is_quoted else ""
+
+
+def _yaml(char: str) -> str:
+    return {"\t": '"\\t"', "'": '"\'"'}.get(char, f"'{char}'")
 
 
 def _delimiter(path: Path) -> str:

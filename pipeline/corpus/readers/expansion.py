@@ -32,6 +32,7 @@ FOREIGN_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+ENDINGS = {"UTF-16LE": slice(1, None, 2), "UTF-16BE": slice(0, None, 2)}
 ARROW_CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
@@ -91,10 +92,25 @@ def chunks(file: Readable, part: Part) -> Iterator[bytes]:
         yield chunk
 
 
+def line_break(path: Path) -> bytes:
+    """What ends the first line of a file: a line feed, with a carriage return before it in files of Windows, or, where
+    the first CHUNK_BYTES have no line feed, a carriage return alone, as in files of old Macintoshes."""
+    head = b""
+    with open_file(path) as file:
+        while b"\n" not in head and len(head) < CHUNK_BYTES and (more := file.read(CHUNK_BYTES)):
+            head += more
+    if b"\n" not in head:
+        return b"\r" if b"\r" in head else b"\n"
+    return b"\r\n" if head[: head.index(b"\n")].endswith(b"\r") else b"\n"
+
+
 def _check_encoding(head: bytes) -> None:
-    for mark, encoding in FOREIGN_MARKS.items():
-        if head.startswith(mark):
-            raise UnreadableFileError(f"{encoding}, not UTF-8", f"iconv -f {encoding} -t UTF-8 converts it")
+    found = next((encoding for mark, encoding in FOREIGN_MARKS.items() if head.startswith(mark)), None)
+    if found is None and b"\0" in (first := head[:100]) and len(first) >= 8:
+        # Without a mark, Latin text in UTF-16 is known by the zeros that are every second of its bytes.
+        found = next((name for name, zeros in ENDINGS.items() if not any(first[zeros])), None)
+    if found:
+        raise UnreadableFileError(f"{found}, not UTF-8", f"iconv -f {found} -t UTF-8 converts it")
 
 
 def is_compressed(path: Path) -> bool:

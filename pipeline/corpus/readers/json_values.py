@@ -13,10 +13,10 @@ from pipeline.config.sources import JsonSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import CHUNK_BYTES, chunks, open_file
-from pipeline.corpus.readers.records import EXCERPT_CHARS, Fields, Part, Rejected, UnreadableFileError
+from pipeline.corpus.readers.records import EXCERPT_CHARS, Fields, Part, Rejected, UnreadableFileError, json_object
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=json_object)
 _END = ""
 
 
@@ -36,7 +36,9 @@ def read_json(source: JsonSource, part: Part) -> Iterator[Document | Rejected]:
                 yield Rejected(source.name, origin, "not a JSON object", excerpt=reprlib.repr(value))
         if text.peek() != _END:
             raise UnreadableFileError(
-                "more than one JSON value", "for one record a line say type: jsonl", origin=f"{part.origin}#2"
+                "more than one JSON value",
+                "make them one array, or for one record a line say type: jsonl",
+                origin=f"{part.origin}#2",
             )
 
 
@@ -60,17 +62,17 @@ def _array(text: _Text) -> Iterator[tuple[str, Any]]:
 
 def _object(text: _Text) -> Iterator[tuple[str, Any]]:
     """The values of an object of records, by key; or the object as the one record that it is."""
-    own: dict[str, Any] | None = None
+    own: list[tuple[str, Any]] | None = None
     for number, _ in enumerate(_items(text, "{", "}"), start=1):
         key, value = _key(text, number), text.value(f"record {number}")
         if number == 1 and not isinstance(value, dict):
-            own = {}
+            own = []
         if own is None:
             yield key[:EXCERPT_CHARS], value
         else:
-            own[key] = value
+            own.append((key, value))
     if own is not None:
-        yield "1", own
+        yield "1", json_object(own)
 
 
 def _field(text: _Text, field: str) -> Iterator[tuple[str, Any]]:

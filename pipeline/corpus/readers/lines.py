@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline.config.sources import JsonlSource, TextSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.readers import records
-from pipeline.corpus.readers.expansion import chunks, open_file
+from pipeline.corpus.readers.expansion import chunks, line_break, open_file
 from pipeline.corpus.readers.records import (
     EXCERPT_CHARS,
     BadRecordError,
@@ -16,6 +17,7 @@ from pipeline.corpus.readers.records import (
     Part,
     Rejected,
     decoded,
+    json_object,
     make_document,
     too_long,
 )
@@ -26,15 +28,32 @@ def read_text(source: TextSource, part: Part) -> Iterator[Document | Rejected]:
     if source.separator is None:
         yield _text_document(source, part.origin, _whole(part))
         return
-    for number, _, data in cut(part, source.separator.encode()):
-        if data is None or (data and not data.isspace()):
-            yield _text_document(source, f"{part.origin}#{number}", data)
+    separator = separator_of(source, part.path)
+    foreign = _with_breaks(source.separator, b"\n" if b"\r\n" in separator else b"\r\n")
+    for number, _, data in cut(part, separator):
+        origin = f"{part.origin}#{number}"
+        if data is not None and foreign != separator and foreign in data:
+            yield Rejected(source.name, origin, "mixed line ends", "the separator stands in it with others; dos2unix")
+        elif data is None or (data and not data.isspace()):
+            yield _text_document(source, origin, data)
+
+
+def separator_of(source: TextSource | JsonlSource, path: Path) -> bytes:
+    """The bytes between the records of a file; its line breaks are those of the file."""
+    if isinstance(source, JsonlSource):
+        return line_break(path)[-1:]
+    assert source.separator is not None
+    return _with_breaks(source.separator, line_break(path)) if "\n" in source.separator else source.separator.encode()
+
+
+def _with_breaks(separator: str, line_break: bytes) -> bytes:
+    return separator.encode().replace(b"\r\n", b"\n").replace(b"\n", line_break)
 
 
 def read_jsonl(source: JsonlSource, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a part of a file with one JSON object a line; blank lines are passed over."""
     fields = Fields(source)
-    for number, _, data in cut(part, b"\n"):
+    for number, _, data in cut(part, separator_of(source, part.path)):
         if data is None or (data and not data.isspace()):
             yield _json_document(fields, f"{part.origin}:{number}", data)
 
@@ -108,10 +127,16 @@ def _json_document(fields: Fields, origin: str, data: bytes | bytearray | None) 
         return line
     excerpt = line[:EXCERPT_CHARS].strip()
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return Rejected(source.name, origin, "not valid JSON", excerpt=excerpt)
+        record = json.loads(line, object_pairs_hook=json_object)
+    except RecursionError:
+        return Rejected(source.name, origin, "not valid JSON", "nested too deeply", excerpt)
+    except ValueError as error:
+        detail = getattr(error, "msg", "a number of too many digits")
+        if line.strip() in ("{", "["):
+            detail += "; for one value over several lines say type: json"
+        return Rejected(source.name, origin, "not valid JSON", detail, excerpt)
     del line
     if not isinstance(record, dict):
-        return Rejected(source.name, origin, "not a JSON object", excerpt=excerpt)
+        detail = "for an array of records say type: json" if isinstance(record, list) else ""
+        return Rejected(source.name, origin, "not a JSON object", detail, excerpt)
     return fields.read(origin, record, excerpt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,22 @@ class BadRecordError(Exception):
     """A record is not usable, for the reason in the message."""
 
 
+class RepeatingRecord(dict[str, Any]):
+    """A JSON object in which keys stand more than once. Its values are the last ones."""
+
+    repeated: frozenset[str]
+
+
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of pairs of key and value; one that says of itself where a key is repeated."""
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    repeating = RepeatingRecord(made)
+    repeating.repeated = frozenset(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+    return repeating
+
+
 class Fields:
     """Makes documents of records, as the fields of a source say."""
 
@@ -82,6 +99,8 @@ class Fields:
     def read(self, origin: str, record: Mapping[str, Any], excerpt: str = "") -> Document | Rejected:
         """The document of a record, or why there is none."""
         try:
+            if isinstance(record, RepeatingRecord) and (twice := record.repeated.intersection(self.names)):
+                raise BadRecordError(f"field {min(twice)!r} stands in it more than once")
             text = self._text(record)
             label = normal_label(record.get(self._label_field)) if self._label_field else None
             return make_document(self.source, origin, text, label)

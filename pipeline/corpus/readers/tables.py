@@ -94,7 +94,7 @@ class Rows:
 
 
 def _plain(value: pa.Scalar) -> Any:
-    """A value of a column. Numbers have no more digits than their type tells apart: 0.1, not float32's 0.10000000149."""
+    """A value of a column. A number has no more digits than its type tells apart: 0.1, not float32's 0.10000000149."""
     if isinstance(value, pa.DictionaryScalar):
         value = value.value
     narrow = {pa.float16(): np.float16, pa.float32(): np.float32}.get(value.type)

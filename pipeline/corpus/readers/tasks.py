@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeGuard
 
 from pipeline.config.corpus import IngestConfig
 from pipeline.config.sources import (
@@ -21,13 +23,15 @@ from pipeline.config.sources import (
 )
 from pipeline.corpus.documents import SHARD_BYTES, Document
 from pipeline.corpus.python_docs import read_python_docs
-from pipeline.corpus.readers.delimited import read_csv
+from pipeline.corpus.readers.delimited import keeps_quotes, read_csv
 from pipeline.corpus.readers.expansion import is_compressed
 from pipeline.corpus.readers.json_values import read_json
-from pipeline.corpus.readers.lines import cut, read_jsonl, read_text
+from pipeline.corpus.readers.lines import cut, read_jsonl, read_text, separator_of
 from pipeline.corpus.readers.records import Part, Rejected, UnreadableFileError, make_document
 from pipeline.corpus.readers.tables import read_arrow, read_parquet
 from pipeline.corpus.sources import source_files
+
+_ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
 
 
 def reading_tasks(section: IngestConfig) -> list[tuple[AnySource, list[Part]]]:
@@ -56,11 +60,10 @@ def reading_tasks(section: IngestConfig) -> list[tuple[AnySource, list[Part]]]:
 
 def _cut(whole: Part, source: AnySource) -> Iterator[Part]:
     """Parts of about SHARD_BYTES of a large file. Finding where they begin takes a second a gigabyte."""
-    separator = _separator(source)
     start, first = 0, 1
-    if separator is not None and whole.num_bytes >= 2 * SHARD_BYTES and not is_compressed(whole.path):
+    if _has_separator(source) and whole.num_bytes >= 2 * SHARD_BYTES and not is_compressed(whole.path):
         try:
-            for number, begin, _ in cut(whole, separator):
+            for number, begin, _ in cut(whole, separator_of(source, whole.path)):
                 if begin - start >= SHARD_BYTES:
                     yield Part(whole.path, whole.origin, start, begin - start, first)
                     start, first = begin, number
@@ -70,12 +73,8 @@ def _cut(whole: Part, source: AnySource) -> Iterator[Part]:
         yield Part(whole.path, whole.origin, start, whole.num_bytes - start, first)
 
 
-def _separator(source: AnySource) -> bytes | None:
-    if isinstance(source, JsonlSource):
-        return b"\n"
-    if isinstance(source, TextSource) and source.separator is not None:
-        return source.separator.encode()
-    return None
+def _has_separator(source: AnySource) -> TypeGuard[TextSource | JsonlSource]:
+    return isinstance(source, JsonlSource) or (isinstance(source, TextSource) and source.separator is not None)
 
 
 def read_parts(source: AnySource, parts: list[Part], scratch: Path) -> Iterator[Document | Rejected]:
@@ -85,6 +84,14 @@ def read_parts(source: AnySource, parts: list[Part], scratch: Path) -> Iterator[
     """
     records = _read_all(source, parts, scratch)
     return takewhile(_Limits(source), records) if source.max_documents or source.max_bytes else records
+
+
+def doubts(source: AnySource, document: Document) -> Iterator[str]:
+    """What may be read otherwise than meant in a document, though nothing in it tells."""
+    if isinstance(source, CsvSource) and keeps_quotes(source, document):
+        yield "in quotation marks"
+    if "\n" not in document.text and _ESCAPED_BREAK.search(document.text):
+        yield "escaped line breaks"
 
 
 class _Limits:
