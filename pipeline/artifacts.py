@@ -70,8 +70,8 @@ class Workspace:
         """Folder of a run's view."""
         return self.root / "runs" / name
 
-    def identify(self, stage: Stage, section: Any, seed: int, inputs: Mapping[str, str]) -> Identity:
-        """A stage's identity, given the digests of its inputs.
+    def identify(self, stage: Stage, section: Any, seed: int | None, inputs: Mapping[str, str]) -> Identity:
+        """A stage's identity, given the digests of its inputs, and the seed where it draws random numbers.
 
         Raises MissingInputError when a source file does not exist.
         """
@@ -83,7 +83,7 @@ class Workspace:
                 "stage": stage.name,
                 "version": stage.version,
                 "section": section.identity(),
-                "seed": seed if stage.seeded else None,
+                "seed": seed,
                 "inputs": dict(inputs),
                 "files_in": files,
                 "libraries": {name: library_version(name) for name in stage.libraries},

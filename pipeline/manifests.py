@@ -173,8 +173,10 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     for name in sorted(before.keys() | after.keys()):
         if name not in before or name not in after or before[name] != after[name]:
             lines.append(f"{name} {shown_setting(before, name)} -> {shown_setting(after, name)}")
-    if earlier["seed"] != payload["seed"]:
-        lines.append(f"run.seed {earlier['seed']} -> {payload['seed']}")
+    seeds = [found["seed"] for found in (earlier, payload)]
+    if seeds[0] != seeds[1] and (None not in seeds or not lines):
+        shown = ["(nothing is drawn)" if seed is None else str(seed) for seed in seeds]
+        lines.append(f"run.seed {' -> '.join(shown)}")
     lines += describe_changes("source", earlier["files_in"], payload["files_in"])
     lines += describe_changes("input", earlier["inputs"], payload["inputs"])
     for name, new in payload["libraries"].items():

@@ -158,7 +158,8 @@ def _plan_stage(
 def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
     """A stage's identity, given the manifests of its upstream stages."""
     section = getattr(config, stage.name)
-    return workspace.identify(stage, section, config.run.seed, input_digests(stage, manifests))
+    seed = config.run.seed if stage.draws(config) else None
+    return workspace.identify(stage, section, seed, input_digests(stage, manifests))
 
 
 def format_plan(steps: Sequence[Step]) -> str:
@@ -314,7 +315,7 @@ def _context(
 ) -> StageContext:
     return StageContext(
         section=getattr(config, stage.name),
-        seed=config.run.seed if stage.seeded else 0,
+        seed=config.run.seed if stage.draws(config) else 0,
         inputs={name: workspace.artifact(name, key) for name, key in task.inputs.items()},
         output=output,
         work=workspace.checkpoints(task.key) if stage.resume_point else None,

@@ -33,7 +33,6 @@ STAGE = Stage(
     name="shape",
     version=1,
     run=lambda context: {},
-    seeded=True,
     libraries=("filelock",),
     records=("log.txt", "events/*"),
     files=lambda section: {str(path): [path] for path in section.paths},
@@ -62,7 +61,7 @@ def build(workspace: Workspace, section: Settings, content: str = "result", **in
 
 def test_key_depends_on_everything_that_shapes_the_result(workspace: Workspace) -> None:
     base = key(workspace, Settings())
-    other_version = Stage(name="shape", version=2, run=STAGE.run, seeded=True, libraries=STAGE.libraries)
+    other_version = Stage(name="shape", version=2, run=STAGE.run, libraries=STAGE.libraries)
     assert key(workspace, Settings()) == base
     assert key(workspace, Settings(size=2)) != base
     assert key(workspace, Settings(inner=Inner(depth=2))) != base
@@ -211,6 +210,15 @@ def test_differences_name_key_and_both_values(workspace: Workspace, tmp_path: Pa
     changed = workspace.identify(STAGE, Settings(paths=(source,)), 3, {"upstream": "other"})
     told = ["run.seed 0 -> 3", f"source {source} changed", "input upstream changed"]
     assert describe_differences(earlier, changed.payload) == told
+
+
+def test_a_seed_counts_as_a_difference_where_both_draw_or_there_is_no_other(workspace: Workspace) -> None:
+    earlier = build(workspace, Settings())
+    drawing_nothing = workspace.identify(STAGE, Settings(), None, {}).payload
+    assert describe_differences(earlier, drawing_nothing) == ["run.seed 0 -> (nothing is drawn)"]
+    assert describe_differences(earlier | {"seed": None}, drawing_nothing) == []
+    larger = workspace.identify(STAGE, Settings(size=9), None, {}).payload
+    assert describe_differences(earlier, larger) == ["shape.size 1 -> 9"]
 
 
 def test_lock_makes_others_wait_and_names_the_holder(workspace: Workspace) -> None:

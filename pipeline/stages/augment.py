@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import Config
 from pipeline.config.corpus import AugmentConfig, SynonymOperation
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.stages.contract import Stage, StageContext
@@ -76,6 +77,11 @@ def _files(section: AugmentConfig) -> dict[str, list[Path]]:
     return files
 
 
+def _draws(config: Config) -> bool:
+    """Which documents get copies and what is done to them, and which are repeated for a weight that is not whole."""
+    return config.augment.fraction > 0 or any(not source.weight.is_integer() for source in config.ingest.sources)
+
+
 STAGE = Stage(
-    name="augment", version=3, run=run, inputs=("curate/train",), seeded=True, libraries=("nlpaug",), files=_files
+    name="augment", version=3, run=run, inputs=("curate/train",), draws=_draws, libraries=("nlpaug",), files=_files
 )

@@ -47,6 +47,8 @@ class Stage:
     whose content the inputs already pin down. `records` are glob patterns of files that are not
     results (timings, logs, event files). `files(section)` lists external files that enter the key,
     grouped under a label; it must be cheap and must raise MissingInputError when one is missing.
+    `draws(config)` says whether a result depends on random numbers under these settings: only then the seed enters the
+    key, and `run` is given it.
     `resume_point(work)` says in words where a killed run would go on ("step 300"), or None; a stage
     that has it is given `context.work`. `check(config)` raises ConfigError for what only heavy libraries can tell of
     the configuration; it is called before the first stage of a run in which this one may have to be built.
@@ -59,7 +61,7 @@ class Stage:
     run: Callable[[StageContext], Mapping[str, Any]]
     inputs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
-    seeded: bool = False
+    draws: Callable[[Config], bool] = field(default=lambda config: False)
     libraries: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     resume_point: Callable[[Path], str | None] | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
+from pipeline.config import Config
 from pipeline.config.evaluation import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig
 from pipeline.errors import DivergedError
 from pipeline.stages.contract import Stage, StageContext
@@ -126,11 +127,18 @@ def _samples(context: StageContext, model: Any, device: Any, test: Any, document
     return samples
 
 
+def _draws(config: Config) -> bool:
+    """The samples of a language model, unless each of their tokens is the likeliest."""
+    samples = config.evaluate.samples
+    are_sampled = samples.temperature > 0 and samples.top_k != 1
+    return config.model.task == "causal_lm" and are_sampled and bool(samples.prompts or samples.num_samples)
+
+
 STAGE = Stage(
     name="evaluate",
     version=2,
     run=run,
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
-    seeded=True,
+    draws=_draws,
 )

@@ -85,6 +85,11 @@ def _check(config: Config) -> None:
         check_context(config.pack.block_size, getattr(text_config, "max_position_embeddings", None) or None)
 
 
+def _draws(config: Config) -> bool:
+    """A pretrained language model is taken as it is; an adapter is drawn by training."""
+    return config.model.pretrained is None or config.model.task != "causal_lm"
+
+
 def _files(section: ModelConfig) -> dict[str, list[Path]]:
     files = origin_files(section, "model", (*MODEL_FILES, *TOKENIZER_FILES))
     if files:
@@ -97,7 +102,7 @@ STAGE = Stage(
     version=7,
     run=run,
     inputs=("tokenizer", "pack/labels"),
-    seeded=True,
+    draws=_draws,
     libraries=("transformers", "torch", "peft"),
     files=_files,
     check=_check,

@@ -42,6 +42,18 @@ def test_light_verbs_do_not_import_torch(finished_once: Project, without_torch, 
     assert result.code == (78 if "a.b=1" in arguments else 0)
 
 
+def test_a_seed_reruns_what_draws_and_nothing_else(finished: Project) -> None:
+    """Of the stages before the model, that of altered copies draws, where it makes any."""
+    drawing = finished.plan("run.seed=8")
+    assert (drawing["augment"]["action"], drawing["augment"]["reasons"]) == ("run", ["run.seed 7 -> 8"])
+    assert [drawing[stage]["action"] for stage in STAGES[:3]] == ["reuse"] * 3
+    plain = ("augment.fraction=0", "augment.operations=[]")
+    data = STAGES[: STAGES.index("model")]
+    finished.run(*plain, "--until", "model")
+    actions = finished.actions(*plain, "run.seed=8")
+    assert {stage: actions[stage] for stage in (*data, "model")} == dict.fromkeys(data, "reuse") | {"model": "run"}
+
+
 def test_touching_a_source_changes_nothing(finished: Project) -> None:
     for path in [*finished.folder.glob("texts/*"), finished.folder / "records.jsonl"]:
         os.utime(path, (time.time(), time.time()))
