@@ -1,1 +1,1 @@
-"""Two runs side by side, for `descent diff`."""
+"""Runs side by side, for `descent diff`."""

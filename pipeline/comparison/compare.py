@@ -1,14 +1,15 @@
-"""Two runs of a workspace side by side: what was set otherwise, where their artifacts part, and what came of it."""
+"""Runs of a workspace side by side: what was set otherwise, where their artifacts part, and what came of it."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Workspace
-from pipeline.comparison.opened import Run, have_same, open_run
+from pipeline.comparison.opened import Run, differing, have_same, open_run
 from pipeline.manifests import describe_differences
 from pipeline.reporting.metrics import read_records
 from pipeline.reporting.tasks import WORDS, Figure
@@ -27,23 +28,25 @@ ROUNDING = 1e-9
 OF_TOKENS = ("loss", "perplexity", "token_accuracy", "tokens")
 """Figures of a language model that depend on what a token is."""
 
+Runs = Sequence[Run]
 Curves = dict[str, dict[int, float]]
 
 
-def compare_runs(workspace: Workspace, names: tuple[str, str]) -> dict[str, Any]:
-    """All that `descent diff` says of two runs, as JSON values: `first` and `second` are theirs, None where a run has
-    no such figure; `difference` is second less first, and `better` is `first` or `second` where that can be said.
+def compare_runs(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
+    """All that `descent diff` says of two runs or more, as JSON values. A list of figures has one for each run, None
+    where it has none; `differences` are from the first run's, and `best` is the place of a run in the list, where one
+    can be called so.
 
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
-    first, second = runs = tuple(open_run(workspace, name) for name in names)
+    runs = [open_run(workspace, name) for name in names]
     return {
         "runs": [_described(run) for run in runs],
-        "configuration": _settings(first, second),
-        "stages": _stages(first, second),
-        "data": _data(first, second),
-        "training": _training(first, second),
-        "evaluation": _evaluation(first, second),
+        "configuration": _settings(runs),
+        "stages": _stages(runs),
+        "data": _data(runs),
+        "training": _training(runs),
+        "evaluation": _evaluation(runs),
     }
 
 
@@ -58,65 +61,59 @@ def _described(run: Run) -> dict[str, Any]:
     }
 
 
-def _pair(first: Any, second: Any) -> dict[str, Any]:
-    return {"first": first, "second": second}
-
-
-def _settings(first: Run, second: Run) -> list[dict[str, Any]]:
+def _settings(runs: Runs) -> list[dict[str, Any]]:
+    """Settings that are not the same in all runs; `has` says which runs have them at all."""
     rows = []
-    sides = (("first", first), ("second", second))
-    for key in [*first.settings, *(key for key in second.settings if key not in first.settings)]:
-        given = {side: run.settings[key] for side, run in sides if key in run.settings}
-        is_same = len(given) == 2 and given["first"] == given["second"]
-        if not is_same and key not in ("run.name", "run.workspace"):
-            # One may be runtime beside the settings of one run, and decide about the result beside those of the other.
-            known = [key in run.runtime for _, run in sides if key in run.settings and run.runtime]
-            rows.append({"key": key, "runtime": bool(known) and all(known), **given})
+    for key in differing([run.settings for run in runs]):
+        # One may be runtime beside the settings of one run, and decide about the result beside those of another.
+        known = [key in run.runtime for run in runs if key in run.settings and run.runtime]
+        values, has = [run.settings.get(key) for run in runs], [key in run.settings for run in runs]
+        rows.append({"key": key, "runtime": bool(known) and all(known), "values": values, "has": has})
     return rows
 
 
-def _stages(first: Run, second: Run) -> list[dict[str, Any]]:
-    """For each stage that either run has: their keys; whether the artifact is `shared`, has the `same result` under
-    another key, `differs`, is of `one only` or `missing` from the workspace; and why keys differ, in the words of a
-    plan: `causes` are the reasons of the stage's own, without what it was given."""
+def _stages(runs: Runs) -> list[dict[str, Any]]:
+    """For each stage that a run has: the keys; whether its artifact is `shared` by those that have one, has the `same
+    result` under other keys, `differs`, is of `one only` or `missing` from the workspace; and how each differs from the
+    first, in the words of a plan: `causes` are the reasons of the stage's own, without what it was given."""
     rows = []
     for stage in (stage.name for stage in STAGES):
-        sides = [run.identities.get(stage) for run in (first, second)]
-        keys = [run.key(stage) for run in (first, second)]
-        if not any(keys):
-            continue
-        reasons: list[str] = []
-        causes: list[str] = []
-        if keys[0] == keys[1]:
-            relation = "shared"
-        elif not all(keys):
+        keys = [run.key(stage) for run in runs]
+        identities = [run.identities.get(stage) for run in runs]
+        known = [identity for identity in identities if identity is not None]
+        digests = {run.digest(stage) for run, key in zip(runs, keys, strict=True) if key}
+        if len([*filter(None, keys)]) == 1:
             relation = "one only"
-        elif sides[0] is None or sides[1] is None:
+        elif len({*filter(None, keys)}) == 1:
+            relation = "shared"
+        elif any(key and not identity for key, identity in zip(keys, identities, strict=True)):
             relation = "missing"
         else:
-            reasons = describe_differences(sides[0], sides[1])
-            causes = describe_differences({**sides[0], "inputs": {}}, {**sides[1], "inputs": {}})
-            digests = [run.digest(stage) for run in (first, second)]
-            relation = "same result" if digests[0] is not None and digests[0] == digests[1] else "differs"
-        rows.append({"stage": stage, **_pair(*keys), "relation": relation, "reasons": reasons, "causes": causes})
+            relation = "same result" if len(digests) == 1 and None not in digests else "differs"
+        reasons = [describe_differences(known[0], one) if one else [] for one in identities]
+        causes = [
+            describe_differences({**known[0], "inputs": {}}, {**one, "inputs": {}}) if one else [] for one in identities
+        ]
+        if any(keys):
+            rows.append({"stage": stage, "keys": keys, "relation": relation, "reasons": reasons, "causes": causes})
     return rows
 
 
-def _data(first: Run, second: Run) -> dict[str, Any]:
+def _data(runs: Runs) -> dict[str, Any]:
     splits = {}
     for split, stage in SPLITS.items():
-        counts = [run.summary("encode").get("splits", {}).get(split, {}) for run in (first, second)]
-        figures = {name: _pair(*(count.get(name) for count in counts)) for name in ("documents", "tokens")}
-        splits[split] = {**figures, "same_text": have_same(first, second, stage, split)}
+        counts = [run.summary("encode").get("splits", {}).get(split, {}) for run in runs]
+        figures = {name: [count.get(name) for count in counts] for name in ("documents", "tokens")}
+        splits[split] = {**figures, "same_text": have_same(runs, stage, split)}
     left_out = {}
     for stage, what in (("ingest", "rejected"), ("curate", "dropped"), ("pack", "dropped")):
-        counts = [run.summary(stage).get(what) or {} for run in (first, second)]
-        for reason in dict.fromkeys([*counts[0], *counts[1]]):
-            left_out[f"{stage}: {reason}"] = _pair(*(count.get(reason, 0) for count in counts))
+        counts = [run.summary(stage).get(what) or {} for run in runs]
+        for reason in dict.fromkeys(reason for count in counts for reason in count):
+            left_out[f"{stage}: {reason}"] = [count.get(reason, 0) for count in counts]
     return {
         "splits": splits,
-        "vocabulary": _pair(*(run.summary("tokenizer").get("vocab_size") for run in (first, second))),
-        "same_tokenizer": have_same(first, second, "tokenizer"),
+        "vocabulary": [run.summary("tokenizer").get("vocab_size") for run in runs],
+        "same_tokenizer": have_same(runs, "tokenizer"),
         "left_out": left_out,
     }
 
@@ -132,31 +129,40 @@ def _read_curves(path: Path | None) -> Curves:
     return curves
 
 
-def _training(first: Run, second: Run) -> dict[str, Any]:
-    """Losses of both at shared steps, and how each training went."""
-    curves = [_read_curves(run.records) for run in (first, second)]
-    notes = _training_notes(first, second, curves)
-    shared = {tag: sorted(curves[0][tag].keys() & curves[1][tag].keys()) for tag in ("train/loss", "eval/loss")}
+def _training(runs: Runs) -> dict[str, Any]:
+    """Losses of all at shared steps, and how each training went. `reached` has a list for each run: the first steps at
+    which it reached the last losses of the others, None where it did not, and for itself."""
+    curves = [_read_curves(run.records) for run in runs]
+    notes = _training_notes(runs, curves)
+    shared = {tag: _shared_steps([curve[tag] for curve in curves]) for tag in CURVES[:2]}
     steps = set(_spread(shared["eval/loss"], MAX_EVALUATIONS))
     steps |= set(_spread(shared["train/loss"], MAX_STEPS - len(steps)))
     rows = [
-        {"step": step, **{tag: _pair(*(curve[tag].get(step) for curve in curves)) for tag in shared}}
-        for step in sorted(steps)
+        {"step": step, **{tag: [curve[tag].get(step) for curve in curves] for tag in shared}} for step in sorted(steps)
     ]
-    progress = [_progress(run, curve) for run, curve in zip((first, second), curves, strict=True)]
-    keys = first.key("train"), second.key("train")
+    progress = [_progress(run, curve) for run, curve in zip(runs, curves, strict=True)]
+    keys = {run.key("train") for run in runs}
     return {
-        "shared": keys[0] is not None and keys[0] == keys[1],
+        "shared": len(keys) == 1 and None not in keys,
         "steps": rows,
         "comparable": not any(note["bars"] for note in notes),
         "notes": [note["text"] for note in notes],
-        "figures": {name: _pair(*(figures[name] for figures in progress)) for name in progress[0]},
+        "figures": {name: [figures[name] for figures in progress] for name in progress[0]},
         "verdicts": {
-            name: _pair(*(run.summary(stage).get(key) for run in (first, second)))
+            name: [run.summary(stage).get(key) for run in runs]
             for name, stage, key in (("start", "model", "start"), ("gradients", "train", "gradients"))
         },
-        "reached": {tag: _reached(tag, curves) for tag in shared},
+        "reached": {
+            tag: [[None if other is own else _reached(tag, own, other) for other in curves] for own in curves]
+            for tag in shared
+        },
     }
+
+
+def _shared_steps(curves: Sequence[Mapping[int, float]]) -> list[int]:
+    """Steps that two of the curves have, or more."""
+    counts = Counter(step for curve in curves for step in curve)
+    return sorted(step for step, count in counts.items() if count > 1)
 
 
 def _spread(steps: Sequence[int], limit: int) -> list[int]:
@@ -189,40 +195,33 @@ def _progress(run: Run, curves: Curves) -> dict[str, Any]:
     }
 
 
-def _reached(tag: str, curves: Sequence[Curves]) -> dict[str, Any]:
-    """The first step at which each reached the other's last loss, None where it did not."""
-
-    def step(own: Curves, other: Curves) -> int | None:
-        target = next(reversed(other[tag].values()), -math.inf)
-        return next((step for step, value in own[tag].items() if value <= target), None)
-
-    return _pair(step(curves[0], curves[1]), step(curves[1], curves[0]))
+def _reached(tag: str, own: Curves, other: Curves) -> int | None:
+    """The first step at which a run reached another's last loss."""
+    target = next(reversed(other[tag].values()), -math.inf)
+    return next((step for step, value in own[tag].items() if value <= target), None)
 
 
-def _training_notes(first: Run, second: Run, curves: Sequence[Curves]) -> list[dict[str, Any]]:
+def _training_notes(runs: Runs, curves: Sequence[Curves]) -> list[dict[str, Any]]:
     """What to know when curves are compared, and whether it bars comparing them."""
 
     def differ(*names: str) -> bool:
-        return any(first.settings.get(name) != second.settings.get(name) for name in names)
+        return any(run.settings.get(name) != runs[0].settings.get(name) for run in runs for name in names)
 
-    is_partial = any(run.settings.get("train.eval_batches") for run in (first, second))
+    is_partial = any(run.settings.get("train.eval_batches") for run in runs)
     windows = ("train.eval_batches", "train.global_batch_size", "pack.block_size") if is_partial else ()
-    a_step = [next(reversed(curve["target_tokens"].values()), 0) / max(curve["seconds"], default=1) for curve in curves]
     found = {
         "the tasks differ": differ("model.task"),
-        "the tokenizers differ, so losses are of other tokens": _is_of_tokens(first)
-        and have_same(first, second, "tokenizer") is False,
+        "the tokenizers differ, so losses are of other tokens": all(map(_is_of_tokens, runs))
+        and have_same(runs, "tokenizer") is False,
         "the losses are defined otherwise": differ("train.regression_loss", "train.huber_delta"),
-        "the validation documents differ": have_same(first, second, "curate", "validation") is False,
+        "the validation documents differ": have_same(runs, "curate", "validation") is False,
         "validation covers other parts of its text": differ(*windows),
     }
     notes = [{"text": text, "bars": True} for text, holds in found.items() if holds]
-    if all(a_step) and abs(math.log(a_step[0] / a_step[1])) > 0.01:
-        sizes = [
-            f"{size:,.0f} targets in {run.state['name']}" for size, run in zip(a_step, (first, second), strict=True)
-        ]
-        text = f"a step has {', '.join(sizes)}"
-        notes.append({"text": text, "bars": False})
+    a_step = [next(reversed(curve["target_tokens"].values()), 0) / max(curve["seconds"], default=1) for curve in curves]
+    if all(a_step) and max(a_step) > 1.01 * min(a_step):
+        sizes = [f"{size:,.0f} targets in {run.state['name']}" for size, run in zip(a_step, runs, strict=True)]
+        notes.append({"text": f"a step has {', '.join(sizes)}", "bars": False})
     if differ("train.logging_steps"):
         text = "training losses are means since the record before: train.logging_steps differs"
         notes.append({"text": text, "bars": False})
@@ -233,54 +232,62 @@ def _is_of_tokens(run: Run) -> bool:
     return bool(run.settings["model.task"] == "causal_lm")
 
 
-def _evaluation(first: Run, second: Run) -> dict[str, Any]:
+def _evaluation(runs: Runs) -> dict[str, Any]:
     """Every figure of the test split, and the main one for each source and baseline."""
-    words = [WORDS[run.settings["model.task"]] for run in (first, second)]
+    words = [WORDS[run.settings["model.task"]] for run in runs]
     main, figures = words[0].main, {figure.key: figure for word in words for figure in word.figures}
-    notes, unlike = _evaluation_notes(first, second)
+    notes, unlike = _evaluation_notes(runs)
     tests, sources, baselines = (
-        [run.summary("evaluate").get(name) or {} for run in (first, second)]
-        for name in ("test", "sources", "baselines")
+        [run.summary("evaluate").get(name) or {} for run in runs] for name in ("test", "sources", "baselines")
     )
 
-    def measured(figure: Figure, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        first, second = (side.get(figure.key) for side in sides)
-        difference = None
-        if first is not None and second is not None:
-            # Not what sums in another order come to.
-            difference = 0.0 if math.isclose(first, second, rel_tol=ROUNDING) else second - first
-        better = None
-        if difference and figure.better and figure.key not in unlike:
-            better = "second" if (difference < 0) == (figure.better == "lower") else "first"
-        is_comparable = figure.key not in unlike
-        return {**_pair(first, second), "difference": difference, "better": better, "comparable": is_comparable}
+    def measured(figure: Figure, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return _measured([group.get(figure.key) for group in groups], figure, figure.key not in unlike)
 
     def of_each(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        names = dict.fromkeys([*groups[0], *groups[1]])
+        names = dict.fromkeys(name for group in groups for name in group)
         return {name: measured(main, [group.get(name, {}) for group in groups]) for name in names}
 
     return {
         "main": main.key,
-        "measures": {key: measured(of, tests) for key, of in figures.items() if key in tests[0] | tests[1]},
+        "measures": {key: measured(of, tests) for key, of in figures.items() if any(key in test for test in tests)},
         "sources": of_each(sources),
         "baselines": of_each(baselines),
         "notes": notes,
     }
 
 
-def _evaluation_notes(first: Run, second: Run) -> tuple[list[str], set[str]]:
+def _measured(values: list[float | None], figure: Figure, is_comparable: bool) -> dict[str, Any]:
+    """A figure of all runs. What sums in another order come to is no difference, and none of two such is the best."""
+
+    def is_same(one: float, other: float) -> bool:
+        return math.isclose(one, other, rel_tol=ROUNDING)
+
+    first = values[0]
+    differences = [
+        None if value is None or first is None else 0.0 if is_same(value, first) else value - first for value in values
+    ]
+    best = None
+    known = sorted((value for value in values if value is not None), reverse=figure.better == "higher")
+    if is_comparable and figure.better and len(known) > 1 and not is_same(known[0], known[1]):
+        best = values.index(known[0])
+    return {"values": values, "differences": [None, *differences[1:]], "best": best, "comparable": is_comparable}
+
+
+def _evaluation_notes(runs: Runs) -> tuple[list[str], set[str]]:
     """What to know when evaluations are compared, and the figures that cannot be."""
     every = {figure.key for words in WORDS.values() for figure in words.figures}
-    tasks = [run.settings["model.task"] for run in (first, second)]
-    if tasks[0] != tasks[1]:
-        return [f"the tasks differ ({tasks[0]}, {tasks[1]}): no figure can be compared"], every
-    if have_same(first, second, "curate", "test") is False:
-        bits = "; bits per byte come nearest" if _is_of_tokens(first) else ""
+    tasks = dict.fromkeys(run.settings["model.task"] for run in runs)
+    if len(tasks) > 1:
+        return [f"the tasks differ ({', '.join(tasks)}): no figure can be compared"], every
+    if have_same(runs, "curate", "test") is False:
+        bits = "; bits per byte come nearest" if _is_of_tokens(runs[0]) else ""
         return [f"the held-out documents differ: so figures are of other text{bits}"], every
-    if _is_of_tokens(first) and have_same(first, second, "tokenizer") is False:
+    if _is_of_tokens(runs[0]) and have_same(runs, "tokenizer") is False:
         unlike = "loss, perplexity and token accuracy are of other tokens"
         return [f"the tokenizers differ: {unlike}; compare bits per byte"], set(OF_TOKENS)
-    counts = [run.summary("evaluate").get("test", {}).get("documents") for run in (first, second)]
-    if None not in counts and counts[0] != counts[1]:
-        return [f"{counts[0]:,} and {counts[1]:,} of the held-out documents have labels that training knows"], set()
+    counts = [run.summary("evaluate").get("test", {}).get("documents") for run in runs]
+    if None not in counts and len({*counts}) > 1:
+        told = " and ".join(f"{count:,}" for count in counts)
+        return [f"{told} of the held-out documents have labels that training knows"], set()
     return [], set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,19 @@ def _training_in_progress(
     return identity if all(settings.get(name) == value for name, value in own.items()) else None
 
 
-def have_same(first: Run, second: Run, stage: str, part: str = "") -> bool | None:
-    """Whether both have the same content; None when that is not known."""
-    digests = first.digest(stage, part), second.digest(stage, part)
-    return None if None in digests else digests[0] == digests[1]
+def have_same(runs: Sequence[Run], stage: str, part: str = "") -> bool | None:
+    """Whether all have the same content; None when that is not known."""
+    digests = {run.digest(stage, part) for run in runs}
+    return False if len(digests - {None}) > 1 else None if None in digests else True
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys of the settings that are not the same in all runs, but for what names run and workspace."""
+    keys = dict.fromkeys(key for own in settings for key in own)
+    names = ("run.name", "run.workspace")
+    first = settings[0]
+    return [
+        key
+        for key in keys
+        if key not in names and any(key not in own or key not in first or own[key] != first[key] for own in settings)
+    ]

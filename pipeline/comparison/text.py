@@ -1,4 +1,4 @@
-"""The comparison of two runs as text for people, on one screen of 80 columns."""
+"""The comparison of runs as text for people: of two on one screen of 80 columns, of more with a column for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ LONGEST_LABEL = 10
 MAX_ROWS = 16
 """Settings, reasons or sources that are listed one by one."""
 
-SIDES = ("first", "second")
+LEAST_CELL = 8
+"""Letters of a setting's value that are shown at least, however many runs there are."""
+
 _LOSSES = {"train/loss": ("training loss", "train_loss"), "eval/loss": ("validation loss", "eval_loss")}
 _TRAINING: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("parameters", formats.count),
@@ -34,11 +36,14 @@ _TRAINING: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 _SAME_WITH_BEST = ("best_eval_loss", "best_eval_step")
 
+Labels = Sequence[str]
+
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
     """What `compare_runs` found: runs, configuration, stages, data, training and evaluation."""
     names = [run["name"] for run in comparison["runs"]]
-    labels = names if max(map(len, names)) <= LONGEST_LABEL and names[0] != names[1] else ["A", "B"]
+    are_labels = max(map(len, names)) <= LONGEST_LABEL and len({*names}) == len(names)
+    labels = names if are_labels else [_letter(number) for number in range(len(names))]
     blocks = (
         _runs(comparison["runs"], labels),
         _configuration(comparison["configuration"], labels),
@@ -50,7 +55,12 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     return "\n\n".join("\n".join(map(printable, block)) for block in blocks)
 
 
-def _runs(runs: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+def _letter(number: int) -> str:
+    """A, B, and so on to Z, then AA."""
+    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
+
+
+def _runs(runs: Iterable[Mapping[str, Any]], labels: Labels) -> list[str]:
     lines = []
     for run, label in zip(runs, labels, strict=True):
         code = f" with exit code {run['exit_code']}" if run.get("exit_code") else ""
@@ -63,7 +73,7 @@ def _runs(runs: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]
     return lines
 
 
-def _configuration(settings: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+def _configuration(settings: Sequence[Mapping[str, Any]], labels: Labels) -> list[str]:
     if not settings:
         return ["configuration: the same"]
     lines = []
@@ -71,17 +81,16 @@ def _configuration(settings: Sequence[Mapping[str, Any]], labels: Sequence[str])
     for title, is_runtime in (("configuration", False), (outside, True)):
         chosen = [row for row in settings if row["runtime"] == is_runtime]
         widest = min(max((len(row["key"]) for row in chosen), default=0), 36)
-        rows = [
-            [formats.shorten(row["key"], widest), *_apart([_value(row, side) for side in SIDES], (74 - widest) // 2)]
-            for row in chosen[:MAX_ROWS]
-        ]
-        lines += [title, *_table([["", *labels], *rows], "<<<")] if rows else []
+        room = max(LEAST_CELL, (74 - widest) // len(labels) - 2 * (len(labels) > 2))
+        rows = [[formats.shorten(row["key"], widest), *_apart(_values(row), room)] for row in chosen[:MAX_ROWS]]
+        lines += [title, *_table([["", *labels], *rows], "<")] if rows else []
         lines += [f"  and {len(chosen) - MAX_ROWS:,} more: --json has all"] if len(chosen) > MAX_ROWS else []
     return lines
 
 
-def _value(row: Mapping[str, Any], side: str) -> str:
-    return json.dumps(row[side], ensure_ascii=False) if side in row else "(not given)"
+def _values(row: Mapping[str, Any]) -> list[str]:
+    pairs = zip(row["values"], row["has"], strict=True)
+    return [json.dumps(value, ensure_ascii=False) if is_given else "(not given)" for value, is_given in pairs]
 
 
 def _apart(values: Sequence[str], room: int) -> list[str]:
@@ -92,29 +101,41 @@ def _apart(values: Sequence[str], room: int) -> list[str]:
     return [formats.shorten(value, room) for value in values]
 
 
-def _stages(stages: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+def _stages(stages: Iterable[Mapping[str, Any]], labels: Labels) -> list[str]:
     """Which artifacts are shared, where the runs part and why, and what follows from that."""
     named: dict[str, list[str]] = {}
     parted = []
     for row in stages:
-        relation = row["relation"]
-        if relation in ("differs", "same result") and row["causes"]:
-            why = "; ".join(row["causes"][:MAX_ROWS])
-            parted.append(f"{row['stage']}: {why}" + (", with the same result" if relation == "same result" else ""))
-            continue
+        causes, relation = _causes(row, labels), row["relation"]
+        owners = [label for label, key in zip(labels, row["keys"], strict=True) if key]
         title = {
-            "differs": "differ by their inputs alone",
-            "same result": "have the same result",
-            "one only": f"in {labels[0] if row['first'] else labels[1]} only",
+            "differs": "" if causes else "differ by their inputs alone",
+            "same result": "" if causes else "have the same result",
             "missing": "no longer in the workspace",
+            "one only": "",
         }.get(relation, relation)
-        named.setdefault(title, []).append(row["stage"])
+        if relation in ("differs", "same result"):
+            ending = ", with the same result" if relation == "same result" else ""
+            parted += [f"{row['stage']}{cause}{ending}" for cause in causes]
+        if len(owners) < len(labels):
+            title = f"in {', '.join(owners)} only"
+        if title:
+            named.setdefault(title, []).append(row["stage"])
     texts = {title: f"{title}: {', '.join(stages)}" for title, stages in named.items()}
     shared = [texts.pop("shared")] if "shared" in texts else []
     return ["stages", *(line for text in (*shared, *parted, *texts.values()) for line in _wrap(text))]
 
 
-def _data(data: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+def _causes(row: Mapping[str, Any], labels: Labels) -> list[str]:
+    """Why a stage's artifacts part, in a text for all the runs with the same reasons; of two runs no name is needed."""
+    runs: dict[str, list[str]] = {}
+    for label, causes in zip(labels, row["causes"], strict=True):
+        if causes:
+            runs.setdefault("; ".join(causes[:MAX_ROWS]), []).append(label)
+    return [f" of {', '.join(of)}: {why}" if len(labels) > 2 else f": {why}" for why, of in runs.items()]
+
+
+def _data(data: Mapping[str, Any], labels: Labels) -> list[str]:
     marks = {True: "", None: "", False: "other documents"}
     figures = [
         (f"{split} {what}", counts[what], marks[counts["same_text"]] if what == "documents" else "")
@@ -123,124 +144,142 @@ def _data(data: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     ]
     tokenizers = {True: "", None: "", False: "other tokenizer"}[data["same_tokenizer"]]
     figures.append(("vocabulary", data["vocabulary"], tokenizers))
-    differing = [(name, pair, mark) for name, pair, mark in figures if mark or pair["first"] != pair["second"]]
+    differing = [(name, values, mark) for name, values, mark in figures if mark or len({*values}) > 1]
     same = [
-        f"{formats.count(pair['first'])} {name}"
-        for name, pair, mark in figures
-        if (name, pair, mark) not in differing and pair["first"] is not None
+        f"{formats.count(values[0])} {name}"
+        for name, values, mark in figures
+        if (name, values, mark) not in differing and values[0] is not None
     ]
-    rows = [[name, *_both(pair, formats.count), mark] for name, pair, mark in differing]
-    for reason, pair in data["left_out"].items():
-        if pair["first"] != pair["second"] and len(rows) < MAX_ROWS:
-            rows.append([formats.shorten(f"left out by {reason}", 40), *_both(pair, formats.count), ""])
-    table = _table([["data", *labels, ""], *rows], "<>><", indent=0) if rows else ["data: the same"]
+    rows = [[name, *_written(values, formats.count), mark] for name, values, mark in differing]
+    for reason, values in data["left_out"].items():
+        if len({*values}) > 1 and len(rows) < MAX_ROWS:
+            rows.append([formats.shorten(f"left out by {reason}", 40), *_written(values, formats.count), ""])
+    head = ["data", *labels, ""]
+    table = _table([head, *rows], f"<{'>' * len(labels)}<", indent=0) if rows else ["data: the same"]
     return [*table, *(_wrap(f"{'the same: ' if rows else ''}{', '.join(same)}") if same else [])]
 
 
-def _training(training: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+def _training(training: Mapping[str, Any], labels: Labels) -> list[str]:
     figures = training["figures"]
-    if not any(figures["steps"].values()):
-        return ["training: neither run has records of one"]
+    if not any(figures["steps"]):
+        return [f"training: {_none_of(labels)} has records of one"]
     rows = [["training", *labels]]
     for key, (name, write) in _TRAINING.items():
-        pair = figures[key]
-        is_told = key == "parameters" and pair["first"] == pair["second"]
+        values = figures[key]
+        is_told = key == "parameters" and len({*values}) == 1
         is_told |= key in _SAME_WITH_BEST and figures["best_eval_loss"] == figures["eval_loss"]
-        if any(pair.values()) and not is_told:
-            rows.append([name, *_both(pair, write)])
-    unhealthy = []
+        if any(values) and not is_told:
+            rows.append([name, *_written(values, write)])
+    unhealthy: dict[str, list[str]] = {}
     for name, verdicts in training["verdicts"].items():
-        if any(verdicts.values()):
-            words = [(verdicts[side] or {}).get("verdict", "-") for side in SIDES]
+        if any(verdicts):
+            words = [(verdict or {}).get("verdict", "-") for verdict in verdicts]
             rows.append(["scales at the start" if name == "start" else name, *words])
-            unhealthy += [
-                f"{label}: {word}: {verdicts[side]['why']}"
-                for side, label, word in zip(SIDES, labels, words, strict=True)
-                if word not in ("-", "healthy")
-            ]
-    lines = _table(rows, "<>>", indent=0)
-    lines += [line for text in unhealthy for line in _wrap(formats.shorten(text, 2 * WIDTH - 12))]
+            for verdict, label, word in zip(verdicts, labels, words, strict=True):
+                if word not in ("-", "healthy"):
+                    unhealthy.setdefault(f"{word}: {verdict['why']}", []).append(label)
+    lines = _table(rows, "<>", indent=0)
+    for why, of in unhealthy.items():
+        lines += _wrap(formats.shorten(f"{', '.join(of)}: {why}", 2 * WIDTH - 12))
     if training["shared"]:
-        return [*lines, "  both runs have this training"]
+        return [*lines, f"  {'both' if len(labels) == 2 else 'all'} runs have this training"]
     lines += _curves(training["steps"], labels)
     lines += [line for note in training["notes"] for line in _wrap(f"note: {note}")]
     if training["comparable"] and training["steps"]:
-        lines += [line for tag in _LOSSES for line in _wrap(_reached(training, tag, labels))]
+        others = range(1, len(labels))
+        lines += [line for tag in _LOSSES for i in others for line in _wrap(_reached(training, tag, labels, i))]
     return lines
 
 
-def _curves(steps: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
-    tags = [tag for tag in _LOSSES if any(row[tag][side] is not None for row in steps for side in SIDES)]
+def _curves(steps: Sequence[Mapping[str, Any]], labels: Labels) -> list[str]:
+    tags = [tag for tag in _LOSSES if any(value is not None for row in steps for value in row[tag])]
     if not tags:
         return []
-    rows = [["step", *(cell for _ in tags for cell in (*labels, "change"))]]
+    columns = [*labels, *_if_two(labels, "change")]
+    rows = [["step", *(cell for _ in tags for cell in columns)]]
     for row in steps:
-        groups = [(*_both(row[tag], formats.real), _change(row[tag], formats.real)) for tag in tags]
-        rows.append([formats.count(row["step"]), *(cell for group in groups for cell in group)])
+        cells = [formats.count(row["step"])]
+        for tag in tags:
+            cells += [*_written(row[tag], formats.real), *_if_two(labels, _change(row[tag], formats.real))]
+        rows.append(cells)
     widths, titles = [max(map(len, column)) for column in zip(*rows, strict=True)], ""
     for number, tag in enumerate(tags, 1):
-        titles += _LOSSES[tag][0].rjust(sum(width + 2 for width in widths[: 1 + 3 * number]) - 2 - len(titles))
-    return ["", titles, *_table(rows, ">" * len(rows[0]), indent=0)]
+        end = 1 + number * len(columns)
+        titles += _LOSSES[tag][0].rjust(sum(width + 2 for width in widths[:end]) - 2 - len(titles))
+    return ["", titles, *_table(rows, ">", indent=0)]
 
 
-def _reached(training: Mapping[str, Any], tag: str, labels: Sequence[str]) -> str:
-    """Whether the second run reached the first one's last loss, else whether the first did the second's."""
+def _reached(training: Mapping[str, Any], tag: str, labels: Labels, i: int) -> str:
+    """Whether run `i` reached the first one's last loss, else whether the first did that of run `i`."""
     name, key = _LOSSES[tag]
     last, steps = training["figures"][key], training["reached"][tag]
-    if last["first"] is None or last["second"] is None:
+    if last[0] is None or last[i] is None:
         return ""
-    first, second = (
-        f"{label}'s last {name}, {formats.real(last[side])}" for label, side in zip(labels, SIDES, strict=True)
-    )
-    if steps["second"] is not None:
-        return f"{labels[1]} reached {first}, at step {steps['second']:,}"
-    other = f"; {labels[0]} reached {second}, at step {steps['first']:,}" if steps["first"] is not None else ""
-    return f"{labels[1]} did not reach {first}{other}"
+    first, own = (f"{labels[j]}'s last {name}, {formats.real(last[j])}" for j in (0, i))
+    if steps[i][0] is not None:
+        return f"{labels[i]} reached {first}, at step {steps[i][0]:,}"
+    other = f"; {labels[0]} reached {own}, at step {steps[0][i]:,}" if steps[0][i] is not None else ""
+    return f"{labels[i]} did not reach {first}{other}"
 
 
-def _evaluation(evaluation: Mapping[str, Any], tasks: Sequence[str], labels: Sequence[str]) -> list[str]:
+def _evaluation(evaluation: Mapping[str, Any], tasks: Sequence[str], labels: Labels) -> list[str]:
     if not evaluation["measures"]:
-        return ["evaluation: neither run has one"]
+        return [f"evaluation: {_none_of(labels)} has one"]
     figures = {figure.key: figure for task in tasks for figure in WORDS[task].figures}
     main = figures[evaluation["main"]]
-    rows = [["evaluation", *labels, "change", ""]]
+    rows = [["evaluation", *labels, *_if_two(labels, "change"), ""]]
     rows += [
         _measure(figures[key].name, row, figures[key], labels)
         for key, row in evaluation["measures"].items()
-        if figures[key].better or row["difference"]
+        if figures[key].better or any(row["differences"])
     ]
     sources, baselines = evaluation["sources"], evaluation["baselines"]
     if len(sources) > 1:
         rows += [_measure(f"  of {name}", row, main, labels) for name, row in list(sources.items())[:MAX_ROWS]]
-    rows += [_measure(f"  by {name}", row, main, ("", "")) for name, row in baselines.items() if row["difference"]]
+    rows += [
+        _measure(f"  by {name}", {**row, "best": None}, main, labels)
+        for name, row in baselines.items()
+        if any(row["differences"])
+    ]
     more = [f"  and {len(sources) - MAX_ROWS:,} more sources: --json has all"] if len(sources) > MAX_ROWS else []
     notes = [line for note in evaluation["notes"] for line in _wrap(f"note: {note}")]
-    return [*_table(rows, "<>>><", indent=0), *more, *notes]
+    return [*_table(rows, f"<{'>' * (len(rows[0]) - 2)}<", indent=0), *more, *notes]
 
 
-def _measure(name: str, row: Mapping[str, Any], figure: Figure, labels: Sequence[str]) -> list[str]:
+def _measure(name: str, row: Mapping[str, Any], figure: Figure, labels: Labels) -> list[str]:
     def write(value: float) -> str:
         return formats.written(value, figure.style)
 
-    better = dict(zip(SIDES, labels, strict=True)).get(row["better"] or "")
-    words = f"{better} is better" if better else "" if row["comparable"] or not figure.better else "not comparable"
-    change = _change(row, _points if figure.style == "percent" else write)
-    return [formats.shorten(name, 24), *_both(row, write), change, words]
+    best = None if row["best"] is None else f"{labels[row['best']]} is {'better' if len(labels) == 2 else 'best'}"
+    words = best or ("" if row["comparable"] or not figure.better else "not comparable")
+    change = _change(row["values"], _points if figure.style == "percent" else write)
+    return [formats.shorten(name, 24), *_written(row["values"], write), *_if_two(labels, change), words]
 
 
 def _points(share: float) -> str:
     return f"{100 * share:.2f} points"
 
 
-def _change(pair: Mapping[str, Any], write: Callable[[float], str]) -> str:
-    if pair["first"] is None or pair["second"] is None:
+def _change(values: Sequence[float | None], write: Callable[[float], str]) -> str:
+    """From the first run's value to the second's."""
+    first, second = values[:2]
+    if first is None or second is None:
         return ""
-    change = pair["second"] - pair["first"]
+    change = second - first
     return f"{'+' if change > 0 else chr(0x2212) if change < 0 else ''}{write(abs(change))}"
 
 
-def _both(pair: Mapping[str, Any], write: Callable[[Any], str]) -> list[str]:
-    return ["-" if pair[side] is None else write(pair[side]) for side in SIDES]
+def _if_two(labels: Labels, cell: str) -> list[str]:
+    """A cell of a column that only a comparison of two has."""
+    return [cell] if len(labels) == 2 else []
+
+
+def _none_of(labels: Labels) -> str:
+    return "neither run" if len(labels) == 2 else "none of the runs"
+
+
+def _written(values: Iterable[Any], write: Callable[[Any], str]) -> list[str]:
+    return ["-" if value is None else write(value) for value in values]
 
 
 def _wrap(text: str) -> list[str]:
@@ -248,7 +287,8 @@ def _wrap(text: str) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]], alignment: str, indent: int = 2) -> list[str]:
-    """Columns two apart, as wide as their cells, each flush left (`<`) or right (`>`)."""
+    """Columns two apart, as wide as their cells, each flush left (`<`) or right (`>`), the last as all that follow."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    forms = [f"{{:{side}{max(1, width)}}}" for side, width in zip(alignment, widths, strict=True)]
+    sides = alignment.ljust(len(widths), alignment[-1])
+    forms = [f"{{:{side}{max(1, width)}}}" for side, width in zip(sides, widths, strict=True)]
     return [" " * indent + "  ".join(forms).format(*row).rstrip() for row in rows]

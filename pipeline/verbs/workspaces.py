@@ -30,18 +30,21 @@ def status(
 
 def diff(
     config: ConfigArgument,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run of the workspace.")],
-    rest: Annotated[
-        list[str] | None,
+    runs: Annotated[
+        list[str],
         typer.Argument(
-            metavar="[RUN] [KEY=VALUE]",
-            help="Another to compare it with; alone, it is compared with the configuration's own. Then settings.",
+            metavar="RUN... [KEY=VALUE]",
+            help="Runs of the workspace; one alone is compared with the configuration's own. And settings.",
         ),
-    ] = None,
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Compare two runs: settings, artifacts, data, losses, evaluation."""
+    """Compare runs: settings, artifacts, data, losses, evaluation."""
+    names = [word for word in runs if "=" not in word]
+    overrides = [word for word in runs if "=" in word]
+    if not names:
+        raise typer.BadParameter("name a run to compare with", param_hint="RUN")
 
     def work() -> None:
         from pipeline.artifacts import Workspace
@@ -49,12 +52,8 @@ def diff(
         from pipeline.comparison.text import format_comparison
         from pipeline.config.loading import load_config
 
-        others, overrides = (rest or [])[:1], (rest or [])[1:]
-        if others and "=" in others[0]:
-            others, overrides = [], [*others, *overrides]
         own = load_config(config, overrides, ("run",)).run
-        names = (run, others[0]) if others else (own.name, run)
-        found = compare_runs(Workspace(own.workspace), names)
+        found = compare_runs(Workspace(own.workspace), names if len(names) > 1 else [own.name, *names])
         print(json.dumps(found, indent=1) if as_json else format_comparison(found))
 
     guarded(work, debug)

@@ -1,4 +1,4 @@
-"""What a comparison of two runs says of artifacts that only look like those of runs."""
+"""What a comparison of runs says of artifacts that only look like those of runs."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def write_run(
     (view / "run.json").write_text(json.dumps(sealed(known | (state or {}))))
 
 
-def compared(workspace: Workspace) -> tuple[dict[str, Any], str]:
-    """The comparison of runs a and b, and its text, which fits 80 columns, unwrapped."""
-    found = compare_runs(workspace, ("a", "b"))
+def compared(workspace: Workspace, *names: str) -> tuple[dict[str, Any], str]:
+    """The comparison of runs, a and b by default, and its text, which fits 80 columns, unwrapped."""
+    found = compare_runs(workspace, names or ("a", "b"))
     text = format_comparison(json.loads(json.dumps(found, allow_nan=False)))
     assert max(map(len, text.splitlines())) <= 80
     return found, re.sub(r"\n +", lambda gap: gap[0] if len(gap[0]) != 5 else " ", text)
@@ -116,9 +116,9 @@ def test_with_another_tokenizer_bits_per_byte_compare_and_losses_do_not(workspac
     found, text = compared(workspace)
     measures = found["evaluation"]["measures"]
     assert measures["bits_per_byte"]["comparable"]
-    assert measures["bits_per_byte"]["better"] == "second"
+    assert measures["bits_per_byte"]["best"] == 1
     for key in ("loss", "perplexity", "token_accuracy"):
-        assert (measures[key]["comparable"], measures[key]["better"]) == (False, None)
+        assert (measures[key]["comparable"], measures[key]["best"]) == (False, None)
     assert not found["training"]["comparable"]
     assert "note: the tokenizers differ, so losses are of other tokens" in text
     assert "compare bits per byte" in text
@@ -137,12 +137,12 @@ def test_with_other_held_out_documents_nothing_is_called_better(workspace: Works
     }
     write_run(workspace, "b", contents={"curate/test": "other documents"}, summaries=summaries)
     found, text = compared(workspace)
-    assert not any(row["comparable"] or row["better"] for row in found["evaluation"]["measures"].values())
+    assert not any(row["comparable"] or row["best"] is not None for row in found["evaluation"]["measures"].values())
     assert "note: the held-out documents differ" in text
     assert "the validation documents differ" not in text
     assert found["data"]["splits"]["test"]["same_text"] is False
     assert found["data"]["splits"]["validation"]["same_text"] is True
-    assert found["data"]["left_out"]["curate: repeats an earlier document"] == {"first": 655, "second": 700}
+    assert found["data"]["left_out"]["curate: repeats an earlier document"] == [655, 700]
     assert "left out by curate: repeats an earlie" in text
     assert "too_short" not in text, "as many were left out for it by both"
 
@@ -154,8 +154,8 @@ def test_classifications_are_better_the_more_is_right(workspace: Workspace) -> N
     write_run(workspace, "a", settings=task, summaries=labelled_changes())
     write_run(workspace, "b", settings=task, summaries=better)
     found, text = compared(workspace)
-    sides = {key: row["better"] for key, row in found["evaluation"]["measures"].items()}
-    assert sides == {"accuracy": "second", "f1_macro": "first", "loss": "first", "documents": None}
+    sides = {key: row["best"] for key, row in found["evaluation"]["measures"].items()}
+    assert sides == {"accuracy": 1, "f1_macro": 0, "loss": 0, "documents": None}
     assert "+8.80 points  b is better" in text
     assert "note: 40 and 38 of the held-out documents have labels that training knows" in text
 
@@ -167,11 +167,10 @@ def test_regressions_are_better_the_smaller_the_error(workspace: Workspace) -> N
         write_run(workspace, name, settings={"model": {"task": "regression"}}, summaries={"evaluate": evaluation})
     found, text = compared(workspace)
     measures = found["evaluation"]["measures"]
-    assert measures["mse"]["better"] == measures["r2"]["better"] == "second"
-    assert (measures["mae"]["difference"], measures["mae"]["better"]) == (0, None)  # of rounding alone
-    assert measures["pearson"] == {
-        "first": None, "second": None, "difference": None, "better": None, "comparable": True
-    }  # fmt: skip
+    assert measures["mse"]["best"] == measures["r2"]["best"] == 1
+    assert (measures["mae"]["differences"], measures["mae"]["best"]) == ([None, 0], None)  # of rounding alone
+    nothing = [None, None]
+    assert measures["pearson"] == {"values": nothing, "differences": nothing, "best": None, "comparable": True}
     assert "Pearson's r" in text
 
 
@@ -194,14 +193,14 @@ def test_curves_at_shared_steps_and_when_a_loss_was_reached(workspace: Workspace
     assert steps[-1] == 240
     assert 5 <= len(steps) <= 9
     assert set(steps) <= set(range(10, 241, 10))
-    evaluated = [row["step"] for row in training["steps"] if None not in row["eval/loss"].values()]
+    evaluated = [row["step"] for row in training["steps"] if None not in row["eval/loss"]]
     assert evaluated == [120, 240]
     assert training["reached"] == {
-        "train/loss": {"first": None, "second": 200},
-        "eval/loss": {"first": None, "second": 240},
+        "train/loss": [[None, None], [200, None]],
+        "eval/loss": [[None, None], [240, None]],
     }
     assert "b reached a's last training loss, 2.000, at step 200" in text
-    assert training["figures"]["best_eval_loss"]["first"] == pytest.approx(2.1)
+    assert training["figures"]["best_eval_loss"][0] == pytest.approx(2.1)
     assert "train.logging_steps differs" in text
 
 
@@ -210,7 +209,7 @@ def test_steps_of_other_sizes_are_told(workspace: Workspace) -> None:
     settings = {"train": {"global_batch_size": 64, "eval_batches": 2}}
     write_run(workspace, "b", losses={5: (5.0, None), 10: (3.0, None)}, settings=settings)
     keys = compare_runs(workspace, ("a", "b"))["stages"][-2]
-    metrics = workspace.artifact("train", keys["second"]) / "metrics.jsonl"
+    metrics = workspace.artifact("train", keys["keys"][1]) / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace('"target_tokens": 1000', '"target_tokens": 2000'))
     found, text = compared(workspace)
     assert "note: a step has 100 targets in a, 200 targets in b" in text
@@ -226,10 +225,51 @@ def test_an_early_cutoff_and_missing_artifacts_are_told(workspace: Workspace) ->
     assert "curate: curate.min_chars (not given) -> 41, with the same result" in text
     assert relations(found)["encode"] == "shared"
     train = next(row for row in found["stages"] if row["stage"] == "train")
-    (workspace.artifact("train", train["second"]) / "manifest.json").unlink()
+    (workspace.artifact("train", train["keys"][1]) / "manifest.json").unlink()
     found, text = compared(workspace)
     assert relations(found)["train"] == "missing"
     assert "no longer in the workspace: train" in text
+
+
+def test_runs_that_part_in_different_stages(workspace: Workspace) -> None:
+    write_run(workspace, "a", losses={10: (4.0, 4.5), 20: (3.0, 3.5)})
+    write_run(workspace, "b", settings={"train": {"learning_rate": 0.1}}, losses={20: (2.0, 2.5), 30: (1.0, 1.5)})
+    write_run(workspace, "c", settings={"train": {"learning_rate": 0.1}}, losses={20: (2.0, 2.5), 30: (1.0, 1.5)})
+    summaries = {"tokenizer": {"vocab_size": 300}, "evaluate": {"test": scored(bits_per_byte=1.5)}}
+    of_tokens = {"tokenizer": {"vocab_size": 300}}
+    write_run(workspace, "d", settings=of_tokens, contents={"tokenizer": "another"}, summaries=summaries, losses={})
+    found, text = compared(workspace, *"abcd")
+    rows = {row["stage"]: row for row in found["stages"]}
+    assert [bool(causes) for causes in rows["train"]["causes"]] == [False, True, True, False]
+    assert "  train of b, c: train.learning_rate " in text
+    assert "  tokenizer of d: tokenizer.vocab_size 4096 -> 300\n" in text
+    assert [row["step"] for row in found["training"]["steps"]] == [20, 30]
+    assert found["training"]["steps"][1]["eval/loss"] == [None, 1.5, 1.5, None]
+    assert not found["training"]["comparable"]
+    measures = found["evaluation"]["measures"]
+    assert (measures["bits_per_byte"]["best"], measures["loss"]["best"]) == (3, None)
+    assert re.search(r"bits per byte .*  d is best\n", text)
+    assert re.search(r"loss \(nats/token\) .*  not comparable\n", text)
+
+
+def test_of_equally_good_runs_none_is_best(workspace: Workspace) -> None:
+    for name, bits in (("a", 2.0), ("b", 1.5), ("c", 1.5 + 1e-12)):
+        write_run(workspace, name, summaries={"evaluate": {"test": scored(bits_per_byte=bits)}})
+    found, _ = compared(workspace, *"abc")
+    measure = found["evaluation"]["measures"]["bits_per_byte"]
+    assert (measure["best"], measure["differences"]) == (None, [None, -0.5, pytest.approx(-0.5)])
+
+
+def test_many_runs_get_letters(workspace: Workspace) -> None:
+    names = [f"a-sweep-of-rates-{number}" for number in range(30)]
+    for number, name in enumerate(names):
+        write_run(workspace, name, until="encode", settings={"curate": {"min_chars": 40 + number}})
+    text = format_comparison(compare_runs(workspace, names))
+    assert text.startswith(f"A = {names[0]}: done after encode, ")
+    assert f"\nAD = {names[29]}: done after encode, " in text
+    (row,) = re.findall(r"^  curate.min_chars +(.*)$", text, re.MULTILINE)
+    assert row.split() == [str(40 + number) for number in range(30)]
+    assert text.endswith("training: none of the runs has records of one\n\nevaluation: none of the runs has one")
 
 
 def test_long_names_and_values_fit(workspace: Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,17 @@ def test_its_figures_are_those_of_the_runs(compared: Project) -> None:
     steps = found["training"]["steps"]
     assert [row["step"] for row in steps] == [12, 24]
     for row in steps:
-        assert row["train/loss"] == {"first": first[row["step"]], "second": second[row["step"]]}
-        assert row["eval/loss"]["first"] < row["eval/loss"]["second"]
+        assert row["train/loss"] == [first[row["step"]], second[row["step"]]]
+        assert row["eval/loss"][0] < row["eval/loss"][1]
     evaluation = json.loads((compared.artifact("evaluate") / "evaluation.json").read_text())
     measures = found["evaluation"]["measures"]
     for key, value in evaluation["test"].items():
-        assert measures[key]["first"] == value
-    assert measures["bits_per_byte"]["better"] == measures["token_accuracy"]["better"] == "first"
+        assert measures[key]["values"][0] == value
+    assert measures["bits_per_byte"]["best"] == measures["token_accuracy"]["best"] == 0
     assert found["evaluation"]["sources"].keys() == evaluation["sources"].keys()
-    assert found["training"]["reached"]["eval/loss"]["second"] is None
-    assert found["training"]["reached"]["eval/loss"]["first"] in (12, 24)
+    (_, tiny), (slow, _) = found["training"]["reached"]["eval/loss"]
+    assert slow is None
+    assert tiny in (12, 24)
 
 
 def test_a_run_that_failed_shows_what_there_is(compared: Project) -> None:
@@ -78,9 +80,9 @@ def test_a_run_that_failed_shows_what_there_is(compared: Project) -> None:
     assert "bits per byte" in text
     found = diff(compared, "tiny", "bad")
     kept = records(compared, "bad")
-    assert found["training"]["figures"]["steps"]["second"] == kept[-1]["step"] < 24
-    assert found["training"]["figures"]["train_loss"]["second"] == kept[-1]["train/loss"]
-    assert found["evaluation"]["measures"]["loss"]["second"] is None
+    assert found["training"]["figures"]["steps"][1] == kept[-1]["step"] < 24
+    assert found["training"]["figures"]["train_loss"][1] == kept[-1]["train/loss"]
+    assert found["evaluation"]["measures"]["loss"]["values"][1] is None
 
 
 def test_one_run_alone_is_compared_with_that_of_the_configuration(compared: Project) -> None:
@@ -90,11 +92,40 @@ def test_one_run_alone_is_compared_with_that_of_the_configuration(compared: Proj
     assert compared.descent("diff", "tiny.yaml", "tiny", "slow", "run.name=x").out == expected
 
 
+def test_any_number_of_runs_each_in_a_column(compared: Project) -> None:
+    result = compared.descent("diff", "tiny.yaml", "slow", "run.name=x", "bad", "tiny")
+    assert result.code == 0, result.err
+    text = result.out
+    assert re.search(r"configuration\n +slow +bad +tiny\n  train.learning_rate +0.001 +1000000000000.0 +0.005\n", text)
+    assert "  train of bad: train.learning_rate 0.001 -> 1000000000000.0\n" in text
+    assert "  train of tiny: train.learning_rate 0.001 -> 0.005\n" in text
+    assert "  in slow, tiny only: evaluate, report\n" in text
+    assert re.search(r"bits per byte +\S+ +- +\S+  tiny is best\n", text)
+    found = diff(compared, "slow", "bad", "tiny")
+    assert [run["name"] for run in found["runs"]] == ["slow", "bad", "tiny"]
+    pair = diff(compared, "slow", "tiny")
+    for key, row in pair["evaluation"]["measures"].items():
+        of_three = found["evaluation"]["measures"][key]
+        assert of_three["values"] == [row["values"][0], None, row["values"][1]]
+        assert of_three["differences"] == [None, None, row["differences"][1]]
+        assert of_three["best"] == {0: 0, 1: 2, None: None}[row["best"]]
+    last = found["training"]["steps"][-1]
+    assert (last["step"], last["train/loss"][1]) == (24, None)
+    assert [last["train/loss"][i] for i in (0, 2)] == pair["training"]["steps"][-1]["train/loss"]
+
+
+def test_a_diff_without_a_run_asks_for_one(compared: Project) -> None:
+    for arguments in ([], ["run.name=slow"]):
+        result = compared.descent("diff", "tiny.yaml", *arguments)
+        assert (result.code, len(result.err.splitlines())) == (2, 1)
+        assert "RUN" in result.err
+
+
 def test_a_run_with_itself(compared: Project) -> None:
     found = diff(compared, "slow", "slow")
     assert found["configuration"] == []
     assert {row["stage"]: row["relation"] for row in found["stages"]} == dict.fromkeys(STAGES, "shared")
-    assert all(row["difference"] == 0 for row in found["evaluation"]["measures"].values())
+    assert all(row["differences"] == [None, 0] for row in found["evaluation"]["measures"].values())
     text = compared.descent("diff", "tiny.yaml", "slow", "slow").out
     assert text.startswith("A = slow: done, ")
     assert "both runs have this training" in text
