@@ -1,49 +1,114 @@
-"""What a workspace holds: its runs with their results, and each artifact with size, age, time taken and the runs that
-use it."""
+"""What a workspace holds: its runs with their results and what they set otherwise, and its artifacts by stage."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Workspace
-from pipeline.manifests import read_manifest
+from pipeline.comparison.opened import differing, read_settings
+from pipeline.errors import ConfigError, MissingInputError
+from pipeline.manifests import Manifest, read_manifest
 from pipeline.runs import main_result, outcome_of, read_run
 from pipeline.stages import STAGES
 from pipeline.terminal import printable
 
 LONGEST_MESSAGE = 100
+MAX_RUNS = 30
+"""Runs that are listed, the last ones, unless all are asked for."""
+
+MAX_SETTINGS, LONGEST_VALUE = 6, 40
+"""Settings that are told of a run, and letters of a value."""
+
+State = Mapping[str, Any]
 
 
-def format_status(root: Path) -> str:
-    """Two tables, runs and artifacts, as text."""
+def format_status(root: Path, lists_all: bool = False) -> str:
+    """Two tables, runs in the order in which they began and artifacts, as text: the last runs and the artifacts of each
+    stage together, or every one."""
     workspace = Workspace(root)
+    paths = (root / "runs").iterdir() if (root / "runs").is_dir() else ()
+    found = [(state, printable(path.name)) for path in paths if (state := read_run(path)) is not None]
+    states = {folder: state for state, folder in sorted(found, key=lambda item: (float(item[0]["started"]), item[1]))}
     used_by: dict[tuple[str, str], list[str]] = {}
-    lines = [f"workspace {root}", "", f"{'run':<24} {'outcome':<12} {'started':<17} result"]
-    folders = sorted((root / "runs").iterdir()) if (root / "runs").is_dir() else []
-    for folder in folders:
-        state = read_run(folder)
-        if state is None:
-            continue
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(state["started"]))
-        outcome = outcome_of(workspace, folder.name, state)
-        lines.append(f"{state['name']:<24} {outcome:<12} {started}  {_result(workspace, state)}".rstrip())
+    for folder, state in states.items():
         for stage, entry in state["stages"].items():
-            used_by.setdefault((stage, entry["key"]), []).append(state["name"])
-    lines += ["", f"{'stage':<10} {'key':<17} {'size':>10} {'age':>8} {'took':>9}  used by"]
+            used_by.setdefault((stage, entry["key"]), []).append(folder)
+    shown = states if lists_all else dict([*states.items()][-MAX_RUNS:])
+    lines = [f"workspace {root}", "", *_runs(workspace, shown)]
+    if len(shown) < len(states):
+        lines.append(f"and {len(states) - len(shown):,} before; --all lists them")
+    return "\n".join([*lines, "", *(_artifacts if lists_all else _artifacts_by_stage)(workspace, used_by)])
+
+
+def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
+    width = max(map(len, states), default=0)
+    lines = [f"{'run':<{width}}  {'outcome':<12} {'started':<17} result"]
+    settings = _told_settings([_settings_of(workspace.run(folder)) for folder in states])
+    for (folder, state), told in zip(states.items(), settings, strict=True):
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(state["started"]))
+        outcome = outcome_of(workspace, folder, state)
+        lines.append(f"{folder:<{width}}  {outcome:<12} {started}  {_result(workspace, state)}".rstrip())
+        lines += [f"  {printable(told)}"] if told else []
+    return lines
+
+
+def _settings_of(folder: Path) -> dict[str, Any]:
+    try:
+        return read_settings(folder / "config.yaml")[0]
+    except (ConfigError, MissingInputError):
+        return {}
+
+
+def _told_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each run the settings in which it differs from others, as on the command line. A value that more than half of
+    the runs have is left out."""
+    known = [own for own in settings if own]
+    told: list[list[str]] = [[] for _ in settings]
+    for key in differing(known) if known else ():
+        values = [json.dumps(own[key], ensure_ascii=False) if key in own else "" for own in settings]
+        counts = Counter(values)
+        for of_run, value in zip(told, values, strict=True):
+            if value and 2 * counts[value] <= len(known):
+                short = value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 1]}…"
+                of_run.append(f"{key}={short}")
+    return [
+        "  ".join(of_run[:MAX_SETTINGS]) + (f"  and {more} more" if (more := len(of_run) - MAX_SETTINGS) > 0 else "")
+        for of_run in told
+    ]
+
+
+def _artifacts_by_stage(workspace: Workspace, used_by: Mapping[tuple[str, str], list[str]]) -> list[str]:
+    lines = [f"{'stage':<10} {'artifacts':>9} {'size':>13}"]
+    unused: list[Manifest] = []
+    for stage in STAGES:
+        manifests = workspace.manifests(stage.name)
+        unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in used_by]
+        if manifests:
+            lines.append(f"{stage.name:<10} {len(manifests):>9} {_size(manifests):>13}")
+    return [*lines, f"{len(unused):,} of them, {_size(unused)}, are of no run now: see descent gc"] if unused else lines
+
+
+def _artifacts(workspace: Workspace, used_by: Mapping[tuple[str, str], list[str]]) -> list[str]:
+    lines = [f"{'stage':<10} {'key':<17} {'size':>10} {'age':>8} {'took':>9}  used by"]
     for stage in STAGES:
         for manifest in workspace.manifests(stage.name):
-            size = sum(entry["size"] for entry in manifest["files"].values())
             runs = ", ".join(used_by.get((stage.name, manifest["key"]), ["-"]))
             age = _age(time.time() - manifest["started"])
             taken = f"{manifest['seconds']:.1f} s"
-            lines.append(f"{stage.name:<10} {manifest['key']:<17} {size / 1e6:>7.2f} MB {age:>8} {taken:>9}  {runs}")
-    return "\n".join(lines)
+            lines.append(f"{stage.name:<10} {manifest['key']:<17} {_size([manifest]):>10} {age:>8} {taken:>9}  {runs}")
+    return lines
 
 
-def _result(workspace: Workspace, state: Mapping[str, Any]) -> str:
+def _size(manifests: Sequence[Manifest]) -> str:
+    return f"{sum(entry['size'] for manifest in manifests for entry in manifest['files'].values()) / 1e6:,.2f} MB"
+
+
+def _result(workspace: Workspace, state: State) -> str:
     """The main figure of a run on held-out documents, or why there is none."""
     evaluated, trained = (_summary(workspace, state, stage) for stage in ("evaluate", "train"))
     if evaluated and trained:
@@ -52,7 +117,7 @@ def _result(workspace: Workspace, state: Mapping[str, Any]) -> str:
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
 
 
-def _summary(workspace: Workspace, state: Mapping[str, Any], stage: str) -> dict[str, Any] | None:
+def _summary(workspace: Workspace, state: State, stage: str) -> dict[str, Any] | None:
     entry = state["stages"].get(stage)
     manifest = read_manifest(workspace.artifact(stage, entry["key"])) if entry else None
     return dict(manifest["summary"]) if manifest else None

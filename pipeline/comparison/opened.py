@@ -65,7 +65,7 @@ def open_run(workspace: Workspace, name: str) -> Run:
         known = [other for other, found in states.items() if found]
         hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
         raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
-    settings, runtime = _read_settings(workspace.run(name) / "config.yaml")
+    settings, runtime = read_settings(workspace.run(name) / "config.yaml")
     keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
     found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
     manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
@@ -84,7 +84,7 @@ def open_run(workspace: Workspace, name: str) -> Run:
     )
 
 
-def _read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
+def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
     """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
     was valid once and is no longer."""
     try:

@@ -15,15 +15,16 @@ from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgum
 def status(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
+    lists_all: Annotated[bool, typer.Option("--all", help="List every run and every artifact.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the artifacts and runs of the configuration's workspace."""
+    """List the runs of the workspace, what they set otherwise and came to, and its artifacts."""
 
     def work() -> None:
         from pipeline.config.loading import load_config
         from pipeline.status import format_status
 
-        print(format_status(load_config(config, overrides or (), ("run",)).run.workspace))
+        print(format_status(load_config(config, overrides or (), ("run",)).run.workspace, lists_all))
 
     guarded(work, debug)
 
