@@ -50,9 +50,9 @@ class FilesSource(Source):
 
     paths: list[str] = Field(min_length=1)
     """Files, folders (their files with the usual suffixes of the type, at any depth, hidden ones left out) and globs
-    (`**` for any depth), relative to the working directory. Documents name the file they come from by this path, or,
-    where it is absolute, by what lies below its last folder without wildcards. Text, csv, json and jsonl may be
-    compressed: .gz, .zst, .bz2, .xz."""
+    (`**` for any depth; what exists as it is written is no wildcard), relative to the working directory. Documents name
+    the file they come from by this path, or, where it is absolute, by what lies below its last folder without
+    wildcards. Text, csv, json and jsonl may be compressed: .gz, .zst, .bz2, .xz."""
 
 
 class RecordsSource(Source):
@@ -235,7 +235,8 @@ class HubSource(RecordsSource):
     """Commit of the dataset, 40 hexadecimal digits; required for the hub, for branches and tags move."""
 
     data_files: list[str] | None = Field(default=None, min_length=1)
-    """Files of the dataset to read instead of those that its card names; `*` and `**` as in globs."""
+    """Files of the dataset to read instead of those that its card names; `*` and `**` as in globs. In a local folder,
+    what exists as it is written is no wildcard."""
 
     streaming: Annotated[bool, Runtime()] = False
     """Read while it arrives, rather than fetch and convert it whole first. The documents are the same."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import stat
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 
 from pipeline.config.corpus import IngestConfig
 from pipeline.config.sources import COMPRESSED, AnySource, FilesSource, HubSource, PythonDocsSource
+from pipeline.corpus.patterns import expand, fixed_folder
 from pipeline.corpus.python_docs import LABEL, library_files
 from pipeline.errors import BadDataError, ConfigError, MissingInputError
 
@@ -45,7 +44,7 @@ def _matches(pattern: str, source: FilesSource, place: str) -> list[Path]:
     literal = Path(pattern)
     if literal.is_dir():
         return _folder_files(literal, source, place)
-    paths = [literal] if os.path.lexists(literal) else sorted(map(Path, glob.glob(pattern, recursive=True)))
+    paths = [path for path in expand(pattern) if os.path.lexists(path)]
     files = [path for path in paths if path.is_symlink() or not path.is_dir()]
     for path in files:
         _check_regular(path, place)
@@ -136,9 +135,8 @@ def _base(pattern: str) -> Path:
     path = Path(pattern)
     if not path.is_absolute():
         return Path()
-    if path.is_dir():
-        return path
-    return Path(*takewhile(lambda part: not glob.has_magic(part), path.parent.parts))
+    fixed = fixed_folder(path)
+    return fixed if fixed.is_dir() else fixed.parent
 
 
 def labelled_files(section: IngestConfig) -> dict[str, list[Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,30 @@ def test_a_changed_file_is_read_anew_even_with_its_old_times(tmp_path: Path) -> 
 def test_files_can_be_chosen(repository: Path) -> None:
     records = read(source(repository, data_files=["other.par*"], text_field="body", label_field="label"))
     assert [r.label for r in records if isinstance(r, Document)] == ["x"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_folders_and_files_whose_names_look_like_wildcards(
+    repository: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(["right"]).to_parquet(repository / "x [v2].parquet")
+    make_dataset(["wrong"]).to_parquet(repository / "x v.parquet")
+    shutil.copytree(repository, "run v/data [1]")
+    make_dataset(["elsewhere"]).to_parquet("run v/data [1]/other.parquet")
+    shutil.copytree(repository, "run [v]/data [1]")
+    monkeypatch.chdir("run [v]")  # where a workspace lies, with what the library keeps meanwhile
+
+    def texts(**fields: Any) -> list[str]:
+        records = read(source("data [1]", streaming=streaming, **fields))
+        return [record.text for record in records if isinstance(record, Document)]
+
+    assert texts(config_name="plain") == TEXTS
+    assert texts(data_files=["x [v2].parquet"]) == ["right"]
+    assert texts(data_files=["x [vw].parquet"]) == ["wrong"]
+    assert texts(config_name="other", text_field="body") == ["one"]
+    make_dataset(["right"]).save_to_disk("saved [v2]")
+    make_dataset(["wrong"]).save_to_disk("saved v")
+    assert [r.text for r in read(source("saved [v2]")) if isinstance(r, Document)] == ["right"]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

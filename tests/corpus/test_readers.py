@@ -202,6 +202,50 @@ def test_documents_do_not_name_folders_of_the_machine(tmp_path: Path) -> None:
     assert list(source_files(text_source(paths=[f"{tmp_path}/data/books/a.txt"])).values()) == ["a.txt"]
 
 
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_what_exists_as_it_is_written_is_no_wildcard(tmp_path: Path, is_absolute: bool) -> None:
+    names = [
+        "run [v2]/x.txt",
+        "run [v2]/y [1].txt",
+        "run [v2]/y 1.txt",
+        "run v/x.txt",
+        "run 2/x.txt",
+        "a*/b?.txt",
+        "ab/bc.txt",
+    ]
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(name)
+    root = f"{tmp_path}/" if is_absolute else ""
+
+    def found(pattern: str) -> dict[str, str]:
+        return {path.read_text(): origin for path, origin in source_files(text_source(paths=[root + pattern])).items()}
+
+    expected = {
+        "run [v2]/x.txt": ["run [v2]/x.txt"],
+        "run [v2]/*.txt": ["run [v2]/x.txt", "run [v2]/y 1.txt", "run [v2]/y [1].txt"],
+        "run [v2]": ["run [v2]/x.txt", "run [v2]/y 1.txt", "run [v2]/y [1].txt"],
+        "*/y [1].txt": ["run [v2]/y [1].txt"],
+        "**/y [1].txt": ["run [v2]/y [1].txt"],
+        "run [v2]/y [1].t*": ["run [v2]/y 1.txt"],  # which is not there, so a wildcard
+        "run [0-9]/*.txt": ["run 2/x.txt"],
+        "a*/*": ["a*/b?.txt"],
+        "a*/b?.txt": ["a*/b?.txt"],
+        "a[b]/b?.txt": ["ab/bc.txt"],
+        "**": sorted(names),
+        "**/*.txt": sorted(names),
+        "**/**/x.txt": ["run 2/x.txt", "run [v2]/x.txt", "run v/x.txt"],
+    }
+    for pattern, names in expected.items():
+        assert list(found(pattern)) == names, pattern
+    if is_absolute:
+        assert list(found("run [v2]/x.txt").values()) == ["x.txt"]
+        assert list(found("run [v2]/*.txt").values()) == ["x.txt", "y 1.txt", "y [1].txt"]
+        assert list(found("run [0-9]/*.txt").values()) == ["run 2/x.txt"]
+    else:
+        assert all(name == origin for name, origin in found("**").items())
+
+
 def test_a_file_name_that_is_not_text_is_refused() -> None:
     Path(os.fsdecode(b"b\xff.txt")).write_text("x")
     with pytest.raises(BadDataError, match="is not UTF-8; rename the file"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.config.sources import HubSource
@@ -29,8 +31,8 @@ def read_hub(source: HubSource, scratch: Path) -> Iterator[Document | Rejected]:
     are not ours to mend, and a part of them would not be the dataset that was pinned.
     """
     fields = Fields(source)
-    with _in_one_line(source):
-        dataset = _load(source, scratch)
+    with _in_one_line(source), _without_wildcards(Path(source.path)) as folder:
+        dataset = _load(source, folder, scratch)
         rows = Rows(fields, source.split, _class_names(dataset.features, source.label_field))
         checked = False
         for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
@@ -40,20 +42,20 @@ def read_hub(source: HubSource, scratch: Path) -> Iterator[Document | Rejected]:
             yield from rows.read(table.to_batches())
 
 
-def _load(source: HubSource, scratch: Path) -> Any:
+def _load(source: HubSource, folder: Path, scratch: Path) -> Any:
+    """The dataset, which lies in `folder` if it is a local one."""
     import datasets
     from datasets.utils.logging import set_verbosity
 
     set_verbosity(logging.CRITICAL)  # What it says comes as our error.
     datasets.disable_progress_bars()
-    folder = Path(source.path)
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         return _load_from_disk(source, folder)
     is_local = folder.is_dir()
     builder = datasets.load_dataset_builder(
         str(folder.absolute()) if is_local else source.path,
         source.config_name,
-        data_files=None if source.data_files is None else {source.split: source.data_files},
+        data_files=None if source.data_files is None else {source.split: _chosen(source.data_files, folder)},
         revision=source.revision,
         # The library tells files of a folder apart by their times, not by their content: no cache of it outlives us.
         cache_dir=str(scratch) if is_local else None,
@@ -69,6 +71,26 @@ def _load(source: HubSource, scratch: Path) -> Any:
         return builder.as_streaming_dataset(split=source.split)
     builder.download_and_prepare()
     return builder.as_dataset(split=source.split)
+
+
+def _chosen(patterns: list[str], folder: Path) -> list[str]:
+    """Patterns of files for the library, in which those that exist as they are written stand for themselves."""
+    return [glob.escape(pattern) if (folder / pattern).exists() else pattern for pattern in patterns]
+
+
+@contextmanager
+def _without_wildcards(folder: Path) -> Iterator[Path]:
+    """A folder whose path the library does not take for a pattern: this one, or else one with links to its files."""
+    if not folder.is_dir() or not glob.has_magic(str(folder.resolve())):
+        yield folder
+        return
+    with TemporaryDirectory() as plain:
+        for current, _, names in os.walk(folder):
+            below = Path(plain, os.path.relpath(current, folder))
+            below.mkdir(exist_ok=True)
+            for name in names:
+                (below / name).symlink_to(Path(current, name).resolve())
+        yield Path(plain)
 
 
 def _load_from_disk(source: HubSource, folder: Path) -> Any:
