@@ -11,6 +11,17 @@ from pipeline.config.corpus import CurateConfig
 
 _WORD = re.compile(r"\S+")
 
+SETTINGS = {
+    "shorter than min_chars": "min_chars",
+    "longer than max_chars": "max_chars",
+    "fewer than min_words": "min_words",
+    "fewer letters than min_alphabetic_ratio": "min_alphabetic_ratio",
+    "more digits than max_digit_ratio": "max_digit_ratio",
+    "more symbols than max_symbol_ratio": "max_symbol_ratio",
+    "repeats an earlier document": "deduplicate",
+}
+"""The setting of curate behind each reason for which a document is dropped, but for having nothing visible."""
+
 
 def reason_to_drop(text: str, section: CurateConfig) -> str | None:
     """The first limit that a text breaks, in words, or None when it may stay."""

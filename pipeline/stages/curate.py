@@ -14,6 +14,9 @@ from pipeline.stages.contract import Stage, StageContext
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
 
+WARNED_SHARE = 0.1
+"""Part of a source's documents from which on it is told that defaults drop so many."""
+
 
 def run(context: StageContext) -> dict[str, Any]:
     """Filter shard by shard, find repeats among what stays of the whole corpus, then split shard by shard.
@@ -40,7 +43,8 @@ def run(context: StageContext) -> dict[str, Any]:
     shutil.rmtree(scratch)
     summary = _summarize(tally)
     _check(section, summary)
-    return summary
+    warnings = _warnings(section, tally)
+    return {**summary, "warnings": warnings} if warnings else summary
 
 
 def _filter_shard(source: Path, scratch: Path, section: CurateConfig) -> Tally:
@@ -78,6 +82,7 @@ def _split_shard(source: Path, scratch: Path, output: Path, section: CurateConfi
             size = document.num_bytes
             tally.add("total", "documents_in")
             tally.add("total", "bytes_in", size)
+            tally.add("source_in", document.source)
             if reason is None:
                 position, value = next(hashes)
                 if position not in repeats:
@@ -86,6 +91,7 @@ def _split_shard(source: Path, scratch: Path, output: Path, section: CurateConfi
                     continue
                 reason = "repeats an earlier document"
             tally.add("dropped", reason)
+            tally.add(f"dropped of {document.source}", reason)
             place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
             dropped.write(json.dumps({**place, "excerpt": document.text[:200]}) + "\n")
     for split, writer in writers.items():
@@ -104,6 +110,27 @@ def _summarize(tally: Tally) -> dict[str, Any]:
         "splits": {name: splits[name] for name in ("train", "validation", "test")},
         "sources": tally.documents_of("source"),
     }
+
+
+def _warnings(section: CurateConfig, tally: Tally) -> list[str]:
+    """A warning for each source of which defaults, limits that nobody chose for it, drop a large part."""
+    from pipeline.corpus.filters import SETTINGS
+
+    warnings = []
+    for source, total in tally.of("source_in").items():
+        dropped = tally.of(f"dropped of {source}").items()
+        unset = {reason: n for reason, n in dropped if SETTINGS.get(reason) not in {None, *section.model_fields_set}}
+        count = sum(unset.values())
+        if count > WARNED_SHARE * total:
+            reasons = ", ".join(
+                f"{n:,} {reason} (curate.{SETTINGS[reason]}: {getattr(section, SETTINGS[reason])})"
+                for reason, n in sorted(unset.items(), key=lambda item: -item[1])
+            )
+            warnings.append(
+                f"defaults drop {count:,} of {total:,} documents of {source} ({count / total:.0%}): {reasons}; "
+                "set what suits them, be it the same"
+            )
+    return warnings
 
 
 def _check(section: CurateConfig, summary: dict[str, Any]) -> None:

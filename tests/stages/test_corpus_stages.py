@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.config.base import Section
 from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
 from pipeline.corpus import documents
 from pipeline.corpus.documents import read_documents, shard_paths
+from pipeline.corpus.filters import SETTINGS, reason_to_drop
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.progress import Progress
 from pipeline.stages.contract import StageContext
@@ -170,6 +172,34 @@ def test_what_may_be_meant_otherwise_is_warned_of(run: Run) -> None:
     ]
     Path("a.tsv").write_text("\n".join(["text", *rows[6:], *rows[6:], rows[0], rows[5]]))
     assert "warnings" not in run("ingest", ingest_config(source=source), "other")
+
+
+def test_defaults_that_drop_much_of_a_source_are_warned_of(run: Run) -> None:
+    Path("play.txt").write_text("\n\n".join([story(n) for n in range(73)] + [f"Aside, line {n}." for n in range(27)]))
+    Path("prose.txt").write_text("\n\n".join([story(n) for n in range(100, 195)] + ["Two words.", *["Short."] * 4]))
+    sources = [{"name": n, "type": "text", "paths": [f"{n}.txt"], "separator": "\n\n"} for n in ("play", "prose")]
+    run("ingest", IngestConfig.model_validate({"sources": sources}))
+    run("normalize", NormalizeConfig())
+    shutil.copytree("run", "other")
+    splits = {"validation_fraction": 0.2, "test_fraction": 0.2}
+    assert run("curate", CurateConfig.model_validate(splits))["warnings"] == [
+        "defaults drop 27 of 100 documents of play (27%): 27 shorter than min_chars (curate.min_chars: 50); "
+        "set what suits them, be it the same"
+    ]
+    # Chosen, be it as the default is; what the next default then drops is told as well.
+    assert "warnings" not in run("curate", CurateConfig.model_validate({"min_chars": 50, **splits}), "other")
+    shutil.rmtree("other/curate")
+    (warning,) = run("curate", CurateConfig.model_validate({"min_chars": 0, **splits}), "other")["warnings"]
+    assert "27 of 100 documents of play (27%): 27 fewer than min_words (curate.min_words: 5)" in warning
+
+
+def test_every_limit_has_its_setting() -> None:
+    limits = {"min_chars": 9, "max_chars": 60, "min_words": 2, "max_digit_ratio": 0.1, "max_symbol_ratio": 0.1}
+    section = CurateConfig.model_validate({**limits, "min_alphabetic_ratio": 0.5})
+    texts = ["short", "long " * 20, "onewordonly", "1 2 3 4 5 6 7", "some words 12", "some words, - . - ."]
+    reasons = {reason_to_drop(text, section) for text in texts}
+    assert {SETTINGS[str(reason)] for reason in reasons} == {*limits, "min_alphabetic_ratio"}
+    assert SETTINGS.keys() - reasons == {"repeats an earlier document"}
 
 
 def test_empty_sources_fail(run: Run) -> None:
