@@ -60,6 +60,7 @@ def seal(
         "key": identity.key,
         "digest": content_digest(files),
         "runtime": {name: value for name, value in whole.items() if name in outside},
+        "given": section.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "input_keys": dict(input_keys),
         "files": files,
         "summary": summary,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
@@ -16,6 +15,7 @@ from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparklin
 from pipeline.reporting.data import RunData
 from pipeline.reporting.flow import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
+from pipeline.reporting.settings import configuration, given
 
 MAX_ROWS = 60
 MAX_SAMPLES = 20
@@ -63,6 +63,7 @@ def render_report(run: RunData) -> str:
         parts=part_rows(run),
         num_parameters=run.num_parameters,
         num_trainable=run.summary("model").get("trainable"),
+        given=given(run),
         configuration=configuration(run),
         stages=stage_rows(run),
         libraries=libraries(run),
@@ -284,29 +285,6 @@ def part_rows(run: RunData) -> list[dict[str, Any]]:
         }
         for name, each in list(groups.items())[:MAX_ROWS]
     ]
-
-
-def configuration(run: RunData) -> list[dict[str, Any]]:
-    """Every section's settings, flattened to dotted keys; those outside the identity are marked."""
-    sections = []
-    for stage, manifest in run.manifests.items():
-        rows = [(key, value, False) for key, value in _flatten(manifest.get("section") or {})]
-        rows += [(key, value, True) for key, value in _flatten(manifest.get("runtime") or {})]
-        seed = manifest.get("seed")
-        rows += [("run.seed", str(seed), False)] if seed is not None else []
-        sections.append({"name": stage, "rows": rows})
-    return sections
-
-
-def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        return [row for key, item in value.items() for row in _flatten(item, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(value, list) and any(isinstance(item, (Mapping, list)) for item in value):
-        return [row for index, item in enumerate(value) for row in _flatten(item, f"{prefix}.{index}")]
-    if isinstance(value, list):
-        value = ", ".join(map(str, value)) or "[]"
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return [(prefix, formats.shorten(shown, 300))] if prefix else []
 
 
 def stage_rows(run: RunData) -> list[dict[str, Any]]:

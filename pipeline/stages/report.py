@@ -37,4 +37,4 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"report_bytes": len(page), "metrics_lines": data.metrics.num_lines}
 
 
-STAGE = Stage(name="report", version=2, run=run, inputs=UPSTREAM, records=("report.html",))
+STAGE = Stage(name="report", version=3, run=run, inputs=UPSTREAM, records=("report.html",))

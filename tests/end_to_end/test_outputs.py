@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from harness import STAGES, Project
+import yaml
+from harness import STAGES, TINY, Project
 
 USE_MODEL = """
 import sys
@@ -48,6 +50,23 @@ def test_the_view_is_complete(finished_once: Project) -> None:
     steps = [json.loads(line) for line in (view / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if "train/loss" in line] == [4, 8, 12, 16, 20, 24]
     assert any(path.name.startswith("events.out.tfevents") for path in (view / "tensorboard").rglob("*"))
+
+
+def test_the_report_tells_apart_what_was_given(finished_once: Project) -> None:
+    page = (finished_once.workspace / "runs/tiny/report.html").read_text()
+    apart = page[page.index("Given in the configuration</h3>") : page.index("<details>")]
+    expected = {"run.seed"}
+
+    def walk(value: Any, key: str) -> None:
+        nested = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+        items = value.items() if isinstance(value, dict) else enumerate(value) if nested else ()
+        for name, item in items:
+            walk(item, f"{key}.{name}" if key else str(name))
+        if not items:
+            expected.add(key)
+
+    walk({name: section for name, section in yaml.safe_load(TINY).items() if name != "run"}, "")
+    assert set(re.findall("<dt>(.*?)</dt>", apart)) == expected
 
 
 def test_the_resolved_configuration_repeats_the_run(finished_once: Project, without_torch) -> None:

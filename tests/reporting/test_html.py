@@ -76,6 +76,32 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return render(make_run(tmp_path_factory.mktemp("run")))
 
 
+def given_in(page: str) -> dict[str, str]:
+    """The settings that stand apart as given."""
+    apart = re.search(r"Given in the configuration</h3>(.*?)</dl>", page, re.DOTALL)
+    assert apart is not None
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", apart[1]))
+
+
+def test_settings_of_artifacts_that_do_not_tell_stand_apart_where_they_are_not_as_by_default(tmp_path: Path) -> None:
+    page = render(make_run(tmp_path), title="A title")
+    given = given_in(page)
+    assert (given["run.seed"], given["train.learning_rate"], given["report.title"]) == ("17", "0.003", "A title")
+    assert "train.weight_decay" not in given, "it is 0.1, as by default"
+    folded = page[page.index("<details>") : page.index("</details>")]
+    assert all(f"<dt>{name}</dt>" in folded for name in ("weight_decay", "learning_rate", "run.seed"))
+
+
+def test_what_was_given_stands_apart_even_where_it_is_the_default(tmp_path: Path) -> None:
+    folders = make_run(tmp_path)
+    for stage, folder in folders.items():
+        own = {"weight_decay": 0.1, "lr_scheduler_kwargs": {"power": 2.0}} if stage == "train" else {}
+        write_manifest(folder, {**json.loads((folder / "manifest.json").read_text()), "given": own, "seed": 42})
+    page = render(folders)
+    check(page)
+    assert given_in(page) == {"train.weight_decay": "0.1", "train.lr_scheduler_kwargs.power": "2.0"}
+
+
 def test_the_page_tells_the_run(page: str) -> None:
     text = check(page).text
     assert "A Llama language model (12 layers, width 256, 8 heads, vocabulary 4,096), trained for 300 steps" in text
