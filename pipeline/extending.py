@@ -35,12 +35,12 @@ def find_continuation(
     section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest
 ) -> tuple[Continuation | None, tuple[str, ...]]:
     """The newest checkpoint of a training that differs in its length alone, where it is newer than the training's own;
-    else None, and why where there is such a training."""
+    else None, and why where there is such a training, or one that was begun in another precision."""
     split = pack["summary"]["splits"]["train"]
     own = list_checkpoints(workspace.checkpoints(identity.key))
     newest, problems = step_of(own[-1]) if own else 0, []
     found: Continuation | None = None
-    for key, payload in _of_other_lengths(workspace, identity):
+    for key, payload in _but_for(workspace, identity, _without_length):
         earlier = section.model_copy(update=_length(payload))
         work = workspace.checkpoints(key)
         checkpoint = find_checkpoint(section, earlier, split["windows"], split["target_tokens"], work)
@@ -49,6 +49,13 @@ def find_continuation(
         elif step_of(checkpoint) > newest:
             changes = "; ".join(describe_differences(payload, identity.payload))
             newest, found = step_of(checkpoint), Continuation(key, checkpoint, f"continues training {key}: {changes}")
+    if not newest and not problems:
+        # On a machine of another kind `auto` comes to something else.
+        for key, payload in _but_for(workspace, identity, _without_precision):
+            saved = list_checkpoints(workspace.checkpoints(key))
+            if saved and workspace.find("train", key)[0] is None:
+                changes = "; ".join(describe_differences(payload, identity.payload))
+                problems.append(f"does not go on from training {key} at step {step_of(saved[-1])}: {changes}")
     return found, () if newest else tuple(problems[:1])
 
 
@@ -69,8 +76,11 @@ def take_over(
             say(f"training {found.key}, which this one could go on from, is under way elsewhere: not waiting for it")
 
 
-def _of_other_lengths(workspace: Workspace, identity: Identity) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Keys and identities of the trainings in a workspace, finished or not, that differ in their length alone."""
+def _but_for(
+    workspace: Workspace, identity: Identity, what_counts: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keys and identities of the trainings in a workspace, finished or not, that differ in settings alone that do not
+    count."""
     payloads: dict[str, dict[str, Any]] = {manifest["key"]: manifest for manifest in workspace.manifests("train")}
     for folder in sorted(workspace.root.glob("checkpoints/*")):
         payload = read_sealed(folder / IDENTITY)
@@ -79,7 +89,7 @@ def _of_other_lengths(workspace: Workspace, identity: Identity) -> Iterator[tupl
     wanted = identity.payload
     for key, payload in payloads.items():
         is_like = all(payload.get(name) == value for name, value in wanted.items() if name != "section")
-        if key != identity.key and is_like and _without_length(payload) == _without_length(wanted):
+        if key != identity.key and is_like and what_counts(payload) == what_counts(wanted):
             yield key, payload
 
 
@@ -92,3 +102,7 @@ def _without_length(payload: Mapping[str, Any]) -> dict[str, Any]:
     """All other settings, and whether it may end early."""
     others = {name: value for name, value in payload["section"].items() if name not in _length(payload)}
     return others | {"ends_early": _length(payload)[PATIENCE] is not None}
+
+
+def _without_precision(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in payload["section"].items() if name != "mixed_precision"}

@@ -19,6 +19,7 @@ import yaml
 from pipeline import atomic
 from pipeline.artifacts import Identity, Workspace
 from pipeline.config import Config
+from pipeline.config.settled import Settled, settle
 from pipeline.errors import BadDataError, DescentError, MissingInputError, StorageError, storage_errors
 from pipeline.extending import IDENTITY, find_continuation, take_over
 from pipeline.launches.follower import Follower
@@ -52,6 +53,8 @@ class Step:
     """What its artifact warns of, or what its settings foretell where it is to be made."""
     against: str = ""
     """The run or artifact from which the reasons are differences, if they are."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for it on this machine."""
 
     @property
     def key(self) -> str | None:
@@ -60,8 +63,9 @@ class Step:
 
     def as_json(self) -> dict[str, Any]:
         """The line of `plan --json`."""
-        told = {"reasons": list(self.reasons), "against": self.against or None, "warnings": list(self.warnings)}
-        return {"stage": self.stage.name, "key": self.key, "action": self.action, **told}
+        told = {"warnings": list(self.warnings), "notes": list(self.notes)}
+        why = {"reasons": list(self.reasons), "against": self.against or None}
+        return {"stage": self.stage.name, "key": self.key, "action": self.action, **why, **told}
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,18 @@ def plan(config: Config, workspace: Workspace, selection: Selection) -> list[Ste
 
     Raises MissingInputError when a stage outside the selection lacks its artifact.
     """
-    manifests = _upstream(config, workspace, selection)
+    return _plan(settle(config), workspace, selection)
+
+
+def _plan(settled: Settled, workspace: Workspace, selection: Selection) -> list[Step]:
+    manifests = _upstream(settled.config, workspace, selection)
     steps = []
     for stage in selection.stages():
-        step = _plan_stage(stage, config, workspace, manifests, forced=stage.name in selection.force)
+        step = _plan_stage(stage, settled.config, workspace, manifests, forced=stage.name in selection.force)
         if step.action == "reuse" and step.manifest is not None:
             manifests[stage.name] = step.manifest
-        steps.append(replace(step, warnings=_warnings(step, getattr(config, stage.name))))
+        section = getattr(settled.config, stage.name)
+        steps.append(replace(step, warnings=_warnings(step, section), notes=settled.notes.get(stage.name, ())))
     return steps
 
 
@@ -163,7 +172,7 @@ def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapp
 
 
 def format_plan(steps: Sequence[Step]) -> str:
-    """The plan as a table for people: stage, action, and the reason."""
+    """The plan as a table for people: stage, action, and the reason; below it what was chosen on this machine."""
     lines = []
     for step in steps:
         key = step.key or ""
@@ -173,6 +182,7 @@ def format_plan(steps: Sequence[Step]) -> str:
         told = printable("; ".join(reasons)) + (f"  (against {step.against})" if step.against else "")
         lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{told}".rstrip())
     lines += [printable(f"warning: {step.stage.name}: {warning}") for step in steps for warning in step.warnings]
+    lines += [printable(note) for step in steps for note in step.notes]
     return "\n".join(lines)
 
 
@@ -191,14 +201,14 @@ def run(config: Config, selection: Selection) -> RunView | None:
             with Follower(launch, workspace.root, digest) as follower:
                 _take_part(config, workspace, follower)
             return None
-        with (
-            Leader(launch, workspace.root, digest) if launch.count > 1 else nullcontext(Alone()) as others,
-            running(workspace, config, partial(wait, "run")) as view,
-        ):
-            steps = plan(config, workspace, selection)
-            print(format_plan(steps), flush=True)
-            _check_sections(config, steps)
-            _execute(Work(config, workspace, view, launch, others), selection)
+        with Leader(launch, workspace.root, digest) if launch.count > 1 else nullcontext(Alone()) as others:
+            settled = settle(config)
+            check_launcher(settled.config.train, os.environ, settled.chosen.get("train", ()))
+            with running(workspace, settled.config, partial(wait, "run")) as view:
+                steps = _plan(settled, workspace, selection)
+                print(format_plan(steps), flush=True)
+                _check_sections(settled.config, steps)
+                _execute(Work(settled.config, settled.chosen, workspace, view, launch, others), selection)
     return view
 
 
@@ -211,9 +221,11 @@ def _check_sections(config: Config, steps: Sequence[Step]) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What building needs beside a stage: the configuration, where results go, and who else takes part."""
+    """What building needs beside a stage: the configuration, what of it was chosen on this machine, where results go,
+    and who else takes part."""
 
     config: Config
+    chosen: Mapping[str, Mapping[str, Any]]
     workspace: Workspace
     view: RunView
     launch: Launch
@@ -256,7 +268,8 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
             view.show_progress_of(checkpoints)
         started = time.time()
         progress.say("started")
-        task = Task(stage.name, identity.key, {name: manifests[name]["key"] for name in stage.upstream})
+        keys = {name: manifests[name]["key"] for name in stage.upstream}
+        task = Task(stage.name, identity.key, keys, work.chosen.get(stage.name, {}))
         together = work.others.together(task, view.fail) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
             with _blaming_inputs(workspace, task), together:
@@ -314,7 +327,8 @@ def _context(
     launch: Launch,
 ) -> StageContext:
     return StageContext(
-        section=getattr(config, stage.name),
+        # In the other processes the configuration still leaves open what process 0 chose.
+        section=getattr(config, stage.name).model_copy(update=task.chosen),
         seed=config.run.seed if stage.draws(config) else 0,
         inputs={name: workspace.artifact(name, key) for name, key in task.inputs.items()},
         output=output,
@@ -323,6 +337,7 @@ def _context(
         progress=progress,
         process_index=launch.index if stage.distributed else 0,
         num_processes=launch.count if stage.distributed else 1,
+        chosen=task.chosen,
     )
 
 
@@ -331,11 +346,13 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
 
     Raises MissingInputError when an upstream artifact is missing, for then the identity is not known.
     """
-    manifests = _upstream(config, workspace, Selection(only=stage.name))
-    step = _plan_stage(stage, config, workspace, manifests, forced=False)
+    settled = settle(config)
+    manifests = _upstream(settled.config, workspace, Selection(only=stage.name))
+    step = _plan_stage(stage, settled.config, workspace, manifests, forced=False)
     assert step.identity is not None
     reasons = f"\nagainst {step.against}:" if step.against else ""
     reasons += "".join(f"\n  {printable(reason)}" for reason in step.reasons)
+    reasons += "".join(f"\n{printable(note)}" for note in settled.notes.get(stage.name, ()))
     identity = yaml.safe_dump(step.identity.payload, sort_keys=False, allow_unicode=True)
     return f"{stage.name}  {step.action}  {step.key}{reasons}\n\n{identity}".rstrip()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,6 @@ train:
   logging_steps: 4
   eval_steps: 12
   save_steps: 4
-  mixed_precision: bf16
 evaluate:
   samples: {max_new_tokens: 8}
 """
@@ -88,9 +88,15 @@ class Project:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pipeline", *arguments]
 
-    def descent(self, *arguments: str) -> Result:
+    def descent(self, *arguments: str, **environ: str) -> Result:
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
+            self.command(*arguments),
+            cwd=self.folder,
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)
 

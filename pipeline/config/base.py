@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -18,6 +19,14 @@ class Runtime:
 class Added:
     """Annotation mark of a field that came later and is off by default: at its default it is left out of a stage's
     identity, so that what was made without it stays what it is."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a setting that says `auto` comes to on this machine, and why, in words."""
+
+    value: str
+    why: str
 
 
 Alternatives = tuple[tuple[str, ...], ...]
@@ -49,6 +58,10 @@ class Section(BaseModel):
         if rest:
             return bool(value._differs_from_default(rest))
         return bool(value != type(self).model_fields[first].default)
+
+    def choices(self) -> dict[str, Choice]:
+        """What those of the settings that say `auto` come to on this machine."""
+        return {}
 
     def identity(self) -> dict[str, Any]:
         """The settings that belong to a stage's identity, as JSON values: all but those marked `Runtime`, and those

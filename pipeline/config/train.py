@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Added, Alternatives, Runtime
+from pipeline.config.base import Added, Alternatives, Choice, Runtime
 from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
+from pipeline.machine import bf16_support
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
@@ -60,10 +62,12 @@ class TrainConfig(OptimizationConfig):
     huber_delta: float = Field(default=1.0, gt=0)
     """Error, in the units of the labels, above which Huber's loss is linear."""
 
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `fp16`, on
-    CUDA devices only, does so in float16 and scales the loss so that small gradients survive; a step in which they
-    overflow is skipped and the scale lowered."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `auto` is
+    `bf16` where the device multiplies it natively (NVIDIA's GPUs from Ampere on, processors with AVX512-BF16, AMX-BF16
+    or Arm's bf16), else `no`; what it comes to counts for whether the training is done already, as if it stood here.
+    `fp16`, on CUDA devices only, computes products in float16 and scales the loss so that small gradients survive; a
+    step in which they overflow is skipped and the scale lowered."""
 
     router_aux_loss_coef: float | None = Field(default=None, ge=0)
     """Weight of the loss that balances the experts of a mixture, taken within each sequence (DeepSeek-V3): 1 times it
@@ -156,6 +160,13 @@ class TrainConfig(OptimizationConfig):
         """Which validations there are matters where they choose the weights that are exported."""
         validations_count = self.export == "best" or self.early_stopping_patience is not None
         return super().is_runtime(name) and not (validations_count and name in ("eval_steps", "eval_batches"))
+
+    def choices(self) -> dict[str, Choice]:
+        """`mixed_precision`, where it is `auto`."""
+        if self.mixed_precision != "auto":
+            return {}
+        support = bf16_support(os.environ)
+        return {"mixed_precision": Choice("bf16" if support.is_native else "no", support.why)}
 
     @property
     def huber_delta_used(self) -> float | None:

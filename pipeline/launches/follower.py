@@ -53,7 +53,7 @@ class Follower(Member):
         while (word := self._listen()) is None or word["state"] != "done":
             if word is not None and word["state"] == "stage" and word["turn"] > turn:
                 turn = word["turn"]
-                yield Task(word["stage"], word["key"], word["inputs"])
+                yield Task(word["stage"], word["key"], word["inputs"], word["chosen"])
             time.sleep(POLL_SECONDS)
 
     def wait_for(self, paths: Sequence[Path]) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.atomic import digest_json
 from pipeline.errors import ConfigError
@@ -61,8 +62,10 @@ class Launch:
 
 @dataclass(frozen=True)
 class Task:
-    """A stage that all processes carry out together; `inputs` are the keys of its upstream artifacts."""
+    """A stage that all processes carry out together; `inputs` are the keys of its upstream artifacts, `chosen` the
+    settings of its section that process 0 chose where they say `auto`."""
 
     stage: str
     key: str
     inputs: Mapping[str, str]
+    chosen: Mapping[str, Any]

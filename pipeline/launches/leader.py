@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
@@ -83,7 +84,7 @@ class Leader(Member):
         waiting for one that failed, `fail` is called with the error and the process ends.
         """
         self._turn += 1
-        self._publish(state="stage", turn=self._turn, stage=task.stage, key=task.key, inputs=dict(task.inputs))
+        self._publish(state="stage", turn=self._turn, **asdict(task))
         self._is_in_stage, self._fail = True, fail
         try:
             yield

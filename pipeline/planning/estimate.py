@@ -60,6 +60,7 @@ class Estimator:
 
     def __init__(self, config: Config, hardware: Hardware) -> None:
         """Raises ConfigError for a configuration that training would refuse, as far as that is seen without data."""
+        config = _in_precision_of(hardware.device, config)
         self._config, self._hardware = config, hardware
         self._architecture, self._head = skeleton_config(config)
         self._simulated: dict[Any, StepMemory] = {}
@@ -89,6 +90,7 @@ class Estimator:
             # How many characters a text has is not known before it is read.
             "vocab_size_is_bound": self._config.tokenizer.type == "characters",
             "block_size": self._config.pack.block_size,
+            "mixed_precision": section.mixed_precision,
             "device_batch_size": section.device_batch_size(hardware.num_devices),
             "hardware": {
                 "device": hardware.device.name,
@@ -248,6 +250,14 @@ class Estimator:
         days = tokens / tokens_per_second / SECONDS_PER_DAY if tokens else None
         may_end_early = section.early_stopping_patience is not None
         return {"tokens_per_second": tokens_per_second, "tokens": tokens, "days": days, "is_bound": may_end_early}
+
+
+def _in_precision_of(device: Device, config: Config) -> Config:
+    """The configuration with `mixed_precision: auto` as it comes out on a device, which need not be this machine's."""
+    if config.train.mixed_precision != "auto":
+        return config
+    precision = "no" if known_peak(device.name, "bf16") is None else "bf16"
+    return config.model_copy(update={"train": config.train.model_copy(update={"mixed_precision": precision})})
 
 
 def _peak_of(device: Device, section: TrainConfig) -> float:

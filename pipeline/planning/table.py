@@ -68,7 +68,8 @@ def _time(estimate: dict[str, Any]) -> list[str]:
     time, hardware = estimate["time"], estimate["hardware"]
     lines = [
         f"{hardware['num_devices']} x {hardware['device']} at {hardware['utilization']:.0%} of "
-        f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each: {time['tokens_per_second']:,.0f} tokens/s"
+        f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each in "
+        f"{_precision(estimate)}: {time['tokens_per_second']:,.0f} tokens/s"
     ]
     if time["days"] is not None:
         bound = " at most, if training does not stop early" if time["is_bound"] else ""
@@ -101,6 +102,11 @@ _LABELS = {"total": "parameters", "active": "active a token", "trainable": "trai
 def _title(scheme: str, num_devices: int) -> str:
     names = {"one_device": "one device", "ddp": "DDP", "fsdp2": "FSDP2", "lora": "LoRA, rank 16"}
     return names[scheme] if scheme in ("one_device", "lora") else f"{names[scheme]} on {num_devices:,}"
+
+
+def _precision(estimate: dict[str, Any]) -> str:
+    kind = estimate["mixed_precision"]
+    return "float32" if kind == "no" else str(kind)
 
 
 def _counted(number: int, what: str) -> str:

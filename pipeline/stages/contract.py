@@ -16,6 +16,7 @@ from pipeline.progress import Progress
 class StageContext:
     """All that a stage may read, and where it writes.
 
+    `chosen` are the settings of `section` that the configuration leaves to the machine, with what they came to.
     `inputs` maps an upstream stage's name to its artifact folder. `output` is an empty temporary
     folder that becomes the artifact when `run` returns. `work` is a folder that survives kills
     (only for stages with a `resume_point`); what a stage leaves there is its own to resume from.
@@ -33,6 +34,7 @@ class StageContext:
     progress: Progress
     process_index: int = 0
     num_processes: int = 1
+    chosen: Mapping[str, Any] = field(default_factory=dict)
     fail: Callable[[BaseException], None] = lambda error: None
 
 

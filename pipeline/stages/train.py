@@ -56,6 +56,7 @@ def run(context: StageContext) -> dict[str, Any]:
         validation_split,
         give_weights=complete,
         seed=context.seed,
+        chosen=context.chosen,
         work=work,
         progress=context.progress,
         fail=context.fail,

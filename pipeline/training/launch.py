@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pipeline.config.optimization import BITSANDBYTES_OPTIMIZERS
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.machine import is_true
 from pipeline.training.trackers import check_trackers
 
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 OTHER_ENGINES = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 
 
-def check_launcher(section: TrainConfig | None, environ: Mapping[str, str]) -> None:
+def check_launcher(section: TrainConfig | None, environ: Mapping[str, str], chosen: Collection[str] = ()) -> None:
     """Raises ConfigError when the launcher was asked for what it did not start, or for what the configuration is not;
     None stands for one without training.
 
-    `environ` is what the launcher left in the environment.
+    `environ` is what the launcher left in the environment; `chosen` names the settings of the section that were chosen
+    for this machine.
     """
     _check_processes(environ)
     if section is None:
@@ -27,33 +29,35 @@ def check_launcher(section: TrainConfig | None, environ: Mapping[str, str]) -> N
     check_trackers(section.log_with)
     section.device_batch_size(int(environ.get("WORLD_SIZE", "1")))
     launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched not in ("no", section.mixed_precision):
+    # What `auto` comes to is chosen, and compared, by process 0.
+    if launched not in ("no", section.mixed_precision) and section.mixed_precision != "auto":
+        by = " (auto)" if "mixed_precision" in chosen else ""
         raise ConfigError(
-            f"train.mixed_precision is {section.mixed_precision}, but the launcher was given {launched}; "
-            "remove --mixed_precision from the command and its config file"
+            f"train.mixed_precision is {section.mixed_precision}{by}, but the launcher was given {launched}; remove "
+            "--mixed_precision from the command and its config file"
         )
     if environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
         raise ConfigError("the launcher was given a dynamo backend; remove it and set train.torch_compile instead")
     for variable, engine in OTHER_ENGINES.items():
-        if _is_true(environ, variable):
+        if is_true(environ, variable):
             raise ConfigError(
                 f"the launcher was given {engine}, which steps and clips in its own way; to shard a model start with "
                 "--config_file accelerate_configs/fsdp2.yaml"
             )
-    if _is_true(environ, "ACCELERATE_USE_PARALLELISM_CONFIG"):
+    if is_true(environ, "ACCELERATE_USE_PARALLELISM_CONFIG"):
         raise ConfigError(
             "the launcher was given a parallelism_config, but a model is sharded over all processes alike; remove it "
             "and use_parallelism_config"
         )
-    if _is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
+    if is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
         raise ConfigError(
             "the launcher was given FSDP version 1; set fsdp_version: 2 as in accelerate_configs/fsdp2.yaml"
         )
-    if _is_true(environ, "ACCELERATE_USE_FSDP") and section.optim in ("adafactor", *BITSANDBYTES_OPTIMIZERS):
+    if is_true(environ, "ACCELERATE_USE_FSDP") and section.optim in ("adafactor", *BITSANDBYTES_OPTIMIZERS):
         raise ConfigError(
             f"train.optim: {section.optim} cannot move a model that is sharded (FSDP); take adamw_torch_fused or muon"
         )
-    if _is_true(environ, "FSDP_ACTIVATION_CHECKPOINTING"):
+    if is_true(environ, "FSDP_ACTIVATION_CHECKPOINTING"):
         raise ConfigError(
             "the launcher was given fsdp_activation_checkpointing; remove it and set train.gradient_checkpointing"
         )
@@ -77,7 +81,3 @@ def _check_processes(environ: Mapping[str, str]) -> None:
             "accelerate was asked for several processes but started one, as it does without several GPUs; ask it for "
             f"--num_processes 1, or type ACCELERATE_USE_CPU=true torchrun --nproc_per_node N {script}"
         )
-
-
-def _is_true(environ: Mapping[str, str], variable: str) -> bool:
-    return environ.get(variable, "false").lower() in ("1", "true", "yes", "on", "y", "t")

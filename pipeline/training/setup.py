@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.machine import num_cores
+from pipeline.machine import num_cores, wants_cpu
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
@@ -52,7 +52,8 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     # One process on a GPU has nobody to share a model with, yet Accelerate would prepare it for that.
     os.environ["ACCELERATE_USE_FSDP"] = str(wants_sharding()).lower()
-    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+    assert section.mixed_precision != "auto", "what it comes to is chosen before"
+    on_cpu = not torch.cuda.is_available() or wants_cpu(os.environ)
     if section.mixed_precision == "fp16" and on_cpu:
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
     handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]

@@ -1,12 +1,14 @@
 """`descent` with a model and a training that need no torch, as a script: `fake.py BEHAVIOUR run tiny.yaml ...`.
 
-What the training does: `work` says who took part; `fail-1` raises in process 1, `die-1` kills it, and process 0 waits
+What the training does: `work` says who took part, and in which precision; `unlike` is the same on a machine whose
+second process leaves bf16 out; `fail-1` raises in process 1, `die-1` kills it, and process 0 waits
 meanwhile, as in a collective that nothing ends; `fail-0` and `die-0` are the other way round. With `slow` the
 augmentation takes a minute.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 
 from pipeline import runner
 from pipeline.cli import main
+from pipeline.config.train import TrainConfig
 from pipeline.errors import BadDataError
 from pipeline.stages import STAGES, StageContext
 
@@ -36,7 +39,9 @@ def sleep(context: StageContext) -> dict[str, Any]:
 def train(context: StageContext) -> dict[str, Any]:
     assert context.work is not None
     context.progress.say(f"here is process {context.process_index}")
-    (context.work / f"{context.process_index}").touch()
+    assert isinstance(context.section, TrainConfig)
+    precision = [context.section.mixed_precision, context.chosen]
+    (context.work / f"{context.process_index}").write_text(json.dumps(precision))
     deadline = time.monotonic() + 60
     while not all((context.work / str(index)).exists() for index in range(context.num_processes)):
         assert time.monotonic() < deadline, "not all processes took part"
@@ -51,11 +56,14 @@ def train(context: StageContext) -> dict[str, Any]:
         time.sleep(60)
     (context.output / "model").mkdir()
     (context.output / "model" / "weights").write_text(f"of process {context.process_index}")
-    return {"processes": context.num_processes}
+    precisions = [json.loads((context.work / str(index)).read_text()) for index in range(context.num_processes)]
+    return {"processes": context.num_processes, "precisions": precisions}
 
 
 if __name__ == "__main__":
     behaviour = sys.argv.pop(1)
+    if behaviour == "unlike" and os.environ["RANK"] != "0":
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     fakes = {"model": model, "train": train}
     if behaviour == "slow":
         fakes["augment"] = sleep

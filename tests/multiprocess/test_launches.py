@@ -18,6 +18,7 @@ from pipeline.launches import follower as following
 from pipeline.launches import leader as leading
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, speaks
+from pipeline.machine import bf16_support
 
 Launcher = Callable[..., Any]
 
@@ -40,10 +41,23 @@ def test_process_0_builds_alone_and_all_train(prepared: Project, launch: Launche
     assert first.err.count("pack: started") == first.err.count("train: here is process 0") == 1
     assert all((other.out, other.err) == ("", "") for other in others)
     manifest = json.loads((prepared.artifact("train") / "manifest.json").read_text())
-    assert manifest["summary"] == {"processes": 3}
+    assert manifest["summary"]["processes"] == 3
     assert (prepared.artifact("train") / "model" / "weights").read_text() == "of process 0"
     assert prepared.state()["outcome"] == "done"
     assert list((prepared.workspace / "launches").iterdir()) == []
+
+
+def test_all_processes_compute_as_process_0_chose(prepared: Project, launch: Launcher) -> None:
+    """Process 1 alone would choose `no`: it leaves the processor's bf16 out."""
+    for settings in ((), ("train.mixed_precision=bf16",)):
+        arguments = ("--until", "train", "--force", "train", *settings)
+        codes = [result.code for result in launch(prepared, *arguments, behaviour="unlike").end()]
+        assert codes == [0, 0]
+        manifest = json.loads((prepared.artifact("train") / "manifest.json").read_text())
+        chosen = bf16_support({}).is_native
+        value = "bf16" if settings or chosen else "no"
+        assert manifest["section"]["mixed_precision"] == value
+        assert manifest["summary"]["precisions"] == [[value, {} if settings else {"mixed_precision": value}]] * 2
 
 
 def test_what_exists_is_reused_by_all(prepared: Project, launch: Launcher) -> None:

@@ -44,6 +44,16 @@ def test_disagreement_is_refused(monkeypatch: pytest.MonkeyPatch, environ: dict[
         check_launcher(section, environ)
 
 
+def test_a_precision_that_was_chosen_here_is_named_as_such() -> None:
+    """Process 0 compares what `auto` came to; the others, where it is still open, leave that to it."""
+    given, chosen = {"ACCELERATE_MIXED_PRECISION": "bf16"}, {"mixed_precision": "no"}
+    section = SECTION.model_copy(update=chosen)
+    with pytest.raises(ConfigError, match=r"train.mixed_precision is no \(auto\), but the launcher was given bf16"):
+        check_launcher(section, given, chosen)
+    check_launcher(SECTION, given, {"mixed_precision": "bf16"})
+    check_launcher(SECTION.model_copy(update={"mixed_precision": "auto"}), given)
+
+
 def test_one_process_where_several_were_asked_for_is_refused_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["scripts/run_pipeline.py", "my run.yaml", "train.max_steps=3"])
     typed = (

@@ -100,6 +100,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
             before = [parameter.detach().clone() for parameter in model.parameters()]
             section = TrainConfig(
                 max_steps=1,
+                mixed_precision="no",
                 global_batch_size=GLOBAL_BATCH,
                 per_device_train_batch_size=GLOBAL_BATCH // accumulation // count,
                 optim="sgd",

@@ -45,6 +45,7 @@ SECTION: dict[str, Any] = {
     "eval_steps": 6,
     "eval_batches": 2,
     "save_steps": 4,
+    "mixed_precision": "no",
 }
 
 # Children are forked from a server that has imported torch but never used it: quick to start, safe to kill.

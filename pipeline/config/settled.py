@@ -1,0 +1,31 @@
+"""A configuration in which nothing is left to the machine: what says `auto` is replaced by what it comes to here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Config, Section
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The configuration that is carried out; `chosen` are the settings that were chosen, by section and name, and
+    `notes` say what was chosen and why, by section."""
+
+    config: Config
+    chosen: dict[str, dict[str, Any]]
+    notes: dict[str, tuple[str, ...]]
+
+
+def settle(config: Config) -> Settled:
+    """Choose what the configuration leaves open. Raises ConfigError where that is not known for this machine."""
+    chosen: dict[str, dict[str, Any]] = {}
+    notes: dict[str, tuple[str, ...]] = {}
+    for name in type(config).model_fields:
+        section: Section | None = getattr(config, name)
+        if section is not None and (choices := section.choices()):
+            chosen[name] = {key: choice.value for key, choice in choices.items()}
+            notes[name] = tuple(f"{name}.{key}: auto is {one.value} here ({one.why})" for key, one in choices.items())
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in chosen.items()}
+    return Settled(config.model_copy(update=sections), chosen, notes)
