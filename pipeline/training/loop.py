@@ -33,7 +33,6 @@ from pipeline.training.metrics import MetricsLog, headline
 from pipeline.training.objective import objective
 from pipeline.training.optimizers import set_learning_rate
 from pipeline.training.order import DataOrder
-from pipeline.training.precision import check_precision
 from pipeline.training.processes import Processes
 from pipeline.training.resume import begin
 from pipeline.training.routing import Routing, load_ratio
@@ -68,16 +67,14 @@ def train(
     fail: Callable[[BaseException], None],
 ) -> Counters:
     """Train `model` in place, together with the launcher's other processes. `give_weights` completes its weights where
-    they will stay. `chosen` are the settings of the section that were chosen for this machine. `work`, which the
-    processes share, keeps checkpoints and records, from which a killed training goes on exactly. `fail` learns what
-    ends the process where nothing can be raised, because it hangs.
+    they will stay. `chosen` are settings that were `auto`. `work`, which the processes share, keeps checkpoints and
+    records, from which a killed training goes on exactly. `fail` learns what ends a process that hangs.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
     max_steps = num_steps(section, train_split)
-    accelerator = make_accelerator(section, work)
+    accelerator = make_accelerator(section, chosen, work, progress.say)
     processes, device = Processes(accelerator), accelerator.device
-    check_precision(section, chosen, device, progress.say if processes.is_main else None)
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
     prepare_layers(section, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from importlib.metadata import version
@@ -38,14 +38,18 @@ from pipeline.training import schedules
 from pipeline.training.batches import GlobalBatch, TrainingSplit
 from pipeline.training.objective import no_targets, objective
 from pipeline.training.optimizers import build_optimizer
+from pipeline.training.precision import check_precision
 from pipeline.training.sparsity import freeze
 
 
-def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
+def make_accelerator(
+    section: TrainConfig, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
+) -> Accelerator:
     """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
-    other processes.
+    other processes. Process 0 says what is slow of a precision that was asked for.
 
-    Raises ConfigError for a topology in which Accelerate would do something else without a word.
+    Raises ConfigError for a topology in which Accelerate would do something else without a word, and for a device that
+    is not what the precision was chosen for.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     # Else transformers, wherever it reads weights, reads none in all processes but the first.
@@ -72,6 +76,7 @@ def make_accelerator(section: TrainConfig, work: Path) -> Accelerator:
         project_dir=str(work),
     )
     assert accelerator.num_processes == launched, "Accelerate joined other processes than the launcher's"
+    check_precision(section, chosen, accelerator.device, say if accelerator.is_main_process else None)
     return accelerator
 
 

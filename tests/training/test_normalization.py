@@ -119,6 +119,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
                 validation,
                 give_weights=lambda model, device: None,
                 seed=0,
+                chosen={},
                 work=work,
                 progress=Progress("test"),
                 fail=lambda error: None,
