@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import atomic
 from pipeline.artifacts import Workspace
 from pipeline.config import Config
-from pipeline.config.evaluation import PRIMARY_METRIC
+from pipeline.config.evaluation import main_metric
 from pipeline.config.reading import dump
 from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
 from pipeline.manifests import Manifest, is_key, read_manifest
@@ -75,7 +75,7 @@ class RunView:
     def result(self) -> str:
         """The figures of a whole run in one line."""
         train, evaluate = (self._manifest(stage)["summary"] for stage in ("train", "evaluate"))
-        metric = PRIMARY_METRIC[evaluate["task"]]
+        metric = main_metric(evaluate)
         others = [f"{name} {one[metric]:.3f}" for name, one in evaluate["baselines"].items()]
         compared = f" ({', '.join(others)})" if others else ""
         gradients = train["gradients"]["verdict"]
@@ -171,8 +171,9 @@ def outcome_of(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str
 
 def main_result(evaluation: Mapping[str, Any]) -> str:
     """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
-    metric = PRIMARY_METRIC[evaluation["task"]]
-    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}"
+    metric = main_metric(evaluation)
+    remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
+    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
 
 
 def check_code(workspace: Workspace, name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +19,13 @@ METRICS_OF_TASK: dict[str, tuple[Metric, ...]] = {
 """What can be measured of a model, by its task."""
 
 PRIMARY_METRIC: dict[str, Metric] = {"causal_lm": "bits_per_byte", "classification": "accuracy", "regression": "mse"}
-"""What a model is compared with baselines by; always measured."""
+"""What a model is compared with baselines by. Always measured, but no bits per byte of text that a tokenizer loses."""
+
+
+def main_metric(evaluation: Mapping[str, Any]) -> Metric:
+    """The figure by which a model is judged, from its evaluation."""
+    metric = PRIMARY_METRIC[evaluation["task"]]
+    return "perplexity" if metric in evaluation.get("withheld", ()) else metric
 
 
 class SamplesConfig(Section):

@@ -24,7 +24,8 @@ IDS_AT_ONCE = 2**22
 def unigram(train: PackedSplit, test: PackedSplit, test_bytes: int) -> dict[str, Any]:
     """A model that knows only how often each token occurs in the training stream, with add-one smoothing.
 
-    It pays for the same tokens as the model does, the first and the end-of-document tokens included.
+    It pays for the same tokens as the model does: the first and the end-of-document tokens included, but not for what
+    the tokenizer puts before every text.
     """
     counts = _count_ids(train) + 1
     bits = -np.log2(counts / counts.sum())
@@ -86,7 +87,9 @@ def _last_bytes(folder: Path, limit: int) -> bytes:
 
 
 def _count_ids(split: PackedSplit) -> NDArray[np.int64]:
+    """How often each id stands in a stream, but for what stands before every text, (vocab_size,)."""
     counts = np.zeros(split.vocab_size, dtype=np.int64)
     for start in range(0, split.num_tokens, IDS_AT_ONCE):
         counts += np.bincount(split.stream[start : start + IDS_AT_ONCE], minlength=split.vocab_size)
+    np.subtract.at(counts, list(split.prefix_token_ids), len(split.document_ends))
     return counts

@@ -51,26 +51,32 @@ def score_documents(
     stride: int | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> dict[str, Totals]:
-    """Sums of losses of a split's documents for each source, over every token of the stream.
+    """Sums of losses of a split's documents for each source, over every token of the stream that tells of them.
 
-    Each document answers for its own tokens and the end-of-document token after it. The first token of the stream has
-    no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and counts as not predicted.
-    A document's context may reach into the one before it, as in training. `on_tokens` is told how many tokens were
-    just scored.
+    Each document answers for its own tokens and the end-of-document token after it. What the tokenizer puts before
+    every text, such as `<s>`, tells nothing: it is context and not counted. Where there is no such token, the first of
+    the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and counts as not
+    predicted. A document's context may reach into the one before it, as in training. `on_tokens` is told how many
+    tokens were just scored.
     """
     assert len(split.document_ends) == len(heldout.source_of), "the stream is of other documents"
     num_sources = len(heldout.sources)
     nll = np.zeros(num_sources)
     correct = np.zeros(num_sources)
     tokens = np.zeros(num_sources, dtype=np.int64)
-    nll[heldout.source_of[0]] += math.log(split.vocab_size)
-    tokens[heldout.source_of[0]] += 1
+    num_prefix = len(split.prefix_token_ids)
+    starts = np.concatenate([[0], split.document_ends[:-1].astype(np.int64)])
+    if num_prefix == 0:
+        nll[heldout.source_of[0]] += math.log(split.vocab_size)
+        tokens[heldout.source_of[0]] += 1
     position = 1
     for token_nll, token_correct in iterate_losses(model, split, batch_size, device, stride=stride):
         targets = np.arange(position, position + len(token_nll), dtype=np.uint64)
-        source = heldout.source_of[np.searchsorted(split.document_ends, targets, side="right")]
-        nll += np.bincount(source, weights=token_nll, minlength=num_sources)
-        correct += np.bincount(source, weights=token_correct, minlength=num_sources)
+        document = np.searchsorted(split.document_ends, targets, side="right")
+        counts = targets.astype(np.int64) - starts[document] >= num_prefix
+        source = heldout.source_of[document[counts]]
+        nll += np.bincount(source, weights=token_nll[counts], minlength=num_sources)
+        correct += np.bincount(source, weights=token_correct[counts], minlength=num_sources)
         tokens += np.bincount(source, minlength=num_sources)
         position += len(token_nll)
         on_tokens(len(token_nll))

@@ -16,6 +16,7 @@ from pipeline.evaluation.losses import evaluating
 from pipeline.evaluation.models import load_trained, pick_device
 from pipeline.modeling.inputs import context_length
 from pipeline.modeling.settings import one_line
+from pipeline.tokens.template import Template
 from pipeline.tokens.training import load_tokenizer
 
 OPENING = re.compile(r"\s*\S+(?:\s+\S+){0,7}")
@@ -43,7 +44,8 @@ def write_samples(
     pad_token_id: int,
     device: torch.device,
 ) -> Iterator[dict[str, str]]:
-    """Continue each prompt as the opening of a document: it follows an end-of-document token, as all do in training.
+    """Continue each prompt as the opening of a document: after what the tokenizer puts before every text, such as
+    `<s>`, or else after an end-of-document token, which documents follow in training.
 
     Yields {"prompt", "text"}, where `text` is the continuation alone, ended by the end of the document or by
     `section.max_new_tokens`. One prompt at a time and with a seed of its own, so that no prompt changes another's text.
@@ -51,10 +53,11 @@ def write_samples(
     as it was.
     """
     positions = context_length(model)
+    opening = Template.of(tokenizer).prefix or (eos_token_id,)
     devices = [device] if device.type == "cuda" else []
     with evaluating(model), torch.random.fork_rng(devices):
         for index, prompt in enumerate(prompts):
-            ids = [eos_token_id, *tokenizer.encode(prompt, add_special_tokens=False).ids]
+            ids = [*opening, *tokenizer.encode(prompt, add_special_tokens=False).ids]
             new_tokens = section.max_new_tokens
             if positions is not None:
                 ids = ids[-max(1, positions // 2) :]
@@ -66,8 +69,13 @@ def write_samples(
                 attention_mask=torch.ones_like(input_ids),
                 generation_config=_generation_config(section, new_tokens, eos_token_id, pad_token_id),
             )
-            text = tokenizer.decode(output[0, len(ids) :].tolist(), skip_special_tokens=True)
-            yield {"prompt": prompt, "text": text}
+            yield {"prompt": prompt, "text": _continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
+
+
+def _continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> str:
+    """The text that ids add to a prompt's. Many decoders take a space away at the beginning of what they are given."""
+    before, whole = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, prompt + added))
+    return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(added, skip_special_tokens=True)
 
 
 def continue_prompts(

@@ -38,10 +38,9 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
 
 
 def score(parts: Sequence[Totals], metrics: Sequence[str]) -> dict[str, Any]:
-    """Scores of all parts together: `loss` in nats a token, bits per byte for comparison with baselines, the other
-    metrics asked for, and what they were taken over."""
+    """Scores of all parts together: `loss` in nats a token, the metrics asked for, and what they were taken over."""
     scores: dict[str, Any] = {}
-    for name in dict.fromkeys(("perplexity", "bits_per_byte", *metrics)):
+    for name in dict.fromkeys(("perplexity", *metrics)):
         module = load_metric(name)
         columns = {column: [getattr(part, column) for part in parts] for column in module.features}
         module.add_batch(**columns)

@@ -13,7 +13,8 @@ from pipeline.config.report import ReportConfig
 from pipeline.manifests import read_manifest, warnings_of
 from pipeline.reporting import formats
 from pipeline.reporting.metrics import Metrics, read_metrics
-from pipeline.reporting.tasks import WORDS, TaskWords
+from pipeline.reporting.tasks import OF_LOST_TEXT, WORDS, TaskWords
+from pipeline.tokens.round_trip import loss_in_words
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,22 @@ class RunData:
     @property
     def words(self) -> TaskWords:
         """How the model's task is spoken of."""
+        if self.withheld:
+            return OF_LOST_TEXT
         return WORDS[self.section("model").get("task") or "causal_lm"]
+
+    @property
+    def withheld(self) -> str:
+        """Why an evaluation gives no bits per byte; empty where it does, or has none to give."""
+        return str((self.summary("evaluate").get("withheld") or {}).get("bits_per_byte", ""))
+
+    @property
+    def lost_text(self) -> str:
+        """What the tokenizer loses, of the documents for which that matters most; empty for nothing."""
+        heldout = self.summary("encode").get("round_trip") or {}
+        measured = [(f"{split} documents", heldout.get(split)) for split in ("test", "validation")]
+        measured.append(("sampled training documents", self.summary("tokenizer").get("round_trip")))
+        return next(filter(None, (loss_in_words(found, documents) for documents, found in measured if found)), "")
 
     @property
     def classes(self) -> list[str]:

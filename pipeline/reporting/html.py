@@ -57,6 +57,7 @@ def render_report(run: RunData) -> str:
         evaluation=evaluation_rows(run),
         comparison=Markup(_comparison(run)),
         words=run.words,
+        withheld=run.withheld,
         left_out=run.summary("evaluate").get("left_out") or {},
         baselines=baselines(run),
         samples=samples(run),
@@ -78,11 +79,13 @@ def headline(run: RunData) -> list[dict[str, str]]:
     own, main = _main_figure(run), run.words.main
     if own is not None:
         others = [f"{row['name']} {row['value']}" for row in baselines(run) if row["name"] != "xz primed"]
+        others += ["no bits per byte: the tokenizer loses text"] if run.withheld else []
         tiles.append(
             {
                 "value": formats.written(own, main.style),
                 "unit": f"{main.name}, test split",
                 "remark": " · ".join(others),
+                "sign": "warn" if run.withheld else "",
             }
         )
     if run.num_parameters:
@@ -244,6 +247,8 @@ def _main_figure(run: RunData) -> float | None:
 
 def _comparison(run: RunData) -> str:
     own, words = _main_figure(run), run.words
+    if run.withheld:
+        return ""
     bars = [Bar("this model", own, highlight=True)] if own is not None else []
     bars += [Bar(row["name"], row["figure"]) for row in baselines(run)]
     name = words.main.name

@@ -65,6 +65,7 @@ def render_card(run: RunData) -> str:
         classes=[_cell(name) for name in run.classes[:MAX_SOURCES]],
         evaluation=[{"name": _cell(name), "figures": _figures(figures, columns)} for name, figures in rows],
         own=_figures(evaluation.get("test") or {}, [main])[0],
+        withheld=_cell(run.withheld),
         left_out=evaluation.get("left_out") or {},
         baselines=[
             {
@@ -192,6 +193,8 @@ def _limitations(run: RunData) -> list[str]:
         "It knows only its training data (above) and repeats its errors"
         + (", its prejudices and at times its very words." if is_generative else " and its prejudices."),
     ]
+    if run.lost_text:
+        limits.append(f"It does not see all of a text: {run.lost_text}.")
     if tokens and tokens < _SMALL_TOKENS and is_generative:
         limits.append(
             f"It saw {formats.compact(tokens)} target tokens, which is very little: expect broken text outside that "

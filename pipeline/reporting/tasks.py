@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config.evaluation import PRIMARY_METRIC
 
@@ -132,4 +132,14 @@ WORDS = {
         limitation="It gives every text a number, also one to which none applies.",
     ),
 }
+_BITS = "bits_per_byte"
+_TEXT = WORDS["causal_lm"]
+OF_LOST_TEXT = replace(
+    _TEXT,
+    figures=tuple(figure for figure in _TEXT.figures if figure.key != _BITS),
+    main=next(figure for figure in _TEXT.figures if figure.key == "perplexity"),
+    hub_metrics=tuple(metric for metric in _TEXT.hub_metrics if metric[0] != _BITS),
+)
+"""Of a language model whose tokenizer loses text: bits are not those of the text's bytes."""
+
 assert all(words.main.key == PRIMARY_METRIC[task] for task, words in WORDS.items())

@@ -11,11 +11,13 @@ from pipeline.stages.contract import Stage, StageContext
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write `<split>/stream.ds` with its index and metadata, `labels.parquet` where documents have labels, and
-    `encode.json` which describes them all."""
+    `encode.json` which describes them all, and says what of the held-out texts does not come back from their tokens."""
     from pipeline.corpus.documents import count_documents, read_labels, read_texts
     from pipeline.tokens.encoding import encode_documents
     from pipeline.tokens.labels import write_labels
+    from pipeline.tokens.round_trip import RoundTrip, loss_in_words
     from pipeline.tokens.streams import id_dtype
+    from pipeline.tokens.template import Template
     from pipeline.tokens.training import load_tokenizer, read_vocabulary, rust_threads
 
     section = context.section
@@ -27,34 +29,46 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
     vocabulary = read_vocabulary(context.inputs["tokenizer"], tokenizer)
+    template = Template.of(tokenizer).ended_by(vocabulary.eos_token_id)
     totals = {split: count_documents(folder) for split, folder in folders.items()}
     splits: dict[str, Any] = {}
     with rust_threads(context.num_workers), context.progress.task("encoding", sum(totals.values()), "docs") as task:
         for split, folder in folders.items():
             output = context.output / split
-            texts = read_texts(folder)
-            splits[split] = encode_documents(texts, tokenizer, vocabulary, output, section.batch_bytes, task.update)
+            # Of the training text a sample was compared when the tokenizer was made.
+            round_trip = RoundTrip() if split != "train" else None
+            splits[split] = encode_documents(
+                read_texts(folder), tokenizer, vocabulary, output, section.batch_bytes, task.update, round_trip
+            )
             assert splits[split]["documents"] == totals[split]
+            if round_trip is not None:
+                splits[split]["round_trip"] = round_trip.summary()
             splits[split]["labels"] = write_labels(read_labels(folder), output)
     description = {
         "vocab_size": vocabulary.size,
         "eos_token_id": vocabulary.eos_token_id,
         "pad_token_id": vocabulary.pad_token_id,
+        "prefix_token_ids": template.prefix,
+        "suffix_token_ids": template.suffix,
         "dtype": id_dtype(vocabulary.size).name,
         "splits": splits,
     }
     atomic.write_json(context.output / "encode.json", description)
+    measured = {split: of["round_trip"] for split, of in splits.items() if "round_trip" in of}
+    losses = [loss_in_words(found, f"{split} documents") for split, found in measured.items()]
     return {
         "documents_in": sum(totals.values()),
         "tokens_out": sum(stream["tokens"] for stream in splits.values()),
         "vocab_size": vocabulary.size,
         "splits": {split: {key: s[key] for key in ("tokens", "documents", "labels")} for split, s in splits.items()},
+        "round_trip": measured,
+        "warnings": [loss for loss in losses if loss],
     }
 
 
 STAGE = Stage(
     name="encode",
-    version=2,
+    version=3,
     run=run,
     inputs=("augment/train", "curate/validation", "curate/test", "tokenizer"),
     libraries=("tokenizers",),

@@ -16,7 +16,11 @@ from pipeline.stages.contract import Stage, StageContext
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples; with labels,
-    no samples but `predictions.parquet`, of each test document."""
+    no samples but `predictions.parquet`, of each test document.
+
+    Where test documents do not come back from their tokens, there are no bits per byte and no baselines: the bits would
+    be of another text. `withheld` then says so.
+    """
     from pipeline.tokens.labelled import LabelledSplit, open_split
 
     test = open_split(context.inputs["pack"], context.inputs["encode"], "test")
@@ -31,9 +35,15 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
     from pipeline.evaluation.heldout import HeldOut, score_documents
     from pipeline.evaluation.models import load_trained, pick_device
     from pipeline.evaluation.scores import score
+    from pipeline.tokens.round_trip import loss_in_words
 
     section = context.section
     assert isinstance(section, EvaluateConfig)
+    round_trip = json.loads((context.inputs["encode"] / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
+    lost = loss_in_words(round_trip, "test documents")
+    metrics = list(dict.fromkeys((PRIMARY_METRIC["causal_lm"], *(section.metrics or METRICS_OF_TASK["causal_lm"]))))
+    if lost:
+        metrics = ["perplexity", *(name for name in metrics if name not in ("perplexity", "bits_per_byte"))]
     test_documents = context.inputs["curate"] / "test"
     heldout = HeldOut.read((document.source, document.text) for document in read_documents(test_documents))
     device = pick_device()
@@ -46,7 +56,6 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
             "evaluate: the model's loss on the test split is not finite: training diverged; lower train.learning_rate"
         )
     with context.progress.task("metrics", total=len(totals) + 1, unit="sources") as task:
-        metrics = section.metrics or METRICS_OF_TASK["causal_lm"]
         overall = score(list(totals.values()), metrics)
         task.update()
         sources = {}
@@ -57,8 +66,11 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
         "task": "causal_lm",
         "test": overall,
         "sources": sources,
-        "baselines": _baselines(context, test, overall["bytes"]) if section.baselines else {},
+        "baselines": _baselines(context, test, overall["bytes"]) if section.baselines and not lost else {},
         "samples": _samples(context, model, device, test, test_documents),
+        "round_trip": round_trip,
+        "withheld": {"bits_per_byte": lost} if lost else {},
+        "warnings": ["no bits per byte are given, and none of xz, since text is lost (see encode)"] if lost else [],
     }
 
 
@@ -136,7 +148,7 @@ def _draws(config: Config) -> bool:
 
 STAGE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     run=run,
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),

@@ -23,7 +23,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
     from pipeline.modeling.quantization import check_quantization
-    from pipeline.tokens.pretrained import end_texts
+    from pipeline.tokens.template import end_texts
 
     section = context.section
     assert isinstance(section, ModelConfig)
@@ -99,7 +99,7 @@ def _files(section: ModelConfig) -> dict[str, list[Path]]:
 
 STAGE = Stage(
     name="model",
-    version=7,
+    version=8,
     run=run,
     inputs=("tokenizer", "pack/labels"),
     draws=_draws,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ PATTERNS = (*TOKENIZER_FILES, "config.json")
 def run(context: StageContext) -> dict[str, Any]:
     """Write an ordinary Hugging Face tokenizer folder."""
     from pipeline.corpus.documents import count_documents, read_texts
+    from pipeline.tokens.round_trip import loss_in_words
     from pipeline.tokens.training import TextSample, describe, load_tokenizer, rust_threads
 
     section = context.section
@@ -31,14 +33,16 @@ def run(context: StageContext) -> dict[str, Any]:
         if not any(sample.texts):
             raise BadDataError("tokenizer: curate left no text to train on; see the counts of dropped documents")
         figures = describe(load_tokenizer(context.output), sample.texts)
+    loss = loss_in_words(figures.round_trip, "sampled training documents")
+    found = {"documents_in": total, **figures.summary(), "warnings": [loss] if loss else []}
     if section.type == "pretrained":
-        return {"documents_in": total, **figures.summary()}
+        return found
     if section.type == "byte_level_bpe" and figures.vocab_size < section.vocab_size:
         context.progress.say(
             f"vocabulary of {figures.vocab_size:,} instead of {section.vocab_size:,} tokens: no other pair occurs "
             f"{section.min_frequency} times in the training text"
         )
-    return {"requested_vocab_size": section.vocab_size, "documents_in": total, **figures.summary()}
+    return {"requested_vocab_size": section.vocab_size, **found}
 
 
 def _make(section: TokenizerConfig, texts: Iterable[str], sample: list[str], folder: Path) -> None:
@@ -62,15 +66,36 @@ def _counted(texts: Iterable[str], task: Task) -> Iterator[str]:
         yield text
 
 
+def _foresee(section: TokenizerConfig) -> list[str]:
+    """What the file of a local tokenizer tells of texts that it will not give back."""
+    from pipeline.tokens.round_trip import foresee_losses
+
+    if section.type != "pretrained" or section.revision is not None:
+        return []
+    assert section.pretrained is not None
+    try:
+        tokenizer = json.loads((Path(section.pretrained).expanduser() / "tokenizer.json").read_bytes())
+    except (OSError, ValueError):
+        return []
+    parts = foresee_losses(tokenizer) if isinstance(tokenizer, dict) else []
+    if not parts:
+        return []
+    return [
+        f"the tokenizer may lose text ({', '.join(parts)}): how much of yours is measured when it is made, and by "
+        "encode of the held-out documents"
+    ]
+
+
 def _files(section: TokenizerConfig) -> dict[str, list[Path]]:
     return origin_files(section, "tokenizer", PATTERNS)
 
 
 STAGE = Stage(
     name="tokenizer",
-    version=1,
+    version=2,
     run=run,
     inputs=("curate/train",),
     libraries=("tokenizers", "transformers"),
     files=_files,
+    foresee=_foresee,
 )

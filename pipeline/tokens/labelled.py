@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.corpus.label_forms import alike_labels, like_none
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.tokens.labels import LABELS
+from pipeline.tokens.packing import special_ids
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 from pipeline.tokens.streams import INDEX, STREAM
 
@@ -144,7 +145,7 @@ def pack_documents(
     return {
         "block_size": block_size,
         "strategy": task,
-        **{name: encoded[name] for name in ("dtype", "vocab_size", "pad_token_id", "eos_token_id")},
+        **special_ids(encoded),
         "windows": len(found.sequences),
         "tokens": stream["tokens"],
         "target_tokens": len(found.sequences),
@@ -179,8 +180,9 @@ def _in_words(dropped: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True)
 class LabelledSplit:
-    """One split's documents with labels, each a sequence of at most `block_size` tokens that ends in the
-    end-of-document token, which is kept when a longer document is cut: a model's head reads the last token."""
+    """One split's documents with labels, each a sequence of at most `block_size` tokens. What stands behind every
+    text, at least the end-of-document token, is kept when a longer document is cut, as by the tokenizer: a model's head
+    reads the last token."""
 
     stream: NDArray[np.unsignedinteger]
     starts: NDArray[np.int64]
@@ -196,7 +198,8 @@ class LabelledSplit:
     block_size: int
     vocab_size: int
     pad_token_id: int
-    eos_token_id: int
+    suffix_token_ids: tuple[int, ...]
+    """What each document ends in whatever its text is, such as `[SEP]`."""
 
     @classmethod
     def open(cls, pack_folder: Path, encode_folder: Path, split: str) -> LabelledSplit:
@@ -213,7 +216,8 @@ class LabelledSplit:
             lengths=np.minimum((ends - starts)[documents], packed["block_size"]),
             targets=np.load(pack_folder / split / TARGETS),
             documents=documents,
-            **{name: packed[name] for name in ("block_size", "vocab_size", "pad_token_id", "eos_token_id")},
+            suffix_token_ids=tuple(packed.get("suffix_token_ids", [packed["eos_token_id"]])),
+            **{name: packed[name] for name in ("block_size", "vocab_size", "pad_token_id")},
         )
 
     def __len__(self) -> int:
@@ -241,8 +245,9 @@ class LabelledSplit:
         input_ids, mask = np.full(shape, self.pad_token_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for row, index in enumerate(chosen):
             start, length = self.starts[index], self.lengths[index]
-            input_ids[row, : length - 1] = self.stream[start : start + length - 1]
-            input_ids[row, length - 1] = self.eos_token_id
+            suffix = self.suffix_token_ids[-length:]
+            input_ids[row, : length - len(suffix)] = self.stream[start : start + length - len(suffix)]
+            input_ids[row, length - len(suffix) : length] = suffix
             mask[row, :length] = 1
         labels = self.targets[chosen]
         is_class = labels.dtype.kind == "i"

@@ -9,6 +9,14 @@ from pipeline.errors import BadDataError
 from pipeline.tokens.reader import num_windows
 
 
+def special_ids(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """What pack.json takes over from encode.json. What stands around every document is left out where it is but an
+    end-of-document token behind it."""
+    found = {name: encoded[name] for name in ("dtype", "vocab_size", "pad_token_id", "eos_token_id")}
+    usual = {"prefix_token_ids": [], "suffix_token_ids": [encoded["eos_token_id"]]}
+    return found | {name: encoded[name] for name, ids in usual.items() if encoded[name] != ids}
+
+
 def pack_contiguous(encoded: Mapping[str, Any], split: str, block_size: int) -> dict[str, Any]:
     """The content of a split's pack.json for contiguous windows over its stream, which encode.json describes.
 
@@ -23,7 +31,7 @@ def pack_contiguous(encoded: Mapping[str, Any], split: str, block_size: int) -> 
     return {
         "block_size": block_size,
         "strategy": "contiguous",
-        **{name: encoded[name] for name in ("dtype", "vocab_size", "pad_token_id", "eos_token_id")},
+        **special_ids(encoded),
         "windows": num_windows(stream["tokens"], block_size),
         "tokens": stream["tokens"],
         "target_tokens": stream["tokens"] - 1,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.model import OWN_ARCHITECTURES
 from pipeline.config.pretrained import CODE_FILES, Origin, has_code
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, load_tokenizer
+from pipeline.tokens.template import Template
+from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, encode_texts, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,42 +108,25 @@ def _config_of(folder: Path) -> Any:
 
 
 def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Sequence[str]) -> None:
-    """Write the folder, and make sure on `texts` that transformers reads it as the pipeline does.
+    """Write the folder, and make sure on `texts` that transformers gives its user what the pipeline takes for a text,
+    with special tokens such as `<s>`.
 
     Raises ConfigError when the two give other ids: the trained model would see other tokens than a user of its export.
     """
     from transformers import AutoTokenizer
 
+    def reopened() -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
+
     tokenizer.save_pretrained(folder)
-    own = load_tokenizer(folder)
-    theirs = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=has_code(folder)
-    ).backend_tokenizer
-    theirs.encode_special_tokens = True
-    theirs.no_truncation()
-    for text in texts[:CHECKED_TEXTS]:
-        if own.encode(text, add_special_tokens=False).ids != theirs.encode(text, add_special_tokens=False).ids:
+    # Once more as a user gets it: by its settings transformers may put other special tokens around a text.
+    reopened().backend_tokenizer.save(str(folder / "tokenizer.json"))
+    own, theirs = load_tokenizer(folder), reopened()
+    template, checked = Template.of(own), list(texts[:CHECKED_TEXTS])
+    for text, ids in zip(checked, encode_texts(own, checked), strict=True):
+        given = theirs(text, split_special_tokens=True, verbose=False).input_ids
+        if given != [*template.around(ids)]:
             raise ConfigError(
                 "tokenizer.pretrained: transformers reads the saved tokenizer in another way than its tokenizer.json "
                 f"says, as on {text[:40]!r}; take the tokenizer of another model"
             )
-
-
-def end_texts(folder: Path) -> None:
-    """Let the tokenizer of a Hugging Face folder end every text in the end-of-document token, as the sequences of
-    documents with labels do, so that plain transformers gives a model the token that its head reads."""
-    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
-    end = json.loads((folder / "tokenizer_config.json").read_bytes())["eos_token"]
-    end = end if isinstance(end, str) else end["content"]
-    number = next(token["id"] for token in tokenizer["added_tokens"] if token["content"] == end)
-
-    def sequence(name: str, type_id: int) -> list[dict[str, Any]]:
-        return [{"Sequence": {"id": name, "type_id": type_id}}, {"SpecialToken": {"id": end, "type_id": type_id}}]
-
-    tokenizer["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": sequence("A", 0),
-        "pair": [*sequence("A", 0), *sequence("B", 1)],
-        "special_tokens": {end: {"id": end, "ids": [number], "tokens": [end]}},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")

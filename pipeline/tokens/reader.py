@@ -25,7 +25,8 @@ class PackedSplit:
     """
 
     stream: NDArray[np.unsignedinteger]
-    """All ids, (num_tokens,), unsigned 16 or 32 bits; each document ends with the end-of-document id."""
+    """All ids, (num_tokens,), unsigned 16 or 32 bits: each document as the tokenizer gives it to its user, special
+    tokens included, and with an end-of-document token behind it."""
 
     document_ends: NDArray[np.uint64]
     """For each document the position after its end-of-document token, (num_documents,), rising."""
@@ -34,6 +35,8 @@ class PackedSplit:
     vocab_size: int
     pad_token_id: int
     eos_token_id: int
+    prefix_token_ids: tuple[int, ...] = ()
+    """What each document begins with whatever its text is, such as `<s>`."""
 
     @classmethod
     def open(cls, pack_folder: Path, encode_folder: Path, split: str) -> PackedSplit:
@@ -54,6 +57,7 @@ class PackedSplit:
             vocab_size=packed["vocab_size"],
             pad_token_id=packed["pad_token_id"],
             eos_token_id=packed["eos_token_id"],
+            prefix_token_ids=tuple(packed.get("prefix_token_ids", ())),
         )
 
     def __len__(self) -> int:

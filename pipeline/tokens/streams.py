@@ -1,6 +1,6 @@
 """Token streams in the layout of datatrove 0.10.1: ids, document ends, and three lines of metadata.
 
-stream.ds            ids of all documents, each followed by the end-of-document id; little-endian uint16 or uint32
+stream.ds            ids of all documents, each with its end-of-document id; little-endian uint16 or uint32
 stream.ds.index      for each document the position after its last id, in tokens; little-endian uint64
 stream.ds.metadata   "<tokenizer>|<bytes an id>", the number of tokens, and that number in short
 """

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pipeline.config.tokens import SMALLEST_VOCABULARY, TokenizerConfig
+from pipeline.errors import ConfigError
+from pipeline.tokens.round_trip import RoundTrip
 
 PAD_TOKEN, EOS_TOKEN = "<pad>", "<|endoftext|>"
 PAD_ID, EOS_ID = 0, 1
@@ -100,6 +103,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """The ids of each text alone, without special tokens around it. Raises ConfigError for a tokenizer that cannot
+    encode one of them."""
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    except Exception as error:
+        raise ConfigError(
+            f"tokenizer.pretrained: it cannot encode all of the text ({error}); take a tokenizer that has bytes, or a "
+            "token for what it does not know"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The ids that the rest of the pipeline needs to know."""
@@ -177,6 +192,8 @@ class TokenizerFigures:
     vocabulary_used: float
     """The part of the ordinary vocabulary that occurs in the texts."""
     sample_bytes: int
+    round_trip: dict[str, Any]
+    """What of the texts does not come back from their tokens: `RoundTrip.summary`."""
 
     def summary(self) -> dict[str, Any]:
         """As JSON values."""
@@ -187,16 +204,20 @@ def describe(tokenizer: Tokenizer, texts: list[str]) -> TokenizerFigures:
     """Measure a tokenizer on texts, which must not all be empty."""
     used: set[int] = set()
     num_tokens = 0
+    round_trip = RoundTrip()
     for start in range(0, len(texts), 1000):
-        for encoding in tokenizer.encode_batch_fast(texts[start : start + 1000], add_special_tokens=False):
-            used.update(encoding.ids)
-            num_tokens += len(encoding.ids)
+        batch = texts[start : start + 1000]
+        documents = encode_texts(tokenizer, batch)
+        round_trip.add(batch, tokenizer.decode_batch(documents, skip_special_tokens=False))
+        used.update(chain.from_iterable(documents))
+        num_tokens += sum(map(len, documents))
     num_bytes = sum(len(text.encode()) for text in texts)
     num_words = sum(len(text.split()) for text in texts)
     return TokenizerFigures(
         vocab_size=tokenizer.get_vocab_size(),
-        bytes_per_token=num_bytes / num_tokens,
+        bytes_per_token=num_bytes / max(1, num_tokens),
         fertility=num_tokens / max(1, num_words),
         vocabulary_used=len(used) / (tokenizer.get_vocab_size() - 2),
         sample_bytes=num_bytes,
+        round_trip=round_trip.summary(),
     )

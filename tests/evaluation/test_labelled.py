@@ -24,7 +24,7 @@ def split_of(targets: list[float] | list[int]) -> LabelledSplit:
         block_size=8,
         vocab_size=50,
         pad_token_id=0,
-        eos_token_id=1,
+        suffix_token_ids=(1,),
     )
 
 

@@ -31,7 +31,6 @@ def test_scores_by_hand() -> None:
 def test_the_loss_is_there_whatever_is_asked_for() -> None:
     assert list(score(PARTS, ["token_accuracy"])) == [
         "loss",
-        "bits_per_byte",
         "token_accuracy",
         "tokens",
         "bytes",

@@ -51,6 +51,8 @@ def write_streams(
         "vocab_size": vocab_size,
         "eos_token_id": 1,
         "pad_token_id": 0,
+        "prefix_token_ids": [],
+        "suffix_token_ids": [1],
         "dtype": id_dtype(vocab_size).name,
         "splits": streams,
     }

@@ -116,7 +116,7 @@ def test_what_is_told_of_a_document_does_not_depend_on_its_padding(tmp_path: Pat
     lengths = np.array([3, 15])
     split = LabelledSplit(
         stream=np.arange(2, 20).astype(np.uint16), starts=np.array([0, 3]), lengths=lengths, targets=np.array([0, 1]),
-        documents=np.arange(2), block_size=16, vocab_size=VOCAB_SIZE, pad_token_id=0, eos_token_id=1,
+        documents=np.arange(2), block_size=16, vocab_size=VOCAB_SIZE, pad_token_id=0, suffix_token_ids=(1,),
     )  # fmt: skip
 
     def told(indices: list[int]) -> torch.Tensor:

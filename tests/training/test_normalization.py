@@ -73,7 +73,7 @@ def labelled_split(task: str) -> LabelledSplit:
         block_size=16,
         vocab_size=64,
         pad_token_id=0,
-        eos_token_id=1,
+        suffix_token_ids=(1,),
     )
 
 

@@ -76,6 +76,7 @@ def make_streams(folder: Path, tokens: dict[str, int]) -> None:
         np.array([count], dtype="<u8").tofile(path.with_name("stream.ds.index"))
         stream = {"tokens": count, "documents": 1, "digest": split}
         special = {"vocab_size": VOCAB_SIZE, "eos_token_id": 1, "pad_token_id": 0, "dtype": "uint16"}
+        special |= {"prefix_token_ids": [], "suffix_token_ids": [1]}
         (folder / "pack" / split).mkdir(parents=True)
         packed = pack_contiguous({**special, "splits": {split: stream}}, split, BLOCK_SIZE)
         (folder / "pack" / split / "pack.json").write_text(json.dumps(packed))

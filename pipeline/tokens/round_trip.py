@@ -1,0 +1,120 @@
+"""Whether texts come back from their tokens, which decides what bits per byte mean. Imports nothing heavy.
+
+Bits of a model are those of its tokens. They store the text only if it can be had back from them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+EXCERPT_BEFORE, EXCERPT_CHARS = 12, 40
+"""An example begins so many characters before the first difference, and has so many in all."""
+
+ALTERING = ("Lowercase", "StripAccents", "BertNormalizer", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Strip")
+"""Normalizers of `tokenizers` by which different texts become one. (NFC is how `normalize` leaves all text.)"""
+
+
+@dataclass
+class _Losses:
+    documents: int = 0
+    characters: int = 0
+    example: dict[str, str] | None = None
+
+    def add(self, text: str, back: str) -> None:
+        if text == back:
+            return
+        self.documents += 1
+        self.characters += bag_distance(text, back)
+        if self.example is None:
+            start = max(0, _common_characters(text, back) - EXCERPT_BEFORE)
+            part = slice(start, start + EXCERPT_CHARS)
+            self.example = {"text": text[part], "comes_back_as": back[part]}
+
+
+@dataclass
+class RoundTrip:
+    """Compares texts with what decoding gives back.
+
+    A decoder may put one space before every text, as of SentencePiece's dummy prefix. Taking one away from all texts
+    undoes that, so of the two ways of decoding the one that loses fewer documents counts, for all documents.
+    """
+
+    documents: int = 0
+    characters: int = 0
+    _as_it_is: _Losses = field(default_factory=_Losses)
+    _without_space: _Losses = field(default_factory=_Losses)
+
+    def add(self, texts: Iterable[str], decoded: Iterable[str]) -> None:
+        """Count texts and what their ids, without special tokens around them, are decoded to."""
+        for text, back in zip(texts, decoded, strict=True):
+            self.documents += 1
+            self.characters += len(text)
+            self._as_it_is.add(text, back)
+            self._without_space.add(text, back.removeprefix(" "))
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON values. `lost_characters` is a lower bound; `example` is a piece of the first text that is lost."""
+        is_spaced = self._without_space.documents < self._as_it_is.documents
+        losses = self._without_space if is_spaced else self._as_it_is
+        return {
+            "documents": self.documents,
+            "lost_documents": losses.documents,
+            "characters": self.characters,
+            "lost_characters": losses.characters,
+            "example": losses.example,
+            "decoding_adds_a_space": is_spaced,
+        }
+
+
+def bag_distance(one: str, other: str) -> int:
+    """Characters of one text that the other has not, whatever their order, or of the other if those are more.
+
+    It takes linear time and never exceeds the edit distance: Bartolini, Ciaccia and Patella 2002, "String Matching
+    with Metric Trees Using an Approximate Distance".
+    """
+    first, second = Counter(one), Counter(other)
+    return max((first - second).total(), (second - first).total())
+
+
+def _common_characters(one: str, other: str) -> int:
+    """Length of what both texts begin with."""
+    for index, (first, second) in enumerate(zip(one, other, strict=False)):
+        if first != second:
+            return index
+    return min(len(one), len(other))
+
+
+def loss_in_words(found: Mapping[str, Any], documents: str) -> str:
+    """What is lost of `documents` such as "test documents", from the summary of a round trip; "" for nothing."""
+    if not found["lost_documents"]:
+        return ""
+    example = found["example"]
+    return (
+        f"the tokenizer loses text: {found['lost_documents']:,} of {found['documents']:,} {documents} do not come back "
+        f"from their tokens (at least {found['lost_characters']:,} of {found['characters']:,} characters): "
+        f"{example['text']!r} comes back as {example['comes_back_as']!r}"
+    )
+
+
+def foresee_losses(tokenizer: Mapping[str, Any]) -> list[str]:
+    """Which parts of a tokenizer.json may lose text, in words."""
+    normalizers = [part.get("type") for part in _parts(tokenizer.get("normalizer"), "normalizers")]
+    pretokenizers = [part.get("type") for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers")]
+    found = [f"normalizer {name}" for name in dict.fromkeys(normalizers) if name in ALTERING]
+    model = tokenizer.get("model") or {}
+    has_bytes = model.get("byte_fallback") or "ByteLevel" in (*normalizers, *pretokenizers)
+    if not has_bytes and model.get("type") in ("BPE", "Unigram", "WordLevel", "WordPiece"):
+        found.append(f"{model['type']} without bytes for characters that it does not know")
+    return found
+
+
+def _parts(part: Any, name: str) -> Sequence[Mapping[str, Any]]:
+    """A part of a tokenizer.json, or those of a sequence of them, at any depth."""
+    if not isinstance(part, dict):
+        return []
+    if part.get("type") != "Sequence":
+        return [part]
+    return [inner for one in part.get(name) or () for inner in _parts(one, name)]
