@@ -69,10 +69,10 @@ def write_samples(
                 attention_mask=torch.ones_like(input_ids),
                 generation_config=_generation_config(section, new_tokens, eos_token_id, pad_token_id),
             )
-            yield {"prompt": prompt, "text": _continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
+            yield {"prompt": prompt, "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
 
 
-def _continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> str:
+def continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> str:
     """The text that ids add to a prompt's. Many decoders take a space away at the beginning of what they are given."""
     before, whole = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, prompt + added))
     return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(added, skip_special_tokens=True)

@@ -59,6 +59,10 @@ class RunData:
         measured.append(("sampled training documents", self.summary("tokenizer").get("round_trip")))
         return next(filter(None, (loss_in_words(found, documents) for documents, found in measured if found)), "")
 
+    def added_by_tokenizer(self, place: str) -> list[str]:
+        """The special tokens that the tokenizer itself puts `before` or `after` every text."""
+        return list((self.summary("encode").get("tokenizer_adds") or {}).get(place) or [])
+
     @property
     def classes(self) -> list[str]:
         """The classes that a classifier tells apart."""

@@ -57,6 +57,7 @@ def render_report(run: RunData) -> str:
         evaluation=evaluation_rows(run),
         comparison=Markup(_comparison(run)),
         words=run.words,
+        before=" ".join(run.added_by_tokenizer("before")),
         withheld=run.withheld,
         left_out=run.summary("evaluate").get("left_out") or {},
         baselines=baselines(run),

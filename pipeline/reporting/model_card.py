@@ -65,6 +65,8 @@ def render_card(run: RunData) -> str:
         classes=[_cell(name) for name in run.classes[:MAX_SOURCES]],
         evaluation=[{"name": _cell(name), "figures": _figures(figures, columns)} for name, figures in rows],
         own=_figures(evaluation.get("test") or {}, [main])[0],
+        before=_cell(" ".join(run.added_by_tokenizer("before"))),
+        num_after=len(run.added_by_tokenizer("after")),
         withheld=_cell(run.withheld),
         left_out=evaluation.get("left_out") or {},
         baselines=[

@@ -29,7 +29,8 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
     vocabulary = read_vocabulary(context.inputs["tokenizer"], tokenizer)
-    template = Template.of(tokenizer).ended_by(vocabulary.eos_token_id)
+    own = Template.of(tokenizer)
+    template = own.ended_by(vocabulary.eos_token_id)
     totals = {split: count_documents(folder) for split, folder in folders.items()}
     splits: dict[str, Any] = {}
     with rust_threads(context.num_workers), context.progress.task("encoding", sum(totals.values()), "docs") as task:
@@ -61,6 +62,10 @@ def run(context: StageContext) -> dict[str, Any]:
         "tokens_out": sum(stream["tokens"] for stream in splits.values()),
         "vocab_size": vocabulary.size,
         "splits": {split: {key: s[key] for key in ("tokens", "documents", "labels")} for split, s in splits.items()},
+        "tokenizer_adds": {
+            place: [tokenizer.id_to_token(index) for index in ids]
+            for place, ids in (("before", own.prefix), ("after", own.suffix))
+        },
         "round_trip": measured,
         "warnings": [loss for loss in losses if loss],
     }

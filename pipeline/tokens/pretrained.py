@@ -115,13 +115,9 @@ def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, 
     """
     from transformers import AutoTokenizer
 
-    def reopened() -> PreTrainedTokenizerBase:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
-
     tokenizer.save_pretrained(folder)
-    # Once more as a user gets it: by its settings transformers may put other special tokens around a text.
-    reopened().backend_tokenizer.save(str(folder / "tokenizer.json"))
-    own, theirs = load_tokenizer(folder), reopened()
+    own = load_tokenizer(folder)
+    theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
     template, checked = Template.of(own), list(texts[:CHECKED_TEXTS])
     for text, ids in zip(checked, encode_texts(own, checked), strict=True):
         given = theirs(text, split_special_tokens=True, verbose=False).input_ids

@@ -6,14 +6,15 @@ Bits of a model are those of its tokens. They store the text only if it can be h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 EXCERPT_BEFORE, EXCERPT_CHARS = 12, 40
 """An example begins so many characters before the first difference, and has so many in all."""
 
-ALTERING = ("Lowercase", "StripAccents", "BertNormalizer", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Strip")
+UNICODE = ("NFD", "NFKC", "NFKD", "Nmt", "Precompiled")
+ALTERING = (*UNICODE, "Lowercase", "StripAccents", "BertNormalizer", "Replace", "Strip")
 """Normalizers of `tokenizers` by which different texts become one. (NFC is how `normalize` leaves all text.)"""
 
 
@@ -101,8 +102,8 @@ def loss_in_words(found: Mapping[str, Any], documents: str) -> str:
 
 def foresee_losses(tokenizer: Mapping[str, Any]) -> list[str]:
     """Which parts of a tokenizer.json may lose text, in words."""
-    normalizers = [part.get("type") for part in _parts(tokenizer.get("normalizer"), "normalizers")]
-    pretokenizers = [part.get("type") for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers")]
+    normalizers = _kinds(tokenizer.get("normalizer"), "normalizers")
+    pretokenizers = _kinds(tokenizer.get("pre_tokenizer"), "pretokenizers")
     found = [f"normalizer {name}" for name in dict.fromkeys(normalizers) if name in ALTERING]
     model = tokenizer.get("model") or {}
     has_bytes = model.get("byte_fallback") or "ByteLevel" in (*normalizers, *pretokenizers)
@@ -111,10 +112,11 @@ def foresee_losses(tokenizer: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _parts(part: Any, name: str) -> Sequence[Mapping[str, Any]]:
-    """A part of a tokenizer.json, or those of a sequence of them, at any depth."""
-    if not isinstance(part, dict):
+def _kinds(part: Any, name: str) -> list[str]:
+    """The kind of a part of a tokenizer.json, or of those of a sequence of them. SentencePiece's mark for a space is
+    none."""
+    if not isinstance(part, dict) or part.get("pattern") == {"String": " "}:
         return []
     if part.get("type") != "Sequence":
-        return [part]
-    return [inner for one in part.get(name) or () for inner in _parts(one, name)]
+        return [str(part.get("type"))]
+    return [kind for one in part.get(name) or () for kind in _kinds(one, name)]

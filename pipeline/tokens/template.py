@@ -60,10 +60,10 @@ def end_texts(folder: Path) -> None:
     """Let the tokenizer of a Hugging Face folder end every text in the end-of-document token, as the sequences of
     documents with labels do, so that plain transformers gives a model the token that its head reads. What it puts
     around a text already stays."""
-    path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
-    config = json.loads(config_path.read_bytes())
-    eos = config["eos_token"] if isinstance(config["eos_token"], str) else config["eos_token"]["content"]
+    eos = json.loads((folder / "tokenizer_config.json").read_bytes())["eos_token"]
+    eos = eos if isinstance(eos, str) else eos["content"]
     own, eos_token_id = Template.of(tokenizer), tokenizer.token_to_id(eos)
     assert eos_token_id is not None, "a tokenizer artifact has an eos_token"
     ended = own.ended_by(eos_token_id)
@@ -89,6 +89,3 @@ def end_texts(folder: Path) -> None:
         },
     }
     path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    if "add_bos_token" in config or "add_eos_token" in config:
-        # Where one of the two is given, transformers builds the template from both.
-        config_path.write_text(json.dumps({**config, "add_eos_token": True}, indent=2, ensure_ascii=False) + "\n")

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from evaluation.tiny import tiny_model
 from tokens.artifacts import PROSE
+from tokens.designs import Design
+from transformers import AutoTokenizer
 
 from pipeline.config.evaluation import SamplesConfig
 from pipeline.config.tokens import TokenizerConfig
-from pipeline.evaluation.samples import openings, write_samples
-from pipeline.tokens.training import train_tokenizer
+from pipeline.evaluation.samples import continuation, openings, write_samples
+from pipeline.tokens.training import load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,30 @@ def test_no_temperature_takes_the_likeliest(model, tokenizer) -> None:
         logits = model(input_ids=ids).logits[0, -1]
     logits[0] = -torch.inf
     assert greedy[0]["text"] == tokenizer.decode([int(logits.argmax())])
+
+
+@pytest.mark.parametrize("name", ["none", "bos", "bos and eos", "cls and sep", "two before"])
+def test_a_prompt_begins_like_a_document(tmp_path: Path, name: str) -> None:
+    Design(template=name).write(tmp_path)
+    tokenizer, prompt, given = AutoTokenizer.from_pretrained(tmp_path), "The model reads", []
+    model = tiny_model(len(tokenizer))
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: given.append(kwargs["input_ids"][0].tolist()), with_kwargs=True
+    )
+    write(model, load_tokenizer(tmp_path), [prompt])
+    alone = tokenizer(prompt, add_special_tokens=False).input_ids
+    for_a_user = tokenizer(prompt).input_ids
+    wanted = for_a_user[: for_a_user.index(alone[0]) + len(alone)]
+    assert given[0] == ([1, *alone] if name == "none" else wanted)
+
+
+def test_a_continuation_keeps_the_space_that_decoders_take_away(tmp_path: Path) -> None:
+    for kind in ("BPE with byte fallback", "Unigram", "byte-level BPE"):
+        Design(kind, puts_space_first=True).write(tmp_path / kind)
+        tokenizer = load_tokenizer(tmp_path / kind)
+        ids = tokenizer.encode("The pipeline reads raw text").ids
+        for cut in range(1, len(ids)):
+            assert tokenizer.decode(ids[:cut]) + continuation(tokenizer, ids[:cut], ids[cut:]) == tokenizer.decode(ids)
 
 
 def test_a_sample_may_be_without_top_k(model, tokenizer) -> None:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from evaluation.tiny import tiny_model
 from tokens.artifacts import PROSE, run_stage, write_split
+from tokens.designs import Design
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.config.evaluation import EvaluateConfig
+from pipeline.config.evaluation import EvaluateConfig, main_metric
 from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
 from pipeline.errors import DivergedError
+from pipeline.runs import main_result
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.pack import STAGE as PACK
@@ -120,3 +122,88 @@ def test_a_diverged_model_is_named(tmp_path: Path, inputs: dict[str, Path]) -> N
     model.save_pretrained(tmp_path / "train/model")
     with pytest.raises(DivergedError, match="not finite"):
         run_stage(STAGE, EvaluateConfig(), {**inputs, "train": tmp_path / "train"}, tmp_path / "out")
+
+
+def with_tokenizer(design: Design, root: Path, test: list[str], block_size: int) -> dict[str, Path]:
+    """Artifacts of everything before evaluation, with a pretrained tokenizer and a model of random weights."""
+    folders = {name: root / name for name in ("curate", "augment", "tokenizer", "encode", "pack", "train")}
+    design.write(root / "theirs")
+    for split in ("curate/train", "curate/validation", "augment/train"):
+        write_split(root / split, PROSE[:5])
+    write_split(root / "curate/test", test)
+    section = TokenizerConfig(type="pretrained", pretrained=str(root / "theirs"))
+    run_stage(TOKENIZER, section, folders, folders["tokenizer"])
+    run_stage(ENCODE, EncodeConfig(), folders, folders["encode"])
+    run_stage(PACK, PackConfig(block_size=block_size), folders, folders["pack"])
+    tokenizer = AutoTokenizer.from_pretrained(folders["tokenizer"])
+    tiny_model(len(tokenizer)).save_pretrained(folders["train"] / "model")
+    tokenizer.save_pretrained(folders["train"] / "model")
+    return folders
+
+
+def nats_of(model, ids: list[int]) -> list[float]:
+    """Negative log-likelihoods of all ids but the first."""
+    with torch.no_grad():
+        log_probabilities = model(input_ids=torch.tensor([ids[:-1]])).logits[0].double().log_softmax(-1)
+    return [-log_probabilities[position, token].item() for position, token in enumerate(ids[1:])]
+
+
+@pytest.mark.parametrize(("template", "num_before"), [("bos", 1), ("cls and sep", 1), ("two before", 2), ("none", 0)])
+def test_first_tokens_cost_what_they_cost_a_user_of_the_export(tmp_path: Path, template: str, num_before: int) -> None:
+    text = "Text of the test split."
+    folders = with_tokenizer(Design(template=template), tmp_path, [text], 64)
+    section = EvaluateConfig(samples={"num_samples": 0})
+    summary, _ = run_stage(STAGE, section, folders, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(folders["train"] / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folders["train"] / "model")
+    ids = [*tokenizer(text).input_ids, tokenizer.eos_token_id]
+    nats = nats_of(model, ids)[max(0, num_before - 1) :]
+    if num_before == 0:
+        nats.insert(0, math.log(len(tokenizer)))
+    test = summary["test"]
+    # Float32 losses of about 6 nats.
+    assert (test["tokens"], test["loss"]) == (len(nats), pytest.approx(sum(nats) / len(nats), rel=1e-5))
+    assert test["bits_per_byte"] == pytest.approx(sum(nats) / math.log(2) / len(text), rel=1e-5)
+
+
+def test_what_stands_before_every_text_is_context_in_all_documents(tmp_path: Path) -> None:
+    texts = ["Text of the test split.", "and then", "A model"]
+    folders = with_tokenizer(Design(template="bos"), tmp_path, texts, 100)
+    section = EvaluateConfig(samples={"num_samples": 0})
+    summary, _ = run_stage(STAGE, section, folders, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(folders["train"] / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folders["train"] / "model")
+    stream = [token for text in texts for token in [*tokenizer(text).input_ids, tokenizer.eos_token_id]]
+    bos = tokenizer.bos_token_id
+    nats = [loss for loss, token in zip(nats_of(model, stream), stream[1:], strict=True) if token != bos]
+    assert len(nats) == len(stream) - len(texts)
+    assert summary["test"]["tokens"] == len(nats)
+    assert summary["test"]["loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+
+    train = [token for text in PROSE[:5] for token in [*tokenizer(text).input_ids[1:], tokenizer.eos_token_id]]
+    counts = {token: train.count(token) + 1 for token in range(len(tokenizer))}
+    bits = sum(-math.log2(counts[token] / sum(counts.values())) for token in stream if token != bos)
+    num_bytes = sum(len(text.encode()) for text in texts)
+    assert summary["baselines"]["unigram"]["bits_per_byte"] == pytest.approx(bits / num_bytes, rel=1e-9)
+
+
+@pytest.mark.parametrize("test", [["In 1948", "and"], ["in 1948", "and"]])
+@pytest.mark.parametrize("metrics", [None, ["bits_per_byte"]])
+def test_there_are_no_bits_per_byte_where_test_documents_do_not_come_back(
+    tmp_path: Path, test: list[str], metrics: list[str] | None
+) -> None:
+    folders = with_tokenizer(Design(normalizer="lowercase"), tmp_path, test, 64)
+    section = EvaluateConfig(samples={"num_samples": 0}, metrics=metrics)
+    found, _ = run_stage(STAGE, section, folders, tmp_path / "out")
+    is_lost = test[0] != test[0].lower()
+    assert found["round_trip"]["lost_documents"] == int(is_lost)
+    for scores in (found["test"], *found["sources"].values()):
+        assert ("bits_per_byte" in scores) == (not is_lost)
+        assert ("perplexity" in scores) == (is_lost or metrics is None)
+        assert scores["loss"] > 0
+    assert list(found["baselines"]) == ([] if is_lost else ["unigram", "xz", "xz_primed"])
+    reason = "the tokenizer loses text: 1 of 2 test documents do not come back from their tokens (at least 1 of 10 "
+    assert found["withheld"].get("bits_per_byte", "").startswith(reason if is_lost else "")
+    assert bool(found["withheld"]) == bool(found["warnings"]) == is_lost
+    assert main_metric(found) == ("perplexity" if is_lost else "bits_per_byte")
+    assert ("no bits per byte" in main_result(found)) == is_lost
