@@ -12,7 +12,7 @@ from pipeline.artifacts import Workspace
 from pipeline.comparison.opened import Run, differing, have_same, open_run
 from pipeline.manifests import describe_differences
 from pipeline.reporting.metrics import read_records
-from pipeline.reporting.tasks import WORDS, Figure
+from pipeline.reporting.tasks import OF_LOST_TEXT, WORDS, Figure
 from pipeline.stages import STAGES
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
@@ -235,7 +235,8 @@ def _is_of_tokens(run: Run) -> bool:
 def _evaluation(runs: Runs) -> dict[str, Any]:
     """Every figure of the test split, and the main one for each source and baseline."""
     words = [WORDS[run.settings["model.task"]] for run in runs]
-    main, figures = words[0].main, {figure.key: figure for word in words for figure in word.figures}
+    main = OF_LOST_TEXT.main if len(_losing_text(runs)) == len(runs) else words[0].main
+    figures = {figure.key: figure for word in words for figure in word.figures}
     notes, unlike = _evaluation_notes(runs)
     tests, sources, baselines = (
         [run.summary("evaluate").get(name) or {} for run in runs] for name in ("test", "sources", "baselines")
@@ -274,18 +275,27 @@ def _measured(values: list[float | None], figure: Figure, is_comparable: bool) -
     return {"values": values, "differences": [None, *differences[1:]], "best": best, "comparable": is_comparable}
 
 
+def _losing_text(runs: Runs) -> list[str]:
+    """The runs whose evaluation has no bits per byte because their tokenizer loses text."""
+    return [run.state["name"] for run in runs if run.summary("evaluate").get("withheld")]
+
+
 def _evaluation_notes(runs: Runs) -> tuple[list[str], set[str]]:
     """What to know when evaluations are compared, and the figures that cannot be."""
+    losing = _losing_text(runs)
+    has_bits = _is_of_tokens(runs[0]) and len(losing) + 1 < len(runs)
     every = {figure.key for words in WORDS.values() for figure in words.figures}
     tasks = dict.fromkeys(run.settings["model.task"] for run in runs)
     if len(tasks) > 1:
         return [f"the tasks differ ({', '.join(tasks)}): no figure can be compared"], every
     if have_same(runs, "curate", "test") is False:
-        bits = "; bits per byte come nearest" if _is_of_tokens(runs[0]) else ""
+        bits = "; bits per byte come nearest" if has_bits else ""
         return [f"the held-out documents differ: so figures are of other text{bits}"], every
     if _is_of_tokens(runs[0]) and have_same(runs, "tokenizer") is False:
         unlike = "loss, perplexity and token accuracy are of other tokens"
-        return [f"the tokenizers differ: {unlike}; compare bits per byte"], set(OF_TOKENS)
+        lost = [f"that of {' and '.join(losing)} loses text, so no bits per byte"] if losing else []
+        bits = ["compare bits per byte"] if has_bits else []
+        return ["; ".join([f"the tokenizers differ: {unlike}", *lost, *bits])], set(OF_TOKENS)
     counts = [run.summary("evaluate").get("test", {}).get("documents") for run in runs]
     if None not in counts and len({*counts}) > 1:
         told = " and ".join(f"{count:,}" for count in counts)

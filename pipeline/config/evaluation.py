@@ -53,7 +53,7 @@ class EvaluateConfig(Section):
     metrics: list[Metric] | None = Field(default=None, min_length=1)
     """What is measured on the test split, for all of it and for each source: of a language model perplexity,
     bits_per_byte and token_accuracy; of a classification accuracy and f1_macro; of a regression mse, mae, r2 and
-    pearson. Null takes all of the task."""
+    pearson. Null takes all of the task. There are no bits per byte where the tokenizer loses text of that split."""
 
     stride: int | None = Field(default=None, ge=1)
     """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at

@@ -54,7 +54,8 @@ class TokenizerConfig(Origin):
 
 
 class EncodeConfig(Section):
-    """Turn documents into streams of token ids, one a split."""
+    """Turn documents into streams of token ids, one a split: each as the tokenizer gives it to its user, with special
+    tokens such as `<s>`, and ended by an end-of-document token."""
 
     batch_bytes: Annotated[int, Runtime()] = Field(default=2 * 2**20, ge=1)
     """Text encoded at once, in UTF-8 bytes; bounds the memory, which is some 70 times as much."""

@@ -252,6 +252,22 @@ def labelled_changes() -> dict[str, dict[str, Any]]:
     }
 
 
+def lost_text_changes() -> dict[str, dict[str, Any]]:
+    """What is otherwise in the summaries of a language model whose tokenizer loses text."""
+    example = {"text": "In <1948>", "comes_back_as": "in <1948>"}
+    lost = {"documents": 277, "lost_documents": 3, "characters": 900, "lost_characters": 7, "example": example}
+    own = {key: value for key, value in figures(0, 277).items() if key != "bits_per_byte"}
+    return {
+        "encode": {"round_trip": {"test": lost}, "tokenizer_adds": {"before": ["<s>"], "after": ["</s>"]}},
+        "evaluate": {
+            "test": own,
+            "sources": {"python_docs": own},
+            "baselines": {},
+            "withheld": {"bits_per_byte": "the tokenizer loses text"},
+        },
+    }
+
+
 def make_run(
     root: Path, num_steps: int = 300, changes: dict[str, dict[str, Any]] | None = None, task: str = "causal_lm"
 ) -> dict[str, Path]:

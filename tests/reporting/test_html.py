@@ -11,7 +11,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from reporting.fake_run import LAYERS, STAGES, figures, labelled_changes, make_run, metrics_lines, write_manifest
+from reporting.fake_run import (
+    LAYERS,
+    STAGES,
+    figures,
+    labelled_changes,
+    lost_text_changes,
+    make_run,
+    metrics_lines,
+    write_manifest,
+)
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -283,3 +292,13 @@ def test_a_classifier_is_reported_as_one(tmp_path: Path) -> None:
     assert 'id="samples"' not in page
     assert "bits per byte" not in page
     assert "loss (nats per document)" in page
+
+
+def test_nothing_is_compared_where_text_is_lost(tmp_path: Path) -> None:
+    page = render(make_run(tmp_path, 3, changes=lost_text_changes()))
+    text = check(page).text
+    assert "37.06 perplexity, test split no bits per byte: the tokenizer loses text" in text
+    assert "not comparable There are no bits per byte, and no comparison with compressors: the tokenizer loses" in text
+    assert "The tokenizer puts <s> before every text." in text
+    assert "bits per byte" not in re.sub("no bits per byte", "", text)
+    assert "xz" not in text

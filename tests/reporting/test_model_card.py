@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from reporting.fake_run import figures, labelled_changes, make_run, write_manifest
+from reporting.fake_run import figures, labelled_changes, lost_text_changes, make_run, write_manifest
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -132,3 +132,29 @@ def test_a_model_that_brings_its_code_is_loaded_with_it(tmp_path: Path) -> None:
     text = card(folders)
     assert text.count('from_pretrained("path/to/this/folder", trust_remote_code=True)') == 2
     assert "`trust_remote_code=True` lets run" in text
+
+
+def test_a_card_says_what_the_tokenizer_loses(tmp_path: Path) -> None:
+    text = card(make_run(tmp_path, changes=lost_text_changes()))
+    assert "There are no bits per byte, and no comparison with compressors: the tokenizer loses text." in text
+    loss = "3 of 277 test documents do not come back from their tokens (at least 7 of 900 characters)"
+    assert f"It does not see all of a text: the tokenizer loses text: {loss}: 'In \\<1948\\>' comes back as" in text
+    assert "bits per byte" not in text.replace("no bits per byte", "")
+    assert "bits_per_byte" not in text
+    assert "| all of them | 3.612 | 37.06 | 34.7% |" in text
+    assert "xz" not in text
+    # Typed as it stands, a prompt must not end in the end of a text.
+    assert "inputs = {name: values[:, :-1] for name, values in inputs.items()}" in text
+    assert "Its tokenizer puts \\<s\\> before every text. That is context here and not counted." in text
+    plain = card(make_run(tmp_path / "plain"))
+    assert "comes back as" not in plain
+    assert "values[:, " not in plain
+
+
+def test_what_only_training_text_loses_is_a_limitation_and_bits_stay(tmp_path: Path) -> None:
+    lost = lost_text_changes()["encode"]["round_trip"]["test"]
+    whole = {**lost, "lost_documents": 0, "lost_characters": 0, "example": None}
+    changes = {"tokenizer": {"round_trip": lost}, "encode": {"round_trip": {"test": whole, "validation": whole}}}
+    text = card(make_run(tmp_path, changes=changes))
+    assert "3 of 277 sampled training documents do not come back" in text
+    assert "| xz | 2.210 |" in text
