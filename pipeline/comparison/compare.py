@@ -294,8 +294,8 @@ def _evaluation_notes(runs: Runs) -> tuple[list[str], set[str]]:
     if _is_of_tokens(runs[0]) and have_same(runs, "tokenizer") is False:
         unlike = "loss, perplexity and token accuracy are of other tokens"
         lost = [f"that of {' and '.join(losing)} loses text, so no bits per byte"] if losing else []
-        bits = ["compare bits per byte"] if has_bits else []
-        return ["; ".join([f"the tokenizers differ: {unlike}", *lost, *bits])], set(OF_TOKENS)
+        advice = ["compare bits per byte"] if has_bits else []
+        return ["; ".join([f"the tokenizers differ: {unlike}", *lost, *advice])], set(OF_TOKENS)
     counts = [run.summary("evaluate").get("test", {}).get("documents") for run in runs]
     if None not in counts and len({*counts}) > 1:
         told = " and ".join(f"{count:,}" for count in counts)

@@ -44,7 +44,7 @@ def test_everywhere(project: Project) -> None:
     again = project.descent("plan", "tiny.yaml", SETTING)
     assert re.search(f"^warning: encode: {LOSES.format('test')}", again.out, re.MULTILINE)
     warned = [stage for stage, step in project.plan(SETTING).items() if step["warnings"]]
-    assert warned == ["tokenizer", "encode", "evaluate"]
+    assert {"tokenizer", "encode", "evaluate"} <= {*warned}
     assert re.search(f"{result} after 24 steps", project.descent("status", "tiny.yaml").out)
 
     for name in ("report.html", "model/README.md"):
