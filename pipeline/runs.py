@@ -6,7 +6,7 @@ import filecmp
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.config.evaluation import main_metric
 from pipeline.config.reading import dump
 from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
-from pipeline.manifests import Manifest, is_key, read_manifest
+from pipeline.manifests import Manifest, flatten, is_key, read_manifest, shown_setting
 from pipeline.terminal import printable
 
 
@@ -185,6 +185,23 @@ def check_code(workspace: Workspace, name: str) -> None:
         known = files.get(f"model/{path.relative_to(folder).as_posix()}", {})
         if known.get("sha256") != atomic.digest_file(path):
             raise ConfigError(f"{path}: the run did not make this code, so it is not run; remove it")
+
+
+def made_with(workspace: Workspace, config: Config, keys: Sequence[str]) -> list[str]:
+    """Settings below these keys with which the model of a run was made, where the configuration now says otherwise."""
+    told = []
+    for stage, entry in (read_run(workspace.run(config.run.name)) or {"stages": {}})["stages"].items():
+        manifest, section = read_manifest(workspace.artifact(stage, entry["key"])), getattr(config, stage, None)
+        if manifest is None or section is None or stage in ("evaluate", "report"):
+            continue
+        before, after = flatten(manifest["section"], stage), flatten(section.identity(), stage)
+        changed = [name for name in before if before[name] != after.get(name)]
+        told += [
+            f"{name} {shown_setting(before, name)}"
+            for name in changed
+            if any(name == key or name.startswith(f"{key}.") for key in keys)
+        ]
+    return told
 
 
 def _symlink(link: Path, target: Path) -> None:

@@ -88,7 +88,7 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_proce
                 yield future.result()
         except BrokenProcessPool:
             raise StorageError(
-                "a worker process was killed, probably for lack of memory; lower run.num_workers"
+                f"a worker process was killed, probably for lack of memory; set run.num_workers below {num_processes}"
             ) from None
         except BaseException:
             # What they make is thrown away; waiting for it could outlast the patience of whoever stops the run.

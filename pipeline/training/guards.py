@@ -190,7 +190,7 @@ class Guard:
     def _diverged(self, what: str, seen: Seen) -> DivergedError:
         found = self._autopsy.perform(seen.step, seen.random)
         self._checkpoints.wait()
-        return _diverged(what, seen.step, self._autopsy.work, found)
+        return _diverged(what, seen.step, self._autopsy.work, found, can_skip=self._section.on_nonfinite != "skip")
 
 
 def check_finite(values: Mapping[str, float], step: int, work: Path) -> None:
@@ -207,12 +207,12 @@ def check_weights(model: nn.Module, step: int, work: Path) -> None:
         raise _diverged("a weight is not finite", step, work)
 
 
-def _diverged(what: str, step: int, work: Path, found: str = "") -> DivergedError:
+def _diverged(what: str, step: int, work: Path, found: str = "", can_skip: bool = True) -> DivergedError:
     saved = list_checkpoints(work)
     good = f"the last good checkpoint is of step {step_of(saved[-1])}" if saved else "no checkpoint was saved before"
     return DivergedError(
         f"training diverged: {what} at step {step}{f'; {found}' if found else ''}; {good}; lower train.learning_rate, "
-        "raise train.warmup_steps, clip harder by train.max_grad_norm, or set train.on_nonfinite: skip"
+        f"raise train.warmup_steps, set or lower train.max_grad_norm{', or set train.on_nonfinite: skip' * can_skip}"
     )
 
 

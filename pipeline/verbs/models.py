@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import BadDataError, ConfigError, MissingInputError
-from pipeline.guarded import guarded
+from pipeline.guarded import complain, guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
 
 
@@ -21,14 +21,22 @@ def generate(
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", help="Opening to continue (repeatable); else standard input.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of a text.")] = 96,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")] = 0.8,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Sample from this many likeliest tokens.")] = 50,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another text.")] = 0,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", min=1, help="Most tokens of a text. By default as in evaluate.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="0 takes the likeliest token. As in evaluate.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Sample from so many likeliest tokens. As in evaluate.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Another seed, another text. By default run.seed.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Let the model in the run's folder continue prompts."""
-    if not math.isfinite(temperature):
+    if temperature is not None and not math.isfinite(temperature):
         raise typer.BadParameter(f"{temperature} is not finite", param_hint="--temperature")
     for text in prompt or ():
         if text.encode(errors="ignore").decode() != text:
@@ -36,27 +44,28 @@ def generate(
 
     def work() -> None:
         from pipeline.artifacts import Workspace
-        from pipeline.config.evaluation import SamplesConfig
         from pipeline.config.loading import load_config
-        from pipeline.runs import check_code
+        from pipeline.runs import check_code, made_with
 
-        loaded = load_config(config, overrides or ())
+        loaded = load_config(config, overrides or (), ("run", "model"))
         if loaded.model.task != "causal_lm":
             raise ConfigError(
                 f"model.task {loaded.model.task}: the model writes no text; load the run's model/ with transformers' "
                 "AutoModelForSequenceClassification, as its README.md shows"
             )
-        run_config = loaded.run
-        workspace = Workspace(run_config.workspace)
-        folder = workspace.run(run_config.name) / "model"
+        name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
+        folder = workspace.run(name) / "model"
         if not (folder / "config.json").is_file():
             raise MissingInputError(f"{folder}: the run has no model yet; descent run {config} makes it")
-        check_code(workspace, run_config.name)
-        prompts = prompt or [_standard_input()]
+        check_code(workspace, name)
+        for setting in made_with(workspace, loaded, [override.partition("=")[0] for override in overrides or ()]):
+            complain(f"note: the model of run {name} was made with {setting}; descent run makes another")
+        given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k}
+        samples = loaded.evaluate.samples.model_copy(update={k: v for k, v in given.items() if v is not None})
+        prompts = prompt or _prompts(samples.prompts)
         from pipeline.evaluation.samples import continue_prompts
 
-        settings = SamplesConfig(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k)
-        for sample in continue_prompts(folder, prompts, settings, seed):
+        for sample in continue_prompts(folder, prompts, samples, loaded.run.seed if seed is None else seed):
             print(f"{sample['prompt']}{sample['text']}", flush=True)
 
     guarded(work, debug)
@@ -77,6 +86,15 @@ def replay(
         print(format_replay(replay(folder, device)))
 
     guarded(work, debug)
+
+
+def _prompts(of_configuration: list[str]) -> list[str]:
+    """What is piped in; at a terminal the configuration's prompts, or else what is typed."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        if of_configuration:
+            return of_configuration
+        print("type an opening; Ctrl-D on a new line ends it", file=sys.stderr)
+    return [_standard_input()]
 
 
 def _standard_input() -> str:

@@ -57,7 +57,7 @@ def start(folder: Path, work: str) -> subprocess.Popen[str]:
     [
         ("count", "{'sum': 3}"),
         ("fail", "BadDataError: number 1 is bad"),
-        ("die", "StorageError: a worker process was killed, probably for lack of memory; lower run.num_workers"),
+        ("die", "StorageError: a worker process was killed, probably for lack of memory; set run.num_workers below 2"),
     ],
 )
 def test_results_and_errors_come_back(tmp_path: Path, work: str, printed: str) -> None:

@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
-from harness import STAGES, TINY, Project
+from harness import STAGES, TINY, Project, Result
+from typer.testing import CliRunner
+
+from pipeline.cli import app
 
 USE_MODEL = """
 import sys
@@ -38,6 +42,27 @@ def test_a_run_ends_with_its_result(finished_once: Project) -> None:
     out = finished_once.descent("run", "tiny.yaml").out
     figures = r"\d\.\d{3} bits per byte \(unigram \d\.\d{3}, xz \d\.\d{3}, xz_primed \d\.\d{3}\); gradients \w+"
     assert re.search(f"^result +{figures}$", out, re.MULTILINE)
+
+
+def test_settings_of_samples_and_the_seed_count_for_generate(
+    finished_once: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished_once.folder)
+
+    def generate(*arguments: str) -> Result:
+        done = CliRunner().invoke(app, ["generate", "tiny.yaml", "--prompt", "Return the", *arguments])
+        return Result(done.exit_code, done.stdout, done.stderr)
+
+    likeliest = generate("--temperature", "0", "--max-new-tokens", "3").out
+    assert generate("evaluate.samples={temperature: 0, max_new_tokens: 3}").out == likeliest
+    assert generate("evaluate.samples={temperature: 0, max_new_tokens: 30}", "--max-new-tokens", "3").out == likeliest
+    assert generate("run.seed=3").out == generate("--seed", "3").out != generate("run.seed=4").out
+    other = generate("train.learning_rate=0.25", "train.max_steps=24", "model.config.hidden_size=64", "--seed", "3")
+    assert other.out == generate("--seed", "3").out
+    assert other.err.splitlines() == [
+        f"descent: note: the model of run tiny was made with {setting}; descent run makes another"
+        for setting in ("model.config.hidden_size 32", "train.learning_rate 0.005")
+    ]
 
 
 def test_the_view_is_complete(finished_once: Project) -> None:

@@ -107,8 +107,13 @@ def test_norms_too_large_for_a_number_are_a_divergence(inputs, tmp_path):
 
 def test_too_many_skips_in_a_row_end_the_training(inputs, tmp_path, disturb):
     disturb(dict.fromkeys(range(5, 13), NAN))
-    with pytest.raises(DivergedError, match="3 steps in a row were skipped, the last as loss is nan at step 7"):
-        run_train(inputs, tmp_path, on_nonfinite="skip", max_consecutive_skips=3)
+    with pytest.raises(
+        DivergedError, match="3 steps in a row were skipped, the last as loss is nan at step 7"
+    ) as caught:
+        run_train(inputs, tmp_path, on_nonfinite="skip", max_consecutive_skips=3, max_grad_norm=None)
+    assert str(caught.value).endswith(
+        "; lower train.learning_rate, raise train.warmup_steps, set or lower train.max_grad_norm"
+    ), "skipping is on already, clipping is not"
 
 
 def test_a_spike_is_skipped_or_only_told(inputs, tmp_path, disturb):
