@@ -26,6 +26,7 @@ app = typer.Typer(
 UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click itself: it depends on the version
 
 VERBS = (
+    configurations.init,
     running.run,
     running.plan,
     workspaces.status,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 from pipeline.errors import BadDataError
+from pipeline.shipped import FOLDER
 
-_CHECKOUT = Path(__file__).parents[2] / "data" / "synonyms.txt"
-SHIPPED = _CHECKOUT if _CHECKOUT.is_file() else Path(sys.prefix, "share", "descent", "synonyms.txt")
-"""The lexicon that comes with the project, in a checkout or where a wheel puts it; described in data/README.md."""
+SHIPPED = FOLDER / "data" / "synonyms.txt"
+"""The lexicon that comes with the project; described in data/README.md."""
 
 
 def read_lexicon(path: Path) -> tuple[tuple[str, ...], ...]:

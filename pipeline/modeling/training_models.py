@@ -36,7 +36,7 @@ def open_for_training(artifact: Path, seed: int, *, will_be_sharded: bool = Fals
     if will_be_sharded and description is not None and description["quantization"]:
         raise ConfigError(
             "model.quantization: quantized weights cannot be sharded (FSDP); remove it, or start with "
-            "--config_file accelerate_configs/multi_gpu_ddp.yaml"
+            "--config_file multi_gpu_ddp.yaml (descent init multi_gpu_ddp writes it)"
         )
     if description is None:
         return open_empty(folder) if will_be_sharded or is_recipe(folder) else load_model(folder)

@@ -42,7 +42,7 @@ def check_launcher(section: TrainConfig | None, environ: Mapping[str, str], chos
         if is_true(environ, variable):
             raise ConfigError(
                 f"the launcher was given {engine}, which steps and clips in its own way; to shard a model start with "
-                "--config_file accelerate_configs/fsdp2.yaml"
+                "--config_file fsdp2.yaml (descent init fsdp2 writes it)"
             )
     if is_true(environ, "ACCELERATE_USE_PARALLELISM_CONFIG"):
         raise ConfigError(
@@ -51,7 +51,7 @@ def check_launcher(section: TrainConfig | None, environ: Mapping[str, str], chos
         )
     if is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
         raise ConfigError(
-            "the launcher was given FSDP version 1; set fsdp_version: 2 as in accelerate_configs/fsdp2.yaml"
+            "the launcher was given FSDP version 1; set fsdp_version: 2 as in the file that descent init fsdp2 writes"
         )
     if is_true(environ, "ACCELERATE_USE_FSDP") and section.optim in ("adafactor", *BITSANDBYTES_OPTIMIZERS):
         raise ConfigError(

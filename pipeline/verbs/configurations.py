@@ -3,6 +3,37 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.guarded import guarded
+from pipeline.verbs.arguments import DebugOption
+
+
+def init(
+    kind: Annotated[str | None, typer.Argument(help="What to start; without it, all kinds are listed.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to write it.", show_default="KIND.yaml")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write a commented configuration to start from."""
+    from pipeline import starting
+
+    if kind is not None and kind not in starting.KINDS:
+        raise typer.BadParameter(starting.nearest_kind(kind), param_hint="KIND")
+
+    def work() -> None:
+        if kind is None:
+            print(_kinds())
+            return
+        for path in starting.start(kind, file):
+            print(f"wrote {path}")
+        print("its first lines say what to type next")
+
+    guarded(work, debug)
 
 
 def schema() -> None:
@@ -10,3 +41,17 @@ def schema() -> None:
     from pipeline.config.schema import json_schema
 
     print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+def _kinds() -> str:
+    from pipeline.starting import KINDS, RUNS, TOPOLOGIES, describe
+
+    width = max(map(len, KINDS))
+    return "\n".join(
+        [
+            "descent init KIND [FILE] writes one of these; descent run FILE carries it out:",
+            *(f"  {kind:<{width}}  {describe(kind)}" for kind in RUNS),
+            "or one of these, for accelerate launch --config_file FILE --no_python descent run RUN.yaml:",
+            *(f"  {kind:<{width}}  {describe(kind)}" for kind in TOPOLOGIES),
+        ]
+    )
