@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from pathlib import Path
@@ -57,7 +58,7 @@ def start(kind: str, target: Path | None) -> list[Path]:
     if not target.suffix:
         target = target.with_suffix(".yaml")
     text = starting_text(kind, target)
-    if target.exists():
+    if os.path.lexists(target):
         raise _in_the_way(target, f"name another: descent init {kind} OTHER.yaml")
     data = {Path(name): (FOLDER / name).read_bytes() for name in DATA if name in text}
     for path, content in data.items():
@@ -87,19 +88,18 @@ def starting_text(kind: str, target: Path) -> str:
 
 def _head(kind: str, typed: str, others: list[str]) -> list[str]:
     """The lines that stand before a shipped file: what to type next."""
-    commands = {
-        f"descent plan {typed}": "which stages would run, and why",
-        f"descent estimate {typed}": "parameters, memory and time",
-        f"descent run {typed}": "ends by naming the report, the curves and the model",
-        "descent schema > schema.json": "for editors; then begin with: # yaml-language-server: $schema=schema.json",
-    }
-    commands = commands if kind in RUNS else {}
-    commands |= {f"descent init {name}": f"writes {name}.yaml, which is named below" for name in others}
+    commands = {f"descent init {name}": f"writes {name}.yaml, which is named below" for name in others}
+    if kind in RUNS:
+        commands = {
+            f"descent plan {typed}": "which stages would run, and why",
+            f"descent estimate {typed}": "parameters, memory and time",
+            f"descent run {typed}": "ends by naming the report, the curves and the model",
+            "descent schema > schema.json": "for editors; then begin with: # yaml-language-server: $schema=schema.json",
+            **commands,
+        }
     width = max(map(len, commands), default=0)
-    return [
-        f"# Written by `descent init {kind}`. {'Next:' if commands else ''}".rstrip(),
-        *(f"#   {command:<{width}}  {what}" for command, what in commands.items()),
-    ]
+    lines = [f"#   {command:<{width}}  {what}" for command, what in commands.items()]
+    return [f"# Written by `descent init {kind}`.{' Next:' if lines else ''}", *lines]
 
 
 def _create(path: Path, content: bytes) -> None:

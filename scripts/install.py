@@ -58,6 +58,8 @@ def main(kind: str) -> None:
         say(f"making .venv with Python {platform.python_version()}")
         _make_venv()
     LOG.write_text("")
+    for mark in MARKS.values():
+        mark.unlink(missing_ok=True)
     # torch first: its CPU or CUDA build is the index's choice, and everything else accepts it.
     torch = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
     say(f"installing into .venv, which takes minutes: {torch} first")
@@ -88,16 +90,18 @@ def _version() -> str:
 
 
 def _make_venv() -> None:
-    clear = [] if _version() else ["--clear"]  # one whose Python is gone; else it only lacks pip
-    done = subprocess.run([sys.executable, "-m", "venv", *clear, VENV], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    """Make .venv, or mend one that an interruption left without pip; where that does not help, anew."""
+    said = ""
+    for options in ([], ["--clear"]):
+        command = [sys.executable, "-m", "venv", *options, str(VENV)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if _answer("-m", "pip", "--version"):
+            return
         said = done.stdout + done.stderr
-        if "ensurepip" in said:
-            version = ".".join(map(str, sys.version_info[:2]))
-            raise Stopped(
-                f"{sys.executable} has no ensurepip; on Debian and Ubuntu: apt install python{version}-venv", 69
-            )
-        raise _explained(said, done.returncode)
+    if "ensurepip" in said:
+        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        raise Stopped(f"{sys.executable} has no ensurepip; on Debian and Ubuntu: apt install {package}", 69)
+    raise _explained(said, 1)
 
 
 def _pip(*arguments: str, size: bool = False) -> None:
