@@ -51,6 +51,11 @@ def check_precision(
             f"warning: train.mixed_precision is bf16, which the {name} only emulates: products take "
             f"{slowdown(device):.1f} times as long as in float32; write auto or no"
         )
+    if section.optim == "muon" and not is_native and say is not None:
+        say(
+            f"warning: train.optim is muon, which orthogonalizes in bf16, and the {name} only emulates that: products "
+            f"take {slowdown(device):.1f} times as long as in float32; take adamw_torch_fused"
+        )
 
 
 def slowdown(device: torch.device) -> float:

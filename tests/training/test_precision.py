@@ -57,3 +57,17 @@ def test_an_emulated_bf16_is_said_by_one_process(monkeypatch: pytest.MonkeyPatch
     ]
     monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
     check_precision(section("bf16"), {}, CPU, pytest.fail)
+
+
+def test_muon_is_told_of_where_its_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "slowdown", lambda device: 17.25)
+    muon = TrainConfig(max_steps=1, mixed_precision="no", optim="muon")
+    said: list[str] = []
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: False)
+    check_precision(muon, {"mixed_precision": "no"}, CPU, said.append)
+    (line,) = said
+    assert "muon" in line
+    assert "17.2 times" in line
+    assert "adamw_torch_fused" in line
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
+    check_precision(muon, {}, CPU, pytest.fail)
