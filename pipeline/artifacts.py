@@ -55,6 +55,9 @@ class Workspace:
     """The folder that holds artifacts, checkpoints and runs."""
 
     def __init__(self, root: Path) -> None:
+        """Raises StorageError where something else than a folder is in its place."""
+        if root.exists() and not root.is_dir():
+            raise StorageError(f"run.workspace: {root} is no folder; name one")
         self.root = root
         self._digests = DigestCache(root / "digests.json")
 

@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click itself: it depends on the version
@@ -72,6 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(error.format_message().split()).rstrip(".?")
         if "." in str(getattr(error, "option_name", "")):
             message += "; settings of the run are given without dashes, as train.max_steps=3"
+        if message.startswith("No such command") and given[0].endswith((".yaml", ".yml")):
+            message += f"; descent run {given[0]} carries it out"
         if speaks(os.environ):
             complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
         sys.exit(2)

@@ -27,10 +27,10 @@ MAX_SETTINGS, LONGEST_VALUE = 6, 40
 State = Mapping[str, Any]
 
 
-def format_status(root: Path, lists_all: bool = False) -> str:
+def format_status(workspace: Workspace, lists_all: bool = False) -> str:
     """Two tables, runs in the order in which they began and artifacts, as text: the last runs and the artifacts of each
     stage together, or every one."""
-    workspace = Workspace(root)
+    root = workspace.root
     paths = (root / "runs").iterdir() if (root / "runs").is_dir() else ()
     found = [(state, printable(path.name)) for path in paths if (state := read_run(path)) is not None]
     states = {folder: state for state, folder in sorted(found, key=lambda item: (float(item[0]["started"]), item[1]))}

@@ -84,6 +84,7 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal(
 
 
 def test_names_of_files_that_are_no_text_can_be_shown(config: str, tmp_path: Path) -> None:
+    (tmp_path / "é").mkdir()
     command = [sys.executable, "-m", "pipeline", "status", "run.yaml", "run.workspace=é"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -152,3 +153,18 @@ def test_an_interrupt_while_python_ends_changes_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", ["status", "verify", "gc", "diff"])
+def test_a_workspace_that_is_not_there_is_an_error(config: str, verb: str) -> None:
+    """Not one in which every file is as its manifest says."""
+    result = CliRunner().invoke(app, [verb, config, *(["tiny"] if verb == "diff" else []), "run.workspace=workspce"])
+    told = f"descent: run.workspace: there is no workspce in {Path.cwd()}; descent run makes it\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (66, "", told)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["plan", "-h"]])
+def test_help_has_a_short_name(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")

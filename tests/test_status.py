@@ -11,6 +11,7 @@ import pytest
 import yaml
 from harness import MINIMAL
 
+from pipeline.artifacts import Workspace
 from pipeline.atomic import sealed
 from pipeline.status import format_status
 
@@ -41,7 +42,7 @@ def write_run(tmp_path: Path) -> Write:
 def told(root: Path) -> dict[str, str]:
     """What is told of each run, in the order of the table."""
     found: dict[str, str] = {}
-    for line in format_status(root).split("\n\n")[1].splitlines()[1:]:
+    for line in format_status(Workspace(root)).split("\n\n")[1].splitlines()[1:]:
         if line.startswith("  "):
             found[[*found][-1]] = line.strip()
         else:
@@ -86,8 +87,8 @@ def test_long_and_many_settings_are_cut(tmp_path: Path, write_run: Write) -> Non
     assert line.endswith("train.z_loss_coef=0.25  and 2 more")
     assert line.count("=") == 6
     write_run("c", report__title="long \x1b" * 40)
-    assert r'report.title="long \u001blong' in format_status(tmp_path)
-    assert max(map(len, format_status(tmp_path).splitlines())) < 200
+    assert r'report.title="long \u001blong' in format_status(Workspace(tmp_path))
+    assert max(map(len, format_status(Workspace(tmp_path)).splitlines())) < 200
 
 
 @pytest.mark.parametrize("damage", ["{", "run: 3\n", None])
@@ -110,7 +111,7 @@ def test_of_many_runs_the_last_are_listed_unless_all_are_asked_for(tmp_path: Pat
     for number in range(33):
         write_run(f"run-{number}", run__seed=number)
     assert [*told(tmp_path)] == [*(f"run-{number}" for number in range(3, 33)), "and"]
-    assert "\nand 3 before; --all lists them\n" in format_status(tmp_path)
-    everything = format_status(tmp_path, lists_all=True)
+    assert "\nand 3 before; --all lists them\n" in format_status(Workspace(tmp_path))
+    everything = format_status(Workspace(tmp_path), lists_all=True)
     assert "\nrun-0 " in everything
     assert "before" not in everything

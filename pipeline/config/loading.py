@@ -14,7 +14,7 @@ from pydantic import ValidationError, create_model
 
 from pipeline.config import Config
 from pipeline.config.layers import make_way, may_be_null, remove
-from pipeline.config.mistakes import describe, nearest, taken_otherwise
+from pipeline.config.mistakes import describe, known_instead, nearest, taken_otherwise
 from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, read_file, read_setting, shown
 from pipeline.errors import ConfigError
 from pipeline.terminal import printable
@@ -98,12 +98,14 @@ def _load_chain(path: Path, named_by: str, seen: tuple[Path, ...]) -> tuple[dict
 
 def _apply_override(values: dict[str, Any], override: str, places: Places) -> None:
     name, separator, text = override.partition("=")
+    name = re.sub(r"\[(\d+)\]", r".\1", name.strip())
     key = tuple(name.split("."))
     if not separator or not all(key):
         raise ConfigError(f"{COMMAND_LINE}: {shown(override)} is not key=value, such as train.learning_rate=0.001")
     where = f"{COMMAND_LINE}: {dotted_key(key)}"
     if key[0] not in Config.model_fields:
-        raise ConfigError(f"{where}: unknown section{nearest(key[0], Config.model_fields)}")
+        hint = nearest(key[0], Config.model_fields) if len(key) > 1 else known_instead(key, None)
+        raise ConfigError(f"{where}: unknown section{hint}")
     if not name.isprintable():
         raise ConfigError(f"{where}: the key is not printable text")
     value = read_setting(text, where)
@@ -117,7 +119,9 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
             if not part.isascii() or not part.isdigit() or int(part) >= len(container):
                 entries = "one entry" if len(container) == 1 else f"{len(container)} entries"
                 holder = dotted_key(key[:depth])
-                raise ConfigError(f"{where}: {holder} has {entries}, counted from 0; there is no {shown(part)}")
+                names = [item.get("name") if isinstance(item, dict) else None for item in container]
+                called = f"; did you mean {holder}.{names.index(part)}?" if part in names else ""
+                raise ConfigError(f"{where}: {holder} has {entries}, counted from 0; there is no {shown(part)}{called}")
             place: Any = int(part)
         elif isinstance(container, dict):
             place = part

@@ -79,7 +79,7 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     kind, given, context = item["type"], item["input"], item.get("ctx", {})
     where = f"{_place(key, places, path)}: {dotted_key(key) or 'configuration'}"
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{_known_instead(key, container)}"
+        return f"{where}: unknown key{known_instead(key, container)}"
     if kind == "missing":
         return f"{where}: required, but not given"
     if kind == "value_error":
@@ -101,6 +101,9 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         or PATTERNS.get(str(context.get("pattern")))
         or printable(item["msg"][:1].lower() + item["msg"][1:])
     )
+    if kind in ("list_type", "tuple_type") and isinstance(given, str):
+        is_quoted = given.lstrip().startswith("[")
+        expected = "expected a list, not text in quotes" if is_quoted else f"expected a list: [{given[:LONGEST_NAME]}]"
     if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float, dict, list)):
         expected += "; put it in quotes"
     return f"{where}: got {shown(given)}; {expected}"
@@ -116,17 +119,19 @@ def _how_to_remove(message: str, key: Key, named: Key, places: Places) -> str:
     return f" (on the command line: {dotted_key(setting)}=null)" if is_in_file else ""
 
 
-def _known_instead(key: Key, container: Any) -> str:
+def known_instead(key: Key, container: Any) -> str:
     """A hint at what an unknown key may have been meant to be: another trainer's word, a key like it, or the same key
     of another section."""
     *section, name = key
-    if section == ["train"] and name.lower() in OTHER_NAMES:
-        return f"; here it is {OTHER_NAMES[name.lower()]}"
+    if section in ([], ["train"]) and name.lower() in OTHER_NAMES:
+        meant = OTHER_NAMES[name.lower()]
+        is_bare = not section and re.split(r"\W", meant)[0] in _fields_at(("train",), None)
+        return f"; here it is {'train.' if is_bare else ''}{meant}"
     hint = nearest(name, names := _fields_at(key[:-1], container), or_all=False)
     if hint or not names:
         return hint
     elsewhere = [f"{other}.{name}" for other in Config.model_fields if name in _fields_at((other,), None)]
-    if elsewhere and section:
+    if elsewhere:
         return f"; did you mean {' or '.join(elsewhere)}?"
     if len(names) > MAX_NAMES:
         return f"; `descent schema` describes the {len(names)} keys of {dotted_key(key[:-1])}"

@@ -7,6 +7,7 @@ plain word means follows YAML 1.2's core schema, as in editors: `no` and dates a
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,9 @@ def read_file(path: Path, named_by: str = "") -> tuple[dict[str, Any], Places]:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise MissingInputError(f"{prefix}{_named(path)}: no such configuration file") from None
+        raise MissingInputError(f"{prefix}{_named(path)}: no such configuration file{_instead(path)}") from None
+    except IsADirectoryError:
+        raise MissingInputError(f"{prefix}{_named(path)}: a folder; name a file{_instead(path)}") from None
     except OSError as error:
         raise MissingInputError(f"{prefix}{_named(path)}: cannot read the configuration: {error.strerror}") from None
     except ValueError as error:
@@ -119,6 +122,22 @@ def _escaped(value: Any) -> Any:
     return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
+def _instead(path: Path) -> str:
+    """A hint at the file that may have been meant: one of nearly this name beside it, or one in the folder."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        names = sorted(
+            other.name for other in folder.iterdir() if other.suffix in (".yaml", ".yml") and other.is_file()
+        )
+    except OSError:
+        return ""
+    if path.is_dir():
+        return f", such as {_named(folder / names[0])}" if names else ""
+    by_stem = {Path(name).stem: name for name in names}
+    near = difflib.get_close_matches(path.stem, by_stem, n=1)
+    return f"; did you mean {_named(folder / by_stem[near[0]])}?" if near else ""
+
+
 def _named(path: Path) -> str:
     name = printable(str(path))
     return name if len(name) <= 300 else f"{name[:300]}..."
@@ -140,6 +159,8 @@ def _parse(text: str, name: str, places: Places, with_lines: bool = True) -> Any
         line = f":{mark.line + 1}" if mark and with_lines else ""
         problem = printable(error.problem or "cannot be read")
         hint = "; indent with spaces" if r"'\t'" in problem else ""
+        if not with_lines and text.lstrip()[:1] in ("[", "{") and "<stream end>" in problem:
+            hint = "; the shell takes what stands in quotes for one: 'key=[a, b]'"
         what = "" if problem in (_TOO_DEEP, _TOO_MANY) else "not valid YAML: "
         raise ConfigError(f"{name}{line}: {what}{problem}{hint}") from None
     return _Builder(name, places, with_lines).build(node, ()) if node is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +57,8 @@ def generate(
         name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
         folder = workspace.run(name) / "model"
         if not (folder / "config.json").is_file():
-            raise MissingInputError(f"{folder}: the run has no model yet; descent run {config} makes it")
+            how = f"descent run {shlex.quote(str(config))}"
+            raise MissingInputError(f"{folder}: the run has no model yet; {how} makes it")
         check_code(workspace, name)
         for setting in made_with(workspace, loaded, [override.partition("=")[0] for override in overrides or ()]):
             complain(f"note: the model of run {name} was made with {setting}; descent run makes another")

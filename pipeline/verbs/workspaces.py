@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import StorageError
+from pipeline.errors import MissingInputError, StorageError
 from pipeline.guarded import guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+    from pipeline.config.run import RunConfig
 
 
 def status(
@@ -21,10 +27,9 @@ def status(
     """List the runs of the workspace, what they set otherwise and came to, and its artifacts."""
 
     def work() -> None:
-        from pipeline.config.loading import load_config
         from pipeline.status import format_status
 
-        print(format_status(load_config(config, overrides or (), ("run",)).run.workspace, lists_all))
+        print(format_status(_workspace(_run_of(config, overrides)), lists_all))
 
     guarded(work, debug)
 
@@ -48,13 +53,11 @@ def diff(
         raise typer.BadParameter("name a run to compare with", param_hint="RUN")
 
     def work() -> None:
-        from pipeline.artifacts import Workspace
         from pipeline.comparison.compare import compare_runs
         from pipeline.comparison.text import format_comparison
-        from pipeline.config.loading import load_config
 
-        own = load_config(config, overrides, ("run",)).run
-        found = compare_runs(Workspace(own.workspace), names if len(names) > 1 else [own.name, *names])
+        own = _run_of(config, overrides)
+        found = compare_runs(_workspace(own), names if len(names) > 1 else [own.name, *names])
         print(json.dumps(found, indent=1) if as_json else format_comparison(found))
 
     guarded(work, debug)
@@ -65,12 +68,9 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
 
     def work() -> None:
         from pipeline import maintenance
-        from pipeline.artifacts import Workspace
-        from pipeline.config.loading import load_config
         from pipeline.progress import Progress
 
-        workspace = Workspace(load_config(config, overrides or (), ("run",)).run.workspace)
-        found = maintenance.verify(workspace, Progress("verify"))
+        found = maintenance.verify(_workspace(_run_of(config, overrides)), Progress("verify"))
         if found:
             raise StorageError("\n".join([*found, "run again to build what is missing"]))
         print("every file is as its manifest says")
@@ -88,10 +88,8 @@ def gc(
 
     def work() -> None:
         from pipeline import maintenance
-        from pipeline.artifacts import Workspace
-        from pipeline.config.loading import load_config
 
-        unused = maintenance.find_unused(Workspace(load_config(config, overrides or (), ("run",)).run.workspace))
+        unused = maintenance.find_unused(_workspace(_run_of(config, overrides)))
         for item in unused:
             print(f"{item.num_bytes / 1e6:>9.2f} MB  {item.folder}  ({item.reason})")
         total = f"{sum(item.num_bytes for item in unused) / 1e6:,.2f} MB in {len(unused)} folders"
@@ -100,3 +98,19 @@ def gc(
         print(f"{total}, deleted" if delete else f"{total}; --delete deletes them" if unused else "nothing is unused")
 
     guarded(work, debug)
+
+
+def _run_of(config: Path, overrides: Sequence[str] | None) -> RunConfig:
+    """The `run:` section, which is all that these verbs need."""
+    from pipeline.config.loading import load_config
+
+    return load_config(config, overrides or (), ("run",)).run
+
+
+def _workspace(run: RunConfig) -> Workspace:
+    """Raises MissingInputError where there is none: its name may be mistyped."""
+    from pipeline.artifacts import Workspace
+
+    if not run.workspace.exists():
+        raise MissingInputError(f"run.workspace: there is no {run.workspace} in {Path.cwd()}; descent run makes it")
+    return Workspace(run.workspace)

@@ -122,7 +122,7 @@ def test_strange_manifests_are_as_good_as_missing(project: Project, workspace: W
         assert workspace.find("pack", folder.name)[0] is None, name
         assert folder.name not in [manifest["key"] for manifest in workspace.manifests("pack")], name
         assert actions(project)["pack"] == "run"
-        format_status(workspace.root)
+        format_status(workspace)
         maintenance.find_unused(workspace)
     assert len(verify(workspace)) == 1
 
@@ -191,7 +191,7 @@ def test_an_unreadable_run_is_told_and_nothing_is_swept(project: Project, worksp
     altered = path.read_text().replace(good["stages"]["pack"]["key"], "0" * 16)
     for text in [*RECORDS, altered, *(json.dumps(reseal(text)) for text in texts)]:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        format_status(workspace.root)
+        format_status(workspace)
         assert set(actions(project).values()) == {"reuse"}
         with pytest.raises(StorageError, match=r"run\.json cannot be read, so what it uses is not known"):
             maintenance.find_unused(workspace)
