@@ -21,16 +21,16 @@ DICTIONARY_BYTES = 64 * 2**20
 IDS_AT_ONCE = 2**22
 
 
-def unigram(train: PackedSplit, test: PackedSplit, test_bytes: int) -> dict[str, Any]:
+def unigram(train: PackedSplit, test: PackedSplit, test_bytes: int, bits_a_document: int = 0) -> dict[str, Any]:
     """A model that knows only how often each token occurs in the training stream, with add-one smoothing.
 
     It pays for the same tokens as the model does: the first and the end-of-document tokens included, but not for what
-    the tokenizer puts before every text.
+    the tokenizer puts before every text. `bits_a_document` are charged as for the model.
     """
     counts = _count_ids(train) + 1
     bits = -np.log2(counts / counts.sum())
     return {
-        "bits_per_byte": float(_count_ids(test) @ bits / test_bytes),
+        "bits_per_byte": float((_count_ids(test) @ bits + bits_a_document * len(test.document_ends)) / test_bytes),
         "what": "tokens drawn independently, as often as in the training stream (add-one smoothing)",
     }
 

@@ -37,8 +37,11 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
         return evaluate.load(str(METRICS_FOLDER / f"{name}.py"), cache_dir=str(folder), keep_in_memory=True)
 
 
-def score(parts: Sequence[Totals], metrics: Sequence[str]) -> dict[str, Any]:
-    """Scores of all parts together: `loss` in nats a token, the metrics asked for, and what they were taken over."""
+def score(parts: Sequence[Totals], metrics: Sequence[str], bits_a_document: int = 0) -> dict[str, Any]:
+    """Scores of all parts together: `loss` in nats a token, the metrics asked for, and what they were taken over.
+
+    Bits per byte contain `bits_a_document` for each document, which tell of it what its tokens do not.
+    """
     scores: dict[str, Any] = {}
     for name in dict.fromkeys(("perplexity", *metrics)):
         module = load_metric(name)
@@ -47,7 +50,10 @@ def score(parts: Sequence[Totals], metrics: Sequence[str]) -> dict[str, Any]:
         scores |= module.compute()
     if "perplexity" not in metrics:
         del scores["perplexity"]
-    return scores | {unit: sum(getattr(part, unit) for part in parts) for unit in ("tokens", "bytes", "documents")}
+    counts = {unit: sum(getattr(part, unit) for part in parts) for unit in ("tokens", "bytes", "documents")}
+    if "bits_per_byte" in scores:
+        scores["bits_per_byte"] += bits_a_document * counts["documents"] / counts["bytes"]
+    return scores | counts
 
 
 def score_predictions(predictions: Any, references: Any, metrics: Sequence[str]) -> dict[str, float | None]:

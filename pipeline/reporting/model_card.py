@@ -67,6 +67,7 @@ def render_card(run: RunData) -> str:
         own=_figures(evaluation.get("test") or {}, [main])[0],
         before=_cell(" ".join(run.added_by_tokenizer("before"))),
         num_after=len(run.added_by_tokenizer("after")),
+        remarks=[] if run.withheld else [_cell(remark) for remark in evaluation.get("warnings") or ()],
         withheld=_cell(run.withheld),
         left_out=evaluation.get("left_out") or {},
         baselines=[

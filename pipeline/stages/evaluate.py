@@ -9,9 +9,12 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
-from pipeline.config.evaluation import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig
+from pipeline.config.evaluation import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig, Metric
 from pipeline.errors import DivergedError
 from pipeline.stages.contract import Stage, StageContext
+
+NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
+ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -19,7 +22,8 @@ def run(context: StageContext) -> dict[str, Any]:
     no samples but `predictions.parquet`, of each test document.
 
     Where test documents do not come back from their tokens, there are no bits per byte and no baselines: the bits would
-    be of another text. `withheld` then says so.
+    be of another text. `withheld` then says so. Where they come back but for a space at their beginning, one bit a
+    document is charged for telling whether there is one.
     """
     from pipeline.tokens.labelled import LabelledSplit, open_split
 
@@ -35,15 +39,15 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
     from pipeline.evaluation.heldout import HeldOut, score_documents
     from pipeline.evaluation.models import load_trained, pick_device
     from pipeline.evaluation.scores import score
-    from pipeline.tokens.round_trip import loss_in_words
+    from pipeline.tokens.round_trip import is_whole, loss_in_words
 
     section = context.section
     assert isinstance(section, EvaluateConfig)
     round_trip = json.loads((context.inputs["encode"] / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
-    lost = loss_in_words(round_trip, "test documents")
-    metrics = list(dict.fromkeys((PRIMARY_METRIC["causal_lm"], *(section.metrics or METRICS_OF_TASK["causal_lm"]))))
-    if lost:
-        metrics = ["perplexity", *(name for name in metrics if name not in ("perplexity", "bits_per_byte"))]
+    lost = "" if is_whole(round_trip) else loss_in_words(round_trip, "test documents")
+    bits_a_document = int(not lost and round_trip["lost_first_spaces"] > 0)
+    main: Metric = "perplexity" if lost else PRIMARY_METRIC["causal_lm"]
+    metrics = [main, *(name for name in section.metrics or METRICS_OF_TASK["causal_lm"] if name != "bits_per_byte")]
     test_documents = context.inputs["curate"] / "test"
     heldout = HeldOut.read((document.source, document.text) for document in read_documents(test_documents))
     device = pick_device()
@@ -56,21 +60,21 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
             "evaluate: the model's loss on the test split is not finite: training diverged; lower train.learning_rate"
         )
     with context.progress.task("metrics", total=len(totals) + 1, unit="sources") as task:
-        overall = score(list(totals.values()), metrics)
+        overall = score(list(totals.values()), metrics, bits_a_document)
         task.update()
         sources = {}
         for name, part in totals.items():
-            sources[name] = score([part], metrics)
+            sources[name] = score([part], metrics, bits_a_document)
             task.update()
     return {
         "task": "causal_lm",
         "test": overall,
         "sources": sources,
-        "baselines": _baselines(context, test, overall["bytes"]) if section.baselines and not lost else {},
+        "baselines": _baselines(context, test, overall, bits_a_document) if section.baselines and not lost else {},
         "samples": _samples(context, model, device, test, test_documents),
         "round_trip": round_trip,
         "withheld": {"bits_per_byte": lost} if lost else {},
-        "warnings": ["no bits per byte are given, and none of xz, since text is lost (see encode)"] if lost else [],
+        "warnings": [NO_BITS] if lost else [ONE_BIT_MORE] if bits_a_document else [],
     }
 
 
@@ -100,16 +104,16 @@ def _evaluate_labels(context: StageContext, test: Any) -> dict[str, Any]:
     return {"task": task, **found, "samples": [], "left_out": packed["dropped"]}
 
 
-def _baselines(context: StageContext, test: Any, test_bytes: int) -> dict[str, Any]:
+def _baselines(context: StageContext, test: Any, overall: dict[str, Any], bits_a_document: int) -> dict[str, Any]:
     from pipeline.evaluation.baselines import unigram, xz
     from pipeline.tokens.reader import PackedSplit
 
     train = PackedSplit.open(context.inputs["pack"], context.inputs["encode"], "train")
     curate = context.inputs["curate"]
     with context.progress.task("baselines", total=2, unit="kinds") as task:
-        results = {"unigram": unigram(train, test, test_bytes)}
+        results = {"unigram": unigram(train, test, overall["bytes"], bits_a_document)}
         task.update()
-        results |= xz(curate / "train", curate / "test", test_bytes, context.num_workers)
+        results |= xz(curate / "train", curate / "test", overall["bytes"], context.num_workers)
         task.update()
     return results
 

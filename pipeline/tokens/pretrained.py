@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,11 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
     """
     from transformers import AutoTokenizer
 
+    if not (folder / "tokenizer.json").is_file() and [*folder.glob("*.model")] and find_spec("sentencepiece") is None:
+        raise ConfigError(
+            f"{section}.pretrained: the tokenizer of {folder} is a SentencePiece model, which is read with the library "
+            "of that name: pip install sentencepiece"
+        )
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code, config=_config_of(folder)

@@ -4,46 +4,54 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
-from harness import TINY, Project, write_sources
+from harness import Project, Result
 from tokens.designs import Design
 
-SETTING = "tokenizer={type: pretrained, pretrained: theirs}"
+SETTINGS = ("tokenizer={type: pretrained, pretrained: theirs}", "run.name=lossy")
 LOSES = r"the tokenizer loses text: [\d,]+ of [\d,]+ {} documents do not come back from their tokens \(at least [\d,]+"
 
 
+@dataclass(frozen=True)
+class Lossy:
+    """The tiny project with a second run, `lossy`, whose tokenizer loses text: what its plan and its run printed."""
+
+    project: Project
+    planned: Result
+    done: Result
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("lost_text"))
-    write_sources(project.folder)
-    (project.folder / "tiny.yaml").write_text(TINY)
+def lossy(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Lossy:
+    project = finished_once.copy(tmp_path_factory.mktemp("lost_text") / "project")
     Design("WordPiece", "bert", template="cls and sep", has_eos=False).write(project.folder / "theirs")
-    return project
-
-
-def test_everywhere(project: Project) -> None:
-    planned = project.descent("plan", "tiny.yaml", SETTING)
-    assert "warning: tokenizer: the tokenizer may lose text (normalizer BertNormalizer, WordPiece" in planned.out
-
-    done = project.descent("run", "tiny.yaml", SETTING)
+    planned, done = (project.descent(verb, "tiny.yaml", *SETTINGS) for verb in ("plan", "run"))
     assert done.code == 0, done.err
+    return Lossy(project, planned, done)
+
+
+def test_everywhere(lossy: Lossy) -> None:
+    project, done = lossy.project, lossy.done
+    foretold = "warning: tokenizer: the tokenizer may lose text (normalizer BertNormalizer, WordPiece"
+    assert foretold in lossy.planned.out
     for stage, documents in (("tokenizer", "sampled training"), ("encode", "validation"), ("encode", "test")):
         assert re.search(f"^{stage}: warning: {LOSES.format(documents)}", done.err, re.MULTILINE), done.err
     result = r"[\d.]+ perplexity \(no bits per byte: its tokenizer loses text\)"
     assert re.search(f"^result +{result}; gradients", done.out, re.MULTILINE)
 
-    evaluation = json.loads((project.artifact("evaluate") / "evaluation.json").read_text())
+    key = json.loads((project.workspace / "runs/lossy/run.json").read_text())["stages"]["evaluate"]["key"]
+    evaluation = json.loads((project.workspace / "artifacts/evaluate" / key / "evaluation.json").read_text())
     assert re.match(LOSES.format("test"), evaluation["withheld"]["bits_per_byte"])
     assert evaluation["baselines"] == {}
     assert evaluation["test"]["perplexity"] > 1
-    run = project.workspace / "runs/tiny"
+    run = project.workspace / "runs/lossy"
     assert "bits_per_byte" not in json.dumps({**evaluation, "withheld": {}}) + (run / "metrics.jsonl").read_text()
 
-    again = project.descent("plan", "tiny.yaml", SETTING)
+    again = project.descent("plan", "tiny.yaml", *SETTINGS)
     assert re.search(f"^warning: encode: {LOSES.format('test')}", again.out, re.MULTILINE)
-    warned = [stage for stage, step in project.plan(SETTING).items() if step["warnings"]]
+    warned = [stage for stage, step in project.plan(*SETTINGS).items() if step["warnings"]]
     assert {"tokenizer", "encode", "evaluate"} <= {*warned}
     assert re.search(f"{result} after 24 steps", project.descent("status", "tiny.yaml").out)
 
@@ -54,10 +62,10 @@ def test_everywhere(project: Project) -> None:
         assert not re.search(r"\bxz -9\b", text)
 
 
-def test_the_card_of_a_tokenizer_that_ends_texts_can_be_typed(project: Project, tmp_path: Path) -> None:
-    card = (project.workspace / "runs/tiny/model/README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    code = code.replace("path/to/this/folder", str(project.workspace / "runs/tiny/model"))
+def test_the_card_of_a_tokenizer_that_ends_texts_can_be_typed(lossy: Lossy) -> None:
+    folder = lossy.project.workspace / "runs/lossy/model"
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    code = code.replace("path/to/this/folder", str(folder))
     names: dict = {}
     exec(code, names)
     tokenizer, inputs = names["tokenizer"], names["inputs"]
@@ -65,11 +73,10 @@ def test_the_card_of_a_tokenizer_that_ends_texts_can_be_typed(project: Project, 
     assert tokenizer.sep_token_id not in inputs["input_ids"]
 
 
-def test_a_comparison_with_another_tokenizer_compares_no_bits(project: Project) -> None:
-    whole = project.descent("run", "tiny.yaml", "run.name=whole")
-    assert whole.code == 0, whole.err
-    found = json.loads(project.descent("diff", "tiny.yaml", "tiny", "whole", "--json").out)["evaluation"]
+def test_a_comparison_with_another_tokenizer_compares_no_bits(lossy: Lossy) -> None:
+    project = lossy.project
+    found = json.loads(project.descent("diff", "tiny.yaml", "lossy", "tiny", "--json").out)["evaluation"]
     assert not any(figure["best"] is not None for figure in found["measures"].values())
-    text = project.descent("diff", "tiny.yaml", "tiny", "whole").out
-    assert "that of tiny loses text" in " ".join(text.split())
+    text = project.descent("diff", "tiny.yaml", "lossy", "tiny").out
+    assert "that of lossy loses text" in " ".join(text.split())
     assert "compare bits per byte" not in text

@@ -158,3 +158,13 @@ def test_what_only_training_text_loses_is_a_limitation_and_bits_stay(tmp_path: P
     text = card(make_run(tmp_path, changes=changes))
     assert "3 of 277 sampled training documents do not come back" in text
     assert "| xz | 2.210 |" in text
+
+
+def test_a_card_says_what_is_charged_for_lost_spaces(tmp_path: Path) -> None:
+    lost = {**lost_text_changes()["encode"]["round_trip"]["test"], "lost_first_spaces": 3, "example": None}
+    charged = "bits per byte have one bit more for each document"
+    changes = {"encode": {"round_trip": {"test": lost}}, "evaluate": {"warnings": [charged]}}
+    text = card(make_run(tmp_path, changes=changes))
+    assert "Bits per byte have one bit more for each document." in text
+    assert "the tokenizer loses the space with which 3 of 277 test documents begin, and nothing else" in text
+    assert "| xz | 2.210 |" in text

@@ -207,3 +207,22 @@ def test_there_are_no_bits_per_byte_where_test_documents_do_not_come_back(
     assert bool(found["withheld"]) == bool(found["warnings"]) == is_lost
     assert main_metric(found) == ("perplexity" if is_lost else "bits_per_byte")
     assert ("no bits per byte" in main_result(found)) == is_lost
+
+
+def test_a_bit_a_document_is_charged_where_a_first_space_is_lost(tmp_path: Path) -> None:
+    texts, section = ["and then", " A model"], EvaluateConfig(samples={"num_samples": 0})
+    design = Design("BPE with byte fallback", puts_space_first=True, template="bos")
+    lossy = with_tokenizer(design, tmp_path / "lossy", texts, 64)
+    found, _ = run_stage(STAGE, section, lossy, tmp_path / "lossy/out")
+    assert (found["round_trip"]["lost_first_spaces"], found["withheld"]) == (1, {})
+    nats = found["test"]["loss"] * found["test"]["tokens"]
+    num_bytes = sum(map(len, texts))
+    assert found["test"]["bits_per_byte"] == pytest.approx((nats / math.log(2) + 2) / num_bytes)
+    # Without the space the tokens are the same.
+    whole = with_tokenizer(design, tmp_path / "whole", ["and then", "A model"], 64)
+    same, _ = run_stage(STAGE, section, whole, tmp_path / "whole/out")
+    assert same["warnings"] == []
+    assert same["test"]["loss"] == found["test"]["loss"]
+    for scores in (lambda of: of["test"], lambda of: of["baselines"]["unigram"]):
+        bits = scores(found)["bits_per_byte"] * num_bytes, scores(same)["bits_per_byte"] * (num_bytes - 1)
+        assert bits[0] == pytest.approx(bits[1] + 2)

@@ -158,6 +158,13 @@ def test_a_tokenizer_that_cannot_encode_the_text_is_refused_in_a_line(tmp_path: 
         run_stage(TOKENIZER, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
 
 
+def test_a_model_of_sentencepiece_without_its_library(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    with pytest.raises(ConfigError, match=r"is a SentencePiece model.*: pip install sentencepiece"):
+        load_pretrained_tokenizer(tmp_path, False, "tokenizer")
+
+
 def test_encode_and_pack_say_what_stands_around_documents(tmp_path: Path) -> None:
     Design(template="cls and sep").write(tmp_path / "theirs")
     for split in ("curate/train", "augment/train", "curate/validation", "curate/test"):
