@@ -426,10 +426,10 @@ def test_configurations_that_cannot_be_read(descent: Descent, tmp_path: Path) ->
     for name, make, message in (
         ("gone.yaml", lambda path: None, r"gone\.yaml: no such configuration file"),
         ("folder.yaml", Path.mkdir, r"folder\.yaml: a folder; name a file$"),
-        (".", lambda path: None, r"\.: a folder; name a file, such as other\.yaml$"),
+        (".", lambda path: None, r"\.: a folder; name a file, such as run\.yaml$"),
         ("run", lambda path: None, r"run: no such configuration file; did you mean run\.yaml\?$"),
         ("run.yml", lambda path: None, r"run\.yml: no such configuration file; did you mean run\.yaml\?$"),
-        ("othr.yaml", lambda path: None, r"othr\.yaml: no such configuration file; did you mean other\.yaml\?$"),
+        ("runn.yaml", lambda path: None, r"runn\.yaml: no such configuration file; did you mean run\.yaml\?$"),
         ("x/run.yaml", lambda path: None, r"x/run\.yaml: no such configuration file$"),
         (
             "loop.yaml",
