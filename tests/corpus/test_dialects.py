@@ -101,7 +101,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], list[Any]]] = {
     "a quoted header there": ("a.tsv", '"text"\t"label"\n"Hello."\t"x"\nfoo\t1\n', {}, [("Hello.", "x"), *ROW]),
     "all words quoted there": (
         "a.tsv",
-        '"Hello."\t"x"\nfoo\t1\n',
+        '"Hello."\t"x"\n"foo"\t"1"\n',
         {"column_names": ["text", "label"]},
         [("Hello.", "x"), *ROW],
     ),
@@ -152,7 +152,13 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], list[Any]]] = {
         "a.csv",
         "good film;1,5\nbad film;0,5\n",
         {"column_names": ["text", "label"]},
-        ["a.csv:1: no certain delimiter; every row has 2 fields whether ',' or ';' separates them; set delimiter"],
+        ["a.csv:1: no certain delimiter; ',' and ';' both cut its rows into 2 fields; set delimiter"],
+    ),
+    "all texts in quotation marks": (
+        "a.tsv",
+        'text\tlabel\n"Hello."\t1\n"Bye."\t2\n',
+        {},
+        ["a.tsv:1: no certain quotation marks; its first texts all stand in them; set quotechar: '\"', or null where"],
     ),
     "another delimiter without header": (
         "a.csv",

@@ -32,7 +32,6 @@ TAB_SUFFIXES = (".tsv", ".tab")
 DELIMITERS = (",", "\t", ";", "|")
 QUOTES = ('"', "'")
 _EXCEL_HINT = re.compile(r"sep=(.)\r?")
-_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?")
 
 
 def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
@@ -54,7 +53,7 @@ def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
             yield row
         elif row and table.columns is None:
             table.begin(row)
-        elif row and [name.strip() for name in row] == table.columns:
+        elif row and table.is_header(row):
             yield table.rejected(line, "repeats the header")
         elif row and len(row) != table.num_columns:
             yield table.rejected(line, "wrong number of fields", table.count_of(row, line))
@@ -66,11 +65,10 @@ def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
 def keeps_quotes(source: CsvSource, document: Document) -> bool:
     """Whether a document's text stands in quotation marks of which it is not known that they are text."""
     is_tab = (source.delimiter or _delimiter(Path(document.origin.rpartition(":")[0]))) == "\t"
-    text = document.text
-    return source.quotechar == AUTO_QUOTES and is_tab and len(text) > 1 and text[0] == text[-1] == '"'
+    return source.quotechar == AUTO_QUOTES and is_tab and _is_quoted(document.text)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Line:
     """A line without its line feed, and why it is unusable, if it is."""
 
@@ -127,16 +125,16 @@ class _Table:
         self._source, self._part, self._fields = source, part, fields
         self._is_first = True
         self._is_spaced = False  # Whether spaces follow the delimiters.
+        self._is_quoted = False  # Whether a row was seen that makes sense with quoting alone.
         self._text_columns: list[int] = []
         self._set_delimiter(source.delimiter or _delimiter(part.path))
         if source.column_names is not None:
             self._name_columns(source.column_names)
-            if source.delimiter is None:
-                self._check_delimiter()
 
     def _set_delimiter(self, delimiter: str) -> None:
         self.delimiter = delimiter
-        self.may_quote = self._source.quotechar == AUTO_QUOTES and delimiter == "\t"
+        is_open = self._source.quotechar == AUTO_QUOTES and self._source.escapechar is None
+        self.may_quote = is_open and delimiter == "\t"
         self.quotechar = QUOTES[0] if self._source.quotechar == AUTO_QUOTES else self._source.quotechar
         self._special = tuple(filter(None, (self.quotechar, self._source.escapechar, "\r")))
 
@@ -147,6 +145,11 @@ class _Table:
             self._is_first = False
             self._set_delimiter(found[1])
         return found is not None
+
+    def is_header(self, row: list[str]) -> bool:
+        """Whether a row repeats the names of the columns."""
+        assert self.columns is not None
+        return row[0].strip() == self.columns[0] and [name.strip() for name in row] == self.columns
 
     def begin(self, header: list[str]) -> None:
         """Name the columns by a header. Raises UnreadableFileError where it lacks one that is to be read."""
@@ -160,32 +163,57 @@ class _Table:
             raise UnreadableFileError(reason, detail + self.other_dialect(header), origin=f"{self._part.origin}:1")
         self.columns, self.num_columns = names, len(names)
         self._text_columns = [names.index(name) for name in self._source.text_fields()]
+        head = list(islice(self.lines, HEAD_LINES))
+        self.lines.put_back(head)
+        lines = [line.text.removesuffix("\r") for line in head if line.text.strip()]
+        if self._source.column_names and self._source.delimiter is None and self.delimiter != "\t":
+            self._check_delimiter(lines)
+        if self.may_quote:
+            self._check_quotes(lines)
 
     def other_dialect(self, header: str) -> str:
         """The settings with which a header has the fields that are to be read, if there are such."""
         for delimiter in DELIMITERS:
             for quotechar in QUOTES:
                 names = [name.strip() for name in header.split(delimiter)]
-                is_quoted = all(len(name) > 1 and name[0] == name[-1] == quotechar for name in names)
+                is_quoted = all(_is_quoted(name, quotechar) for name in names)
                 if self._fields.missing_from([name[1:-1] for name in names] if is_quoted else names) is None:
                     settings = [f"delimiter: {_yaml(delimiter)}"] if delimiter != self.delimiter else []
                     settings += [f"quotechar: {_yaml(quotechar)}"] if is_quoted and quotechar != self.quotechar else []
                     return f"; set {' and '.join(settings)}" if settings else ""
         return ""
 
-    def _check_delimiter(self) -> None:
-        """Raises UnreadableFileError where the rows of a file without header could be cut at two characters."""
-        head = [line for line in islice(self.lines, HEAD_LINES)]
-        self.lines.put_back(head)
-        lines = [line.text for line in head if line.text.strip()]
+    def _check_delimiter(self, lines: list[str]) -> None:
+        """Raises UnreadableFileError where the first rows of a file without header could be cut at two characters."""
         for other in DELIMITERS:
-            if other != self.delimiter and len(lines) > 1 < self.num_columns:
-                both = (self.delimiter, other)
-                if all(len(text.split(each)) == self.num_columns for text in lines for each in both):
-                    question = (
-                        f"every row has {self.num_columns} fields whether {both[0]!r} or {both[1]!r} separates them"
-                    )
-                    raise UnreadableFileError("no certain delimiter", f"{question}; set delimiter", head[0].origin)
+            both = (self.delimiter, other)
+            is_either = all(len(line.split(each)) == self.num_columns for line in lines for each in both)
+            if other != self.delimiter and len(lines) > 1 < self.num_columns and is_either:
+                detail = f"{both[0]!r} and {both[1]!r} both cut its rows into {self.num_columns} fields; set delimiter"
+                raise UnreadableFileError("no certain delimiter", detail, origin=f"{self._part.origin}:1")
+
+    def _check_quotes(self, lines: list[str]) -> None:
+        """Take quotation marks for quotes where the first rows begin and end in them. Raises UnreadableFileError where
+        all first texts stand in them and nothing tells what they are."""
+        rows = [row for line in lines if len(row := line.split(self.delimiter)) == self.num_columns]
+        if self._quotes_all():
+            self.may_quote = False
+        elif len(rows) > 1 and any(all(_is_quoted(row[index]) for row in rows) for index in self._text_columns):
+            detail = "its first texts all stand in them; set quotechar: '\"', or null where they are text"
+            raise UnreadableFileError("no certain quotation marks", detail, origin=f"{self._part.origin}:1")
+
+    def _quotes_all(self) -> bool:
+        """Whether the first rows make sense with every field quoted."""
+        seen: list[_Line] = []
+        is_quoted = self.num_columns > 1
+        while is_quoted and len(seen) < HEAD_LINES and (line := next(self.lines, None)) is not None:
+            row, taken = self._parsed(line)
+            seen += taken
+            ends = taken[0].text[:1] + taken[-1].text.removesuffix("\r")[-1:]
+            is_row = len(row) == self.num_columns and not isinstance(row, str)
+            is_quoted = not ends.strip() or (is_row and ends == 2 * QUOTES[0])
+        self.lines.put_back(seen)
+        return is_quoted and bool(seen)
 
     def rejected(self, line: _Line, reason: str, detail: str = "", lost: int = 0) -> Rejected:
         return Rejected(self._source.name, line.origin, reason, detail, line.excerpt, lost)
@@ -202,12 +230,12 @@ class _Table:
         """The fields of the row that begins with a line, none for a blank one; takes further lines as needed."""
         if line.bad:
             return line.bad
-        is_first, self._is_first = self._is_first, False
+        self._is_first = False
         text = line.text.removesuffix("\r")
         if not any(char in text for char in self._special):
             return text.split(self.delimiter) if text and not text.isspace() else []
-        if self.may_quote and is_first:
-            self.may_quote = not self._shows_quoting(text.split(self.delimiter))
+        if self.may_quote and self.columns is None:
+            self.may_quote = not any(map(_is_quoted, text.split(self.delimiter)))
         if self.may_quote:
             return self._row_as_it_stands(line, text.split(self.delimiter))
         row, taken = self._parsed(line)
@@ -229,28 +257,21 @@ class _Table:
             return fields
         row, taken = self._parsed(line)
         is_row = len(fields) == self.num_columns
-        if not isinstance(row, str) and (self.columns is None or len(row) == self.num_columns):
-            if len(taken) == 1:
-                # Only who quotes doubles the marks inside.
-                return (
-                    [quoted if '""' in field else field for field, quoted in zip(fields, row, strict=True)]
-                    if is_row
-                    else row
-                )
-            if self.num_columns > 1 and not self._holds_rows(taken):
-                return row
+        if isinstance(row, str) or (self.columns is not None and len(row) != self.num_columns):
+            self.lines.put_back(taken[1:])
+            why = f"{row}{self._advice(line)}" if isinstance(row, str) else ""
+            return fields if is_row or not why else self.rejected(line, "malformed row", why)
+        if len(taken) == 1 and not is_row:
+            return row
+        if len(taken) == 1:  # Only who quotes doubles the marks inside.
+            self._is_quoted |= any('""' in field for field in fields)
+            return [quoted if '""' in field else field for field, quoted in zip(fields, row, strict=True)]
+        if self.num_columns > 1 and not self._holds_rows(taken):
+            self._is_quoted = True
+            return row
         self.lines.put_back(taken[1:])
-        if is_row and not (self.num_columns == 1 and not isinstance(row, str)):
-            return fields
-        if isinstance(row, str):
-            return self.rejected(line, "malformed row", row + self._advice(line))
-        return self._swallowing(line, taken[1:])
-
-    def _shows_quoting(self, fields: list[str]) -> bool:
-        """Whether a first row shows that words are quoted: one name of a header, or all words of several."""
-        words = [field for field in fields if not _NUMBER.fullmatch(field)]
-        quoted = [len(word) > 1 and word[0] == word[-1] == QUOTES[0] for word in words]
-        return any(quoted) if self.columns is None else len(quoted) > 1 and all(quoted)
+        is_doubtful = self.num_columns == 1 or self._is_quoted
+        return fields if is_row and not is_doubtful else self._swallowing(line, taken[1:])
 
     def _parsed(self, line: _Line) -> tuple[list[str] | str, list[_Line]]:
         """The fields of the row that begins with a line, or why it is none, and the lines that were read for it."""
@@ -308,13 +329,15 @@ class _Table:
                 fields = next(alone)
             except csv.Error:
                 return False
-        if len(fields) != self.num_columns or not all(fields[index].strip() for index in self._text_columns):
+        if len(fields) != self.num_columns:
             return False
-        if self.delimiter == "\t":
-            return bool(fields[0])  # Code is indented by tabs.
+        if self.delimiter == "\t":  # Code is indented by tabs.
+            return bool(fields[0]) and all(fields[index].strip() for index in self._text_columns)
         # Prose has a space after its commas, and few of them: an empty field is the end of a line of it.
         is_spaced = any(field.startswith(" ") for field in fields[1:])
-        return is_spaced <= self._is_spaced and (self.num_columns > 3 or all(map(str.strip, fields)))
+        return is_spaced <= self._is_spaced and (
+            self.num_columns > 3 or all(field.strip(f" {mark}") for field in fields)
+        )
 
     def _swallowing(self, line: _Line, others: list[_Line]) -> Rejected:
         detail = f"{len(others):,} lines after this one; set quotechar: null where quotation marks are text"
@@ -325,6 +348,10 @@ class _Table:
             return "; set escapechar: '\\' if a backslash stands before quotation marks in a field"
         is_quoted = self.quotechar is not None and self.quotechar in line.text
         return "; set quotechar: null if quotation marks are text" if is_quoted else ""
+
+
+def _is_quoted(field: str, quotechar: str = QUOTES[0]) -> bool:
+    return len(field) > 1 and field[0] == field[-1] == quotechar
 
 
 def _yaml(char: str) -> str:
