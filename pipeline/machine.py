@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import os
+import platform
 import re
 import sys
 from collections.abc import Mapping
@@ -15,8 +17,9 @@ from pipeline.errors import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
 
-BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
-"""Flags of processors that multiply bf16, as Linux names them: the first two of x86, the last of Arm."""
+ARM_FLAG = "bf16"
+BF16_FLAGS = ("amx_bf16", "avx512_bf16", ARM_FLAG)
+"""Flags of processors that multiply bf16, as Linux and torch name them; but for Arm's, they are of x86."""
 
 ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Which instructions oneDNN, by which torch multiplies matrices in bf16, may use of an x86; the first that is set
@@ -48,6 +51,24 @@ class Bf16:
 def num_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_model() -> str:
+    """The processor's model as exactly as the system tells, the same for all like it."""
+    names = ("model name", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
+    try:
+        lines = CPUINFO.read_text(errors="replace").split("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    found = [told[name] if name == names[0] else f"{name} {told[name]}" for name in names if name in told]
+    return ", ".join(found) or platform.processor() or platform.machine()
+
+
+def rate_in_words(flops_per_second: float) -> str:
+    """A rate with its unit: 375 GFLOP/s."""
+    exponent = min(max(int(math.log10(flops_per_second)) // 3, 2), 5)
+    return f"{flops_per_second / 1000**exponent:.3g} {'MGTP'[exponent - 2]}FLOP/s"
 
 
 def is_true(environ: Mapping[str, str], variable: str) -> bool:
@@ -94,7 +115,7 @@ def _processor_support(environ: Mapping[str, str]) -> Bf16:
     if flag is None:
         return Bf16(False, "the processor has no instructions for it" if flags else f"{CPUINFO} cannot be read")
     limit = limiting_isa(environ)
-    if limit is not None and flag != "bf16":
+    if limit is not None and flag != ARM_FLAG:
         return Bf16(False, f"{limit} leaves the processor's {flag} unused")
     return Bf16(True, f"the processor has {flag}")
 

@@ -31,10 +31,11 @@ def finished(finished_once: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def offline() -> Iterator[None]:
-    """Nothing may be fetched from a hub."""
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing may be fetched from a hub, or kept in the user's home."""
     before = dict(os.environ)
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -33,8 +33,8 @@ from pipeline.planning.memory import (
     without_data,
 )
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
+from pipeline.training.peaks import known_peak
 from pipeline.training.setup import check_context
-from pipeline.training.throughput import known_peak
 
 LORA_RANK = 16
 LORA = AdapterConfig.model_validate({"type": "lora", "r": LORA_RANK, "target_modules": "all-linear"})

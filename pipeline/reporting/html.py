@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.machine import rate_in_words
 from pipeline.reporting import formats
 from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
 from pipeline.reporting.data import RunData
@@ -47,6 +48,7 @@ def render_report(run: RunData) -> str:
         flow_rows=flow_rows(run),
         curves=[Markup(chart) for chart in _curves(run) if chart],
         early_end=run.early_end,
+        speed=_speed(run),
         resumed=run.summary("train").get("resumed_from_steps") or [],
         steps_per_column=run.metrics.gradients.steps_per_column,
         heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
@@ -153,6 +155,18 @@ def _curves(run: RunData) -> Iterable[str]:
     yield line_chart([before, after], title="Gradient norm", y_label="global gradient norm", log_y=True)
     speed = Line("throughput", curve("throughput/tokens_per_second").points(), "c5")
     yield line_chart([speed], title="Throughput", y_label="target tokens per second")
+
+
+def _speed(run: RunData) -> str:
+    """In what the training computed, and what share of the hardware's peak it reached."""
+    train = run.summary("train")
+    peak, mfu, words = train.get("peak") or {}, train.get("mfu"), []
+    if train.get("precision"):
+        words.append(f"Products were computed in {train['precision']}.")
+    if _is_number(mfu) and peak.get("flops_per_second"):
+        rate = rate_in_words(peak["flops_per_second"])
+        words.append(f"The training reached {mfu:.0%} of {rate} a process, by its median record ({peak['source']}).")
+    return " ".join(words)
 
 
 def _heat_maps(run: RunData) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.metrics import copy_records, read_metrics
+    from pipeline.training.peaks import peak_of
+    from pipeline.training.precision import in_words
     from pipeline.training.processes import part
     from pipeline.training.setup import check_context, idle_cores, num_steps, numerics_of, wants_sharding
     from pipeline.training.warm_start import start_from
@@ -97,6 +100,8 @@ def run(context: StageContext) -> dict[str, Any]:
         "tokens_per_second": _speed(train_split, at.target_tokens, at.seconds),
         "parameters": num_parameters,
         "mfu": _median(history, "throughput/mfu"),
+        "peak": asdict(peak_of(device, section.mixed_precision)),
+        "precision": in_words(section.mixed_precision, device),
         "peak_memory_bytes": _last(history, "memory/peak_bytes"),
         "skipped_steps": at.skipped_steps,
         "loss_spikes": at.loss_spikes,

@@ -33,6 +33,7 @@ from pipeline.training.metrics import MetricsLog, headline
 from pipeline.training.objective import objective
 from pipeline.training.optimizers import set_learning_rate
 from pipeline.training.order import DataOrder
+from pipeline.training.peaks import peak_of
 from pipeline.training.processes import Processes
 from pipeline.training.resume import begin
 from pipeline.training.routing import Routing, load_ratio
@@ -48,7 +49,7 @@ from pipeline.training.setup import (
     without_averaging,
 )
 from pipeline.training.state import Counters, TrainingState, take_snapshot
-from pipeline.training.throughput import Meter, peak_of
+from pipeline.training.throughput import Meter
 from pipeline.training.validation import validate
 from pipeline.training.watchdog import Watchdog
 
@@ -147,7 +148,7 @@ def train(
                         values |= norms.tags(layers) if layers is not None else {}
                         check_finite(values, at.step, work)
                         log.log(at, values)
-                        note = headline(values)
+                        note = headline(values, meter.peak_kind)
                         interval.recorded(at.step)
                     at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
                     task.update(1, note)

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from pipeline.atomic import fsync_path, list_files
 from pipeline.config.train import TrainConfig
+from pipeline.machine import rate_in_words
 from pipeline.training.state import Counters
 from pipeline.training.throughput import PHASES
 from pipeline.training.trackers import start_trackers
@@ -86,13 +87,15 @@ class MetricsLog:
                 tracker.finish()
 
 
-def headline(values: Mapping[str, float]) -> str:
-    """A record in a few words, for the terminal. Times are shares of a step's."""
+def headline(values: Mapping[str, float], peak_kind: str) -> str:
+    """A record in a few words, for the terminal. Times are shares of a step's; `peak_kind` says how the peak is
+    known."""
     words = []
     if "train/loss" in values:
         words = [f"loss {values['train/loss']:.3f}", f"gradient {values['train/grad_norm']:.2f}"]
     words.append(f"learning rate {values['train/learning_rate']:.2e}")
-    words.append(f"{values['throughput/tokens_per_second']:,.0f} tokens/s, {values['throughput/mfu']:.0%} of the peak")
+    peak = f"{rate_in_words(values['throughput/peak_flops_per_second'])} ({peak_kind})"
+    words.append(f"{values['throughput/tokens_per_second']:,.0f} tokens/s, {values['throughput/mfu']:.0%} of {peak}")
     seconds = {phase: values[f"time/{phase}_seconds"] for phase in PHASES}
     whole = sum(seconds.values())
     words.append(" + ".join(f"{phase.replace('_', '-')} {part / whole:.0%}" for phase, part in seconds.items()))

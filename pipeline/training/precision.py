@@ -10,11 +10,11 @@ import torch
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.machine import BF16_FLAGS, limiting_isa
-from pipeline.training.products import seconds_of_products
+from pipeline.machine import ARM_FLAG, BF16_FLAGS, limiting_isa
+from pipeline.training.products import Products
 
-SIZE = 512
-"""Rows and columns of the products by which a slow bf16 is compared: those of a small model's layers."""
+SIZE, TRIES = 512, 3
+"""Rows and columns of the products in which an emulated bf16 is compared: those of a small model's layers."""
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -22,12 +22,12 @@ def multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available() or limiting_isa(os.environ):
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     capabilities = torch.cpu.get_capabilities()
-    has_instructions = any(capabilities.get(flag, False) for flag in BF16_FLAGS)
+    flags = BF16_FLAGS if limiting_isa(os.environ) is None else (ARM_FLAG,)
     # oneDNN's word alone says less: it takes every AVX-512 for enough.
-    return has_instructions and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return any(capabilities.get(flag) for flag in flags) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def check_precision(
@@ -38,18 +38,14 @@ def check_precision(
 
     Raises ConfigError when both disagree, so that no process computes otherwise than process 0 chose.
     """
-    is_native, name = multiplies_bf16(device), {"cpu": "CPU", "cuda": "GPU"}.get(device.type, device.type)
-    if "mixed_precision" in chosen:
-        if (section.mixed_precision == "bf16") != is_native:
-            verb = "multiplies" if is_native else "does not multiply"
-            raise ConfigError(
-                f"train.mixed_precision: auto came to {section.mixed_precision}, but torch says that the {name} {verb} "
-                "bf16 natively; write bf16 or no"
-            )
-    elif section.mixed_precision == "bf16" and not is_native and say is not None:
-        say(
-            f"warning: train.mixed_precision is bf16, which the {name} only emulates: products take "
-            f"{slowdown(device):.1f} times as long as in float32; write auto or no"
+    if "mixed_precision" not in chosen:
+        if say is not None and (warning := emulation(section.mixed_precision, device)):
+            say(f"warning: {warning}")
+    elif (section.mixed_precision == "bf16") != (is_native := multiplies_bf16(device)):
+        verb = "multiplies" if is_native else "does not multiply"
+        raise ConfigError(
+            f"train.mixed_precision: auto came to {section.mixed_precision}, but torch says that the {_word(device)} "
+            f"{verb} bf16 natively; write bf16 or no"
         )
     if section.optim == "muon" and not is_native and say is not None:
         say(
@@ -58,7 +54,29 @@ def check_precision(
         )
 
 
-def slowdown(device: torch.device) -> float:
-    """How many times as long as in float32 the products of a layer's forward and backward pass take in bf16."""
-    bf16, fp32 = (sum(seconds_of_products(device, dtype, SIZE)) for dtype in (torch.bfloat16, torch.float32))
-    return bf16 / fp32
+def emulation(precision: str, device: torch.device) -> str | None:
+    """What to warn of where a precision is only emulated on a device: how much slower than float32 it is, measured."""
+    if precision != "bf16" or multiplies_bf16(device):
+        return None
+    slowdown = f"{_seconds(device, torch.bfloat16) / _seconds(device, torch.float32):.1f}"
+    return (
+        f"train.mixed_precision is bf16, which the {_word(device)} only emulates: products take {slowdown} times as "
+        "long as in float32; write auto or no"
+    )
+
+
+def in_words(precision: str, device: torch.device) -> str:
+    """In what a training on a device computes its products."""
+    if precision != "bf16":
+        return {"no": "float32"}.get(precision, precision)
+    return "bf16, natively" if multiplies_bf16(device) else "bf16, emulated"
+
+
+def _seconds(device: torch.device, dtype: torch.dtype) -> float:
+    """Of all three products, each the best of some tries."""
+    products = Products(device, dtype, SIZE)
+    return sum(map(min, zip(*(products.seconds() for _ in range(TRIES)), strict=True)))
+
+
+def _word(device: torch.device) -> str:
+    return {"cpu": "CPU", "cuda": "GPU"}.get(device.type, device.type)

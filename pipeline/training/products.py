@@ -1,4 +1,4 @@
-"""How long a device takes for the matrix products of training."""
+"""The matrix products of training, timed."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import time
 
 import torch
 
-REPEATS = 3
 
+class Products:
+    """The products of a linear layer with square matrices: `a @ b`, its output; `a @ b.T`, the gradient of its input;
+    and `a.T @ b`, that of its weights.
 
-@torch.no_grad()
-def seconds_of_products(device: torch.device, dtype: torch.dtype, size: int) -> tuple[float, float, float]:
-    """Seconds that `a @ b`, `a @ b.T` and `a.T @ b` of square matrices take, the best of some tries.
-
-    They are those of a linear layer: its output, the gradient of its input and that of its weights. Values are
-    random, as processors take longer for them than for constants, and no global generator is asked for them.
+    Values are random, as processors do not take the same time for constants; no global generator is asked for them.
     """
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
-    best = [float("inf")] * 3
-    for _ in range(REPEATS):
-        for index, (left, right) in enumerate(((a, b), (a, b.T), (a.T, b))):
-            best[index] = min(best[index], _timed(left, right))
-    return best[0], best[1], best[2]
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, size: int) -> None:
+        generator = torch.Generator(device).manual_seed(0)
+        a, b = (torch.rand(size, size, generator=generator, device=device).to(dtype) for _ in range(2))
+        self._pairs = ((a, b), (a, b.T), (a.T, b))
+        self.flops = 2 * size**3
+        """Operations of each of them."""
+
+    @torch.no_grad()
+    def seconds(self) -> tuple[float, ...]:
+        """How long each of them takes, once."""
+        return tuple(_timed(left, right) for left, right in self._pairs)
 
 
 def _timed(left: torch.Tensor, right: torch.Tensor) -> float:
     began = time.perf_counter()
     product = left @ right
-    if product.device.type == "cuda":
-        torch.cuda.synchronize(product.device)
+    if product.device.type != "cpu":
+        torch.accelerator.synchronize(product.device)
     return time.perf_counter() - began

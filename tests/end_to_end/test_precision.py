@@ -55,6 +55,8 @@ def test_a_machine_without_bf16_trains_anew_in_float32(finished: Project) -> Non
     assert done.code == 0, done.err
     manifest = json.loads((finished.artifact("train") / "manifest.json").read_text())
     assert manifest["section"]["mixed_precision"] == "no"
+    assert "mixed_precision" not in manifest["given"]
+    assert manifest["summary"]["precision"] == "float32"
     assert manifest["key"] == planned(finished, "train.mixed_precision=no")["key"]
     assert "warning: train.mixed_precision" not in done.err
 
@@ -90,7 +92,8 @@ def test_bf16_that_is_emulated_is_warned_of_once(finished: Project) -> None:
     )
     assert float(warning) > 1
     manifest = json.loads((finished.artifact("train") / "manifest.json").read_text())
-    assert manifest["section"]["mixed_precision"] == "bf16"
+    assert manifest["section"]["mixed_precision"] == manifest["given"]["mixed_precision"] == "bf16"
+    assert manifest["summary"]["precision"] == "bf16, emulated"
 
 
 def test_shipped_configurations_choose_for_themselves() -> None:

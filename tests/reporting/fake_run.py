@@ -117,6 +117,9 @@ def summaries() -> dict[str, dict[str, Any]]:
             "eval_loss": 3.61,
             "seconds": 173.4,
             "tokens_per_second": 14173.0,
+            "mfu": 0.5714,
+            "peak": {"flops_per_second": 375.4e9, "kind": "measured", "source": "bfloat16 products"},
+            "precision": "bf16, natively",
             "parameters": TOTAL,
             "resumed_from_steps": [],
             "gradients": {

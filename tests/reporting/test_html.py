@@ -240,6 +240,8 @@ def test_a_bad_verdict_is_told_in_words_not_only_in_colour(tmp_path: Path) -> No
     text = check(page).text
     assert '<span class="badge warn">vanishing</span> layers.0: gradients are zero' in page
     assert "resumed from step 2, 4" in text
+    assert "Products were computed in bf16, natively." in text
+    assert "The training reached 57% of 375 GFLOP/s a process, by its median record (bfloat16 products)." in text
 
 
 def test_a_long_run_makes_a_small_page_in_reasonable_time(tmp_path: Path) -> None:

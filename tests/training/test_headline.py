@@ -13,14 +13,15 @@ def test_a_record_in_a_few_words() -> None:
         "train/skipped_steps": 2.0,
         "throughput/tokens_per_second": 4321.0,
         "throughput/mfu": 0.41,
+        "throughput/peak_flops_per_second": 375.4e9,
         "time/data_seconds": 0.01,
         "time/forward_backward_seconds": 0.15,
         "time/optimizer_seconds": 0.03,
         "time/rest_seconds": 0.01,
         "memory/peak_bytes": 2.5e9,
     }
-    assert headline(values) == (
-        "loss 3.250, gradient 0.50, learning rate 1.00e-03, 4,321 tokens/s, 41% of the peak, "
+    assert headline(values, "measured") == (
+        "loss 3.250, gradient 0.50, learning rate 1.00e-03, 4,321 tokens/s, 41% of 375 GFLOP/s (measured), "
         "data 5% + forward-backward 75% + optimizer 15% + rest 5%, 2.50 GB, 2 steps skipped"
     )
 
