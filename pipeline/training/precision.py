@@ -38,14 +38,18 @@ def check_precision(
 
     Raises ConfigError when both disagree, so that no process computes otherwise than process 0 chose.
     """
-    if "mixed_precision" not in chosen:
-        if say is not None and (warning := emulation(section.mixed_precision, device)):
-            say(f"warning: {warning}")
-    elif (section.mixed_precision == "bf16") != (is_native := multiplies_bf16(device)):
-        verb = "multiplies" if is_native else "does not multiply"
-        raise ConfigError(
-            f"train.mixed_precision: auto came to {section.mixed_precision}, but torch says that the {_word(device)} "
-            f"{verb} bf16 natively; write bf16 or no"
+    is_native, name = multiplies_bf16(device), {"cpu": "CPU", "cuda": "GPU"}.get(device.type, device.type)
+    if "mixed_precision" in chosen:
+        if (section.mixed_precision == "bf16") != is_native:
+            verb = "multiplies" if is_native else "does not multiply"
+            raise ConfigError(
+                f"train.mixed_precision: auto came to {section.mixed_precision}, but torch says that the {name} {verb} "
+                "bf16 natively; write bf16 or no"
+            )
+    elif section.mixed_precision == "bf16" and not is_native and say is not None:
+        say(
+            f"warning: train.mixed_precision is bf16, which the {name} only emulates: products take "
+            f"{slowdown(device):.1f} times as long as in float32; write auto or no"
         )
     if section.optim == "muon" and not is_native and say is not None:
         say(
@@ -54,15 +58,9 @@ def check_precision(
         )
 
 
-def emulation(precision: str, device: torch.device) -> str | None:
-    """What to warn of where a precision is only emulated on a device: how much slower than float32 it is, measured."""
-    if precision != "bf16" or multiplies_bf16(device):
-        return None
-    slowdown = f"{_seconds(device, torch.bfloat16) / _seconds(device, torch.float32):.1f}"
-    return (
-        f"train.mixed_precision is bf16, which the {_word(device)} only emulates: products take {slowdown} times as "
-        "long as in float32; write auto or no"
-    )
+def slowdown(device: torch.device) -> float:
+    """How many times as long as in float32 the products of a layer's forward and backward pass take in bf16."""
+    return _seconds(device, torch.bfloat16) / _seconds(device, torch.float32)
 
 
 def in_words(precision: str, device: torch.device) -> str:
@@ -76,7 +74,3 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
     """Of all three products, each the best of some tries."""
     products = Products(device, dtype, SIZE)
     return sum(map(min, zip(*(products.seconds() for _ in range(TRIES)), strict=True)))
-
-
-def _word(device: torch.device) -> str:
-    return {"cpu": "CPU", "cuda": "GPU"}.get(device.type, device.type)

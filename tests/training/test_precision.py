@@ -47,7 +47,7 @@ def test_a_process_whose_device_is_unlike_ends(
 
 def test_an_emulated_bf16_is_said_by_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "multiplies_bf16", lambda device: False)
-    monkeypatch.setattr(precision, "_seconds", lambda device, dtype: {torch.bfloat16: 17.25, torch.float32: 1}[dtype])
+    monkeypatch.setattr(precision, "slowdown", lambda device: 17.25)
     said: list[str] = []
     check_precision(section("bf16"), {}, CPU, None)
     check_precision(section("bf16"), {}, CPU, said.append)
