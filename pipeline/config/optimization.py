@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import cache
 from importlib.util import find_spec
@@ -230,7 +231,12 @@ class OptimizationConfig(Section):
         if short in NOT_STEPWISE:
             raise ValueError(f"{name} cannot be used: {NOT_STEPWISE[short]}")
         if name not in known and short not in torch_classes():
-            raise ValueError(f"got {name!r}; allowed: {', '.join(known)} or torch.optim's {', '.join(torch_classes())}")
+            names = (*known, *torch_classes())
+            longer = [other for other in names if other.lower().startswith(short.lower())]
+            near = longer or difflib.get_close_matches(short, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            allowed = f"{', '.join(known)} or torch.optim's {', '.join(torch_classes())}"
+            raise ValueError(f"got {name!r}; allowed: {allowed}{hint}")
         return name
 
     @field_validator("lr_scheduler_type", mode="before")

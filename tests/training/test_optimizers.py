@@ -223,7 +223,8 @@ def test_a_missing_extra_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optim": "adamw"}, "got 'adamw'; allowed: adamw_torch_fused, .* torch.optim's .*NAdam"),
+        ({"optim": "adamw"}, "got 'adamw'; allowed: .* torch.optim's .*NAdam, .*; did you mean adamw_torch_fused"),
+        ({"optim": "Lion"}, "got 'Lion'; allowed: .*; did you mean lion_8bit"),
         ({"optim": "torch.optim.LBFGS"}, "LBFGS cannot be used: it evaluates the loss several times"),
         ({"optim": "SparseAdam"}, "SparseAdam cannot be used: it takes sparse gradients only"),
         ({"optim_args": {"lr": 1.0}}, "remove lr: it is train.learning_rate"),
