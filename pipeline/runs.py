@@ -11,18 +11,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline import atomic
+from pipeline import atomic, hparams
 from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.evaluation import main_metric
 from pipeline.config.reading import dump
 from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
 from pipeline.manifests import Manifest, flatten, is_key, read_manifest, shown_setting
+from pipeline.progress import Progress
 from pipeline.terminal import printable
 
 
 class RunView:
-    """`<workspace>/runs/<name>/`: config.yaml, run.json, metrics.jsonl, tensorboard/, model/, adapter/ and report.html.
+    """`<workspace>/runs/<name>/`: config.yaml, run.json, metrics.jsonl, tensorboard/, hparams/, model/, adapter/ and
+    report.html.
 
     `model/` is an ordinary folder that can be copied or uploaded: its weights are hard links into the artifact
     (copies where the file system has none), the rest copies. What is live during training is a symbolic link.
@@ -54,6 +56,7 @@ class RunView:
             _symlink(self.folder / name, work / name)
         self._state["training"] = work.name
         self._write()
+        self._show_in_table(without=("train", "evaluate"))
 
     def start(self) -> None:
         """Write the resolved configuration, and that the run is under way."""
@@ -69,6 +72,10 @@ class RunView:
         if "report" in self._stages:
             self._earlier = {}
         self._link_artifacts()
+        if "train" in self._stages:
+            self._show_in_table()
+        else:
+            atomic.remove(self.folder / hparams.FOLDER)
         self._state |= {"outcome": "done", "exit_code": 0, "finished": round(time.time(), 3)}
         self._write()
 
@@ -104,6 +111,15 @@ class RunView:
         if manifest is None:
             return False
         return all(self._stages.get(name, {}).get("key") == key for name, key in manifest["input_keys"].items())
+
+    def _show_in_table(self, without: Sequence[str] = ()) -> None:
+        """Tell TensorBoard the settings and results of the run. No run fails for it."""
+        stages = [stage for stage in ("model", "train", "evaluate") if stage in self._stages and stage not in without]
+        try:
+            hparams.write_row(self.folder, self._config, {stage: self._manifest(stage) for stage in stages})
+        except Exception as error:
+            reason = printable(str(error)) or type(error).__name__
+            Progress("run").say(f"warning: {self.folder / hparams.FOLDER} is not for TensorBoard to show: {reason}")
 
     def _write(self) -> None:
         earlier = {"earlier": self._earlier} if self._earlier else {}

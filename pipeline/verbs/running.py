@@ -43,7 +43,7 @@ def run(
         if view is not None and selection.stages()[-1].name == "report":
             print(f"\n{view.result()}")
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
-            print(f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder / 'tensorboard'))}")
+            print(f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}")
             kind = "CausalLM" if loaded.model.task == "causal_lm" else "SequenceClassification"
             model = view.folder / "model"
             flag = "; its code with trust_remote_code=True" if any(model.glob("*.py")) else ""

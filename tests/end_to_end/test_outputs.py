@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import STAGES, TINY, Project, Result
+from test_hparams import table
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -92,6 +93,31 @@ def test_the_report_tells_apart_what_was_given(finished_once: Project) -> None:
 
     walk({name: section for name, section in yaml.safe_load(TINY).items() if name != "run"}, "")
     assert set(re.findall("<dt>(.*?)</dt>", apart)) == expected
+
+
+def test_tensorboard_has_a_row_with_settings_and_results(finished: Project) -> None:
+    """One more run that evaluates otherwise has a row of its own, with the same training."""
+    assert finished.descent("run", "tiny.yaml", "run.name=strided", "evaluate.stride=8").code == 0
+    runs = finished.workspace / "runs"
+    settings, differs, results = table(runs)
+    assert settings.keys() == results.keys() == {"tiny/hparams", "strided/hparams"}
+    assert {name for name, is_other in differs.items() if is_other} == {"run.name"}
+    assert settings["strided/hparams"]["evaluate.stride"] == 8
+    for name in ("tiny", "strided"):
+        state = json.loads((runs / name / "run.json").read_text())["stages"]
+        train, evaluate = (
+            json.loads((finished.workspace / "artifacts" / stage / state[stage]["key"] / "manifest.json").read_text())
+            for stage in ("train", "evaluate")
+        )
+        found = results[f"{name}/hparams"]
+        measured = evaluate["summary"]["test"]
+        expected = {f"test/{key}": measured[key] for key in ("loss", "perplexity", "bits_per_byte", "token_accuracy")}
+        expected |= {f"final/{key}_loss": train["summary"][f"{of}_loss"] for key, of in
+                     (("train", "final"), ("eval", "eval"))}  # fmt: skip
+        assert found == pytest.approx(expected | {"final/steps": 24}, rel=1e-6)  # as float32
+    [before] = (runs / "tiny/hparams").iterdir()
+    assert finished.descent("run", "tiny.yaml").code == 0
+    assert list((runs / "tiny/hparams").iterdir()) == [before]
 
 
 def test_the_resolved_configuration_repeats_the_run(finished_once: Project, without_torch) -> None:

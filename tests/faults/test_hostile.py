@@ -110,7 +110,7 @@ def test_links_inside_a_workspace_are_allowed(project: Project, descent: Descent
 
 def test_the_view_of_a_run_is_made_anew_where_links_were_planted(project: Project, descent: Descent) -> None:
     view = project.workspace / "runs/tiny"
-    for name in ("model", ".tmp-model", "report.html", ".tmp-report.html", "tensorboard", "metrics.jsonl"):
+    for name in ("model", ".tmp-model", "report.html", ".tmp-report.html", "tensorboard", "hparams", "metrics.jsonl"):
         replace_by_link(view / name, outside(project))
     for name in ("config.yaml", "run.json"):
         replace_by_link(view / name, outside(project) / "canary")
