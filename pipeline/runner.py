@@ -338,6 +338,8 @@ def _context(
         process_index=launch.index if stage.distributed else 0,
         num_processes=launch.count if stage.distributed else 1,
         chosen=task.chosen,
+        run_name=config.run.name,
+        run_settings=config.values(),
     )
 
 

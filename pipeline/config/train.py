@@ -150,7 +150,11 @@ class TrainConfig(OptimizationConfig):
     """The training ends when so many steps in a row were skipped, or so many rollbacks went to one checkpoint."""
 
     log_with: Annotated[list[Tracker], Runtime()] = Field(default=[])
-    """Trackers of Accelerate that get the records as well, beside metrics.jsonl and TensorBoard."""
+    """Trackers of Accelerate that get the records as well, beside metrics.jsonl and TensorBoard, under the run's name.
+    One that raises is warned of and left out."""
+
+    project: Annotated[str, Runtime()] = Field(default="descent", min_length=1)
+    """Name of the project, or experiment, in those trackers."""
 
     hang_timeout_seconds: Annotated[float | None, Runtime()] = Field(default=1800, gt=0)
     """A process that begins no forward pass for so long ends, with the stacks of its threads in a file. Null never

@@ -22,6 +22,7 @@ class StageContext:
     (only for stages with a `resume_point`); what a stage leaves there is its own to resume from.
     A `distributed` stage runs in all of the launcher's processes at once: they share `work`, and what process 0
     leaves in its `output` becomes the artifact; the others' `output` is thrown away, as is what they report.
+    `run_name` and `run_settings` are for records alone: no result may depend on them.
     `fail` notes an error as the run's outcome; it is for a thread that ends the process, where nothing can be raised.
     """
 
@@ -36,6 +37,8 @@ class StageContext:
     num_processes: int = 1
     chosen: Mapping[str, Any] = field(default_factory=dict)
     fail: Callable[[BaseException], None] = lambda error: None
+    run_name: str = ""
+    run_settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

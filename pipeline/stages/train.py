@@ -34,6 +34,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.precision import in_words
     from pipeline.training.processes import part
     from pipeline.training.setup import check_context, idle_cores, num_steps, numerics_of, wants_sharding
+    from pipeline.training.trackers import RunLabel
     from pipeline.training.warm_start import start_from
 
     section, work = context.section, context.work
@@ -63,6 +64,7 @@ def run(context: StageContext) -> dict[str, Any]:
         work=work,
         progress=context.progress,
         fail=context.fail,
+        label=RunLabel(context.run_name, context.run_settings),
     )
     part()
     if context.process_index != 0:

@@ -50,6 +50,7 @@ from pipeline.training.setup import (
 )
 from pipeline.training.state import Counters, TrainingState, take_snapshot
 from pipeline.training.throughput import Meter
+from pipeline.training.trackers import RunLabel
 from pipeline.training.validation import validate
 from pipeline.training.watchdog import Watchdog
 
@@ -66,10 +67,11 @@ def train(
     work: Path,
     progress: Progress,
     fail: Callable[[BaseException], None],
+    label: RunLabel,
 ) -> Counters:
     """Train `model` in place, together with the launcher's other processes. `give_weights` completes its weights where
     they will stay. `chosen` are settings that were `auto`. `work`, which the processes share, keeps checkpoints and
-    records, from which a killed training goes on exactly. `fail` learns what ends a process that hangs.
+    records under the `label`; a killed training goes on from it exactly. `fail` learns what ends a process that hangs.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
@@ -103,7 +105,7 @@ def train(
         at, stop, note, began = state.counters, 0, "", time.perf_counter() - state.counters.seconds
         with (
             checkpoints,
-            MetricsLog(work, accelerator, section, max_steps, progress.say) as log,
+            MetricsLog(work, accelerator, section, max_steps, label, at.step > 0, progress.say) as log,
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)
@@ -164,8 +166,7 @@ def train(
                         note_validation(section, at, max_steps, validated["eval/loss"])
 
                 stop, is_wanted = processes.agree(interrupts.signal, checkpoints.is_wanted(at.step))
-                ends = is_over(section, at, max_steps)
-                if stop or is_best or is_wanted or ends or is_due(at.step, section.save_steps, max_steps):
+                if stop or is_best or is_wanted or is_over(section, at, max_steps) or at.step % section.save_steps == 0:
                     guard.settle()
                     check_weights(model, at.step, work)
                     checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)

@@ -18,7 +18,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.machine import rate_in_words
 from pipeline.training.state import Counters
 from pipeline.training.throughput import PHASES
-from pipeline.training.trackers import start_trackers
+from pipeline.training.trackers import RunLabel, Trackers
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -30,10 +30,19 @@ class MetricsLog:
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Those before the first
     line that may be there only because the training ends let a longer one go on without it. Process 0 alone writes; in
     the others nothing is recorded. `say` is told of each validation, for people.
+
+    The same goes to the trackers of `train.log_with`, under the name of the `label`.
     """
 
     def __init__(
-        self, work: Path, accelerator: Accelerator, section: TrainConfig, max_steps: int, say: Callable[[str], None]
+        self,
+        work: Path,
+        accelerator: Accelerator,
+        section: TrainConfig,
+        max_steps: int,
+        label: RunLabel,
+        is_resumed: bool,
+        say: Callable[[str], None],
     ) -> None:
         self._work, self._say = work, say
         self._max_steps, self._section = max_steps, section
@@ -42,7 +51,7 @@ class MetricsLog:
         self._file: TextIO | None = None
         if accelerator.is_main_process:
             accelerator.init_trackers(TENSORBOARD)
-            accelerator.trackers += start_trackers(section.log_with, work, section.model_dump(mode="json"))
+            self._others = Trackers(section, work, label, is_resumed, say)
             self._file = (work / METRICS).open("a", encoding="utf-8")
 
     def log(self, at: Counters, values: dict[str, float]) -> None:
@@ -56,6 +65,7 @@ class MetricsLog:
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         self._accelerator.log(values, step=at.step)
+        self._others.log(values, at.step)
         if "eval/loss" in values:
             self._say(f"step {at.step:,} of {self._max_steps:,}: {validation_line(values)}")
 
@@ -79,6 +89,7 @@ class MetricsLog:
     ) -> None:
         if self._file is not None:
             self._file.close()
+            self._others.finish()
         # Not Accelerate's end_training, which would wait for the other processes even after an error.
         for tracker in self._accelerator.trackers:
             if error is None and tracker.name == TENSORBOARD:

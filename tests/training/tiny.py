@@ -87,7 +87,10 @@ def context_for(
 ) -> StageContext:
     """A stage's context as the runner gives it to one of `count` processes."""
     output.mkdir(parents=True)
-    return StageContext(section, 3, inputs, output, work, 1, Progress("test", io.StringIO()), index, count)
+    progress, settings = Progress("test", io.StringIO()), {"train": section.model_dump(mode="json")}
+    return StageContext(
+        section, 3, inputs, output, work, 1, progress, index, count, run_name="tiny", run_settings=settings
+    )
 
 
 def make_inputs(
