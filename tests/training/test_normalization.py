@@ -20,6 +20,7 @@ from pipeline.tokens.labelled import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training import loop
 from pipeline.training.loop import train
+from pipeline.training.trackers import RunLabel
 from pipeline.training.objective import Objective
 
 TOLERANCE = 1e-6
@@ -123,6 +124,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
                 work=work,
                 progress=Progress("test"),
                 fail=lambda error: None,
+                label=RunLabel("test", {}),
             )
             pairs = zip(before, model.parameters(), strict=True)
             found[name, accumulation] = torch.cat([(old - new.detach()).flatten() for old, new in pairs])
