@@ -65,8 +65,8 @@ def settings_of(config: Config, manifests: Mapping[str, Manifest]) -> dict[str, 
         keys = given.keys() | {key for key in identified if key.startswith("model.config.")}
         keys |= {key for key in ALWAYS if identified.get(key) is not None}
         chosen |= {key: value for key, value in identified.items() if key in keys}
-    if "model" in manifests:
-        chosen["model.parameters"] = manifests["model"]["summary"]["total"]
+    if total := manifests.get("model", {}).get("summary", {}).get("total"):
+        chosen["model.parameters"] = total
     scalars = {key: value if isinstance(value, Scalar) else json.dumps(value) for key, value in chosen.items()}
     return dict(sorted(scalars.items()))
 
@@ -76,8 +76,8 @@ def results_of(manifests: Mapping[str, Manifest]) -> dict[str, float]:
     found: dict[str, float | None] = {}
     if "train" in manifests:
         trained = manifests["train"]["summary"]
-        found |= {"final/train_loss": trained["final_loss"], "final/eval_loss": trained["eval_loss"]}
-        found["final/steps"] = trained["steps"]
+        tags = {"train_loss": "final_loss", "eval_loss": "eval_loss", "steps": "steps"}
+        found |= {f"final/{tag}": trained.get(name) for tag, name in tags.items()}
     if "evaluate" in manifests:
         evaluated = manifests["evaluate"]["summary"]
         names = ("loss", *METRICS_OF_TASK[evaluated["task"]])
@@ -113,7 +113,7 @@ def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
 
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)
-    step = train["summary"]["steps"] if train else 0
+    step = int(content["results"].get("final/steps", 0))
     writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
     for summary in summaries:
         writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline import runner
+from pipeline.atomic import write_json
 from pipeline.cli import main
 from pipeline.config.train import TrainConfig
 from pipeline.errors import BadDataError
@@ -41,7 +42,8 @@ def train(context: StageContext) -> dict[str, Any]:
     context.progress.say(f"here is process {context.process_index}")
     assert isinstance(context.section, TrainConfig)
     precision = [context.section.mixed_precision, context.chosen]
-    (context.work / f"{context.process_index}").write_text(json.dumps(precision))
+    # Whole: the others read it as soon as it is there.
+    write_json(context.work / f"{context.process_index}", precision)
     deadline = time.monotonic() + 60
     while not all((context.work / str(index)).exists() for index in range(context.num_processes)):
         assert time.monotonic() < deadline, "not all processes took part"

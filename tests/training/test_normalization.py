@@ -20,8 +20,8 @@ from pipeline.tokens.labelled import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training import loop
 from pipeline.training.loop import train
-from pipeline.training.trackers import RunLabel
 from pipeline.training.objective import Objective
+from pipeline.training.trackers import RunLabel
 
 TOLERANCE = 1e-6
 """Relative; float32 has 6e-8 a rounding, and a sum of some hundred terms in another order loses a few of them."""
