@@ -119,6 +119,8 @@ def _pip(*arguments: str, size: bool = False) -> None:
                 if size and (needs := space(line)):
                     say(needs)
                     size = False
+                if line.startswith("Installing collected packages: "):
+                    say(f"writing {line.count(',') + 1} packages into .venv")
                 if large := LARGE_DOWNLOAD.match(line):
                     say(f"downloading {large[1]}")
             code = pip.wait()

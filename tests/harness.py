@@ -141,7 +141,7 @@ def write_sources(folder: Path) -> None:
     (folder / "texts").mkdir(parents=True)
     library = Path(sysconfig.get_path("stdlib"))
     records = []
-    for module in ("argparse", "decimal", "statistics", "subprocess", "textwrap", "difflib", "random", "datetime"):
+    for module in ("argparse", "_pydatetime", "statistics", "subprocess", "textwrap", "difflib", "random", "datetime"):
         path = library / f"{module}.py"
         if not path.exists():
             continue
@@ -149,7 +149,7 @@ def write_sources(folder: Path) -> None:
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
         texts = [text for node in nodes if isinstance(node, documented) and (text := ast.get_docstring(node))]
         blocks = [block for text in texts for block in text.split("\n\n")]
-        if module in ("decimal", "datetime"):
+        if module in ("_pydatetime", "datetime"):  # moved from the one to the other by Python 3.12
             records += [json.dumps({"body": text}) for text in texts]
         else:
             (folder / "texts" / f"{module}.txt").write_text("\n\n".join(blocks))
