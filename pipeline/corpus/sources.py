@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.config.corpus import IngestConfig
@@ -50,8 +52,19 @@ def _matches(pattern: str, source: FilesSource, place: str) -> list[Path]:
         _check_regular(path, place)
     files = [path for path in files if path.is_file()]
     if not files:
-        raise MissingInputError(f"{place}: {pattern!r} matches no file in {Path.cwd()}; mend the path")
+        raise MissingInputError(f"{place}: {pattern!r} matches no file in {Path.cwd()}{_nearest(literal)}")
     return files
+
+
+def _nearest(path: Path) -> str:
+    """What may have been meant by a path: what is called nearly like its first part that is not there."""
+    while not path.parent.is_dir():
+        path = path.parent
+    near: list[str] = []
+    if not any(letter in path.name for letter in "*?["):
+        with suppress(OSError):
+            near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    return f"; did you mean {str(path.parent / near[0])!r}?" if near else "; mend the path"
 
 
 def _folder_files(folder: Path, source: FilesSource, place: str) -> list[Path]:

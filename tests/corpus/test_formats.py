@@ -177,6 +177,7 @@ def test_templates_join_fields_and_need_all_of_them() -> None:
     assert first.text == "{x} 3"
     reasons = ["no field 'n'", "field 'n' is null", "field 'n' is not text", "empty text"]
     assert [record.reason for record in rest if isinstance(record, Rejected)] == reasons
+    assert [record.detail for record in rest if isinstance(record, Rejected)] == ["it has a", "", "", ""]
 
 
 def test_limits_cut_a_source_off_in_order() -> None:

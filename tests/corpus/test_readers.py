@@ -111,6 +111,34 @@ def test_a_pattern_without_files_is_named() -> None:
         source_files(text_source(paths=["none/*.txt"]))
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("bokks/a.txt", "; did you mean 'books'?"),
+        ("books/chapter-one.text", "; did you mean 'books/chapter-one.txt'?"),
+        ("boks", "; did you mean 'books'?"),
+        ("books/zzz", "; mend the path"),
+        ("books/*.md", "; mend the path"),
+        ("bokks/*.md", "; did you mean 'books'?"),
+        ("/zzz/zzz/zzz", "; mend the path"),
+    ],
+)
+def test_the_nearest_name_to_a_path_that_is_not_there_is_told(path: str, hint: str) -> None:
+    Path("books").mkdir()
+    Path("books/chapter-one.txt").write_text("x")
+    with pytest.raises(MissingInputError) as caught:
+        source_files(text_source(paths=[path]))
+    assert str(caught.value) == f"ingest.sources: s: {path!r} matches no file in {Path.cwd()}{hint}"
+
+
+def test_a_record_without_the_field_says_which_it_has() -> None:
+    Path("a.jsonl").write_text(json.dumps({f"column-{n:02d}{'x' * 90}": n for n in range(12)}))
+    (record,) = read_file(jsonl_source(), Path("a.jsonl"))
+    assert isinstance(record, Rejected)
+    names = ", ".join(f"column-{n:02d}{'x' * 31}" for n in range(10))
+    assert (record.reason, record.detail) == ("no field 'text'", f"it has {names} and 2 more")
+
+
 def test_each_file_is_read_once_and_labelled() -> None:
     for name in ("b.txt", "a.txt"):
         Path(name).write_text(name)

@@ -58,8 +58,16 @@ class UnreadableFileError(Exception):
         self.origin = origin
 
 
+MAX_FIELDS, LONGEST_FIELD = 10, 40
+"""Fields that are named where one is missing, and letters of their names."""
+
+
 class BadRecordError(Exception):
     """A record is not usable, for the reason in the message."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
 
 
 class RepeatingRecord(dict[str, Any]):
@@ -105,7 +113,7 @@ class Fields:
             label = normal_label(record.get(self._label_field)) if self._label_field else None
             return make_document(self.source, origin, text, label)
         except (BadRecordError, LabelError) as error:
-            return Rejected(self.source.name, origin, str(error), excerpt=excerpt)
+            return Rejected(self.source.name, origin, str(error), getattr(error, "detail", ""), excerpt)
 
     def _text(self, record: Mapping[str, Any]) -> str:
         if self._template is None:
@@ -122,10 +130,17 @@ class Fields:
         return "".join(pieces) if has_content else ""
 
 
+def _named(record: Mapping[str, Any]) -> str:
+    names = [name[:LONGEST_FIELD] for name in record]
+    return ", ".join(names[:MAX_FIELDS]) + (f" and {more} more" if (more := len(names) - MAX_FIELDS) > 0 else "")
+
+
 def _as_text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if value is None or value != value:  # NaN, by which many tools say that a value is missing
-        raise BadRecordError(f"field {name!r} is null" if name in record else f"no field {name!r}")
+        if name in record:
+            raise BadRecordError(f"field {name!r} is null")
+        raise BadRecordError(f"no field {name!r}", f"it has {_named(record)}" if record else "it has none")
     if isinstance(value, bytes):
         try:
             return value.decode()
