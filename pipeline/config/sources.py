@@ -172,7 +172,7 @@ class CsvSource(FilesSource, RecordsSource):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """Character between two fields. Null takes a tab for .tsv and .tab, a comma for the rest."""
 
-    quotechar: Literal["auto"] | Annotated[str, Field(min_length=1, max_length=1)] | None = AUTO_QUOTES
+    quotechar: str | None = AUTO_QUOTES
     """Character around a field that holds delimiters or line breaks. Null takes every character as it stands. `auto` is
     a double quotation mark; in tab-separated files, which most tools write without quoting, it counts as text wherever
     a row can be read so, unless the header is quoted or marks inside of a field are doubled."""
@@ -189,8 +189,9 @@ class CsvSource(FilesSource, RecordsSource):
         chosen = {name: getattr(self, name) for name in ("delimiter", "quotechar", "escapechar")}
         chosen = {name: char for name, char in chosen.items() if char not in (None, AUTO_QUOTES)}
         for name, char in chosen.items():
-            if char in "\r\n\0" or (char == " " and name != "delimiter"):
-                raise ValueError(f"{name} is {char!r}, which cannot be one; give a visible character")
+            if len(char) != 1 or char in "\r\n\0" or (char == " " and name != "delimiter"):
+                others = ", auto or null" if name == "quotechar" else ""
+                raise ValueError(f"{name} is {char!r}, which cannot be one; give one visible character{others}")
         if len(set(chosen.values())) < len(chosen):
             raise ValueError(f"{' and '.join(chosen)} must differ, but are {' and '.join(map(repr, chosen.values()))}")
         return self

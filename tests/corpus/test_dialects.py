@@ -272,6 +272,7 @@ def test_what_pandas_writes_is_read(name: str, delimiter: str, quoting: Any) -> 
     [
         ({"delimiter": "\n"}, r"delimiter is '\\n', which cannot be one"),
         ({"quotechar": " "}, "quotechar is ' ', which cannot be one"),
+        ({"quotechar": "none"}, "quotechar is 'none', which cannot be one; give one visible character, auto or null"),
         ({"delimiter": "|", "quotechar": "|"}, "delimiter and quotechar must differ"),
     ],
 )
