@@ -127,7 +127,7 @@ class RunView:
         atomic.write_json(self.folder / "run.json", state)
 
     def _link_artifacts(self) -> None:
-        train, report = self._artifact("train"), self._artifact("report")
+        train, report = self.artifact("train"), self.artifact("report")
         if train is not None:
             for name in ("tensorboard", "metrics.jsonl"):
                 _symlink(self.folder / name, train / name)
@@ -146,7 +146,8 @@ class RunView:
         else:
             page.unlink(missing_ok=True)
 
-    def _artifact(self, stage: str) -> Path | None:
+    def artifact(self, stage: str) -> Path | None:
+        """Folder of the artifact that the run has of a stage."""
         entry = self._stages.get(stage)
         return self._workspace.artifact(stage, entry["key"]) if entry else None
 

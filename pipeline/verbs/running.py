@@ -40,7 +40,10 @@ def run(
 
         loaded = load_config(config, overrides or (), selection.sections())
         view = runner.run(loaded, selection)
-        if view is not None and selection.stages()[-1].name == "report":
+        last_stage = selection.stages()[-1].name
+        if view is not None and last_stage != "report":
+            print(f"\n{last_stage:<12} {view.artifact(last_stage)}")
+        elif view is not None:
             print(f"\n{view.result()}")
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}")

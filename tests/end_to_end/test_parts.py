@@ -47,6 +47,7 @@ def test_data_is_prepared_as_with_a_model(project: Project, descent) -> None:
     again = descent("run", "workspace/runs/tiny/config.yaml", "--until", "pack")
     assert again.code == 0, again.err
     assert again.out.count(" reuse ") == len(DATA)
+    assert again.out.endswith(f"\npack         {project.artifact('pack').relative_to(project.folder)}\n")
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["plan"], ["plan", "--until", "train"], ["run", "--only", "evaluate"]])
