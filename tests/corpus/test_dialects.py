@@ -203,6 +203,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], list[Any]]] = {
         {},
         ["a.csv:2: malformed row; a carriage return in it", *ROW],
     ),
+    "the same between tabs": (
+        "a.tsv",
+        "text\na\rb\nfoo\n",
+        {"label_field": None},
+        ["a.tsv:2: malformed row; a car", ("foo", None)],
+    ),
     "an unclosed quote": (
         "a.csv",
         'text,label\n"bar,2\nfoo,1\n',

@@ -236,7 +236,7 @@ class _Table:
             return text.split(self.delimiter) if text and not text.isspace() else []
         if self.may_quote and self.columns is None:
             self.may_quote = not any(map(_is_quoted, text.split(self.delimiter)))
-        if self.may_quote:
+        if self.may_quote and "\r" not in text:
             return self._row_as_it_stands(line, text.split(self.delimiter))
         row, taken = self._parsed(line)
         inner = taken[1:]
