@@ -25,7 +25,7 @@ LOG = VENV / "install.log"
 MARKS = {"": VENV / ".installed", "dev": VENV / ".installed-dev"}
 """What each set was installed from. Whoever has the developers' set has that of users."""
 
-CPU_GB, CUDA_GB = 1.5, 5.5
+CPU_GB, CUDA_GB = 1.7, 5.8
 CUDA_WHEEL_MB = 400
 """No wheel of torch for the CPU is as large, none with CUDA is smaller."""
 TORCH_WHEEL = re.compile(r"\btorch-(?P<version>[\d.]+)(?P<local>(?:\+|%2B)\w+)?-\S+\.whl(?:\s+\((?P<mb>[\d.]+) MB\))?")

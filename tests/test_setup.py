@@ -106,7 +106,7 @@ def test_a_line_for_each_phase_and_each_large_download(checkout: Path) -> None:
     assert code == 0
     assert lines[:4] == [
         f"scripts/setup: installing into .venv, which takes minutes: {TORCH} first",
-        "scripts/setup: torch 2.13.0 with CUDA: about 5.5 GB in all",
+        "scripts/setup: torch 2.13.0 with CUDA: about 5.8 GB in all",
         "scripts/setup: downloading torch-2.13.0-cp313-cp313-manylinux_2_28_x86_64.whl (526.6 MB)",
         "scripts/setup: then everything else",
     ]
@@ -120,9 +120,9 @@ def _install_module():
     return module
 
 
-BOTH = "torch 2.13.0: about 1.5 GB in all, or 5.5 GB if it brings CUDA"
-CPU = "torch 2.13.0 for the CPU: about 1.5 GB in all"
-CUDA = "torch 2.13.0 with CUDA: about 5.5 GB in all"
+BOTH = "torch 2.13.0: about 1.7 GB in all, or 5.8 GB if it brings CUDA"
+CPU = "torch 2.13.0 for the CPU: about 1.7 GB in all"
+CUDA = "torch 2.13.0 with CUDA: about 5.8 GB in all"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_wheel_for_macos_has_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("said", "code", "says"),
     [
-        ("OSError: [Errno 28] No space left on device", 74, "the disk is full: 1.5 GB are needed, 5.5 GB where torch"),
+        ("OSError: [Errno 28] No space left on device", 74, "the disk is full: 1.7 GB are needed, 5.8 GB where torch"),
         (
             "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...)'\n"
             "ERROR: No matching distribution found for torch==2.13.0",
