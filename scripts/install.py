@@ -120,7 +120,8 @@ def _pip(*arguments: str, size: bool = False) -> None:
                     say(needs)
                     size = False
                 if line.startswith("Installing collected packages: "):
-                    say(f"writing {line.count(',') + 1} packages into .venv")
+                    count = line.count(",") + 1
+                    say(f"writing {count} package{'s' * (count > 1)} into .venv")
                 if large := LARGE_DOWNLOAD.match(line):
                     say(f"downloading {large[1]}")
             code = pip.wait()

@@ -130,6 +130,14 @@ def test_data_of_ones_own_is_not_overwritten_and_the_shipped_is_used_again() -> 
     assert Path("data/reviews.jsonl").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a\nrun: {name: b}.yaml", "\udcff.yaml", "a\x1b[31m"])
+def test_a_name_that_a_header_cannot_hold_is_refused(empty: Path, name: str) -> None:
+    code, _, err = descent("init", "demo", name)
+    assert code == 2
+    assert "can be no configuration" in " ".join(err.split())
+    assert not list(empty.iterdir())
+
+
 def test_a_folder_that_is_not_there_is_one_line() -> None:
     code, _, err = descent("init", "demo", "gone/demo.yaml")
     assert (code, err) == (74, "descent: gone/demo.yaml: No such file or directory; mend it and run again to go on\n")

@@ -24,6 +24,8 @@ def init(
 
     if kind is not None and kind not in starting.KINDS:
         raise typer.BadParameter(starting.nearest_kind(kind), param_hint="KIND")
+    if file is not None and (file.name in ("", "..") or not str(file).isprintable()):
+        raise typer.BadParameter(f"{str(file)!r} can be no configuration; name another", param_hint="FILE")
 
     def work() -> None:
         if kind is None:
