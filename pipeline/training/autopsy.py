@@ -162,7 +162,9 @@ def replay(folder: Path, device_name: str) -> Replay:
     try:
         saved = json.loads((folder / DESCRIPTION).read_bytes())
         section = TrainConfig(**saved["train"])
-        model = _load(folder, saved).to(device)
+        # Flash and flex attention are the GPU's.
+        attention = saved["attention"] if device.type != "cpu" or saved["attention"] == "sdpa" else "eager"
+        model = _load(folder, saved, attention).to(device)
         tensors = load_file(folder / BATCH)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -212,14 +214,14 @@ def _examine(
     return examine(model, loss, backward=backward, divisor=divisor)
 
 
-def _load(folder: Path, saved: dict[str, Any]) -> PreTrainedModel:
-    """The model of an autopsy, as it was in training."""
+def _load(folder: Path, saved: dict[str, Any], attention: str) -> PreTrainedModel:
+    """The model of an autopsy, as it was in training, with an implementation of attention."""
     module, name = saved["model_class"]
     if module.partition(".")[0] not in ("transformers", "pipeline"):
         raise MissingInputError(f"{folder}: its model is of {module}, which is not part of transformers or of descent")
     model_class: Any = getattr(importlib.import_module(module), name)
     config = model_class.config_class.from_json_file(folder / CONFIG)
-    model: PreTrainedModel = model_class._from_config(config, attn_implementation=saved["attention"])
+    model: PreTrainedModel = model_class._from_config(config, attn_implementation=attention)
     model.load_state_dict(load_file(folder / WEIGHTS), strict=False, assign=True)
     model.tie_weights()
     freeze(model, TrainConfig(**saved["train"]).freeze)

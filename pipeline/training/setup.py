@@ -57,8 +57,7 @@ def make_accelerator(
     # One process on a GPU has nobody to share a model with, yet Accelerate would prepare it for that.
     os.environ["ACCELERATE_USE_FSDP"] = str(wants_sharding()).lower()
     assert section.mixed_precision != "auto", "what it comes to is chosen before"
-    on_cpu = not torch.cuda.is_available() or wants_cpu(os.environ)
-    if section.mixed_precision == "fp16" and on_cpu:
+    if section.mixed_precision == "fp16" and _is_on_cpu():
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
     handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
     if section.hang_timeout_seconds is not None:
@@ -78,6 +77,10 @@ def make_accelerator(
     assert accelerator.num_processes == launched, "Accelerate joined other processes than the launcher's"
     check_precision(section, chosen, accelerator.device, say if accelerator.is_main_process else None)
     return accelerator
+
+
+def _is_on_cpu() -> bool:
+    return not torch.cuda.is_available() or wants_cpu(os.environ)
 
 
 def join(
@@ -183,7 +186,7 @@ def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
 
 
 def _set_attention(model: PreTrainedModel, name: str) -> None:
-    if name != "eager" and name != "sdpa" and not torch.cuda.is_available():
+    if name != "eager" and name != "sdpa" and _is_on_cpu():
         raise ConfigError(f"train.attn_implementation: {name} needs a GPU to train; take eager or sdpa, or remove it")
     try:
         model.set_attn_implementation(name)

@@ -182,6 +182,10 @@ def test_the_autopsy_names_the_planted_module_and_the_replay_reproduces_it(input
     row = next(line for line in found.output.splitlines() if line.startswith(PLANTED) and " output " in line)
     assert "2x16x16" in row
     assert "6.25%" in row  # one of 16 channels
+    # What a GPU's attention computed, the CPU's does again.
+    (folder / "autopsy.json").write_text(json.dumps({**saved, "attention": "flex_attention"}))
+    found = CliRunner().invoke(app, ["replay", str(folder)])
+    assert (found.exit_code, "reproduced: the first value" in found.output) == (0, True)
 
 
 def test_an_autopsy_that_cannot_be_replayed_says_why(tmp_path):

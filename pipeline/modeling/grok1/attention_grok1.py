@@ -180,9 +180,9 @@ def attention_mask_for(
         # Looked up in its module, so that a caller who knows his rows can spare the device this look at them.
         documents = masking_utils.find_packed_sequence_indices(packed_positions.expand(inputs_embeds.shape[0], -1))
         same_document = None if documents is None else packed_sequence_mask_function(documents)
-    on_cpu = inputs_embeds.device.type == "cpu"
-    if config._attn_implementation == "flex_attention" and on_cpu and torch.is_grad_enabled():
-        # Flex attention has no backward pass on the CPU; the form of the mask tells the layers.
+    if config._attn_implementation == "flex_attention" and inputs_embeds.device.type == "cpu":
+        # There flex attention has no backward pass, and as torch 2.13 compiles it for AVX2 it is wrong at some lengths,
+        # up to NaN. The form of the mask tells the layers.
         config = copy.copy(config)
         config._attn_implementation_internal = "eager"
     return create_causal_mask(
