@@ -27,6 +27,8 @@ def find_checkpoint(
         return f"with a smaller train.{PATIENCE} it may have ended before"
     steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (section, earlier))
     lasting = min(num_lasting_steps(section, steps), num_lasting_steps(earlier, earlier_steps))
+    if steps == earlier_steps:  # They differ in patience, or in how their length is written.
+        lasting = math.inf
     for checkpoint in reversed(list_checkpoints(work)):
         # At its last step a training validates and records in any case: the new one must have more to do.
         step = step_of(checkpoint)

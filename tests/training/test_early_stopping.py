@@ -159,6 +159,19 @@ def test_one_that_may_go_on_goes_on_from_it(gpt2_inputs, whole, tmp_path, name, 
     assert steps == 10 if name == "max_steps" else steps > 10
 
 
+def test_more_patience_goes_on_whatever_the_schedule(gpt2_inputs, tmp_path):
+    """Rates that depend on the number of steps are the same where that is."""
+    cosine = EARLY | {"lr_scheduler_type": "cosine", "early_stopping_patience": 1}
+    run_train(gpt2_inputs, tmp_path / "short", **cosine)
+    ended = json.loads((tmp_path / "short/output/training.json").read_text())["stopped_early"]["step"]
+    patient = cosine | {"early_stopping_patience": 2}
+    changed = {"early_stopping_patience": 1}
+    assert extend(tmp_path / "short" / "work", tmp_path / "long", changed, **patient) == ended
+    run_train(gpt2_inputs, tmp_path / "long", **patient)
+    run_train(gpt2_inputs, tmp_path / "whole", **patient)
+    assert outcome(tmp_path / "long", "output") == outcome(tmp_path / "whole", "output")
+
+
 def test_one_whose_patience_ended_with_its_last_step_can_be_longer(gpt2_inputs, whole, tmp_path):
     short = EARLY | {"max_steps": 10, "logging_steps": 4}
     run_train(gpt2_inputs, tmp_path / "short", **short)
