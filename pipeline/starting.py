@@ -8,7 +8,8 @@ import re
 import shlex
 from pathlib import Path
 
-from pipeline.errors import StorageError
+from pipeline.config.reading import dump
+from pipeline.errors import MissingInputError, StorageError
 from pipeline.shipped import FOLDER
 
 RUNS = {
@@ -52,11 +53,16 @@ def nearest_kind(kind: str) -> str:
 def start(kind: str, target: Path | None) -> list[Path]:
     """Write the file of a kind to `target`, and the shipped data that it reads into the working directory.
 
-    Returns what was written, the file itself last. Raises StorageError where a file stands in the way.
+    A `target` that is a folder gets KIND.yaml. Returns what was written, the file itself last. Raises StorageError
+    where a file stands in the way, and MissingInputError where there is no folder to write into.
     """
     target = target or Path(f"{kind}.yaml")
+    if target.is_dir() and not target.suffix:
+        target /= f"{kind}.yaml"
     if not target.suffix:
         target = target.with_suffix(".yaml")
+    if not target.parent.is_dir():
+        raise MissingInputError(f"{target.parent}: no such folder; make it first, or name another file")
     text = starting_text(kind, target)
     if os.path.lexists(target):
         raise _in_the_way(target, f"name another: descent init {kind} OTHER.yaml")
@@ -82,7 +88,9 @@ def starting_text(kind: str, target: Path) -> str:
     text = text.replace("scripts/run_pipeline.py", "--no_python descent run")
     text = text.replace("accelerate launch --no_python descent run", "descent run")
     if kind in RUNS and CAN_NAME_A_RUN.fullmatch(target.stem):
-        text = RUN_NAME.sub(rf"\g<1>{target.stem}", text, count=1)
+        # In quotes where it would be a number, such as 2024 or 1e5, or another word of YAML.
+        named = dump({"name": target.stem}).rstrip().removeprefix("name: ")
+        text = RUN_NAME.sub(rf"\g<1>{named}", text, count=1)
     return "\n".join(_head(kind, typed, others)) + f"\n#\n{text}"
 
 

@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.config.loading import load_config
 from pipeline.starting import KINDS, RUNS, TOPOLOGIES
 
 ROOT = Path(__file__).parents[1]
@@ -94,11 +95,17 @@ def test_the_commands_at_the_head_can_be_typed() -> None:
         ("mine", "mine.yaml", "mine"),
         ("a.b.yml", "a.b.yml", "a.b"),
         ("é.yaml", "é.yaml", "demo"),
+        ("2024.yaml", "2024.yaml", "2024"),
+        ("1e5", "1e5.yaml", "1e5"),
+        ("true.yaml", "true.yaml", "true"),
+        ("folder", "folder/demo.yaml", "demo"),
+        ("folder/", "folder/demo.yaml", "demo"),
     ],
 )
 def test_the_run_is_named_after_the_file_where_it_can_be(asked: str | None, file: str, name: str) -> None:
+    Path("folder").mkdir()
     assert descent("init", "demo", *([asked] if asked else []))[0] == 0
-    assert yaml.safe_load(Path(file).read_text())["run"]["name"] == name
+    assert load_config(Path(file)).run.name == name
 
 
 @pytest.mark.parametrize("hindrance", ["file", "folder", "link"])
@@ -138,9 +145,10 @@ def test_a_name_that_a_header_cannot_hold_is_refused(empty: Path, name: str) -> 
     assert not list(empty.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_one_line() -> None:
-    code, _, err = descent("init", "demo", "gone/demo.yaml")
-    assert (code, err) == (74, "descent: gone/demo.yaml: No such file or directory; mend it and run again to go on\n")
+def test_a_folder_that_is_not_there_is_one_line_and_nothing_is_written(empty: Path) -> None:
+    code, _, err = descent("init", "classification", "gone/demo.yaml")
+    assert (code, err) == (66, "descent: gone: no such folder; make it first, or name another file\n")
+    assert not list(empty.iterdir())
 
 
 def test_an_unknown_kind_is_a_mistake_of_usage() -> None:

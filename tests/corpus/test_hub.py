@@ -123,6 +123,9 @@ def test_folders_and_files_whose_names_look_like_wildcards(
 ) -> None:
     make_dataset(["right"]).to_parquet(repository / "x [v2].parquet")
     make_dataset(["wrong"]).to_parquet(repository / "x v.parquet")
+    for folder, text in {"part [1]": "right", "part 1": "wrong"}.items():
+        (repository / folder).mkdir()
+        make_dataset([text]).to_parquet(repository / folder / "x.parquet")
     shutil.copytree(repository, "run v/data [1]")
     make_dataset(["elsewhere"]).to_parquet("run v/data [1]/other.parquet")
     shutil.copytree(repository, "run [v]/data [1]")
@@ -135,6 +138,11 @@ def test_folders_and_files_whose_names_look_like_wildcards(
     assert texts(config_name="plain") == TEXTS
     assert texts(data_files=["x [v2].parquet"]) == ["right"]
     assert texts(data_files=["x [vw].parquet"]) == ["wrong"]
+    assert texts(data_files=["part [1]/*.parquet"]) == ["right"]
+    assert texts(data_files=["part [12]/*.parquet"]) == ["wrong"]
+    # Not by the path of a folder of links.
+    with pytest.raises(BadDataError, match=r"s: data \[1\]: Unable to find 'data \[1\]/gone\.parquet'"):
+        texts(data_files=["gone.parquet"])
     assert texts(config_name="other", text_field="body") == ["one"]
     make_dataset(["right"]).save_to_disk("saved [v2]")
     make_dataset(["wrong"]).save_to_disk("saved v")

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.config.sources import HubSource
 from pipeline.corpus.documents import Document
+from pipeline.corpus.patterns import fixed_folder
 from pipeline.corpus.readers.records import Fields, Rejected
 from pipeline.corpus.readers.tables import Rows
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError
@@ -31,7 +32,7 @@ def read_hub(source: HubSource, scratch: Path) -> Iterator[Document | Rejected]:
     are not ours to mend, and a part of them would not be the dataset that was pinned.
     """
     fields = Fields(source)
-    with _in_one_line(source), _without_wildcards(Path(source.path)) as folder:
+    with _without_wildcards(Path(source.path)) as folder, _in_one_line(source, folder):
         dataset = _load(source, folder, scratch)
         rows = Rows(fields, source.split, _class_names(dataset.features, source.label_field))
         checked = False
@@ -74,8 +75,17 @@ def _load(source: HubSource, folder: Path, scratch: Path) -> Any:
 
 
 def _chosen(patterns: list[str], folder: Path) -> list[str]:
-    """Patterns of files for the library, in which those that exist as they are written stand for themselves."""
-    return [glob.escape(pattern) if (folder / pattern).exists() else pattern for pattern in patterns]
+    """Patterns of files for the library, in which what exists as it is written at their beginning is no wildcard."""
+    if not folder.is_dir():
+        return patterns
+    chosen = []
+    for pattern in patterns:
+        path = folder / pattern
+        fixed = fixed_folder(path)
+        rest = path.relative_to(fixed)
+        is_as_written = fixed == folder or not fixed.is_relative_to(folder)
+        chosen.append(pattern if is_as_written else str(Path(glob.escape(str(fixed.relative_to(folder))), rest)))
+    return chosen
 
 
 @contextmanager
@@ -129,9 +139,12 @@ def _place(source: HubSource) -> str:
 
 
 @contextmanager
-def _in_one_line(source: HubSource) -> Iterator[None]:
-    """Turn what the library says into the errors that users see."""
+def _in_one_line(source: HubSource, folder: Path) -> Iterator[None]:
+    """Turn what the library says into the errors that users see, in which `folder` is called as they call it."""
     from datasets.exceptions import DatasetNotFoundError
+
+    def place_and(error: Exception) -> str:
+        return f"{_place(source)}: {_line(error).replace(str(folder.absolute()), source.path)}"
 
     try:
         yield
@@ -140,17 +153,17 @@ def _in_one_line(source: HubSource) -> Iterator[None]:
     except (ConnectionError, TimeoutError) as error:
         raise StorageError(f"{_place(source)}: the hub cannot be reached ({_line(error)}); try again") from None
     except DatasetNotFoundError as error:
-        raise MissingInputError(f"{_place(source)}: {_line(error)}") from None
+        raise MissingInputError(place_and(error)) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        raise BadDataError(f"{_place(source)}: {_line(error)}") from None
+        raise BadDataError(place_and(error)) from None
     except ValueError as error:
         if any(word in str(error) for word in ("BuilderConfig", "onfig name", "nknown split", "ad split")):
-            raise ConfigError(f"{_place(source)}: {_line(error)}") from None
-        raise BadDataError(f"{_place(source)}: {_line(error)}") from None
+            raise ConfigError(place_and(error)) from None
+        raise BadDataError(place_and(error)) from None
     except Exception as error:
-        raise BadDataError(f"{_place(source)}: {_line(error)}") from None
+        raise BadDataError(place_and(error)) from None
 
 
 def _line(error: BaseException) -> str:
