@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +19,12 @@ from transformers import (
 )
 
 from pipeline.config.model import ModelConfig, causal_architectures, labelling_architectures
-from pipeline.config.pretrained import CODE_FILES, TOKENIZER_FILES, has_code
+from pipeline.config.pretrained import CODE_FILES, has_code
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import ADAPTER, load_adapter
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
+from pipeline.modeling.portable import copy_tokenizer, make_portable
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
 from pipeline.modeling.settings import check_keys, one_line, without_bars
 from pipeline.modeling.weights import storage_errors
@@ -83,7 +83,8 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:
-    """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files.
+    """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files, as
+    other tools take them (`make_portable`).
 
     A model on the meta device has no weights to write.
     """
@@ -94,10 +95,9 @@ def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> 
             model.generation_config.save_pretrained(folder)
         else:
             model.save_pretrained(folder)
-    for path in [path for pattern in (*TOKENIZER_FILES, *CODE_FILES) for path in tokenizer_folder.glob(pattern)]:
-        target = folder / path.relative_to(tokenizer_folder)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, target)
+    copy_tokenizer(tokenizer_folder, folder, CODE_FILES)
+    if model.device.type != "meta":
+        make_portable(folder)
     for weights in folder.glob("*.safetensors"):
         # safetensors writes files that only their owner may read.
         weights.chmod((folder / "config.json").stat().st_mode)

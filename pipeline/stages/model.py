@@ -19,9 +19,11 @@ def run(context: StageContext) -> dict[str, Any]:
     pack found."""
     from pipeline.modeling.adapters import add_adapter, can_merge, save_description
     from pipeline.modeling.build import build_model, check_tokenizer, load_tokenizer, save_model
+    from pipeline.modeling.generation import left_out_in_words, settle_generation
     from pipeline.modeling.heads import head_of
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
+    from pipeline.modeling.portable import set_longest_input
     from pipeline.modeling.quantization import check_quantization
     from pipeline.tokens.template import end_texts
 
@@ -32,7 +34,9 @@ def run(context: StageContext) -> dict[str, Any]:
     head = head_of(section.task, classes=classes)
     with context.progress.task(f"building {section.model_type or section.pretrained}", total=1, unit="model") as task:
         model = build_model(section, tokenizer, context.seed, head)
+        left_out = left_out_in_words(settle_generation(model))
         save_model(model, context.inputs["tokenizer"], context.output / "model")
+        set_longest_input(context.output / "model", _longest_of_base(section, model, tokenizer))
         if model.device.type == "meta":
             save_recipe(context.output / "model", section.initialization, context.seed)
         check_tokenizer(context.output / "model", tokenizer)
@@ -55,7 +59,20 @@ def run(context: StageContext) -> dict[str, Any]:
         "vocab_size": model.config.get_text_config().vocab_size,
         **table,
         "start": start,
+        "warnings": [left_out] if left_out else [],
     }
+
+
+def _longest_of_base(section: ModelConfig, model: Any, tokenizer: Any) -> int | None:
+    """Most tokens of an input of a pretrained language model; None: as many as it will be trained on."""
+    from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+    from pipeline.modeling.inputs import context_length
+
+    if section.pretrained is None or section.task != "causal_lm":
+        return None
+    longest = min(tokenizer.model_max_length, context_length(model) or VERY_LARGE_INTEGER)
+    return int(longest) if longest < VERY_LARGE_INTEGER else None
 
 
 def _classes(context: StageContext) -> list[str]:

@@ -23,6 +23,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     from pipeline.modeling.adapters import virtual_tokens
     from pipeline.modeling.inputs import context_length
+    from pipeline.modeling.portable import longest_input, set_longest_input
     from pipeline.modeling.training_models import export_model, give_weights, open_for_training
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.labelled import open_split
@@ -73,7 +74,10 @@ def run(context: StageContext) -> dict[str, Any]:
     num_parameters, device = model.num_parameters(), model.device
     build = partial(open_for_training, initial, context.seed)
     model, exported_step = exported_model(section, model, at, work, build)
+    longest = longest_input(initial / "model")
+    longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
     export_model(model, initial, context.output)
+    set_longest_input(context.output / "model", longest)
     copy_records(work, context.output)
     history = read_metrics(work)
     result: dict[str, Any] = {
@@ -163,7 +167,7 @@ def _median(history: list[dict[str, Any]], tag: str) -> float | None:
 
 STAGE = Stage(
     name="train",
-    version=5,
+    version=6,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),
