@@ -30,6 +30,9 @@ DOUBTFUL_SHARE = 0.1
 
 DOUBTS = {
     "in quotation marks": "stand in quotation marks, which are kept; set quotechar: '\"' if they are no part of them",
+    "in single quotation marks": (
+        'stand in single quotation marks, which are kept; set quotechar: "\'" if they are no part of them'
+    ),
     "escaped line breaks": r"hold \n in two characters and no line break; write breaks into the source if they are",
 }
 

@@ -222,6 +222,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], list[Any]]] = {
         ["a.csv:1: no column 'text'; its columns are # made by x"],
     ),
     "row names": ("a.csv", '"text","label"\n"1","foo","1"\n', {}, ["a.csv:2: wrong number of fields; 3 instead of 2"]),
+    "single quotes": (
+        "a.csv",
+        "text,label\n'bar, he said',2\nfoo,1\n",
+        {},
+        ['a.csv:2: wrong number of fields; 3 instead of 2; set quotechar: "\'" if that stands around fields', *ROW],
+    ),
     "one column of what may be several lines": (
         "a.tsv",
         'text\nfoo\n"Well, I never,\nsaid he."\n',
@@ -243,6 +249,10 @@ def test_dialects(what: str) -> None:
         f[: len(e)] if isinstance(f, str) and isinstance(e, str) else f for f, e in zip(found, expected, strict=False)
     ]
     assert (beginnings, len(found)) == (expected, len(expected))
+
+
+def test_an_apostrophe_is_no_quotation_mark() -> None:
+    assert outcome("a.csv", "text,label\n'tis, he said,2\nfoo,1\n")[0].endswith("fields; 3 instead of 2")
 
 
 def test_a_record_that_breaks_off_late_counts_by_its_bytes() -> None:

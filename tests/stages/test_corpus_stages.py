@@ -172,6 +172,13 @@ def test_what_may_be_meant_otherwise_is_warned_of(run: Run) -> None:
     ]
     Path("a.tsv").write_text("\n".join(["text", *rows[6:], *rows[6:], rows[0], rows[5]]))
     assert "warnings" not in run("ingest", ingest_config(source=source), "other")
+    Path("a.csv").write_text("\n".join(["text", *(f"'{story(n)}'" if n < 3 else story(n) for n in range(20))]))
+    source = {"type": "csv", "paths": ["a.csv"], "delimiter": "|"}
+    assert run("ingest", ingest_config(source=source), "csv")["warnings"] == [
+        '3 of 20 texts of s stand in single quotation marks, which are kept; set quotechar: "\'" if they are no part '
+        "of them"
+    ]
+    assert "warnings" not in run("ingest", ingest_config(source={**source, "quotechar": '"'}), "chosen")
 
 
 def test_defaults_that_drop_much_of_a_source_are_warned_of(run: Run) -> None:

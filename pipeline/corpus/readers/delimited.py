@@ -62,10 +62,12 @@ def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
             yield fields.read(line.origin, values, line.excerpt)
 
 
-def keeps_quotes(source: CsvSource, document: Document) -> bool:
-    """Whether a document's text stands in quotation marks of which it is not known that they are text."""
+def kept_quotes(source: CsvSource, document: Document) -> str | None:
+    """The quotation mark around a document's text of which it is not known that it is text, if there is one."""
+    if source.quotechar != AUTO_QUOTES:
+        return None
     is_tab = (source.delimiter or _delimiter(Path(document.origin.rpartition(":")[0]))) == "\t"
-    return source.quotechar == AUTO_QUOTES and is_tab and _is_quoted(document.text)
+    return next((mark for mark in QUOTES[not is_tab :] if _is_quoted(document.text, mark)), None)
 
 
 @dataclass(slots=True)
@@ -224,6 +226,9 @@ class _Table:
         for delimiter in DELIMITERS:
             if len(row) == 1 < self.num_columns == len(line.text.split(delimiter)):
                 return f"{count}; set delimiter: {_yaml(delimiter)} if that stands between them"
+        for mark in QUOTES:
+            if mark != self.quotechar and len(_fields_in(line.text, self.delimiter, mark)) == self.num_columns:
+                return f"{count}; set quotechar: {_yaml(mark)} if that stands around fields"
         return count
 
     def row(self, line: _Line) -> list[str] | Rejected:
@@ -324,11 +329,7 @@ class _Table:
         if without_end and any(mark in field and not field.startswith(mark) for field in fields):
             return False
         if len(fields) != self.num_columns and mark in line.text:
-            alone = csv.reader([line.text], delimiter=self.delimiter, quotechar=self.quotechar, strict=True)
-            try:
-                fields = next(alone)
-            except csv.Error:
-                return False
+            fields = _fields_in(line.text, self.delimiter, self.quotechar)
         if len(fields) != self.num_columns:
             return False
         if self.delimiter == "\t":  # Code is indented by tabs.
@@ -348,6 +349,14 @@ class _Table:
             return "; set escapechar: '\\' if a backslash stands before quotation marks in a field"
         is_quoted = self.quotechar is not None and self.quotechar in line.text
         return "; set quotechar: null if quotation marks are text" if is_quoted else ""
+
+
+def _fields_in(text: str, delimiter: str, quotechar: str | None) -> list[str]:
+    """The fields of a row that is one line, none where it is not well formed."""
+    try:
+        return next(csv.reader([text], delimiter=delimiter, quotechar=quotechar, strict=True))
+    except csv.Error:
+        return []
 
 
 def _is_quoted(field: str, quotechar: str = QUOTES[0]) -> bool:

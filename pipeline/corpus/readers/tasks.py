@@ -23,7 +23,7 @@ from pipeline.config.sources import (
 )
 from pipeline.corpus.documents import SHARD_BYTES, Document
 from pipeline.corpus.python_docs import read_python_docs
-from pipeline.corpus.readers.delimited import keeps_quotes, read_csv
+from pipeline.corpus.readers.delimited import kept_quotes, read_csv
 from pipeline.corpus.readers.expansion import is_compressed
 from pipeline.corpus.readers.json_values import read_json
 from pipeline.corpus.readers.lines import cut, read_jsonl, read_text, separator_of
@@ -88,8 +88,8 @@ def read_parts(source: AnySource, parts: list[Part], scratch: Path) -> Iterator[
 
 def doubts(source: AnySource, document: Document) -> Iterator[str]:
     """What may be read otherwise than meant in a document, though nothing in it tells."""
-    if isinstance(source, CsvSource) and keeps_quotes(source, document):
-        yield "in quotation marks"
+    if isinstance(source, CsvSource) and (mark := kept_quotes(source, document)):
+        yield "in quotation marks" if mark == '"' else "in single quotation marks"
     if "\n" not in document.text and _ESCAPED_BREAK.search(document.text):
         yield "escaped line breaks"
 
