@@ -51,5 +51,6 @@ def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         return [row for index, item in enumerate(value) for row in _flatten(item, f"{prefix}.{index}")]
     if isinstance(value, list):
         value = ", ".join(map(str, value)) or "[]"
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    is_plain = isinstance(value, str) and value.isprintable() and value.strip() == value != ""
+    shown = value if is_plain else json.dumps(value, ensure_ascii=False)  # "\n\n" would not be seen
     return [(prefix, formats.shorten(shown, 300))] if prefix else []

@@ -94,9 +94,13 @@ def test_names_that_say_something_else(kind: str) -> None:
     for other in COMPRESS.keys() - {kind}:
         wrong = f"it is compressed with {TOOLS[other]}: let its name end in .{other}"
         assert rejection(f"a.jsonl.{kind}", COMPRESS[other](DATA)) == (f"not a .{kind} file", wrong)
-    twice = COMPRESS[kind](COMPRESS[kind](DATA))
-    for name, data in (("a.jsonl", COMPRESS[kind](DATA)), (f"a.jsonl.{kind}", twice)):
-        assert rejection(name, data) == (f"compressed with {TOOLS[kind]}", f"let its name end in .{kind}")
+    assert rejection("a.jsonl", COMPRESS[kind](DATA)) == (
+        f"compressed with {TOOLS[kind]}",
+        f"let its name end in .{kind}",
+    )
+    for inner in COMPRESS:  # whose name ends as it should
+        advice = f"decompress it once, and let its name end in .{inner}"
+        assert rejection(f"a.jsonl.{kind}", COMPRESS[kind](COMPRESS[inner](DATA))) == ("compressed twice", advice)
 
 
 def archives() -> dict[str, bytes]:
@@ -117,6 +121,8 @@ def test_archives_and_tables_are_named() -> None:
         assert what in reason
         assert detail == ("say type: parquet" if what == "parquet" else "take the text out of it first")
     assert rejection("a.jsonl.gz", gzip.compress(archives()["an archive of tar"]))[0] == "an archive of tar"
+    zipped = "it is a zip archive (or a table of Excel): take the text out of it first"
+    assert rejection("a.jsonl.gz", archives()["a zip archive"]) == ("not a .gz file", zipped)
 
 
 def test_what_takes_too_much_memory_is_not_called_broken() -> None:

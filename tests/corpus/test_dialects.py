@@ -222,7 +222,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], list[Any]]] = {
         ["a.csv:1: no column 'text'; its columns are # made by x"],
     ),
     "row names": ("a.csv", '"text","label"\n"1","foo","1"\n', {}, ["a.csv:2: wrong number of fields; 3 instead of 2"]),
-    "single quotes": (
+    "single quotes under a header without": (
         "a.csv",
         "text,label\n'bar, he said',2\nfoo,1\n",
         {},

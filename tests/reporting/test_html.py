@@ -105,10 +105,14 @@ def test_what_was_given_stands_apart_even_where_it_is_the_default(tmp_path: Path
     folders = make_run(tmp_path)
     for stage, folder in folders.items():
         own = {"weight_decay": 0.1, "lr_scheduler_kwargs": {"power": 2.0}} if stage == "train" else {}
+        own |= {"sources": [{"separator": "\n\n"}]} if stage == "ingest" else {}
         write_manifest(folder, {**json.loads((folder / "manifest.json").read_text()), "given": own, "seed": 42})
     page = render(folders)
     check(page)
-    assert given_in(page) == {"train.weight_decay": "0.1", "train.lr_scheduler_kwargs.power": "2.0"}
+    assert given_in(page) == {
+        "train.weight_decay": "0.1", "train.lr_scheduler_kwargs.power": "2.0",
+        "ingest.sources.0.separator": "&#34;\\n\\n&#34;",
+    }  # fmt: skip
 
 
 def test_the_page_tells_the_run(page: str) -> None:

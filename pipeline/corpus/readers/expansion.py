@@ -85,7 +85,7 @@ def chunks(file: Readable, part: Part) -> Iterator[bytes]:
     is_head = part.start == 0
     while chunk := file.read(min(CHUNK_BYTES, left)):
         if is_head:
-            check_text(chunk)
+            check_text(chunk, is_compressed(part.path))
             is_head = False
         left -= len(chunk)
         yield chunk

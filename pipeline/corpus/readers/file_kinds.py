@@ -27,15 +27,18 @@ FOREIGN_KINDS = {
 FOREIGN_TYPES = {"parquet": re.compile(rb"PAR1"), "arrow": re.compile(rb"ARROW1\0\0")}
 
 
-def check_text(head: bytes) -> None:
-    """Raises UnreadableFileError for the beginning of a file that is no text in UTF-8, and says what to do with it."""
-    _check_kind(head)
+def check_text(head: bytes, is_decompressed: bool) -> None:
+    """Raises UnreadableFileError for the beginning of a file's content that is no text in UTF-8, and says what to do
+    with it."""
+    _check_kind(head, is_decompressed)
     _check_encoding(head)
 
 
-def _check_kind(head: bytes) -> None:
+def _check_kind(head: bytes, is_decompressed: bool) -> None:
     """Raises UnreadableFileError for content that is no text but known, and says what to do with it."""
     for suffix, compressed in COMPRESSED_KINDS.items():
+        if compressed.magic.match(head) and is_decompressed:
+            raise UnreadableFileError("compressed twice", f"decompress it once, and let its name end in {suffix}")
         if compressed.magic.match(head):
             raise UnreadableFileError(f"compressed with {compressed.tool}", f"let its name end in {suffix}")
     for what, magic in FOREIGN_KINDS.items():
@@ -60,5 +63,8 @@ def likeness(head: bytes, suffix: str) -> str:
     for own, kind in COMPRESSED_KINDS.items():
         if kind.magic.match(head):
             return f"it is compressed with {kind.tool}: let its name end in {own}"
+    for what, magic in FOREIGN_KINDS.items():
+        if magic.match(head):
+            return f"it is {what}: take the text out of it first"
     is_text = not re.search(rb"[\0-\x08\x0e-\x1a]", head)
     return f"it begins like text: take {suffix} off its name" if is_text else f"it begins with {head.hex()}"
