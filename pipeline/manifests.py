@@ -170,10 +170,7 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     lines = []
     if earlier["version"] != payload["version"]:
         lines.append(f"stage version {earlier['version']} -> {payload['version']}")
-    before, after = flatten(earlier["section"], stage), flatten(payload["section"], stage)
-    for name in sorted(before.keys() | after.keys()):
-        if name not in before or name not in after or before[name] != after[name]:
-            lines.append(f"{name} {shown_setting(before, name)} -> {shown_setting(after, name)}")
+    lines += _changed_settings(flatten(earlier["section"], stage), flatten(payload["section"], stage))
     seeds = [found["seed"] for found in (earlier, payload)]
     if seeds[0] != seeds[1] and (None not in seeds or not lines):
         shown = ["(nothing is drawn)" if seed is None else str(seed) for seed in seeds]
@@ -185,6 +182,27 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
         if old != new:
             lines.append(f"{name} {old} -> {new}")
     return lines
+
+
+def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Differences between flattened settings; an entry of a list, such as a source, that one side alone has is one."""
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        if name in before and name in after and before[name] == after[name]:
+            continue
+        own, other, what = (before, after, "removed") if name in before else (after, before, "added")
+        if name not in other and (entry := _entry_of(name, other)):
+            lines.append(f"{entry} ({own.get(f'{entry}.name') or own.get(f'{entry}.type')}) {what}")
+        else:
+            lines.append(f"{name} {shown_setting(before, name)} -> {shown_setting(after, name)}")
+    return list(dict.fromkeys(lines))
+
+
+def _entry_of(name: str, other: Mapping[str, Any]) -> str | None:
+    """The key of the section in a list to which a flattened setting belongs, where `other` has nothing of it."""
+    parts = name.split(".")
+    entries = [".".join(parts[: index + 1]) for index, part in enumerate(parts[:-1]) if part.isdigit()]
+    return next((entry for entry in entries if not any(key.startswith(f"{entry}.") for key in other)), None)
 
 
 def have_common_input(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:

@@ -92,6 +92,20 @@ def test_a_source_whose_file_changed_is_still_the_same_source(folder: Path) -> N
     assert ingest("books.yaml", "run.name=new") == (["source books.txt changed"], "run books")
 
 
+def test_a_source_more_or_less_is_one_reason(folder: Path) -> None:
+    both = (
+        "ingest.sources=[{name: books, type: text, paths: [books.txt]}, {name: news, type: text, paths: [news.jsonl]}]"
+    )
+    expected = ["ingest.sources.1 (news) added", "source news.jsonl added"]
+    assert ingest("books.yaml", both) == (expected, "run books")
+    descent("run", "books.yaml", both)
+    expected = ["ingest.sources.1 (news) removed", "source news.jsonl removed"]
+    assert ingest("books.yaml", "ingest.max_rejected_fraction=0.25") == (
+        ["ingest.max_rejected_fraction 0.01 -> 0.25", *expected],
+        "run books",
+    )
+
+
 def test_an_artifact_that_was_removed_is_told(folder: Path) -> None:
     remove_artifact(folder, "books")
     assert ingest("books.yaml") == (["its artifact is no longer there"], None)
