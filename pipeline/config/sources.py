@@ -174,8 +174,9 @@ class CsvSource(FilesSource, RecordsSource):
 
     quotechar: str | None = AUTO_QUOTES
     """Character around a field that holds delimiters or line breaks. Null takes every character as it stands. `auto` is
-    a double quotation mark; in tab-separated files, which most tools write without quoting, it counts as text wherever
-    a row can be read so, unless the header is quoted or marks inside of a field are doubled."""
+    a double quotation mark, and a quoted field that holds what looks like whole rows is rejected; in tab-separated
+    files, which most tools write without quoting, the mark counts as text wherever a row can be read so, unless the
+    header is quoted or marks inside of a field are doubled. A character that is given is trusted."""
 
     escapechar: str | None = Field(default=None, min_length=1, max_length=1)
     """Character before one that is to be taken as it stands, such as a backslash before a quotation mark. Null where

@@ -56,6 +56,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], list[Any]]] = {
         {},
         [("foo\r\n, bar", "1"), ("bar", "2")],
     ),
+    "a small table in a quoted field, where the quotes are given": (
+        "a.csv",
+        'label,text\n1,"table:\na,b\nc,d\ne,f"\n2,plain\n',
+        {"quotechar": '"'},
+        [("table:\na,b\nc,d\ne,f", "1"), ("plain", "2")],
+    ),
     "escaped quotes": (
         "a.csv",
         'text,label\n"said \\"hi\\", ok",1\n"end \\"",2\na\\\\b,3\n',

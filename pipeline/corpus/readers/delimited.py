@@ -251,7 +251,7 @@ class _Table:
                 inner = []
             lost = sum(each.num_bytes for each in taken) if inner else 0
             return self.rejected(line, "malformed row", row + self._advice(line), lost)
-        if self._holds_rows(taken):
+        if self._source.quotechar == AUTO_QUOTES and self._holds_rows(taken):
             self.lines.put_back(inner)
             return self._swallowing(line, inner)
         return row
@@ -341,7 +341,10 @@ class _Table:
         )
 
     def _swallowing(self, line: _Line, others: list[_Line]) -> Rejected:
-        detail = f"{len(others):,} lines after this one; set quotechar: null where quotation marks are text"
+        mark = _yaml(QUOTES[0])
+        detail = (
+            f"{len(others):,} lines after this one; set quotechar: null where such marks are text, {mark} where not"
+        )
         return self.rejected(line, "a quoted field holds what looks like whole rows", detail)
 
     def _advice(self, line: _Line) -> str:
