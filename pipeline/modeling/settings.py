@@ -60,7 +60,9 @@ def _known_keys(config: PreTrainedConfig, head: Head) -> set[str]:
 def one_line(error: BaseException) -> str:
     """An error of a library as the end of one of ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    last = lines[-1] if lines else ""
+    named = re.match(r"\w+(?:Error|Exception): ", last)  # what the error was made from, and is of more use
+    return last if named else f"{type(error).__name__}: {last}"
 
 
 @contextmanager

@@ -145,7 +145,10 @@ class RunData:
             words += f" that tells {formats.count(len(self.classes))} classes apart"
         if train.get("steps"):
             words += f", trained for {formats.count(train['steps'])} step{'s' * (train['steps'] != 1)}"
-            if train.get("target_tokens"):
+            if not self.words.is_generative and train.get("epochs"):
+                # They are read again in every epoch: how many readings there were is not how many documents there are.
+                words += f", {train['epochs']:.3g} epochs, on {self.words.target}s"
+            elif train.get("target_tokens"):
                 words += f" on {formats.compact(train['target_tokens'])} {self.words.target}s"
         names = list(self.sources)
         if names:

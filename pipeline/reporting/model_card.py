@@ -54,6 +54,7 @@ def render_card(run: RunData) -> str:
         origin=_origin(run.section("model")),
         code=", trust_remote_code=True" if "auto_map" in run.model_config else "",
         prompt=json.dumps(_prompt(run), ensure_ascii=False),
+        cut=_cut(run),
         sources=[
             {"name": _cell(name), "documents": of.get("documents", 0), "bytes": of.get("bytes", 0)}
             for name, of in list(run.sources.items())[:MAX_SOURCES]
@@ -128,10 +129,16 @@ def _figures(figures: dict[str, Any], columns: Sequence[Figure]) -> list[str]:
 
 def _prompt(run: RunData) -> str:
     """The first prompt of the run's own samples that fits on a line; of models that write nothing, a text."""
-    if run.words.auto_class != "AutoModelForCausalLM":
+    if not run.words.is_generative:
         return "The text to judge."
     prompts = (str(sample.get("prompt", "")) for sample in run.summary("evaluate").get("samples") or [])
     return next((prompt for prompt in prompts if 0 < len(prompt) <= 60 and "\n" not in prompt), "Once upon a time")
+
+
+def _cut(run: RunData) -> str:
+    """How the tokenizer is told to cut a text as training did; "" of models that go on from all of it."""
+    block = run.section("pack").get("block_size")
+    return "" if run.words.is_generative or not block else f", truncation=True, max_length={block}"
 
 
 def _data_words(run: RunData) -> str:
@@ -190,15 +197,14 @@ def _limitations(run: RunData) -> list[str]:
     evaluation = run.summary("evaluate")
     words, main = run.words, run.words.main
     own = (evaluation.get("test") or {}).get(main.key)
-    is_generative = words.auto_class == "AutoModelForCausalLM"
     limits = [
         words.limitation,
         "It knows only its training data (above) and repeats its errors"
-        + (", its prejudices and at times its very words." if is_generative else " and its prejudices."),
+        + (", its prejudices and at times its very words." if words.is_generative else " and its prejudices."),
     ]
     if run.lost_text:
         limits.append(f"It does not see all of a text: {run.lost_text}.")
-    if tokens and tokens < _SMALL_TOKENS and is_generative:
+    if tokens and tokens < _SMALL_TOKENS and words.is_generative:
         limits.append(
             f"It saw {formats.compact(tokens)} target tokens, which is very little: expect broken text outside that "
             "data's style."
@@ -206,7 +212,7 @@ def _limitations(run: RunData) -> list[str]:
     if block:
         limits.append(
             f"It was trained on sequences of {formats.count(block)} tokens and is unlikely to use more context well."
-            if is_generative
+            if words.is_generative
             else f"It was trained on documents that were cut after {formats.count(block)} tokens; cut longer ones too."
         )
     limits.append(
@@ -217,7 +223,7 @@ def _limitations(run: RunData) -> list[str]:
         for name, of in (evaluation.get("baselines") or {}).items()
         if own is not None and of.get(main.key) is not None and _is_worse(own, of[main.key], words.better)
     ]
-    if better and is_generative:
+    if better and words.is_generative:
         limits.append(f"On that text it needs more bits per byte than {' and '.join(better)}.")
     elif better:
         limits.append(f"On those documents it is no better than {' and '.join(better)}.")

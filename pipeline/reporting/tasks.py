@@ -39,6 +39,11 @@ class TaskWords:
     limitation: str
 
     @property
+    def is_generative(self) -> bool:
+        """Whether the model writes text."""
+        return self.auto_class == "AutoModelForCausalLM"
+
+    @property
     def better(self) -> str:
         """Which main figure is better, `lower` or `higher`."""
         return self.main.better

@@ -183,7 +183,7 @@ def test_run_json_tells_a_failure_before_the_first_stage(finished: Project) -> N
         ("hidden_siz=32", r"model\.config\.hidden_siz: llama has no such setting; did you mean hidden_size"),
         (
             "hidden_size=33",
-            "model.config: llama refuses these values: .*not a multiple of the number of attention heads",
+            "model.config: llama refuses these values: ValueError: The hidden size .*not a multiple of",
         ),
     ],
 )

@@ -109,7 +109,9 @@ def test_a_card_without_evaluation(tmp_path: Path) -> None:
 def test_a_classifier_is_described_as_one(tmp_path: Path) -> None:
     text = card(make_run(tmp_path, changes=labelled_changes(), task="classification"))
     assert "A Llama classifier (12 layers, width 256, 8 heads, vocabulary 4,096) that tells 2 classes apart" in text
+    assert ", trained for 300 steps, 3.41 epochs, on labelled documents of python_docs, essays." in text
     assert "AutoModelForSequenceClassification" in text
+    assert 'tokenizer("The text to judge.", truncation=True, max_length=256, return_tensors="pt")' in text
     assert "generate(" not in text
     assert (
         "| all of them | 81.2% | 0.7900 | 0.4100 | 40 |" in text or "| all of them | 81.2% | 0.7900 | 0.4100 |" in text
