@@ -75,6 +75,6 @@ def test_a_pretrained_model_needs_its_own_tokenizer():
         "train": {"max_steps": 1},
         "model": {"pretrained": "folder"},
     }
-    with pytest.raises(ValidationError, match=r"set tokenizer\.type: pretrained and tokenizer\.pretrained: folder"):
+    with pytest.raises(ValidationError, match=r"set tokenizer to \{type: pretrained, pretrained: folder\}"):
         Config.model_validate(sections)
     Config.model_validate(sections | {"tokenizer": {"type": "pretrained", "pretrained": "folder"}})
