@@ -47,6 +47,10 @@ class StorageError(DescentError):
     exit_code = 74
 
 
+class DamageError(StorageError):
+    """A file of an artifact is not what was written. The message names it and says what to type."""
+
+
 class InterruptedRun(DescentError):
     """A signal stopped the run after its progress was saved; running again goes on from there."""
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Identity, Workspace
-from pipeline.atomic import read_sealed
+from pipeline.atomic import read_sealed, remove, sealed, write_json
 from pipeline.config.train import LENGTHS, PATIENCE, TrainConfig
-from pipeline.manifests import Manifest, describe_differences
+from pipeline.manifests import CHECKED, Manifest, describe_differences
 from pipeline.training.checkpoints import list_checkpoints, step_of
 from pipeline.training.extending import adopt, find_checkpoint
 
 IDENTITY = "identity.json"
-"""In a training's work folder, what it is a training of: a killed one has no manifest."""
+"""In a training's work folder, what it is a training of, and whether its inputs were compared with their digests
+whenever they were read: a killed one has no manifest."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,49 @@ def find_continuation(
     return found, () if newest else tuple(problems[:1])
 
 
-def take_over(
+def begin_work(
+    section: TrainConfig,
+    identity: Identity,
+    workspace: Workspace,
+    pack: Manifest,
+    say: Callable[[str], None],
+    forced: bool,
+) -> bool:
+    """Make the work folder of a training whose lock is held: empty where it is forced, else with what is there or what
+    another training left that it can go on from. Returns whether all inputs of all that is there were checked."""
+    work = workspace.checkpoints(identity.key)
+    if forced:
+        remove(work)
+    work.mkdir(parents=True, exist_ok=True)
+    origin = work if forced else _take_over(section, identity, workspace, pack, say)
+    checked = is_checked(origin) or not list_checkpoints(work)
+    write_json(work / IDENTITY, sealed({**identity.payload, CHECKED: checked}))
+    return checked
+
+
+def is_checked(work: Path) -> bool:
+    """Whether all inputs of a training in progress were compared with their digests."""
+    return (read_sealed(work / IDENTITY) or {}).get(CHECKED) is True
+
+
+def _take_over(
     section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest, say: Callable[[str], None]
-) -> None:
-    """Let a training, whose lock is held, begin at the checkpoint of another, or say why it cannot."""
+) -> Path:
+    """Let a training begin at the checkpoint of another, or say why it cannot. Returns the work folder of the training
+    whose steps it goes on from."""
+    work = workspace.checkpoints(identity.key)
     found, why_not = find_continuation(section, identity, workspace, pack)
     if found is None:
         for reason in why_not:
             say(reason)
-        return
+        return work
     with workspace.unless_locked("train", found.key) as held:
         if held and found.checkpoint.is_dir():
-            adopt(found.checkpoint, workspace.checkpoints(identity.key))
+            adopt(found.checkpoint, work)
             say(found.reason)
-        else:
-            say(f"training {found.key}, which this one could go on from, is under way elsewhere: not waiting for it")
+            return found.checkpoint.parent
+        say(f"training {found.key}, which this one could go on from, is under way elsewhere: not waiting for it")
+    return work
 
 
 def _but_for(

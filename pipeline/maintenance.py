@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts import Workspace
 from pipeline.atomic import TEMPORARY_PREFIX, num_bytes, remove
+from pipeline.damage import Lineage
 from pipeline.errors import StorageError
-from pipeline.manifests import MANIFEST, Manifest, find_damage, is_key, read_manifest
+from pipeline.intact import MANIFEST
+from pipeline.manifests import Manifest, find_damage, is_key, read_manifest
 from pipeline.progress import Progress
 from pipeline.runs import read_run
 from pipeline.stages import STAGES
 from pipeline.training.checkpoints import list_checkpoints, problem_of, set_aside
 
+DOUBTFUL = "may have been made from damage, by a version that did not compare what it read"
+
 FOLDERS = ("artifacts", "checkpoints", "locks", "runs")
 
 
 def verify(workspace: Workspace, progress: Progress) -> list[str]:
-    """Read every file of every artifact and checkpoint again and set the broken ones aside.
+    """Read every file of every artifact and checkpoint again and set the broken ones aside, with what may have been
+    made from them.
 
     Returns a line for each: what is wrong, and where it went. Whatever needs it is built again by the next run. What
     somebody is building just now is left alone.
@@ -31,13 +36,26 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
     artifacts, checkpoints = list(_artifacts(workspace)), list(_checkpoints(workspace))
     found = [f"{path} cannot be read; run it again, or remove its folder" for path in _unreadable_runs(workspace)]
+    lineage, users = Lineage(workspace), _users(workspace)
+    damaged = []
     with progress.task("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
         for folder in artifacts:
-            found += _mend(workspace, folder.parent.name, folder.name, partial(_check_artifact, workspace, folder))
+            if _mend(workspace, folder.parent.name, folder.name, partial(_problem, folder)):
+                damaged.append(folder)
             task.update()
         for folder in checkpoints:
             found += _mend(workspace, "train", folder.parent.name, partial(_check_checkpoint, folder))
             task.update()
+    # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
+    doubtful, trainings = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
+    for work in trainings:
+        for folder in list_checkpoints(work):
+            found += _mend(workspace, "train", work.name, partial(_give_up_checkpoint, folder))
+    folders = [(workspace.artifact(*artifact), DOUBTFUL) for artifact in doubtful] + [(one, "") for one in damaged]
+    for folder, doubt in folders:
+        stage, key = folder.parent.name, folder.name
+        check = partial(_check_artifact, workspace, folder, doubt, users.get((stage, key), []))
+        found += _mend(workspace, stage, key, check)
     return found
 
 
@@ -51,10 +69,15 @@ def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], st
     return [problem] if problem else []
 
 
-def _check_artifact(workspace: Workspace, folder: Path, sets_aside: bool) -> str:
-    problem = find_damage(folder) if folder.exists() or folder.is_symlink() else ""
+def _problem(folder: Path, sets_aside: bool = False) -> str:
+    return find_damage(folder) if folder.exists() or folder.is_symlink() else ""
+
+
+def _check_artifact(workspace: Workspace, folder: Path, doubt: str, runs: Sequence[str], sets_aside: bool) -> str:
+    problem = f"the artifact {folder} {doubt}" if doubt and folder.exists() else _problem(folder)
     if problem and sets_aside:
-        return f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}"
+        shown = f"; run {', '.join(runs)} again, which showed it" if runs else ""
+        return f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}{shown}"
     return problem
 
 
@@ -63,6 +86,12 @@ def _check_checkpoint(folder: Path, sets_aside: bool) -> str:
     if wrong and sets_aside:
         return f"the checkpoint {folder} is broken ({wrong}): moved to {set_aside(folder)}"
     return wrong or ""
+
+
+def _give_up_checkpoint(folder: Path, sets_aside: bool) -> str:
+    if not folder.is_dir():
+        return ""
+    return f"the checkpoint {folder} {DOUBTFUL}: moved to {set_aside(folder)}" if sets_aside else DOUBTFUL
 
 
 @dataclass(frozen=True)
@@ -139,6 +168,15 @@ def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
                 manifest: Manifest | None = read_manifest(workspace.artifact(stage, key))
                 pending += manifest["input_keys"].items() if manifest else []
     return used, in_progress
+
+
+def _users(workspace: Workspace) -> dict[tuple[str, str], list[str]]:
+    """Names of the runs that show an artifact."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for folder in sorted(workspace.root.glob("runs/*")):
+        for stage, entry in (read_run(folder) or {"stages": {}})["stages"].items():
+            users.setdefault((stage, entry["key"]), []).append(folder.name)
+    return users
 
 
 def _artifacts(workspace: Workspace) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, atomic
+from pipeline.intact import MANIFEST, digest_of
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Identity
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY_LENGTH = 16
-MANIFEST = "manifest.json"
+CHECKED = "inputs_checked"
+"""What says that all inputs were compared with their digests as they were read. Earlier versions did not."""
+
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 SHA256 = re.compile("[0-9a-f]{64}")
 PROMISED: dict[str, type | tuple[type, ...]] = {
@@ -44,14 +47,16 @@ def seal(
     input_keys: Mapping[str, str],
     summary: Any,
     started: float,
+    checked: bool,
 ) -> Manifest:
-    """Digest and fsync the files of a finished stage and write its manifest, last. Returns the manifest."""
+    """Digest and fsync the files of a finished stage and write its manifest, last. `checked` says whether all of its
+    inputs were compared with their digests. Returns the manifest."""
     files = {}
     for name in atomic.list_files(folder):
         path = folder / name
         kind = "record" if any(fnmatch(name, pattern) for pattern in stage.records) else "result"
-        files[name] = {"size": path.stat().st_size, "sha256": atomic.digest_file(path), "kind": kind}
         path.chmod(0o444)
+        files[name] = {"size": path.stat().st_size, "sha256": digest_of(path), "kind": kind}
     identified = section.identity()
     whole = section.model_dump(mode="json", by_alias=True)
     outside = whole.keys() - identified.keys() - section.off()
@@ -62,6 +67,7 @@ def seal(
         "runtime": {name: value for name, value in whole.items() if name in outside},
         "given": section.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "input_keys": dict(input_keys),
+        CHECKED: checked,
         "files": files,
         "summary": summary,
         "started": started,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +19,15 @@ from pipeline import atomic
 from pipeline.artifacts import Identity, Workspace
 from pipeline.config import Config
 from pipeline.config.settled import Settled, settle
-from pipeline.errors import BadDataError, DescentError, MissingInputError, StorageError, storage_errors
-from pipeline.extending import IDENTITY, find_continuation, take_over
+from pipeline.damage import blaming_inputs, check_inputs
+from pipeline.errors import BadDataError, MissingInputError, storage_errors
+from pipeline.extending import begin_work, find_continuation
+from pipeline.intact import MANIFEST
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
 from pipeline.launches.leader import Alone, Leader
 from pipeline.machine import num_cores
-from pipeline.manifests import MANIFEST, Manifest, describe_changes, find_damage, input_digests, seal, warnings_of
+from pipeline.manifests import Manifest, describe_changes, input_digests, seal, warnings_of
 from pipeline.progress import Progress
 from pipeline.reasons import find_reasons
 from pipeline.runs import RunView, running
@@ -257,26 +258,23 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         if earlier is not None and not forced:
             view.record(stage.name, earlier, "reused")
             return earlier
+        checked = True
         if stage.resume_point:
-            checkpoints = workspace.checkpoints(identity.key)
-            if forced:
-                shutil.rmtree(checkpoints, ignore_errors=True)
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            if not forced:
-                take_over(config.train, identity, workspace, manifests["pack"], progress.say)
-            atomic.write_json(checkpoints / IDENTITY, atomic.sealed(identity.payload))
-            view.show_progress_of(checkpoints)
+            checked = begin_work(config.train, identity, workspace, manifests["pack"], progress.say, forced)
+            view.show_progress_of(workspace.checkpoints(identity.key))
         started = time.time()
         progress.say("started")
         keys = {name: manifests[name]["key"] for name in stage.upstream}
         task = Task(stage.name, identity.key, keys, work.chosen.get(stage.name, {}))
         together = work.others.together(task, view.fail) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
-            with _blaming_inputs(workspace, task), together:
+            with blaming_inputs(workspace, task):
+                check_inputs(workspace, stage, manifests)
+            with blaming_inputs(workspace, task), together:
                 context = _context(stage, task, config, workspace, output, progress, work.launch)
                 summary = stage.run(replace(context, fail=view.fail))
             _check_sources(identity, identify(stage, config, workspace, manifests))
-            manifest = seal(output, stage, identity, section, task.inputs, summary, started)
+            manifest = seal(output, stage, identity, section, task.inputs, summary, started, checked)
     for warning in warnings_of(manifest):
         progress.say(f"warning: {warning}")
     progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")
@@ -284,22 +282,6 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
     return manifest
-
-
-@contextmanager
-def _blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
-    """Name the damaged artifact where a stage failed for one: finding a run's artifacts looks at sizes alone."""
-    try:
-        yield
-    except DescentError:
-        raise
-    except Exception as error:
-        for name, key in task.inputs.items():
-            if damage := find_damage(workspace.artifact(name, key)):
-                raise StorageError(
-                    f"{task.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
-                ) from error
-        raise
 
 
 def _take_part(config: Config, workspace: Workspace, follower: Follower) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.intact import check_file
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -68,7 +70,9 @@ def shard_name(number: int) -> str:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    """A shard whose pages are checked as they are read: a flipped bit must not become another text."""
+    """A shard that is what was written: a flipped bit must not become another text, nor one of its footer, which the
+    checksums of pages do not cover, another page."""
+    check_file(path)
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 

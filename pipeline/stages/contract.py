@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.config.base import Section
 from pipeline.progress import Progress
+
+CHECKED_BY_READERS = ("*/shard-*.parquet", "*/stream.ds")
+"""Files of which a stage may read a part, by several processes: what reads them compares it with digests."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ class Stage:
     sentences, are said when the artifact is made, and again by every plan and report that uses it.
 
     `inputs` name upstream stages whose digests enter the key, as `stage` or `stage/folder` when only
-    that folder of the artifact matters. `reads` name stages whose artifacts are opened as well, but
-    whose content the inputs already pin down. `records` are glob patterns of files that are not
+    that folder of the artifact matters. `reads` name stages whose artifacts are opened as well, but whose content the
+    inputs already pin down, or a record of theirs. What `run` may open of all these is compared with its digest
+    before; `unread` are glob patterns of `stage/file` for what it does not open. `records` are glob patterns of files
+    that are not
     results (timings, logs, event files). `files(section)` lists external files that enter the key,
     grouped under a label; it must be cheap and must raise MissingInputError when one is missing.
     `draws(config)` says whether a result depends on random numbers under these settings: only then the seed enters the
@@ -66,6 +72,7 @@ class Stage:
     run: Callable[[StageContext], Mapping[str, Any]]
     inputs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     draws: Callable[[Config], bool] = field(default=lambda config: False)
     libraries: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
@@ -79,3 +86,12 @@ class Stage:
     def upstream(self) -> tuple[str, ...]:
         """Names of all stages whose artifacts `run` is given, without folder parts or repetitions."""
         return tuple(dict.fromkeys(name.split("/")[0] for name in (*self.inputs, *self.reads)))
+
+    def opens(self, upstream: str, name: str, kind: str) -> bool:
+        """Whether a file of an upstream artifact is to be compared with its digest before `run`: it may open a `result`
+        of its inputs, and a `record` that it names. Readers that check parts of a file by themselves need no help."""
+        path = f"{upstream}/{name}"
+        if kind == "record":
+            return path in self.reads
+        is_given = any(path.startswith(f"{folder}/") for folder in (*self.inputs, *self.reads))
+        return is_given and not any(fnmatch(path, pattern) for pattern in (*CHECKED_BY_READERS, *self.unread))

@@ -37,4 +37,13 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"report_bytes": len(page), "metrics_lines": data.metrics.num_lines}
 
 
-STAGE = Stage(name="report", version=3, run=run, inputs=UPSTREAM, records=("report.html",))
+STAGE = Stage(
+    name="report",
+    version=3,
+    run=run,
+    inputs=UPSTREAM,
+    reads=("train/metrics.jsonl",),
+    # It draws what manifests, metrics and the model's config.json tell.
+    unread=(*(f"{stage}/*" for stage in UPSTREAM if stage != "train"), "train/*.safetensors"),
+    records=("report.html",),
+)

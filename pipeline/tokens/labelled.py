@@ -19,7 +19,7 @@ from pipeline.errors import BadDataError, MissingInputError
 from pipeline.tokens.labels import LABELS
 from pipeline.tokens.packing import special_ids
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
-from pipeline.tokens.streams import INDEX, STREAM
+from pipeline.tokens.streams import INDEX, STREAM, TokenStream
 
 LabelTask = Literal["classification", "regression"]
 
@@ -184,7 +184,7 @@ class LabelledSplit:
     text, at least the end-of-document token, is kept when a longer document is cut, as by the tokenizer: a model's head
     reads the last token."""
 
-    stream: NDArray[np.unsignedinteger]
+    stream: TokenStream
     starts: NDArray[np.int64]
     """Position of each sequence's first token in the stream, (sequences,)."""
 
@@ -211,7 +211,7 @@ class LabelledSplit:
         path = encode_folder / split / STREAM
         assert path.stat().st_size == packed["tokens"] * np.dtype(packed["dtype"]).itemsize, "pack of another stream"
         return cls(
-            stream=np.memmap(path, dtype=np.dtype(packed["dtype"]).newbyteorder("<"), mode="r"),
+            stream=TokenStream(path, np.dtype(packed["dtype"])),
             starts=starts[documents],
             lengths=np.minimum((ends - starts)[documents], packed["block_size"]),
             targets=np.load(pack_folder / split / TARGETS),

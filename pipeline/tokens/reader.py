@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MissingInputError
+from pipeline.tokens.streams import INDEX, STREAM, TokenStream
 
 IGNORED_LABEL = -100
 """Label of a position that has no target: PyTorch's and transformers' `ignore_index`."""
@@ -24,7 +25,7 @@ class PackedSplit:
     the first of the stream is a target exactly once. The last window may be shorter.
     """
 
-    stream: NDArray[np.unsignedinteger]
+    stream: TokenStream
     """All ids, (num_tokens,), unsigned 16 or 32 bits: each document as the tokenizer gives it to its user, special
     tokens included, and with an end-of-document token behind it."""
 
@@ -48,11 +49,11 @@ class PackedSplit:
         if not description.is_file():
             raise MissingInputError(f"{pack_folder} has no {split} split")
         packed = json.loads(description.read_bytes())
-        path = encode_folder / split / "stream.ds"
+        path = encode_folder / split / STREAM
         assert path.stat().st_size == packed["tokens"] * np.dtype(packed["dtype"]).itemsize, "pack of another stream"
         return cls(
-            stream=np.memmap(path, dtype=np.dtype(packed["dtype"]).newbyteorder("<"), mode="r"),
-            document_ends=np.memmap(path.with_name("stream.ds.index"), dtype="<u8", mode="r"),
+            stream=TokenStream(path, np.dtype(packed["dtype"])),
+            document_ends=np.memmap(path.with_name(INDEX), dtype="<u8", mode="r"),
             block_size=packed["block_size"],
             vocab_size=packed["vocab_size"],
             pad_token_id=packed["pad_token_id"],

@@ -56,7 +56,7 @@ def test_workers_and_batches_leave_no_trace(tmp_path: Path, inputs: dict[str, Pa
     run_stage(STAGE, EncodeConfig(batch_bytes=50), inputs, tmp_path / "other", num_workers=4)
     assert EncodeConfig().identity() == EncodeConfig(batch_bytes=50).identity()
     names = list_files(tmp_path / "one")
-    assert len(names) == 10
+    assert len(names) == 13
     assert names == list_files(tmp_path / "other")
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()

@@ -3,16 +3,19 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokens.artifacts import packed, write_streams
 
-from pipeline.errors import BadDataError, MissingInputError
+from pipeline.errors import BadDataError, DamageError, MissingInputError
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.reader import PackedSplit
+from pipeline.tokens.streams import StreamWriter, TokenStream, id_dtype
 
 
 @settings(max_examples=40, deadline=None)
@@ -72,7 +75,55 @@ def test_large_ids_survive(tmp_path: Path) -> None:
 
 
 def test_the_stream_is_not_read_into_memory(tmp_path: Path) -> None:
-    assert isinstance(packed(tmp_path, [[5, 1]], block_size=4).stream, np.memmap)
+    assert isinstance(packed(tmp_path, [[5, 1]], block_size=4).stream[:], np.memmap)
+
+
+@pytest.mark.parametrize("vocab_size", [50, 100_000])
+@pytest.mark.parametrize("num_tokens", [1, 2**14, 2**15, 2**15 + 1, 100_000])
+def test_checksums_are_those_of_the_pages(tmp_path: Path, vocab_size: int, num_tokens: int) -> None:
+    """Written in batches of other lengths than pages."""
+    folder = tmp_path / "s"
+    ids = np.arange(num_tokens) % 50
+    with StreamWriter(folder, id_dtype(vocab_size), "tokenizer") as writer:
+        for start in range(0, num_tokens, 7001):
+            part = ids[start : start + 7001]
+            writer.write(part, np.array([len(part)]))
+    content = (folder / "stream.ds").read_bytes()
+    pages = [content[start : start + 65536] for start in range(0, len(content), 65536)]
+    checksums = np.fromfile(folder / "stream.ds.xxh3", "<u8").tolist()
+    assert checksums == [xxhash.xxh3_64_intdigest(page) for page in pages]
+    assert (TokenStream(folder / "stream.ds", id_dtype(vocab_size))[:] == ids).all()
+
+
+def test_a_flipped_bit_is_an_error_where_it_is_read_and_nowhere_else(tmp_path: Path) -> None:
+    write_streams(tmp_path, {"test": [list(range(2, 50)) * 4166 + [1] * 33]}, 1000, 50)  # 400,002 bytes
+    path = tmp_path / "encode/test/stream.ds"
+    whole = path.read_bytes()
+    random = Random(11)
+    for place in [0, 65535, 65536, len(whole) - 1, *(random.randrange(len(whole)) for _ in range(20))]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << random.randrange(8)]) + whole[place + 1 :])
+        damaged_page, refused = place // 65536, set()
+        split = PackedSplit.open(tmp_path / "pack", tmp_path / "encode", "test")
+        for index in range(len(split)):
+            try:
+                split.batch([index])
+            except DamageError:
+                refused.add(index)
+        pages = {index: range(2000 * index // 65536, (2000 * (index + 1) + 1) // 65536 + 1) for index in range(200)}
+        assert refused == {index for index, touched in pages.items() if damaged_page in touched}
+    with pytest.raises(DamageError, match=rf"the artifact file {path} does not match its checksum in bytes"):
+        split.stream[:]
+
+
+@pytest.mark.parametrize("content", [b"", b"1234567", b"12345678" * 2, None])
+def test_checksums_that_do_not_fit_are_damage(tmp_path: Path, content: bytes | None) -> None:
+    write_streams(tmp_path, {"test": [[5, 6, 1]]}, 4, 50)
+    path = tmp_path / "encode/test/stream.ds.xxh3"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DamageError, match="does not hold 1 checksums"):
+        PackedSplit.open(tmp_path / "pack", tmp_path / "encode", "test")
 
 
 def test_a_missing_split_is_named(tmp_path: Path) -> None:

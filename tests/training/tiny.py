@@ -22,6 +22,7 @@ from pipeline.errors import DescentError, storage_errors
 from pipeline.progress import Progress
 from pipeline.stages.contract import StageContext
 from pipeline.tokens.packing import pack_contiguous
+from pipeline.tokens.streams import StreamWriter
 
 VOCAB_SIZE, BLOCK_SIZE = 64, 16
 FULL_DISK_BYTES = 20_000
@@ -70,10 +71,8 @@ def make_streams(folder: Path, tokens: dict[str, int]) -> None:
     random = np.random.default_rng(5)
     for split, count in tokens.items():
         ids = 2 + np.cumsum(random.choice([1, 1, 1, 7], count)) % (VOCAB_SIZE - 2)
-        path = folder / "encode" / split / "stream.ds"
-        path.parent.mkdir(parents=True)
-        ids.astype("<u2").tofile(path)
-        np.array([count], dtype="<u8").tofile(path.with_name("stream.ds.index"))
+        with StreamWriter(folder / "encode" / split, np.dtype("<u2"), "tokenizer") as writer:
+            writer.write(ids, np.array([count]))
         stream = {"tokens": count, "documents": 1, "digest": split}
         special = {"vocab_size": VOCAB_SIZE, "eos_token_id": 1, "pad_token_id": 0, "dtype": "uint16"}
         special |= {"prefix_token_ids": [], "suffix_token_ids": [1]}

@@ -1,0 +1,78 @@
+"""Whether what an artifact holds is what was written: each file is compared with its manifest when it is first read.
+
+A file's digest is kept for as long as the process runs, so that what it has just written, or read before, is not read
+again for that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic
+from pipeline.errors import DamageError
+from pipeline.machine import num_cores
+
+MANIFEST = "manifest.json"
+MAX_DEPTH = 3
+"""Folders of an artifact above a file that finds its own manifest."""
+
+_known: dict[tuple[int, ...], str] = {}
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, read once in a process as long as nobody writes to the file."""
+    status = path.stat()
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if stamp not in _known:
+        _known[stamp] = atomic.digest_file(path)
+    return _known[stamp]
+
+
+def check_files(folder: Path, digests: Iterable[tuple[str, str]]) -> None:
+    """Compare files below a folder, given by name, with their digests, on all cores. Raises DamageError."""
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for _ in pool.map(lambda file: _check(folder / file[0], file[1]), digests):
+            pass
+
+
+def check_file(path: Path) -> None:
+    """Compare a file with the manifest of the artifact that it belongs to; one of no artifact is taken as it is.
+
+    Raises DamageError when it is not what was written.
+    """
+    for folder in islice(path.parents, MAX_DEPTH):
+        manifest = folder / MANIFEST
+        if manifest.is_file():
+            status = manifest.stat()
+            entry = _files_of(manifest, status.st_ino, status.st_ctime_ns).get(path.relative_to(folder).as_posix())
+            if entry is not None:
+                _check(path, entry["sha256"])
+            return
+
+
+def damaged(path: Path, what: str) -> DamageError:
+    """The error for a file of an artifact that is not what was written."""
+    return DamageError(
+        f"the artifact file {path} {what}; `descent verify` sets it aside, then run again to build it anew"
+    )
+
+
+def _check(path: Path, digest: str) -> None:
+    try:
+        found = digest_of(path)
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({os.strerror(error.errno or 0)})") from None
+    if found != digest:
+        raise damaged(path, "does not match its digest")
+
+
+@lru_cache(maxsize=64)
+def _files_of(manifest: Path, *stamp: int) -> dict[str, Any]:
+    files = (atomic.read_sealed(manifest) or {}).get("files")
+    return files if isinstance(files, dict) else {}

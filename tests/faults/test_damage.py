@@ -1,0 +1,234 @@
+"""One flipped bit or one byte less anywhere: an error that names it, or the same result. Never another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from harness import STAGES, Project
+
+from pipeline import maintenance
+from pipeline.artifacts import Workspace
+from pipeline.atomic import list_files, sealed
+from pipeline.config.loading import load_config
+from pipeline.errors import DamageError, StorageError
+from pipeline.intact import check_file
+from pipeline.manifests import CHECKED, find_damage
+from pipeline.progress import Progress
+from pipeline.runner import Selection, run
+
+random = Random(47)
+
+
+def flip(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1 << random.randrange(8)]) + content[place + 1 :]
+
+
+WAYS: dict[str, Callable[[bytes], bytes]] = {
+    "middle": lambda content: flip(content, len(content) // 2),
+    "begin": lambda content: flip(content, min(len(content) - 1, random.randrange(64))),
+    "end": lambda content: flip(content, max(0, len(content) - 1 - random.randrange(64))),
+    "anywhere": lambda content: flip(content, random.randrange(len(content))),
+    "one byte less": lambda content: content[:-1],
+}
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def project(finished: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(finished.folder)
+    return finished
+
+
+def verify() -> list[str]:
+    return maintenance.verify(Workspace(Path("workspace")), Progress("verify", stream=open(os.devnull, "w")))
+
+
+def again(**selection: str) -> None:
+    run(load_config(Path("tiny.yaml")), Selection(**selection))
+
+
+def artifacts() -> list[Path]:
+    return [path for path in Path("workspace/artifacts").glob("*/*") if len(path.name) == 16]
+
+
+READ_BY = [
+    ("ingest", "shard-00000.parquet", "normalize"),
+    ("normalize", "shard-00000.parquet", "curate"),
+    ("curate", "train/shard-00000.parquet", "augment"),
+    ("curate", "train/shard-00000.parquet", "tokenizer"),
+    ("augment", "train/shard-00000.parquet", "encode"),
+    ("tokenizer", "tokenizer.json", "encode"),
+    ("tokenizer", "tokenizer_config.json", "model"),
+    ("encode", "encode.json", "pack"),
+    ("encode", "train/stream.ds", "train"),
+    ("encode", "validation/stream.ds.index", "train"),
+    ("pack", "train/pack.json", "train"),
+    ("model", "model/model.safetensors", "train"),
+    ("encode", "test/stream.ds", "evaluate"),
+    ("train", "model/model.safetensors", "evaluate"),
+    ("train", "model/config.json", "report"),
+    ("train", "metrics.jsonl", "report"),
+]
+"""A file, and a stage that reads it."""
+
+
+def test_every_stage_refuses_a_flipped_bit_in_what_it_reads(project: Project) -> None:
+    """At the end as in the middle: Parquet's checksums of pages cover no footer."""
+    folders = {stage: project.artifact(stage).relative_to(project.folder) for stage in STAGES}
+    for number, (stage, name, reading) in enumerate(READ_BY):
+        path, kept = folders[stage] / name, folders[reading]
+        whole = path.read_bytes()
+        os.rename(kept, kept.with_name("kept"))
+        overwrite(path, WAYS[("middle", "end")[number % 2]](whole))
+        with pytest.raises(DamageError, match=f"^{reading}: the artifact file {path} does not match its") as error:
+            again(only=reading)
+        assert str(error.value).endswith("; `descent verify` sets it aside, then run again to build it anew")
+        assert project.state()["exit_code"] == 74
+        assert [entry.name for entry in kept.parent.iterdir()] == ["kept"]
+        overwrite(path, whole)
+        os.rename(kept.with_name("kept"), kept)
+
+
+def test_what_a_process_has_read_or_written_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pipeline.intact
+    from pipeline.atomic import digest_file, write_json
+
+    read: list[str] = []
+    monkeypatch.setattr(pipeline.intact.atomic, "digest_file", lambda path: read.append(path.name) or digest_file(path))
+    (tmp_path / "part").mkdir()
+    path = tmp_path / "part/a"
+    path.write_bytes(b"abc")
+    write_json(tmp_path / "manifest.json", sealed({"files": {"part/a": {"sha256": digest_file(path)}}}))
+    for _ in range(3):
+        check_file(path)
+    assert read == ["a"]
+    path.write_bytes(b"abd")
+    with pytest.raises(DamageError, match=r"part/a does not match its digest"):
+        check_file(path)
+    path.unlink()
+    with pytest.raises(DamageError, match=r"part/a cannot be read \(No such file or directory\)"):
+        check_file(path)
+
+
+def test_an_internal_error_is_blamed_on_damage_in_any_ancestor(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.artifact("ingest").relative_to(project.folder) / "shard-00000.parquet"
+    overwrite(path, WAYS["middle"](path.read_bytes()))
+    shutil.rmtree(project.artifact("curate"))
+    monkeypatch.setattr("pipeline.corpus.shards.map_shards", lambda *_: 1 / 0)
+    with pytest.raises(StorageError, match=rf"^curate: the artifact file {path} does not match its digest; `descent"):
+        again(only="curate")
+
+
+def forget_checks(folders: Iterator[Path] | list[Path]) -> None:
+    """Make artifacts and trainings those of an earlier version, which did not compare what it read."""
+    for folder in folders:
+        path = folder / ("manifest.json" if (folder / "manifest.json").exists() else "identity.json")
+        kept = {name: value for name, value in json.loads(path.read_text()).items() if name not in (CHECKED, "seal")}
+        overwrite(path, json.dumps(sealed(kept)).encode())
+
+
+def test_verify_sets_aside_what_an_earlier_version_made_from_damage(project: Project) -> None:
+    before = project.digests()
+    names = {stage: project.artifact(stage).relative_to(project.folder) for stage in STAGES}
+    forget_checks([*artifacts(), *Path("workspace/checkpoints").iterdir()])
+    path = names["tokenizer"] / "tokenizer.json"
+    overwrite(path, WAYS["middle"](path.read_bytes()))
+    found = verify()
+    made_from_it = ("encode", "pack", "model", "train", "evaluate", "report")
+    assert {folder.parent.name for folder in artifacts()} == {*STAGES} - {"tokenizer", *made_from_it}
+    for stage in made_from_it:
+        (line,) = [line for line in found if line.startswith(f"the artifact {names[stage]} may have been made from")]
+        assert line.endswith("run tiny again, which showed it")
+    assert len([line for line in found if line.startswith("the checkpoint ")]) > 0
+    assert not list(Path("workspace/checkpoints").glob("*/step-*"))
+    assert verify() == []
+    again()
+    assert project.digests() == before
+
+
+def test_verify_keeps_what_was_compared_with_its_digests(project: Project) -> None:
+    path = project.artifact("ingest").relative_to(project.folder) / "shard-00000.parquet"
+    overwrite(path, WAYS["middle"](path.read_bytes()))
+    assert len(verify()) == 1
+    assert {folder.parent.name for folder in artifacts()} == {*STAGES} - {"ingest"}
+    assert list(Path("workspace/checkpoints").glob("*/step-*"))
+    again()
+    assert [stage for stage, entry in project.state()["stages"].items() if entry["outcome"] == "built"] == ["ingest"]
+
+
+def test_what_was_made_from_something_doubtful_is_doubtful_too(project: Project) -> None:
+    curate = project.artifact("curate").relative_to(project.folder)
+    forget_checks([curate])
+    path = project.artifact("normalize").relative_to(project.folder) / "shard-00000.parquet"
+    overwrite(path, WAYS["end"](path.read_bytes()))
+    verify()
+    assert {folder.parent.name for folder in artifacts()} == {"ingest"}
+    assert not list(Path("workspace/checkpoints").glob("*/step-*"))
+
+
+def test_a_training_that_an_earlier_version_began_is_given_up_with_its_model(project: Project) -> None:
+    """In progress it has no manifest: it knows its inputs by digest."""
+    shutil.rmtree(project.artifact("train"))
+    path = project.artifact("model").relative_to(project.folder) / "model/model.safetensors"
+    whole = path.read_bytes()
+    for is_marked in (True, False):
+        if not is_marked:
+            forget_checks([*Path("workspace/checkpoints").iterdir()])
+        overwrite(path, WAYS["middle"](whole))
+        found = verify()
+        assert len(list(Path("workspace/checkpoints").glob("*/step-*"))) == (2 if is_marked else 0), found
+        (aside,) = path.parents[2].glob("aside-*")
+        os.rename(aside, path.parents[1])
+        overwrite(path, whole)
+
+
+def experiment(project: Project, way: str, path: Path) -> str:
+    """Damage a file, build again all that comes after its stage, and see what became of it."""
+    before = project.digests()
+    stage = path.parts[2] if path.parts[1] == "artifacts" else "pack"
+    later = STAGES[STAGES.index(stage) + 1 :]
+    for name in later:
+        shutil.rmtree(Path("workspace/artifacts") / name, ignore_errors=True)
+    if path.parts[1] == "artifacts":
+        shutil.rmtree("workspace/checkpoints", ignore_errors=True)
+    overwrite(path, WAYS[way](path.read_bytes()))
+    try:
+        again()
+        outcome = "same result" if project.digests() == before else "another result"
+    except DamageError:
+        outcome = "refused"
+    verify()
+    for folder in artifacts():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert find_damage(folder) == ""
+        assert manifest["digest"] == before[folder.parent.name], folder
+    return outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stage", [*STAGES, "checkpoint"])
+def test_damage_in_any_file_never_becomes_a_result(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, way: str
+) -> None:
+    checkpoint = max(finished.workspace.glob("checkpoints/*/step-*")).relative_to(finished.folder)
+    folder = checkpoint if stage == "checkpoint" else finished.artifact(stage).relative_to(finished.folder)
+    for number, name in enumerate(list_files(finished.folder / folder)):
+        if (finished.folder / folder / name).stat().st_size == 0:
+            continue
+        copy = finished.copy(tmp_path / f"copy{number}")
+        monkeypatch.chdir(copy.folder)
+        assert experiment(copy, way, folder / name) in ("refused", "same result"), name
+        shutil.rmtree(copy.folder)
