@@ -74,7 +74,7 @@ def begin_work(
     if forced:
         remove(work)
     work.mkdir(parents=True, exist_ok=True)
-    origin = work if forced else _take_over(section, identity, workspace, pack, say)
+    origin = work if forced else take_over(section, identity, workspace, pack, say)
     checked = is_checked(origin) or not list_checkpoints(work)
     write_json(work / IDENTITY, sealed({**identity.payload, CHECKED: checked}))
     return checked
@@ -85,7 +85,7 @@ def is_checked(work: Path) -> bool:
     return (read_sealed(work / IDENTITY) or {}).get(CHECKED) is True
 
 
-def _take_over(
+def take_over(
     section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest, say: Callable[[str], None]
 ) -> Path:
     """Let a training begin at the checkpoint of another, or say why it cannot. Returns the work folder of the training

@@ -47,7 +47,7 @@ def seal(
     input_keys: Mapping[str, str],
     summary: Any,
     started: float,
-    checked: bool,
+    checked: bool = True,
 ) -> Manifest:
     """Digest and fsync the files of a finished stage and write its manifest, last. `checked` says whether all of its
     inputs were compared with their digests. Returns the manifest."""
