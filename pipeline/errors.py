@@ -37,6 +37,10 @@ class DivergedError(DescentError):
     exit_code = 70
 
 
+class ExportError(DescentError):
+    """What would be exported is not the model that was trained."""
+
+
 class LostPeerError(DescentError):
     """Another process of the same training ended; that one says why."""
 

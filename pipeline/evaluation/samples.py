@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import GenerationConfig, GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 from pipeline.config.evaluation import SamplesConfig
 from pipeline.errors import StorageError
@@ -98,9 +98,15 @@ def continue_prompts(
         section,
         seed,
         eos_token_id=model.config.get_text_config().eos_token_id,
-        pad_token_id=model.config.get_text_config().pad_token_id,
+        pad_token_id=_pad_token_id(model),
         device=device,
     )
+
+
+def _pad_token_id(model: PreTrainedModel) -> int:
+    text = model.config.get_text_config()
+    token: int = text.eos_token_id if text.pad_token_id is None else text.pad_token_id
+    return token
 
 
 def _generation_config(
@@ -116,5 +122,5 @@ def _generation_config(
         max_new_tokens=new_tokens,
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
-        suppress_tokens=[pad_token_id],
+        suppress_tokens=[pad_token_id] if pad_token_id != eos_token_id else None,
     )

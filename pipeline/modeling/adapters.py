@@ -23,10 +23,8 @@ from pipeline.atomic import write_json
 from pipeline.config.model import AdapterConfig, ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Task, task_of
+from pipeline.modeling.probe import difference, probe_ids, probe_logits
 from pipeline.modeling.settings import one_line
-
-ADAPTER = "adapter"
-"""Folder of an adapter, in peft's own format."""
 
 DESCRIPTION = "adapter.json"
 """In the artifact of the model stage: which adapter to train."""
@@ -119,20 +117,47 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return _adapted(wrapper, wrapper.peft_config["default"].is_prompt_learning)
 
 
-def save_adapter(model: PreTrainedModel, folder: Path, base: Mapping[str, Any]) -> None:
-    """Write the adapter alone, as peft does; `base` names the pretrained model that it belongs to."""
+def save_adapter(model: PreTrainedModel, folder: Path, base: Mapping[str, Any], *, with_embeddings: bool) -> None:
+    """Write the adapter alone, as peft does; `base` names the pretrained model that it belongs to. The embeddings come
+    along where rows were added to those of the base: so resized, it takes them from here."""
     wrapper = wrapper_of(model)
     config = wrapper.peft_config["default"]
     config.base_model_name_or_path, config.revision = base["pretrained"], base["revision"]
-    # The vocabulary is no wider than in the base: nothing of the embeddings is saved unless it was trained.
-    wrapper.save_pretrained(folder, save_embedding_layers=False)
+    wrapper.save_pretrained(folder, save_embedding_layers=with_embeddings)
     (folder / "README.md").unlink(missing_ok=True)
 
 
 def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
-    """The plain model with the adapter added into its weights, in place."""
-    merged: PreTrainedModel = wrapper_of(model).merge_and_unload()
+    """The plain model with the adapter added into its weights, in place. Tied embeddings are untied where the adapter
+    changes one alone: what is added to it would otherwise be in both."""
+    if _adapts_one_of_two_tied(model):
+        _untie(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tied weights
+        merged: PreTrainedModel = wrapper_of(model).merge_and_unload()
     return merged
+
+
+def _adapts_one_of_two_tied(model: PreTrainedModel) -> bool:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    pair = (model.get_input_embeddings(), model.get_output_embeddings())
+    weights = [getattr(module, "weight", None) for module in pair]
+    if weights[0] is None or weights[0] is not weights[1]:
+        return False
+    layers = [module for module in pair if isinstance(module, BaseTunerLayer)]
+    # Of learned rows peft ties those of the one layer to the other's.
+    return bool(layers) and not any(getattr(layer, "tied_adapter", None) for layer in layers)
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Give the output embedding a weight of its own, which is saved and read as such."""
+    output: Any = model.get_output_embeddings()
+    layer = output.get_base_layer() if hasattr(output, "get_base_layer") else output
+    layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
 
 
 @torch.no_grad()
@@ -140,37 +165,26 @@ def can_merge(model: PreTrainedModel) -> bool:
     """Whether `merge_adapter` gives a model that still computes the same when it was saved and loaded; the model is of
     no further use.
 
-    Tried rather than known: some methods cannot, and what an adapter adds to one of two tied weights would afterwards
-    be in both.
+    Tried rather than known: some methods cannot.
     """
     wrapper = wrapper_of(model)
     if wrapper.peft_config["default"].is_prompt_learning:
         return False
-    model.eval()
-    generator = torch.Generator().manual_seed(0)
+    ids, generator = probe_ids(model), torch.Generator().manual_seed(0)
     with wrapper.disable_adapter():
-        plain = _logits(model)
+        plain = probe_logits(model, ids)
     for parameter in model.parameters():
         if parameter.requires_grad:
             noise = torch.randn(parameter.shape, generator=generator, device="cpu")
             parameter += 0.1 * noise.to(parameter)
-    adapted = _logits(model)
+    adapted = probe_logits(model, ids)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about tied weights, which this finds out
-            merged = merge_adapter(model)
+        merged = merge_adapter(model)
     except (NotImplementedError, ValueError, TypeError):
         return False
     merged.tie_weights()
     # Weights in half precision round what is added to them.
-    return bool((_logits(merged) - adapted).norm() <= 0.1 * (adapted - plain).norm())
-
-
-def _logits(model: PreTrainedModel) -> torch.Tensor:
-    text = model.config.get_text_config()
-    ids = torch.arange(8, device=model.device)[None] % text.vocab_size
-    ids[:, -1] = text.eos_token_id  # some heads over labels look for it
-    return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+    return difference(merged, probe_logits(merged, ids), adapted) <= 0.1 * difference(merged, plain, adapted)
 
 
 def virtual_tokens(model: nn.Module) -> int:
@@ -179,13 +193,15 @@ def virtual_tokens(model: nn.Module) -> int:
     return getattr(wrapper.peft_config["default"], "num_virtual_tokens", None) or 0 if wrapper is not None else 0
 
 
-def save_description(folder: Path, section: ModelConfig, merges: bool) -> None:
-    """Note in the model's artifact which adapter is to be trained on it."""
+def save_description(folder: Path, section: ModelConfig, merges: bool, rows: int) -> None:
+    """Note in the model's artifact which adapter is to be trained on it, whether it can be merged, and how many `rows`
+    the vocabulary has more than that of the base."""
     assert section.adapter is not None
     values = {
         "adapter": section.adapter.model_dump(mode="json"),
         "quantization": section.quantization,
         "merges": merges,
+        "new_rows": rows,
         "base": {"pretrained": section.pretrained, "revision": section.revision},
     }
     write_json(folder / DESCRIPTION, values)

@@ -21,12 +21,13 @@ from transformers import (
 from pipeline.config.model import ModelConfig, causal_architectures, labelling_architectures
 from pipeline.config.pretrained import CODE_FILES, has_code
 from pipeline.errors import ConfigError
-from pipeline.modeling.adapters import ADAPTER, load_adapter
+from pipeline.modeling.adapters import load_adapter
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.portable import copy_tokenizer, make_portable
 from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
 from pipeline.modeling.settings import check_keys, one_line, without_bars
+from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import storage_errors
 
 
@@ -42,10 +43,10 @@ def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float3
     """The model of a local Hugging Face folder with the head that it has there; `auto` keeps the precision in which it
     was saved.
 
-    An adapter inside the folder is put on. A model that was saved as a recipe is initialized, whole.
+    An adapter inside the folder is put on the base beside it. A model that was saved as a recipe is initialized, whole.
     """
     if (folder / ADAPTER).is_dir():
-        return load_adapter(_load(folder, dtype), folder / ADAPTER)
+        return load_adapter(_load(folder / BASE, dtype), folder / ADAPTER)
     return _load(folder, dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights
 from pipeline.errors import ConfigError
-from pipeline.modeling.heads import Head
+from pipeline.modeling.heads import CAUSAL_LM, Head
 from pipeline.modeling.settings import check_keys, one_line, without_bars
 from pipeline.tokens.pretrained import fetch
 
@@ -50,7 +51,7 @@ def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, se
             f"{min(found['missing_keys'])}; take a checkpoint of a causal language model"
         )
     resize_vocabulary(model, vocabulary_size(tokenizer))
-    _set_special_ids(model, tokenizer)
+    _set_special_ids(model, tokenizer, head)
     return model
 
 
@@ -76,9 +77,20 @@ def resize_vocabulary(model: PreTrainedModel, size: int) -> None:
                 values[old:] = values[:old].float().mean(dim=0).to(values.dtype)
 
 
-def _set_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def new_rows(section: ModelConfig, model: PreTrainedModel) -> int:
+    """How many rows the vocabulary has more than in the folder of the pretrained model."""
+    config: dict[str, Any] = json.loads((fetch(section, "model", ("config.json",)) / "config.json").read_bytes())
+    before = {**config, **config.get("text_config", {})}.get("vocab_size")
+    now: int = model.get_input_embeddings().weight.shape[0]
+    return max(0, now - before) if isinstance(before, int) else 0
+
+
+def _set_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, head: Head) -> None:
     text = model.config.get_text_config()
-    text.pad_token_id, text.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    text.eos_token_id = tokenizer.eos_token_id
+    if head is not CAUSAL_LM or tokenizer.pad_token_id != tokenizer.eos_token_id:
+        # Many models take the row of padding for one that learns nothing.
+        text.pad_token_id = tokenizer.pad_token_id
     generation = getattr(model, "generation_config", None)
     if generation is not None:
         generation.pad_token_id = tokenizer.pad_token_id

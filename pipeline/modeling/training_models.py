@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from pipeline.config.model import AdapterConfig
+from pipeline.config.pretrained import CODE_FILES
 from pipeline.errors import ConfigError
-from pipeline.modeling.adapters import (
-    ADAPTER,
-    add_adapter,
-    load_adapter,
-    merge_adapter,
-    read_description,
-    save_adapter,
-)
+from pipeline.modeling.adapters import add_adapter, load_adapter, merge_adapter, read_description, save_adapter
 from pipeline.modeling.build import load_model, save_model
+from pipeline.modeling.export_check import check_export, expected_logits
 from pipeline.modeling.materialize import allocate, is_recipe, materialize, open_empty
+from pipeline.modeling.portable import copy_tokenizer
 from pipeline.modeling.quantization import load_quantized
 from pipeline.modeling.sharding import spread
+from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import model_tensors
 
 
@@ -58,22 +56,38 @@ def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -
         spread(model_tensors(model), lambda: model_tensors(load_model(folder)))
 
 
-def export_model(model: PreTrainedModel, artifact: Path, output: Path) -> None:
+def export_model(model: PreTrainedModel, artifact: Path, output: Path) -> dict[str, Any]:
     """Write `output/model`, an ordinary Hugging Face folder, and of a model with an adapter also `output/adapter`.
 
-    The adapter is merged into `model/`. Where the method has no merged form, `model/` is the unchanged base and holds
-    the adapter in a folder of its own, where `load_model` finds it. The model is of no further use then.
+    The adapter is merged into `model/`. Where the method has no merged form, `model/` holds `base/`, the unchanged
+    base, and the adapter in `adapter/`: nothing in it can be taken for the result without the adapter. The model is of
+    no further use then.
+
+    Returns what `check_export` found, and under `unmerged` a sentence where the adapter was not merged. Raises
+    ExportError when `model/`, loaded as its card says, is not what was
+    trained.
     """
     initial, description = artifact / "model", read_description(artifact)
     if description is None:
+        expected = expected_logits(model)
         save_model(model, initial, output / "model")
-        return
-    save_adapter(model, output / ADAPTER, description["base"])
-    if not description["merges"]:
-        shutil.copytree(initial, output / "model")
-        shutil.copytree(output / ADAPTER, output / "model" / ADAPTER)
-        return
+        return check_export(output / "model", expected, is_merged=False)
+    save_adapter(model, output / ADAPTER, description["base"], with_embeddings=description["new_rows"] > 0)
     if description["quantization"]:
         # Into the weights as they were, not into their rounded form.
         model = load_adapter(load_model(initial, dtype="auto"), output / ADAPTER)
-    save_model(merge_adapter(model), initial, output / "model")
+    expected = expected_logits(model)
+    if description["merges"]:
+        save_model(merge_adapter(model), initial, output / "model")
+    else:
+        shutil.copytree(initial, output / "model" / BASE)
+        shutil.copytree(output / ADAPTER, output / "model" / ADAPTER)
+        copy_tokenizer(initial, output / "model", CODE_FILES)
+    found = check_export(output / "model", expected, is_merged=description["merges"])
+    if description["merges"]:
+        return found
+    method = description["adapter"]["type"]
+    return found | {
+        "unmerged": f"{method} adapters are not merged here: model/ holds the unchanged {BASE}/ and the adapter in "
+        f"{ADAPTER}/, and both are loaded as its README.md shows"
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config.report import ReportConfig
 from pipeline.manifests import read_manifest, warnings_of
+from pipeline.modeling.usage import BASE, Usage
 from pipeline.reporting import formats
 from pipeline.reporting.metrics import Metrics, read_metrics
 from pipeline.reporting.tasks import OF_LOST_TEXT, WORDS, TaskWords
@@ -19,12 +20,13 @@ from pipeline.tokens.round_trip import loss_in_words
 
 @dataclass(frozen=True)
 class RunData:
-    """Manifests by stage name, in stage order; the training's metrics; the model's config.json."""
+    """Manifests by stage name, in stage order; the training's metrics; the model's config.json and how it is loaded."""
 
     config: ReportConfig
     manifests: dict[str, dict[str, Any]]
     metrics: Metrics
     model_config: dict[str, Any]
+    usage: Usage
 
     def summary(self, stage: str) -> dict[str, Any]:
         """What the stage's `run` returned; empty when the stage is missing."""
@@ -62,6 +64,11 @@ class RunData:
     def added_by_tokenizer(self, place: str) -> list[str]:
         """The special tokens that the tokenizer itself puts `before` or `after` every text."""
         return list((self.summary("encode").get("tokenizer_adds") or {}).get(place) or [])
+
+    @property
+    def adapter(self) -> str:
+        """The method of the adapter that was trained; empty for a model that was trained whole."""
+        return str((self.section("model").get("adapter") or {}).get("type", ""))
 
     @property
     def classes(self) -> list[str]:
@@ -141,6 +148,8 @@ class RunData:
         train = self.summary("train")
         shape = f" ({', '.join(self.shape)})" if self.shape else ""
         words = f"A {self.architecture} {self.words.noun}{shape}"
+        if self.usage.has_adapter:
+            words += f" with a {self.adapter} adapter beside its weights"
         if self.classes:
             words += f" that tells {formats.count(len(self.classes))} classes apart"
         if train.get("steps"):
@@ -164,12 +173,15 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
     def folder(stage: str) -> Path:
         return folders.get(stage, Path("missing"))
 
+    trained = folder("train") / "model"
+    usage = Usage.of(trained)
     return RunData(
         config=config,
         manifests=manifests,
         metrics=read_metrics(folder("train") / "metrics.jsonl"),
-        model_config=read_json(folder("train") / "model/config.json")
+        model_config=read_json((trained / BASE if usage and usage.has_adapter else trained) / "config.json")
         or read_json(folder("model") / "model/config.json"),
+        usage=usage or Usage("AutoModelForCausalLM"),
     )
 
 

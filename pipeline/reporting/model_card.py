@@ -52,7 +52,8 @@ def render_card(run: RunData) -> str:
         title=_cell(run.title),
         sentence=_cell(run.sentence),
         origin=_origin(run.section("model")),
-        code=", trust_remote_code=True" if "auto_map" in run.model_config else "",
+        usage=run.usage,
+        adapter=_cell(run.adapter),
         prompt=json.dumps(_prompt(run), ensure_ascii=False),
         cut=_cut(run),
         sources=[

@@ -24,6 +24,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
     from pipeline.modeling.portable import set_longest_input
+    from pipeline.modeling.pretrained import new_rows
     from pipeline.modeling.quantization import check_quantization
     from pipeline.tokens.template import end_texts
 
@@ -53,7 +54,14 @@ def run(context: StageContext) -> dict[str, Any]:
     table = parameter_table(model)
     atomic.write_json(context.output / "parameters.json", table)
     if section.adapter is not None:
-        save_description(context.output, section, merges=can_merge(model))
+        rows = new_rows(section, model)
+        if rows:
+            size = model.get_input_embeddings().weight.shape[0]
+            context.progress.say(
+                f"the embeddings have {rows} more row{'s' * (rows > 1)} than those of {section.pretrained}, for new "
+                f"tokens: adapter/ alone fits it after base.resize_token_embeddings({size})"
+            )
+        save_description(context.output, section, merges=can_merge(model), rows=rows)
     return {
         "architecture": model.config.model_type,
         "vocab_size": model.config.get_text_config().vocab_size,

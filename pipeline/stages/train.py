@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config.train import TrainConfig
-from pipeline.errors import MissingInputError
+from pipeline.errors import ConfigError, MissingInputError
+from pipeline.modeling.usage import ADAPTER
 from pipeline.stages.contract import Stage, StageContext
 
 
@@ -76,7 +77,7 @@ def run(context: StageContext) -> dict[str, Any]:
     model, exported_step = exported_model(section, model, at, work, build)
     longest = longest_input(initial / "model")
     longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
-    export_model(model, initial, context.output)
+    checked = export_model(model, initial, context.output)
     set_longest_input(context.output / "model", longest)
     copy_records(work, context.output)
     history = read_metrics(work)
@@ -115,6 +116,8 @@ def run(context: StageContext) -> dict[str, Any]:
         "resumed_from_steps": at.resumed_from_steps,
         "gradients": judge(history),
         "library_versions": numerics_of(section, device, context.num_processes),
+        "export_check": checked,
+        "warnings": [checked[name] for name in ("unmerged", "unchecked") if name in checked],
     }
 
 
@@ -142,6 +145,11 @@ def _files(section: TrainConfig) -> dict[str, list[Path]]:
     if section.init_from is None:
         return {}
     weights = sorted(Path(section.init_from).glob("*.safetensors"))
+    if (Path(section.init_from) / ADAPTER).is_dir():
+        raise ConfigError(
+            f"train.init_from: the model in {section.init_from} is an adapter that is not merged into its base, and "
+            "nothing can be started from both; name the folder of a model whose weights are its own"
+        )
     if not weights:
         raise MissingInputError(
             f"train.init_from: {section.init_from} holds no weights (*.safetensors); carry out that run first, or name "

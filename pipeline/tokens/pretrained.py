@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CHECKED_TEXTS = 200
 HUB_TIMEOUT_SECONDS = 10.0
+PAD_TOKENS = (PAD_TOKEN, "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>")
+"""Names under which vocabularies have a token for padding, though their tokenizer may not say so."""
 
 
 def fetch(origin: Origin, section: str, patterns: Iterable[str]) -> Path:
@@ -74,10 +76,11 @@ def _check_code_is_inside(folder: Path, section: str) -> None:
 
 
 def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, with an end-of-document token and a padding token that is another one.
+    """The tokenizer of a folder, with an end-of-document token and a padding token.
 
-    The end is its end-of-sequence token, else its separator. Padding that is missing, or the same token, becomes
-    `<pad>`, added to the vocabulary unless that has it. Raises ConfigError for a folder without a usable tokenizer.
+    The end is its end-of-sequence token, else its separator, else a new token. Padding that is missing is a token of
+    the vocabulary that is meant for it, else the end: the vocabulary gets no token that no text needs. Raises
+    ConfigError for a folder without a usable tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -99,7 +102,8 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
         tokenizer.eos_token = tokenizer.sep_token or EOS_TOKEN
         tokenizer.add_special_tokens({"eos_token": tokenizer.eos_token})
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+        vocabulary = tokenizer.get_vocab()
+        tokenizer.pad_token = next((name for name in PAD_TOKENS if name in vocabulary), tokenizer.eos_token)
     return tokenizer
 
 

@@ -46,6 +46,7 @@ def generate(
     def work() -> None:
         from pipeline.artifacts import Workspace
         from pipeline.config.loading import load_config
+        from pipeline.modeling.usage import Usage
         from pipeline.runs import check_code, made_with
 
         loaded = load_config(config, overrides or (), ("run", "model"))
@@ -56,7 +57,7 @@ def generate(
             )
         name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
         folder = workspace.run(name) / "model"
-        if not (folder / "config.json").is_file():
+        if Usage.of(folder) is None:
             how = f"descent run {shlex.quote(str(config))}"
             raise MissingInputError(f"{folder}: the run has no model yet; {how} makes it")
         check_code(workspace, name)

@@ -37,6 +37,7 @@ def run(
     def work() -> None:
         from pipeline import runner
         from pipeline.config.loading import load_config
+        from pipeline.modeling.usage import Usage
 
         loaded = load_config(config, overrides or (), selection.sections())
         view = runner.run(loaded, selection)
@@ -47,10 +48,9 @@ def run(
             print(f"\n{view.result()}")
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}")
-            kind = "CausalLM" if loaded.model.task == "causal_lm" else "SequenceClassification"
             model = view.folder / "model"
-            flag = "; its code with trust_remote_code=True" if any(model.glob("*.py")) else ""
-            print(f"model        {model}  (transformers' AutoModelFor{kind}.from_pretrained{flag})")
+            usage = Usage.of(model)
+            print(f"model        {model}" + (f"  ({usage.in_words})" if usage else ""))
 
     guarded(work, debug)
 

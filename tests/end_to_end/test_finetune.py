@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from harness import Project, write_sources
 from modeling.checkpoints import make_pretrained
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +42,10 @@ def test_lora_from_a_local_folder_to_a_merged_export(tmp_path: Path) -> None:
     assert not torch.equal(model.model.layers[0].mlp.up_proj.weight, original.model.layers[0].mlp.up_proj.weight)
     own = AutoTokenizer.from_pretrained(tmp_path / "base")
     assert tokenizer("The same tokens.").input_ids == own("The same tokens.").input_ids
-    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<pad>", "<end>")
-    assert (run / "adapter/adapter_model.safetensors").is_file()
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<end>", "<end>")
+    ids = torch.arange(20)[None]
+    alone = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), run / "adapter")
+    torch.testing.assert_close(alone(ids).logits, model(ids).logits, atol=1e-4, rtol=0)
     assert "fine-tuned from base" in (run / "model/README.md").read_text()
     train = json.loads((run / "run.json").read_text())["stages"]["train"]["key"]
     summary = json.loads((project.workspace / "artifacts/train" / train / "manifest.json").read_text())["summary"]

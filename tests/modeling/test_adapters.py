@@ -12,12 +12,14 @@ from modeling.grok1.tiny import initialized
 from pydantic import ValidationError
 from tokens.artifacts import run_stage
 from training.tiny import make_streams, run_train
+from transformers import AutoModelForCausalLM
 
 from pipeline.config.model import AdapterConfig, ModelConfig, adapter_types
 from pipeline.errors import ConfigError
 from pipeline.modeling import training_models
 from pipeline.modeling.adapters import peft_config, virtual_tokens, wrapper_of
 from pipeline.modeling.build import load_model, load_tokenizer
+from pipeline.modeling.export_check import load_as_told
 from pipeline.modeling.parameters import blocks
 from pipeline.stages.model import STAGE
 
@@ -106,23 +108,41 @@ def test_a_training_from_the_stage_resumes_and_exports(tmp_path, method):
     base = load_model(tmp_path / "artifact/model")
     assert not torch.allclose(logits(model), logits(base), atol=1e-3)
     kept = "model.embed_tokens.weight" if method == "lora" else "base_model.model.embed_tokens.weight"
+    weights = "model/model.safetensors" if method == "lora" else "model/base/model.safetensors"
     assert torch.equal(dict(model.named_parameters())[kept], base.model.embed_tokens.weight)
     (tmp_path / "one/output").rename(tmp_path / "one/first")
     assert run_train(inputs, tmp_path / "one", max_steps=6, lr_scheduler_type="constant", **changes)["steps"] == 6
-    for name in ("adapter/adapter_model.safetensors", "model/model.safetensors"):
+    for name in ("adapter/adapter_model.safetensors", weights):
         assert (tmp_path / "one/first" / name).read_bytes() == (tmp_path / "one/output" / name).read_bytes()
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_what_would_be_merged_into_two_tied_weights_stays_beside_them(tmp_path, target, tied):
+def test_tied_weights_of_which_one_is_adapted_are_untied_and_merged(tmp_path, target, tied):
     make_artifact(tmp_path, tied, adapter={"type": "lora", "r": 2, "target_modules": [target]})
     model = training_models.open_for_training(tmp_path / "artifact", seed=3)
     train_a_little(model)
     trained = logits(model)
     training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
-    torch.testing.assert_close(logits(load_model(tmp_path / "out/model")), trained, atol=1e-5, rtol=0)
-    assert (tmp_path / "out/model/adapter").is_dir() == tied
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out/model")
+    torch.testing.assert_close(logits(again), trained, atol=1e-5, rtol=0)
+    assert not again.config.tie_word_embeddings
+    assert again.lm_head.weight is not again.model.embed_tokens.weight
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "pretrained")
+    kept = "model.embed_tokens" if target == "lm_head" else "lm_head"
+    assert torch.equal(again.get_submodule(kept).weight, base.get_submodule(kept).weight)
+
+
+def test_what_cannot_be_merged_is_never_taken_for_its_base(tmp_path):
+    make_artifact(tmp_path, adapter={"type": "prompt_tuning", **PROMPT})
+    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    train_a_little(model)
+    trained = logits(model)
+    found = training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    assert found["unmerged"].startswith("prompt_tuning adapters are not merged here: model/ holds the unchanged base/")
+    with pytest.raises(ValueError, match="Unrecognized model"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "out/model")
+    torch.testing.assert_close(logits(load_as_told(tmp_path / "out/model"))[:, -6:], trained, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -25,7 +25,7 @@ def tokenizer_of(folder):
 
 
 def test_a_folder_gives_its_model_with_a_mean_row_for_each_new_token(tmp_path):
-    original = make_pretrained(tmp_path)
+    original = make_pretrained(tmp_path, {"bos_token": "<begin>"})
     model = build_model(ModelConfig(pretrained=str(tmp_path)), tokenizer_of(tmp_path), 0)
     old = original.config.vocab_size
     for embedding, before in (
@@ -34,8 +34,26 @@ def test_a_folder_gives_its_model_with_a_mean_row_for_each_new_token(tmp_path):
     ):
         assert torch.equal(embedding.weight[:old], before.weight)
         torch.testing.assert_close(embedding.weight[old:], before.weight.mean(dim=0, keepdim=True))
-    assert (model.config.vocab_size, model.config.pad_token_id, model.config.eos_token_id) == (old + 1, old, 0)
+    assert (model.config.vocab_size, model.config.pad_token_id, model.config.eos_token_id) == (old + 1, None, old)
     assert torch.equal(model.model.layers[1].mlp.up_proj.weight, original.model.layers[1].mlp.up_proj.weight)
+
+
+@pytest.mark.parametrize("task", ["causal_lm", "classification"])
+@pytest.mark.parametrize("special", [{"eos_token": "<end>"}, {"eos_token": "<end>", "pad_token": "<end>"}])
+def test_padding_takes_no_row_of_its_own(tmp_path, special, task):
+    original = make_pretrained(tmp_path, special)
+    tokenizer = tokenizer_of(tmp_path)
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<end>", "<end>")
+    head = head_of(task)
+    model = build_model(ModelConfig(pretrained=str(tmp_path)), tokenizer, 0, head)
+    assert torch.equal(model.get_input_embeddings().weight, original.get_input_embeddings().weight)
+    # A language model never sees padding, and its row would learn nothing.
+    assert model.config.pad_token_id == (None if task == "causal_lm" else 0)
+
+
+def test_a_token_that_the_vocabulary_has_for_padding_is_taken(tmp_path):
+    make_pretrained(tmp_path, {"eos_token": "<end>", "unk_token": "[PAD]"})
+    assert tokenizer_of(tmp_path).pad_token == "[PAD]"
 
 
 def test_no_bar_of_transformers_is_drawn(tmp_path, capfd):

@@ -311,7 +311,7 @@ def make_run(
         (folders[stage] / "model/config.json").write_text(
             json.dumps(
                 {
-                    "architectures": ["LlamaForCausalLM"],
+                    "architectures": ["LlamaFor" + ("CausalLM" if task == "causal_lm" else "SequenceClassification")],
                     "model_type": "llama",
                     "num_hidden_layers": NUM_LAYERS,
                     "hidden_size": 256,

@@ -132,8 +132,25 @@ def test_a_model_that_brings_its_code_is_loaded_with_it(tmp_path: Path) -> None:
     path = folders["train"] / "model/config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoConfig": "configuration_x.X"}}))
     text = card(folders)
-    assert text.count('from_pretrained("path/to/this/folder", trust_remote_code=True)') == 2
+    assert text.count("from_pretrained(folder, trust_remote_code=True)") == 2
     assert "`trust_remote_code=True` lets run" in text
+
+
+def test_an_adapter_that_is_not_merged_is_loaded_on_its_base(tmp_path: Path) -> None:
+    folders = make_run(tmp_path)
+    model = folders["train"] / "model"
+    (model / "adapter").mkdir()
+    (model / "base").mkdir()
+    (model / "config.json").rename(model / "base/config.json")
+    manifest = json.loads((folders["model"] / "manifest.json").read_text())
+    manifest["section"]["adapter"] = {"type": "p_tuning"}
+    write_manifest(folders["model"], manifest)
+    text = card(folders)
+    assert 'base = AutoModelForCausalLM.from_pretrained(folder, subfolder="base")' in text
+    assert 'model = PeftModel.from_pretrained(base, folder, subfolder="adapter")' in text
+    assert "It is an adapter of peft (p_tuning) in `adapter/` for the unchanged model in `base/`" in text
+    assert "with a p_tuning adapter beside its weights, trained for 300 steps" in text
+    assert "nothing but `transformers` is needed" not in text
 
 
 def test_a_card_says_what_the_tokenizer_loses(tmp_path: Path) -> None:

@@ -64,11 +64,12 @@ def take(tmp_path: Path, special: dict[str, str] | None = None) -> tuple[dict[st
 @pytest.mark.parametrize(
     ("special", "pad", "end"),
     [
-        ({"eos_token": "<end>"}, "<pad>", "<end>"),
-        ({"eos_token": "<end>", "pad_token": "<end>"}, "<pad>", "<end>"),
+        ({"eos_token": "<end>"}, "<end>", "<end>"),
+        ({"eos_token": "<end>", "pad_token": "<end>"}, "<end>", "<end>"),
+        ({"eos_token": "<end>", "unk_token": "<pad>"}, "<pad>", "<end>"),
         ({"eos_token": "<end>", "pad_token": "<fill>"}, "<fill>", "<end>"),
         ({"sep_token": "<sep>", "pad_token": "<fill>"}, "<fill>", "<sep>"),
-        ({"unk_token": "<unk>"}, "<pad>", "<|endoftext|>"),
+        ({"unk_token": "<unk>"}, "<|endoftext|>", "<|endoftext|>"),
     ],
 )
 def test_a_pretrained_tokenizer_gets_what_it_lacks(tmp_path: Path, special: dict[str, str], pad: str, end: str) -> None:

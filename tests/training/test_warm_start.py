@@ -6,13 +6,20 @@ import json
 import shutil
 
 import pytest
+from modeling.checkpoints import make_pretrained
 from safetensors.torch import load_file, save_file
+from tokens.artifacts import run_stage
 from training.tiny import LLAMA, make_inputs, make_tokenizer, metrics, run_train
 
 from pipeline.config import Config
+from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError, MissingInputError
+from pipeline.modeling.training_models import open_for_training
+from pipeline.stages import model as model_stage
 from pipeline.stages import train
+from pipeline.tokens.pretrained import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.training.warm_start import start_from
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +107,22 @@ def test_a_name_is_a_run_of_the_same_workspace():
     assert config("./first").train.init_from == "./first"
     with pytest.raises(ValueError, match="second is this run itself"):
         config("second")
+
+
+def test_a_run_may_start_from_the_base_that_its_tokenizer_is_of(tmp_path):
+    base = make_pretrained(tmp_path / "base", {"eos_token": "<end>"})
+    save_pretrained_tokenizer(
+        load_pretrained_tokenizer(tmp_path / "base", False, "x"), tmp_path / "tokenizer", ["text"]
+    )
+    section = ModelConfig(pretrained=str(tmp_path / "base"))
+    run_stage(model_stage.STAGE, section, {"tokenizer": tmp_path / "tokenizer"}, tmp_path / "artifact")
+    model = open_for_training(tmp_path / "artifact", seed=3)
+    model.lm_head.weight.data.zero_()
+    start_from(tmp_path / "base", model, tmp_path / "artifact/model", lambda line: None)
+    assert model.lm_head.weight.equal(base.lm_head.weight)
+
+
+def test_an_adapter_beside_its_base_is_no_start(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(ConfigError, match=r"train\.init_from: the model in .* is an adapter that is not merged"):
+        train.STAGE.files(TrainConfig(max_steps=1, init_from=str(tmp_path)))

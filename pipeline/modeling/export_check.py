@@ -1,0 +1,127 @@
+"""Whether an exported folder, loaded as its card says, computes what the trained model does."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import PreTrainedModel, dynamic_module_utils
+from transformers.models.auto import configuration_auto, modeling_auto
+
+from pipeline.errors import ExportError
+from pipeline.modeling.adapters import virtual_tokens
+from pipeline.modeling.parameters import blocks
+from pipeline.modeling.probe import difference, probe_ids, probe_logits
+from pipeline.modeling.settings import one_line, without_bars
+from pipeline.modeling.usage import Usage
+
+REASSOCIATED = 1e-4
+"""Most relative difference between two ways of computing the same float32 weights."""
+
+ROUNDED = 4.0
+"""How many units of rounding weights of a lower precision may be off, times the root of the number of blocks, in which
+errors add up: merging rounds every weight anew. Measured: up to 1.2 (llama, gpt2, gemma of 2 to 24 blocks)."""
+
+SHARE_OF_MEMORY = 0.9
+CODE_MODULES = "transformers_modules"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Logits in float32 of the trained model for the ids, (1, tokens), on the CPU."""
+
+    ids: torch.Tensor
+    logits: torch.Tensor
+
+
+def expected_logits(model: PreTrainedModel) -> Expected:
+    """What the trained model computes for ids from all over its vocabulary. Its weights and precision stay."""
+    if getattr(model.config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
+        model.set_attn_implementation("eager")  # faster ones take half precision alone
+    ids = probe_ids(model, virtual_tokens(model))
+    return Expected(ids, probe_logits(model, ids))
+
+
+def check_export(folder: Path, expected: Expected, is_merged: bool) -> dict[str, Any]:
+    """Load the folder by the lines of its card and compare its logits with those that are expected.
+
+    Returns `{"error", "allowed"}`, relative; or `{"unchecked"}`, a sentence that says why nothing was compared. Raises
+    ExportError where the lines fail or the logits differ by more than rounding explains.
+    """
+    size, free = sum(path.stat().st_size for path in folder.rglob("*.safetensors")), psutil.virtual_memory().available
+    if size > SHARE_OF_MEMORY * free:
+        needs = f"it takes {size:,} bytes, and {free:,} of memory are free"
+        return {"unchecked": f"the exported model was not loaded again and compared with the trained one: {needs}"}
+    if not expected.logits.isfinite().all():
+        return {"unchecked": "the exported model was not compared with the trained one, whose logits are not finite"}
+    try:
+        model = load_as_told(folder)
+        precision = max(_rounding(parameter) for parameter in model.parameters())
+        logits = probe_logits(model, expected.ids)
+    except Exception as error:
+        # Whatever a reader of the card would meet.
+        raise ExportError(
+            f"train: the exported model cannot be used as its card says: {one_line(error)}; the trained weights are in "
+            "the checkpoints"
+        ) from error
+    rounding = ROUNDED * precision * math.sqrt(max(1, len(blocks(model)))) if is_merged else 0.0
+    found, allowed = difference(model, logits, expected.logits), REASSOCIATED + rounding
+    if not found <= allowed:
+        raise ExportError(
+            f"train: the exported model, loaded as its card says, does not compute what the trained one does: its "
+            f"logits are off by {found:.2g} of their size, and rounding explains {allowed:.2g}; nothing was exported, "
+            "the trained weights are in the checkpoints"
+        )
+    return {"error": found, "allowed": allowed}
+
+
+def load_as_told(folder: Path) -> PreTrainedModel:
+    """The model of an exported folder by the lines of its card, as any other process would get it."""
+    usage = Usage.of(folder)
+    assert usage is not None, f"{folder} holds no model"
+    names: dict[str, Any] = {"folder": str(folder)}
+    with _elsewhere(), without_bars(), torch.random.fork_rng([]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec("\n".join([*usage.imports, *usage.loading]), names)
+    model: PreTrainedModel = names["model"]
+    return model
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Let transformers know no architecture but its own, so that code comes from the folder alone, and keep what it
+    copies of that code for this once."""
+    mappings: list[Any] = [
+        configuration_auto.CONFIG_MAPPING,
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    ]
+    before = [mapping._extra_content for mapping in mappings]
+    cache, path, modules = dynamic_module_utils.HF_MODULES_CACHE, [*sys.path], {*sys.modules}
+    for mapping in mappings:
+        mapping._extra_content = {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            dynamic_module_utils.HF_MODULES_CACHE = folder
+            yield
+    finally:
+        dynamic_module_utils.HF_MODULES_CACHE = cache
+        sys.path[:] = path
+        for name in [name for name in sys.modules if name.startswith(CODE_MODULES) and name not in modules]:
+            del sys.modules[name]
+        for mapping, content in zip(mappings, before, strict=True):
+            mapping._extra_content = content
+
+
+def _rounding(parameter: torch.Tensor) -> float:
+    """Half the distance between neighbouring numbers near 1."""
+    return torch.finfo(parameter.dtype).eps / 2 if parameter.is_floating_point() else 0.0
