@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -106,20 +107,26 @@ def _elsewhere() -> Iterator[None]:
         modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     ]
     before = [mapping._extra_content for mapping in mappings]
-    cache, path, modules = dynamic_module_utils.HF_MODULES_CACHE, [*sys.path], {*sys.modules}
+    cache, path, modules = dynamic_module_utils.HF_MODULES_CACHE, [*sys.path], _take_code_modules()
     for mapping in mappings:
         mapping._extra_content = {}
     try:
         with tempfile.TemporaryDirectory() as folder:
             dynamic_module_utils.HF_MODULES_CACHE = folder
+            sys.path.insert(0, folder)  # before where such code was put earlier
             yield
     finally:
         dynamic_module_utils.HF_MODULES_CACHE = cache
         sys.path[:] = path
-        for name in [name for name in sys.modules if name.startswith(CODE_MODULES) and name not in modules]:
-            del sys.modules[name]
+        _take_code_modules()
+        sys.modules.update(modules)
         for mapping, content in zip(mappings, before, strict=True):
             mapping._extra_content = content
+
+
+def _take_code_modules() -> dict[str, ModuleType]:
+    """Forget the modules that transformers made of code in models' folders, and return them."""
+    return {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == CODE_MODULES}
 
 
 def _rounding(parameter: torch.Tensor) -> float:

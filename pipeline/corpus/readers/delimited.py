@@ -342,9 +342,7 @@ class _Table:
 
     def _swallowing(self, line: _Line, others: list[_Line]) -> Rejected:
         mark = _yaml(QUOTES[0])
-        detail = (
-            f"{len(others):,} lines after this one; set quotechar: null where they are text, {mark} where not"
-        )
+        detail = f"{len(others):,} lines after this one; set quotechar: null where they are text, {mark} where not"
         return self.rejected(line, "a quoted field holds what looks like whole rows", detail)
 
     def _advice(self, line: _Line) -> str:
