@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from transformers import masking_utils
 from transformers.cache_utils import Cache
-from transformers.masking_utils import BlockMask, create_causal_mask, packed_sequence_mask_function
+from transformers.masking_utils import BlockMask, packed_sequence_mask_function
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils.generic import maybe_autocast
 
+from .compat_grok1 import create_causal_mask, maybe_autocast
 from .configuration_grok1 import Grok1Config
 
 MASKED_SCORE = -1e30
@@ -148,7 +148,7 @@ class Grok1Attention(nn.Module):
         name = self.config._attn_implementation
         if name == "flex_attention" and not isinstance(attention_mask, BlockMask):
             name = "eager"
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get(name, eager_attention)
         output, weights = attention(
             self,
             query,

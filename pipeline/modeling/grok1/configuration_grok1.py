@@ -3,9 +3,7 @@
 
 from typing import Any
 
-from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
-from transformers.modeling_rope_utils import RopeParameters
+from .compat_grok1 import PreTrainedConfig, RopeParameters, strict
 
 AUTO_MAP = {
     "AutoConfig": "configuration_grok1.Grok1Config",

@@ -12,16 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
-from transformers.integrations import use_experts_implementation
 from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils.generic import can_return_tuple, maybe_autocast, merge_with_config_defaults
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from transformers.utils.generic import can_return_tuple
 
 from .attention_grok1 import (
     Grok1Attention,
@@ -31,6 +27,15 @@ from .attention_grok1 import (
     at_least_float32,
     attention_mask_for,
 )
+from .compat_grok1 import (
+    OutputRecorder,
+    capture_outputs,
+    maybe_autocast,
+    merge_with_config_defaults,
+    slice_logits_to_keep,
+    use_experts_implementation,
+)
+from .compat_grok1 import initialization as init
 from .configuration_grok1 import Grok1Config
 from .router_losses import router_loss_sums
 
