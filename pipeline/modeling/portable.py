@@ -90,6 +90,8 @@ def _portable_tokenizer(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     values = {name: value for name, value in values.items() if name not in OF_THIS_MACHINE}
     if values.get("tokenizer_class") == "TokenizersBackend":
         values["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in transformers 4, known to 5
+        # There it gives token types too, which models refuse, or add to what they see.
+        values.setdefault("model_input_names", ["input_ids", "attention_mask"])
     if isinstance(values.get("extra_special_tokens"), list):
         values["additional_special_tokens"] = values.pop("extra_special_tokens")
     # Prompts are continued at their right end; documents were scored as training padded them.

@@ -105,6 +105,7 @@ def test_the_tokenizer_is_of_a_class_that_all_versions_have_and_names_no_place(t
     save_model(exported(tmp_path / "other", "llama", **LLAMA)[0], tmp_path / "tokenizer", tmp_path / "model")
     saved = json.loads((tmp_path / "model/tokenizer_config.json").read_text())
     assert (saved["tokenizer_class"], saved["padding_side"]) == ("PreTrainedTokenizerFast", "left")
+    assert saved["model_input_names"] == ["input_ids", "attention_mask"], "transformers 4 adds token types"
     assert saved["additional_special_tokens"] == ["<more>"], "a list under its new name breaks transformers 4"
     assert not {"is_local", "local_files_only", "name_or_path", "extra_special_tokens"} & saved.keys()
     again = AutoTokenizer.from_pretrained(tmp_path / "model")
