@@ -6,7 +6,7 @@
 Prints a line for each tool and exits 1 if any of them failed. It needs torch and transformers and nothing of the
 pipeline, so it can be copied into another environment. `--reference` compares logits with those of the file, which is
 written where there is none: run it in one environment, then in another. An adapter is looked for inside and beside
-FOLDER; `--base` is the model that it was trained on.
+FOLDER; `--base` is the model that one beside it was trained on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Export:
 
     def __init__(self, folder: Path, base: Path | None) -> None:
         self.folder, self.base = folder, base
-        self.config_values = json.loads((folder / "config.json").read_bytes())
+        self.weights = weights_in(folder)
+        self.config_values = json.loads((self.weights / "config.json").read_bytes())
         names = self.config_values.get("architectures") or [""]
         self.is_causal = not names[0].endswith("ForSequenceClassification")
         self.options: dict[str, Any] = {"trust_remote_code": True} if "auto_map" in self.config_values else {}
@@ -63,11 +64,15 @@ class Export:
 
     @cached_property
     def model(self) -> Any:
-        model, found = self.load(self.folder, output_loading_info=True)
+        model, found = self.load(self.weights, output_loading_info=True)
         wrong = {name: sorted(found[name]) for name in ("missing_keys", "unexpected_keys") if found[name]}
         assert not wrong, f"weights that do not fit: {wrong}"
-        inside = self.folder / "adapter"
-        return on_base(model, inside).eval() if inside.is_dir() else model.eval()
+        return (on_base(model, self.folder / "adapter") if self.is_unmerged else model).eval()
+
+    @property
+    def is_unmerged(self) -> bool:
+        """Whether the folder holds a base and an adapter apart."""
+        return self.weights != self.folder
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -100,6 +105,15 @@ class Export:
         if not self.is_causal:
             raise NotForIt("it writes no text")
 
+    def only_plain(self) -> None:
+        if self.is_unmerged:
+            raise NotForIt("its adapter is put on by hand")
+
+
+def weights_in(folder: Path) -> Path:
+    """Where the model is: an adapter that is not merged lies beside its base."""
+    return folder if (folder / "config.json").is_file() else folder / "base"
+
 
 def on_base(base: Any, folder: Path) -> Any:
     """The model with peft's adapter of a folder."""
@@ -124,10 +138,11 @@ def largest_difference(found: torch.Tensor, expected: torch.Tensor, what: str) -
 def names(export: Export) -> str:
     """No code that is not there, no path of the machine that made it."""
     for name in ("config.json", "tokenizer_config.json"):
-        classes = str(json.loads((export.folder / name).read_bytes()).get("auto_map", ""))
+        folder = export.weights if name == "config.json" else export.folder
+        classes = str(json.loads((folder / name).read_bytes()).get("auto_map", ""))
         assert "--" not in classes, f"{name} takes code from another repository"
         for module in set(re.findall(r"'(\w+)\.\w+'", classes)):
-            assert (export.folder / f"{module}.py").is_file(), f"{name} names {module}.py, which is not there"
+            assert (folder / f"{module}.py").is_file(), f"{name} names {module}.py, which is not there"
     files = ["README.md", "config.json", "tokenizer_config.json", "adapter/adapter_config.json", "adapter/README.md"]
     for path in (export.folder / name for name in files):
         content = path.read_text() if path.is_file() else ""
@@ -187,6 +202,8 @@ def compare_with(reference: Path) -> Callable[[Export], str]:
 
 def batches(export: Export) -> str:
     """What is padded in a batch comes out as alone."""
+    if export.is_unmerged and export.model.peft_config["default"].is_prompt_learning:
+        raise NotForIt("a learned prompt would stand before the padding")
     longest = min(9, export.window - NEW_TOKENS)
     rows = [export.ids(max(1, length), start) for start, length in enumerate((2, longest, longest // 2))]
     padded = export.tokenizer.pad({"input_ids": rows}, return_tensors="pt")
@@ -215,8 +232,7 @@ def batches(export: Export) -> str:
 def pipeline(export: Export) -> str:
     text = export.long_text()
     task = "text-generation" if export.is_causal else "text-classification"
-    if (export.folder / "adapter").is_dir():
-        raise NotForIt("the adapter is put on by hand")
+    export.only_plain()
     pipe = transformers.pipeline(task, model=export.model, tokenizer=export.tokenizer, device="cpu")
     if not export.is_causal:
         return f"a long text scores {pipe(text, truncation=True)[0]['score']:.3f}"
@@ -229,12 +245,11 @@ def pipeline(export: Export) -> str:
 
 def peft_adapter(export: Export) -> str:
     """The adapter on its base computes what the export does."""
-    places = [export.folder / "adapter", export.folder.parent / "adapter"]
-    place = next((place for place in places if (place / "adapter_config.json").is_file()), None)
-    if place is None:
-        raise NotForIt("there is no adapter")
-    if place == places[0]:
+    if export.is_unmerged:
         return f"{type(export.model).__name__}: put on for all checks"
+    place = export.folder.parent / "adapter"
+    if not (place / "adapter_config.json").is_file():
+        raise NotForIt("there is no adapter")
     base = export.base
     if base is None:
         named = json.loads((place / "adapter_config.json").read_bytes())["base_model_name_or_path"]
@@ -267,6 +282,7 @@ def lm_eval(export: Export) -> str:
 def trl(export: Export) -> str:
     """A step of DPO, on a model of its own."""
     export.only_causal()
+    export.only_plain()
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
@@ -278,7 +294,7 @@ def trl(export: Export) -> str:
             save_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
         )  # fmt: skip
         trainer = DPOTrainer(
-            model=export.load(export.folder), ref_model=export.load(export.folder), args=arguments,
+            model=export.load(export.weights), ref_model=export.load(export.weights), args=arguments,
             train_dataset=Dataset.from_list(rows), processing_class=export.tokenizer,
         )  # fmt: skip
         loss = trainer.train().training_loss
@@ -316,7 +332,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, help="logits to compare with; written where there is no such file")
     parser.add_argument("--base", type=Path, help="folder of the model on which an adapter was trained")
     arguments = parser.parse_args(given)
-    if not (arguments.folder / "config.json").is_file():
+    if not (weights_in(arguments.folder) / "config.json").is_file():
         parser.error(f"{arguments.folder} has no config.json, so it is no exported model")
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()

@@ -63,6 +63,15 @@ class Origin(Section):
         return self
 
 
+def base_name(pretrained: str, revision: str | None) -> str:
+    """What to call a pretrained model where others read it: a hub repository as it is, a folder without the path that
+    leads to it on this machine."""
+    if revision is not None:
+        return pretrained
+    path = Path(pretrained)
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
 def origin_files(origin: Origin, section: str, patterns: Iterable[str]) -> dict[str, list[Path]]:
     """The files of a local folder that match, labelled by their path; {} for a hub repository, which its commit pins.
 

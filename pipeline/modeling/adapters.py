@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from pipeline.atomic import write_json
 from pipeline.config.model import AdapterConfig, ModelConfig
+from pipeline.config.pretrained import base_name
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Task, task_of
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
@@ -122,7 +123,8 @@ def save_adapter(model: PreTrainedModel, folder: Path, base: Mapping[str, Any], 
     along where rows were added to those of the base: so resized, it takes them from here."""
     wrapper = wrapper_of(model)
     config = wrapper.peft_config["default"]
-    config.base_model_name_or_path, config.revision = base["pretrained"], base["revision"]
+    config.base_model_name_or_path = base_name(base["pretrained"], base["revision"])
+    config.revision = base["revision"]
     wrapper.save_pretrained(folder, save_embedding_layers=with_embeddings)
     (folder / "README.md").unlink(missing_ok=True)
 

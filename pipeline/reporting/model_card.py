@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.config.pretrained import base_name
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
 from pipeline.reporting.tasks import Figure
@@ -54,6 +55,7 @@ def render_card(run: RunData) -> str:
         origin=_origin(run.section("model")),
         usage=run.usage,
         adapter=_cell(run.adapter),
+        notes=[_cell(note) for note in run.summary("model").get("warnings") or ()],
         prompt=json.dumps(_prompt(run), ensure_ascii=False),
         cut=_cut(run),
         sources=[
@@ -93,6 +95,9 @@ def front_matter(run: RunData) -> dict[str, Any]:
         matter["language"] = list(run.config.language)
     if run.config.license:
         matter["license"] = run.config.license
+    section = run.section("model")
+    if section.get("pretrained"):
+        matter["base_model"] = base_name(section["pretrained"], section.get("revision"))
     matter["library_name"] = "transformers"
     matter["pipeline_tag"] = run.words.hub_task[0]
     tags = [run.words.hub_tag, run.model_config.get("model_type"), "descent"]
@@ -119,7 +124,8 @@ def front_matter(run: RunData) -> dict[str, Any]:
 def _origin(section: dict[str, Any]) -> str:
     if section.get("pretrained"):
         commit = f" at commit {section['revision']}" if section.get("revision") else ""
-        return f"It was fine-tuned from {_cell(section['pretrained'])}{commit}."
+        name = base_name(section["pretrained"], section.get("revision"))
+        return f"It was fine-tuned from {_cell(name)}{commit}."
     return "It was pretrained from random weights." if section.get("architecture") else ""
 
 

@@ -22,10 +22,12 @@ def run(context: StageContext) -> dict[str, Any]:
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
     """
-    from pipeline.modeling.adapters import virtual_tokens
+    from pipeline.modeling.adapter_card import complete_adapter
+    from pipeline.modeling.adapters import read_description, virtual_tokens
     from pipeline.modeling.inputs import context_length
     from pipeline.modeling.portable import longest_input, set_longest_input
     from pipeline.modeling.training_models import export_model, give_weights, open_for_training
+    from pipeline.modeling.usage import ADAPTER
     from pipeline.telemetry.verdicts import judge
     from pipeline.tokens.labelled import open_split
     from pipeline.training.early_stopping import early_end, early_end_in_words
@@ -79,6 +81,8 @@ def run(context: StageContext) -> dict[str, Any]:
     longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
     checked = export_model(model, initial, context.output)
     set_longest_input(context.output / "model", longest)
+    if (description := read_description(initial)) is not None:
+        complete_adapter(context.output / ADAPTER, context.output / "model", model.config, description["new_rows"])
     copy_records(work, context.output)
     history = read_metrics(work)
     result: dict[str, Any] = {

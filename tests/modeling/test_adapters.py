@@ -12,7 +12,7 @@ from modeling.grok1.tiny import initialized
 from pydantic import ValidationError
 from tokens.artifacts import run_stage
 from training.tiny import make_streams, run_train
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.config.model import AdapterConfig, ModelConfig, adapter_types
 from pipeline.errors import ConfigError
@@ -90,7 +90,7 @@ def test_the_base_stays_and_the_export_computes_the_same(tmp_path, method):
     with_peft = PeftModel.from_pretrained(initial, tmp_path / "out/adapter")
     torch.testing.assert_close(logits(with_peft)[:, -6:], trained, atol=1e-5, rtol=0)
     named = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())["base_model_name_or_path"]
-    assert named == str(tmp_path / "pretrained")
+    assert named == "pretrained", "a name, not a path of this machine"
     assert (tmp_path / "out/model/adapter").is_dir() == (method not in MERGED)
 
 
@@ -110,6 +110,19 @@ def test_a_training_from_the_stage_resumes_and_exports(tmp_path, method):
     kept = "model.embed_tokens.weight" if method == "lora" else "base_model.model.embed_tokens.weight"
     weights = "model/model.safetensors" if method == "lora" else "model/base/model.safetensors"
     assert torch.equal(dict(model.named_parameters())[kept], base.model.embed_tokens.weight)
+    adapter = tmp_path / "one/output/adapter"
+    card = (adapter / "README.md").read_text()
+    assert "base_model: pretrained\n" in card
+    assert str(tmp_path) not in card + (adapter / "adapter_config.json").read_text()
+    assert (
+        AutoTokenizer.from_pretrained(adapter).get_vocab()
+        == AutoTokenizer.from_pretrained(tmp_path / "pretrained").get_vocab()
+    )
+    for shown, meant in (("path/to/this/folder", adapter), ("path/to/pretrained", tmp_path / "pretrained")):
+        card = card.replace(f'"{shown}"', json.dumps(str(meant)))
+    names: dict = {}
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    torch.testing.assert_close(logits(names["model"].eval())[:, -6:], logits(model), atol=1e-5, rtol=0)
     (tmp_path / "one/output").rename(tmp_path / "one/first")
     assert run_train(inputs, tmp_path / "one", max_steps=6, lr_scheduler_type="constant", **changes)["steps"] == 6
     for name in ("adapter/adapter_model.safetensors", weights):

@@ -187,3 +187,17 @@ def test_a_card_says_what_is_charged_for_lost_spaces(tmp_path: Path) -> None:
     assert "Bits per byte have one bit more for each document." in text
     assert "the tokenizer loses the space with which 3 of 277 test documents begin, and nothing else" in text
     assert "| xz | 2.210 |" in text
+
+
+def test_a_base_is_called_by_its_name_and_what_it_lost_is_said(tmp_path: Path) -> None:
+    told = "of the pretrained model's settings for generation these were left out: temperature: 0.6"
+    changes = {"model": {"warnings": [told]}}
+    folders = make_run(tmp_path, changes=changes)
+    manifest = json.loads((folders["model"] / "manifest.json").read_text())
+    manifest["section"] |= {"pretrained": "/home/someone/models/base", "revision": None}
+    write_manifest(folders["model"], manifest)
+    text = card(folders)
+    assert yaml.safe_load(text.split("---")[1])["base_model"] == "base"
+    assert "fine-tuned from base." in text
+    assert "/home" not in text
+    assert f"O{told[1:]}." in text
