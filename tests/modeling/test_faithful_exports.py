@@ -31,7 +31,8 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "mixtral": (WIDTH | ATTENTION | {"num_local_experts": 4}, [*QKVO, *EXPERTS, "embed_tokens"]),
     "grok1": (WIDTH | ATTENTION | {"head_dim": 8, "num_local_experts": 4}, [*QKVO, *EXPERTS, "embed_tokens"]),
     "gemma": (WIDTH | ATTENTION | {"head_dim": 8}, [*QKVO, *MLP, "embed_tokens"]),
-    "mamba": (WIDTH | {"state_size": 4}, ["in_proj", "x_proj", "dt_proj", "embeddings"]),
+    # Its dt_proj is read past any adapter, and its out_proj peft refuses.
+    "mamba": (WIDTH | {"state_size": 4}, ["in_proj", "x_proj", "embeddings"]),
 }
 PROMPTS = {"prompt_tuning": {"num_virtual_tokens": 3}, "prefix_tuning": {"num_virtual_tokens": 3}}
 TOKENIZERS: dict[str, dict[str, str]] = {
