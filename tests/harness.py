@@ -6,9 +6,12 @@ import ast
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +67,27 @@ evaluate:
 """
 
 
+PATIENCE_SECONDS = 900.0
+"""After which what a test waits for is taken to hang. Nothing is proved by it: a loaded machine takes many times what a
+free one takes."""
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for a condition, which `process` is to bring about."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert process is None or process.poll() is None, "the process ended before"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def default_signals() -> None:
+    """Give signals the effect that they have in a terminal, whatever the tests were started with: a shell has work in
+    the background ignore interrupts, `nohup` hangups, and what is ignored stays so. For `preexec_fn` of a child."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command left: exit code and its two streams."""
@@ -95,10 +119,17 @@ class Project:
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, command: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
+        """Start a verb, or another command, of which stderr can be read; `options` go to Popen."""
+        defaults = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "preexec_fn": default_signals}
+        return subprocess.Popen(
+            command or self.command(*arguments), cwd=self.folder, text=True, **{**defaults, **options}
+        )
 
     def run(self, *arguments: str) -> dict[str, str]:
         """Run the configuration, expect success, and return each stage's outcome."""

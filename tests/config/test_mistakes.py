@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from harness import MINIMAL
+from yardsticks import assert_costs_at_most, cpu_of, cpu_of_command, importing
 
 from pipeline import cli
 
-MAX_CPU_SECONDS = 1.0
-"""For a whole command, start of Python included, in processor time: other work on the machine does not count."""
+WHOLE_COMMAND = 9.0
+"""Most that a command with a mistake may cost, in imports of the light libraries. Measured: 2.5 to 2.9, and 4.9 for the
+longest configuration that is read; with torch among the imports, 10 more."""
+
+IN_PROCESS = 5.0
+"""The same without the start of Python. Measured: 2.3 for the longest configuration, below 1 for the others."""
 
 
 def changed(old: str, new: str) -> str:
@@ -365,21 +369,30 @@ COMMAND_LINES = {
     "argument of schema": (["schema", "run.yaml"], r"unexpected extra argument"),
 }
 
-Descent = Callable[..., tuple[int, str, float]]
+Descent = Callable[..., tuple[int, str]]
+
+
+@cache
+def usual_import() -> float:
+    return importing()
 
 
 @pytest.fixture
 def descent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Descent:
-    """Carry out a command line in a folder of its own; returns exit code, stderr and processor seconds."""
+    """Carry out a command line in a folder of its own, at little cost; returns exit code and stderr."""
     monkeypatch.chdir(tmp_path)
     Path("run.yaml").write_text(MINIMAL)
 
-    def descent(*arguments: str) -> tuple[int, str, float]:
-        began = time.process_time()
-        with pytest.raises(SystemExit) as left:
-            cli.main(list(arguments))
-        assert isinstance(left.value.code, int)
-        return left.value.code, capsys.readouterr().err, time.process_time() - began
+    def descent(*arguments: str) -> tuple[int, str]:
+        def command() -> None:
+            with pytest.raises(SystemExit) as left:
+                cli.main(list(arguments))
+            found.append((int(str(left.value.code)), capsys.readouterr().err))
+
+        found: list[tuple[int, str]] = []
+        if cpu_of(command) > IN_PROCESS * usual_import():
+            assert_costs_at_most(IN_PROCESS, lambda: cpu_of(command), importing)
+        return found[0]
 
     return descent
 
@@ -398,28 +411,25 @@ def test_bad_configurations(descent: Descent, name: str) -> None:
     text, code, message = CONFIGURATIONS[name]
     Path("run.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
     Path("other.yaml").write_text("base: run.yaml\n")
-    left, errors, seconds = descent("plan", "run.yaml")
+    left, errors = descent("plan", "run.yaml")
     assert left == code, errors
     assert_one_line(errors, message)
-    assert seconds < MAX_CPU_SECONDS
     assert sorted(path.name for path in Path().iterdir()) == ["other.yaml", "run.yaml"]
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
 def test_bad_settings_on_the_command_line(descent: Descent, override: str) -> None:
-    left, errors, seconds = descent("plan", "run.yaml", override)
+    left, errors = descent("plan", "run.yaml", override)
     assert left == 78, errors
     assert_one_line(errors, OVERRIDES[override])
-    assert seconds < MAX_CPU_SECONDS
 
 
 @pytest.mark.parametrize("name", COMMAND_LINES)
 def test_bad_command_lines(descent: Descent, name: str) -> None:
     arguments, message = COMMAND_LINES[name]
-    left, errors, seconds = descent(*arguments)
+    left, errors = descent(*arguments)
     assert left == 2, errors
     assert_one_line(errors, message)
-    assert seconds < MAX_CPU_SECONDS
 
 
 def test_configurations_that_cannot_be_read(descent: Descent, tmp_path: Path) -> None:
@@ -440,7 +450,7 @@ def test_configurations_that_cannot_be_read(descent: Descent, tmp_path: Path) ->
         ("\udcff.yaml", lambda path: None, r"\\udcff\.yaml: no such configuration file"),
     ):
         make(tmp_path / name)
-        left, errors, _ = descent("plan", name)
+        left, errors = descent("plan", name)
         assert left == 66, errors
         assert_one_line(errors, message)
 
@@ -450,16 +460,15 @@ def test_a_configuration_without_permission(descent: Descent, monkeypatch: pytes
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    left, errors, _ = descent("plan", "run.yaml")
+    left, errors = descent("plan", "run.yaml")
     assert left == 66
     assert_one_line(errors, r"run\.yaml: cannot read the configuration: Permission denied")
 
 
 def test_a_device_without_end_is_not_read_to_its_end(descent: Descent) -> None:
-    left, errors, seconds = descent("plan", "/dev/zero")
+    left, errors = descent("plan", "/dev/zero")
     assert left == 78
     assert_one_line(errors, r"/dev/zero: longer than the 200,000 bytes that a configuration may have")
-    assert seconds < MAX_CPU_SECONDS
 
 
 def test_every_mistake_has_its_own_line_up_to_twenty(descent: Descent) -> None:
@@ -475,26 +484,39 @@ def test_a_long_chain_of_bases_is_refused(descent: Descent) -> None:
     Path("run.yaml").write_text("base: b0.yaml\n")
     for number in range(30):
         Path(f"b{number}.yaml").write_text(f"base: b{number + 1}.yaml\n")
-    left, errors, _ = descent("plan", "run.yaml")
+    left, errors = descent("plan", "run.yaml")
     assert left == 78
     assert_one_line(errors, r"b18\.yaml:1: base: more than 20 files inherit from one another")
 
 
 def test_no_arguments_show_help(descent: Descent, capsys: pytest.CaptureFixture[str]) -> None:
-    left, errors, _ = descent()
+    left, errors = descent()
     assert (left, errors) == (2, "")
 
 
+HEAVY = """
+import sys
+from pipeline.main import main
+try:
+    main(["run", "run.yaml"])
+finally:
+    print(*{"torch", "transformers", "datasets"} & set(sys.modules))
+"""
+
+
 @pytest.mark.parametrize("name", ["as large as allowed", "aliases that multiply", "references that multiply", "tabs"])
-def test_a_whole_command_takes_less_than_a_second(tmp_path: Path, name: str) -> None:
+def test_a_whole_command_costs_little_and_imports_nothing_heavy(tmp_path: Path, name: str) -> None:
     text, code, _ = CONFIGURATIONS[name]
     assert isinstance(text, str)
     (tmp_path / "run.yaml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "\n"), done.stderr
     command = [sys.executable, "-m", "pipeline", "run", "run.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == code, errors
-    assert usage.ru_utime + usage.ru_stime < MAX_CPU_SECONDS
+    assert_costs_at_most(WHOLE_COMMAND, lambda: cpu_of_command(*command, cwd=tmp_path), importing)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from harness import Project, Result
+from harness import PATIENCE_SECONDS, Project, Result
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def without_torch() -> Callable[[Project, list[str]], Result]:
 
     def run(project: Project, arguments: list[str]) -> Result:
         command = [sys.executable, "-c", program, *arguments]
-        done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=project.folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -11,7 +11,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from harness import STAGES, Project
+from harness import PATIENCE_SECONDS, STAGES, Project
 
 from pipeline import runner
 from pipeline.config.corpus import CurateConfig
@@ -231,7 +231,7 @@ def test_runs_of_one_name_take_turns(finished: Project) -> None:
         subprocess.Popen(finished.command("run", "tiny.yaml"), cwd=finished.folder, stdout=PIPE, stderr=PIPE, text=True)
         for _ in range(3)
     ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
+    errors = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert sum(text.count("pack: started") for text in errors) == 1
     assert sum(text.count("train: started") for text in errors) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import evaluate
 import pytest
+from harness import PATIENCE_SECONDS
 
 from pipeline.config.evaluation import METRICS_OF_TASK
 from pipeline.evaluation.scores import METRICS_FOLDER, Totals, load_metric, score
@@ -78,7 +79,7 @@ def test_it_needs_no_home_and_no_network_and_minds_no_other_process(tmp_path: Pa
     ]
     folders = set()
     for process in processes:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         *losses, folder = out.split()
         assert losses == ["3.0"] * 3

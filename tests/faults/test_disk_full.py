@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import STAGES, Project, Result
+from harness import PATIENCE_SECONDS, STAGES, Project, Result
 
 PAGE = 4096
 """The grain in which a tmpfs gives out space."""
@@ -66,7 +66,9 @@ def small_disk(finished_once: Project, tmp_path: Path) -> Iterator[Project]:
 
 def run_filling(project: Project, stage: str, num_pages: int) -> Result:
     command = [sys.executable, "-c", FILLING, stage, str(num_pages), "run", "tiny.yaml"]
-    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=project.folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     return Result(done.returncode, done.stdout, done.stderr)
 
 

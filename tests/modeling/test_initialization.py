@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness import PATIENCE_SECONDS
 from modeling.checkpoints import SHAPE
 from pydantic import ValidationError
 from training.tiny import GPT2, LLAMA, make_tokenizer
@@ -234,5 +235,5 @@ def test_two_processes_make_the_weights_of_one(tokenizer, tmp_path):
     for child in children:
         child.start()
     for child in children:
-        child.join(120)
+        child.join(PATIENCE_SECONDS)
     assert [child.exitcode for child in children] == [0, 0]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
-from harness import TINY, Project, Result, write_sources
+from harness import PATIENCE_SECONDS, TINY, Project, Result, default_signals, write_sources
 
 FAKE = Path(__file__).with_name("fake.py")
 
@@ -24,7 +23,6 @@ class Launched:
         self, project: Project, behaviour: str, arguments: tuple[str, ...], count: int, **environ: str
     ) -> None:
         self.project = project
-        self.started = time.monotonic()
         command = [sys.executable, str(FAKE), behaviour, "run", "tiny.yaml", *arguments]
         common = {
             "WORLD_SIZE": str(count),
@@ -43,6 +41,7 @@ class Launched:
                 stdout=PIPE,
                 stderr=PIPE,
                 text=True,
+                preexec_fn=default_signals,
             )
             for index in reversed(range(count))
         }
@@ -52,7 +51,7 @@ class Launched:
         results = []
         for index in sorted(self.processes):
             process = self.processes[index]
-            out, err = process.communicate(timeout=90)
+            out, err = process.communicate(timeout=PATIENCE_SECONDS)
             results.append(Result(process.returncode, out, err))
         return results
 

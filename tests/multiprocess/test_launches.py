@@ -8,10 +8,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import Project
+from harness import Project, wait_until
 
 from pipeline.errors import ConfigError, ProcessError
 from pipeline.launches import follower as following
@@ -22,16 +23,11 @@ from pipeline.machine import bf16_support
 
 Launcher = Callable[..., Any]
 
-PROMPTLY_SECONDS = 20.0
-"""Five seconds of patience, and the start of processes on a busy machine."""
-
 
 def wait_until_met(project: Project) -> None:
     """Until process 0 has noticed another process."""
-    deadline = time.monotonic() + 60
-    while not any('"1": ' in path.read_text() for path in project.workspace.glob("launches/*/process-0.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    files = "launches/*/process-0.json"
+    wait_until(lambda: any('"1": ' in path.read_text() for path in project.workspace.glob(files)))
 
 
 def test_process_0_builds_alone_and_all_train(prepared: Project, launch: Launcher) -> None:
@@ -80,7 +76,6 @@ def test_no_process_outlives_another_that_failed_in_training(
 ) -> None:
     launched = launch(prepared, "--until", "train", behaviour=behaviour)
     results = launched.end()
-    assert time.monotonic() - launched.started < PROMPTLY_SECONDS
     assert [result.code for result in results] == codes
     told = [line for result in results for line in result.err.splitlines() if line.startswith("descent: ")]
     assert len(told) == 1
@@ -107,9 +102,7 @@ def test_a_process_0_killed_while_it_builds_stops_the_others(prepared: Project, 
     wait_until_met(prepared)
     launched.processes[0].kill()
     launched.processes[0].wait()
-    killed = time.monotonic()
     first, second = launched.end()
-    assert time.monotonic() - killed < PROMPTLY_SECONDS
     assert (first.code, second.code) == (-signal.SIGKILL, 70)
     assert second.err.startswith("descent: process 1: process 0 is gone (process ")
     assert len(second.err.splitlines()) == 1
@@ -188,20 +181,25 @@ def test_without_a_word_from_process_0_a_process_gives_up(tmp_path: Path, monkey
 def test_a_process_0_on_another_machine_is_missed_when_its_heart_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "SILENCE_SECONDS", 1.0)
+    clock = [0.0]
+    monkeypatch.setattr(following, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=time.sleep))
     monkeypatch.setattr(leading, "BEAT_SECONDS", 0.1)
     environ = {"WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"}
     leader = leading.Leader(Launch.of({**environ, "RANK": "0", "GROUP_RANK": "0"}), tmp_path, "a")
     follower = Follower(Launch.of({**environ, "RANK": "1", "GROUP_RANK": "1"}), tmp_path, "a")
     with leader, follower:
-        deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline:
+        beats = set()
+        while len(beats) < 5:  # four heartbeats, nearly a silence apart
             follower._listen()
-            time.sleep(0.05)
-        assert follower._first is not None
+            if follower._beat not in beats:
+                beats.add(follower._beat)
+                clock[0] += 0.9 * following.SILENCE_SECONDS
         leader._ended.set()
+        leader._thread.join()
+        follower._listen()
+        clock[0] += 1.1 * following.SILENCE_SECONDS
         with pytest.raises(ProcessError, match="process 0 is gone"):
-            list(follower.tasks())
+            follower._listen()
 
 
 @pytest.mark.parametrize(("rank", "size"), [("x", "2"), ("2", "2"), ("0", ""), ("-1", "2")])

@@ -7,14 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import STAGES, TINY, Project, Result, write_sources
-
-from pipeline.machine import bf16_support
+from harness import PATIENCE_SECONDS, STAGES, TINY, Project, Result, default_signals, wait_until, write_sources
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts" / "run_pipeline.py")
@@ -39,6 +36,7 @@ def start(project: Project, module: str, *arguments: str, **environ: str) -> sub
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=default_signals,
     )
 
 
@@ -52,7 +50,7 @@ def accelerate(project: Project, *arguments: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> Result:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     return Result(process.returncode, out, err)
 
 
@@ -62,11 +60,7 @@ def metrics(project: Project, tag: str) -> list[float]:
 
 
 def wait_for_checkpoint(project: Project, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not list(project.workspace.glob("checkpoints/*/step-*")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_until(lambda: list(project.workspace.glob("checkpoints/*/step-*")), process)
 
 
 def child(process: subprocess.Popen[str], rank: int) -> int:
@@ -79,9 +73,7 @@ def child(process: subprocess.Popen[str], rank: int) -> int:
 
 def test_bad_data_ends_the_launcher_and_is_told_once(project: Project) -> None:
     (project.folder / "records.jsonl").write_text("{\n" * 1000)
-    started = time.monotonic()
     result = end(torchrun(project))
-    assert time.monotonic() - started < 60
     assert result.code == 1
     assert result.err.count("descent: ") == 1
     assert (project.state()["outcome"], project.state()["exit_code"]) == ("failed", 65)
@@ -129,36 +121,11 @@ def test_a_process_killed_in_training_ends_all(project: Project) -> None:
     wait_for_checkpoint(project, process)
     pid = child(process, 1)
     os.kill(pid, signal.SIGKILL)
-    killed = time.monotonic()
     result = end(process)
-    assert time.monotonic() - killed < 60
     assert result.code != 0
     state = project.state()
     assert (state["outcome"], state["exit_code"]) == ("failed", 70), result.err
     assert state["message"].startswith(f"process 1 is gone (process {pid} on ")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not bf16_support({}).is_native, reason="this processor has no bf16")
-def test_a_process_that_cannot_compute_as_process_0_chose_ends_all(project: Project) -> None:
-    unlike = project.folder / "unlike.py"
-    unlike.write_text(
-        "import os, runpy\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    os.environ['ONEDNN_MAX_CPU_ISA'] = 'AVX2'\n"
-        "if __name__ == '__main__':  # worker processes import this file\n"
-        f"    runpy.run_path({SCRIPT!r}, run_name='__main__')\n"
-    )
-    options = ("--standalone", "--nproc_per_node", "2", str(unlike), "tiny.yaml", "--until", "train")
-    result = end(start(project, "torch.distributed.run", *options, ACCELERATE_USE_CPU="true"))
-    assert result.code != 0
-    assert "train.mixed_precision: auto is bf16 here" in result.out
-    state = project.state()
-    assert (state["outcome"], state["exit_code"]) == ("failed", 78), result.err
-    assert state["message"] == (
-        "process 1: train.mixed_precision: auto came to bf16, but torch says that the CPU does not multiply bf16 "
-        "natively; write bf16 or no"
-    )
 
 
 @pytest.mark.slow

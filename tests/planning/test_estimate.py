@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from yardsticks import assert_costs_at_most, cost_of_command
 
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError
@@ -129,19 +129,6 @@ def test_half_precisions_need_the_same_memory(estimated: Any) -> None:
     assert full["activations"] > 1.3 * half["one_device"]["parts_bytes"]["activations"]
 
 
-@pytest.mark.parametrize(("device", "precision"), [("H100", "bf16"), ("A10G", "bf16"), ("T4", "no"), ("V100", "no")])
-def test_auto_is_what_the_estimated_device_multiplies(
-    estimated: Any, monkeypatch: pytest.MonkeyPatch, device: str, precision: str
-) -> None:
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2" if precision == "bf16" else "ALL")  # of this machine: no matter
-    chosen, written = (
-        estimated("llama", f"train.mixed_precision={kind}", device=device) for kind in ("auto", precision)
-    )
-    assert chosen == written
-    assert chosen["mixed_precision"] == precision
-    assert f"TFLOP/s each in {'bf16' if precision == 'bf16' else 'float32'}: " in format_estimate(chosen)
-
-
 def test_the_vocabulary_of_characters_is_a_bound(estimated: Any) -> None:
     assert format_estimate(estimated("gpt2", "tokenizer.type=characters")).startswith("gpt2 with at most 512 tokens")
     assert format_estimate(estimated("gpt2")).startswith("gpt2 with 512 tokens")
@@ -236,16 +223,25 @@ def test_mistakes_are_told(estimated: Any, overrides: tuple[str, ...], device: s
 @pytest.mark.slow
 def test_grok1_as_released_is_estimated_in_little_time_and_memory() -> None:
     root = Path(__file__).parents[2]
-    asked = ["configs/grok1_314b.yaml", "--devices", "512", "--device", "H200", "--json"]
-    command = [sys.executable, "-m", "pipeline", "estimate", *asked]
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    asked = ["--devices", "512", "--device", "H200", "--json"]
+    command = [sys.executable, "-m", "pipeline", "estimate"]
+    done = subprocess.run(
+        [*command, "configs/grok1_314b.yaml", *asked], cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["parameters"]["total"] == 315_684_820_992
     assert result["parameters"]["active"] == 83_756_587_008
     assert result["memory"]["fsdp2"]["fits"]
-    # Processor time, so that a busy machine does not fail the test.
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 20
-    assert ended.ru_maxrss * 1024 < 2 * 2**30
+
+    peaks: dict[str, int] = {}
+
+    def cost(name: str) -> float:
+        options = (*asked, "train.global_batch_size=512")
+        seconds, peaks[name] = cost_of_command(*command, f"configs/{name}.yaml", *options, cwd=root)
+        return seconds
+
+    # 53,000 times the parameters of the small one take 1.6 times as long and 1.05 times the memory: nothing is made
+    # of that size, and of 64 equal blocks only two depths are simulated.
+    assert_costs_at_most(4, lambda: cost("grok1_314b"), lambda: cost("grok1_tiny"))
+    assert peaks["grok1_314b"] < 2 * peaks["grok1_tiny"]

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness import PATIENCE_SECONDS
 
 PROGRAM = """
 import gc, json, sys
@@ -154,7 +155,7 @@ def run_program(program: str, folder: Path, arguments: list[str]) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE_SECONDS,
         env={**os.environ, **thresholds, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from reporting.fake_run import (
     metrics_lines,
     write_manifest,
 )
+from yardsticks import assert_costs_at_most, cpu_of
 
 from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
@@ -248,18 +248,21 @@ def test_a_bad_verdict_is_told_in_words_not_only_in_colour(tmp_path: Path) -> No
     assert "The training reached 57% of 375 GFLOP/s a process, by its median record (bfloat16 products)." in text
 
 
-def test_a_long_run_makes_a_small_page_in_reasonable_time(tmp_path: Path) -> None:
+def test_a_long_run_makes_a_small_page_at_little_cost(tmp_path: Path) -> None:
     folders = make_run(tmp_path, 0)
     lines = "".join(metrics_lines(2000))
     tail = "".join(
         f'{{"step": {step}, "train/loss": {3 + step % 97 / 100}, "eval/loss": 3.5}}\n' for step in range(2001, 200_001)
     )
     (folders["train"] / "metrics.jsonl").write_text(lines + tail)
-    started = time.monotonic()
     page = render(folders)
-    assert time.monotonic() - started < 20  # about 1 s on one idle core
     assert len(page) < 500_000
     check(page)
+    # Reading the records is most of it: the page takes 1.1 to 2.1 times as long as parsing them does.
+    records = (lines + tail).splitlines()
+    assert_costs_at_most(
+        8, lambda: cpu_of(lambda: render(folders)), lambda: cpu_of(lambda: [json.loads(record) for record in records])
+    )
 
 
 def test_the_report_imports_nothing_heavy() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import PATIENCE_SECONDS, default_signals
 
 from pipeline.atomic import digest_file
 from pipeline.config.model import ModelConfig
@@ -130,7 +131,7 @@ def in_processes(count: int, function: Callable[..., None], *arguments: Any) -> 
         for child in children:
             child.start()
         for child in children:
-            child.join(120)
+            child.join(PATIENCE_SECONDS)
         codes = [child.exitcode for child in children]
         for child in children:
             child.kill()
@@ -142,6 +143,7 @@ def _joined(index: int, count: int, store: Path, function: Callable[..., None], 
     import torch
 
     torch.set_num_threads(1)
+    default_signals()
     if count > 1:
         ranks = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
         os.environ.update({name: str(value) for name, value in ranks.items()})

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from harness import PATIENCE_SECONDS
 from modeling.grok1.tiny import initialized, shaken, token_ids
 from training.tiny import make_tokenizer
 
@@ -69,7 +70,7 @@ def test_plain_transformers_loads_and_generates_the_same(exported):
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
