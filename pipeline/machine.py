@@ -48,6 +48,13 @@ class Bf16:
     why: str
 
 
+def give_a_home() -> None:
+    """Set HOME, to where nothing can be written, for a user who has none by HOME or by name, as in containers: libraries
+    ask for a home when they are imported."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = os.devnull
+
+
 def num_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,6 +22,7 @@ from pipeline.training.checkpoints import list_checkpoints, problem_of, set_asid
 
 DOUBTFUL = "may have been made from damage, by a version that did not compare what it read"
 
+STAYS = "it stays in use until it is verified where it can be written"
 FOLDERS = ("artifacts", "checkpoints", "locks", "runs")
 
 
@@ -29,8 +30,8 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     """Read every file of every artifact and checkpoint again and set the broken ones aside, with what may have been
     made from them.
 
-    Returns a line for each: what is wrong, and where it went. Whatever needs it is built again by the next run. What
-    somebody is building just now is left alone.
+    Returns a line for each: what is wrong, and where it went, or why it could not be moved. Whatever needs it is built
+    again by the next run. What somebody is building just now is left alone.
     """
     workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
     workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
@@ -64,8 +65,12 @@ def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], st
     read, so a problem counts only when it is still there while nobody can build."""
     if not check(False):
         return []
-    with workspace.unless_locked(stage, key) as held:
-        problem = check(True) if held else ""
+    try:
+        with workspace.unless_locked(stage, key) as held:
+            problem = check(True) if held else ""
+    except OSError as error:  # a workspace that may only be looked at
+        found = "" if workspace.is_locked(stage, key) else check(False)
+        problem = f"{found}: cannot be set aside ({error.strerror}); {STAYS}" if found else ""
     return [problem] if problem else []
 
 
@@ -83,15 +88,15 @@ def _check_artifact(workspace: Workspace, folder: Path, doubt: str, runs: Sequen
 
 def _check_checkpoint(folder: Path, sets_aside: bool) -> str:
     wrong = problem_of(folder) if folder.is_dir() else None
-    if wrong and sets_aside:
-        return f"the checkpoint {folder} is broken ({wrong}): moved to {set_aside(folder)}"
-    return wrong or ""
+    problem = f"the checkpoint {folder} is broken ({wrong})" if wrong else ""
+    return f"{problem}: moved to {set_aside(folder)}" if problem and sets_aside else problem
 
 
 def _give_up_checkpoint(folder: Path, sets_aside: bool) -> str:
     if not folder.is_dir():
         return ""
-    return f"the checkpoint {folder} {DOUBTFUL}: moved to {set_aside(folder)}" if sets_aside else DOUBTFUL
+    problem = f"the checkpoint {folder} {DOUBTFUL}"
+    return f"{problem}: moved to {set_aside(folder)}" if sets_aside else problem
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from harness import PATIENCE_SECONDS
 
 from pipeline import artifacts
 from pipeline.artifacts import Workspace
@@ -235,6 +239,24 @@ def test_lock_makes_others_wait_and_names_the_holder(workspace: Workspace) -> No
         thread = threading.Thread(target=second)
         thread.start()
         assert not entered.wait(0.3)
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert entered.is_set()
     assert waited == [f"process {os.getpid()} on {artifacts.socket.gethostname()}"]
+
+
+@pytest.mark.parametrize("has_flock", [True, False])
+def test_a_lock_is_seen_as_long_as_it_is_held(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, has_flock: bool
+) -> None:
+    if not has_flock:  # as on some file systems of clusters, where FileLock's file itself is the lock
+
+        def refuse(file: object, operation: int) -> None:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    assert not workspace.is_locked("train", "0" * 16)
+    with warnings.catch_warnings(action="ignore"), workspace.lock("train", "0" * 16, print):
+        assert workspace.is_locked("train", "0" * 16)
+        with workspace.unless_locked("train", "0" * 16) as held:
+            assert not held
+    assert not workspace.is_locked("train", "0" * 16)

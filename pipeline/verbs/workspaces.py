@@ -72,7 +72,8 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
 
         found = maintenance.verify(_workspace(_run_of(config, overrides)), Progress("verify"))
         if found:
-            raise StorageError("\n".join([*found, "run again to build what is missing"]))
+            is_missing = not all(line.endswith(maintenance.STAYS) for line in found)
+            raise StorageError("\n".join([*found, *["run again to build what is missing"][:is_missing]]))
         print("every file is as its manifest says")
 
     guarded(work, debug)
