@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.guarded import complain
+from pipeline.guarded import code_of_output, complain
 from pipeline.launches.launch import speaks
 from pipeline.verbs import configurations, models, running, workspaces
 
@@ -78,4 +78,4 @@ def main(arguments: list[str] | None = None) -> None:
         if speaks(os.environ):
             complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
         sys.exit(2)
-    sys.exit((code or 0) if given else 2)
+    sys.exit(((code or 0) if given else 2) or code_of_output())

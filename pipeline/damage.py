@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.artifacts import Workspace
 from pipeline.atomic import read_sealed
-from pipeline.errors import DamageError, DescentError
+from pipeline.errors import IN_STAGE, DamageError, DescentError, panics_as_errors
 from pipeline.extending import IDENTITY, is_checked
 from pipeline.intact import check_files
 from pipeline.launches.launch import Task
@@ -35,9 +35,10 @@ def check_inputs(workspace: Workspace, stage: Stage, manifests: Mapping[str, Man
 @contextmanager
 def blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
     """Name the stage that met damage. Where one failed for no reason of ours, look for damage in all that its inputs
-    were made from: an earlier version may have made them from it."""
+    were made from: an earlier version may have made them from it. Other errors get a note of the stage."""
     try:
-        yield
+        with panics_as_errors():
+            yield
     except DamageError as error:
         raise DamageError(f"{task.stage}: {error}") from error
     except DescentError:
@@ -48,6 +49,7 @@ def blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
                 raise DamageError(
                     f"{task.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
                 ) from error
+        error.add_note(f"{IN_STAGE}{task.stage}")
         raise
 
 

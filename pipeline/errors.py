@@ -87,6 +87,38 @@ class InterruptedUnsaved(BaseException):
         self.exit_code = 128 + signum
 
 
+class Panic(Exception):
+    """A library failed within itself: it panicked (Rust), or tried to end the process."""
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raise as Panic what no `except Exception` would see: pyo3's PanicException, which moreover no process can send
+    to another, and a library's SystemExit."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise Panic(f"SystemExit: {error}") from error
+        if type(error).__name__ == "PanicException":
+            raise Panic(str(error)) from error
+        raise
+
+
+IN_STAGE = "in stage "
+"""How the note begins that an exception carries of the stage in which it was raised."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error in one line. What is not for users to mend is told with its type and stage."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (DescentError, InterruptedUnsaved)):
+        return text
+    notes = getattr(error, "__notes__", ())
+    where = "".join(f"{note.removeprefix(IN_STAGE)}: " for note in notes if note.startswith(IN_STAGE))
+    return f"{where}internal error: {type(error).__name__}: {text or 'no message'}"
+
+
 def exit_code(error: BaseException) -> int:
     """The process exit code that an error stands for."""
     return error.exit_code if isinstance(error, (DescentError, InterruptedUnsaved)) else 70
@@ -118,7 +150,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Turn what the operating system says about files, in `folder` where it names none, into one line."""
     try:
         yield
-    except BrokenPipeError:
+    except ConnectionError:  # of pipes and the network
         raise
     except Exception as error:
         number = None if isinstance(error, DescentError) else os_errno(error)

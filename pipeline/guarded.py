@@ -22,10 +22,14 @@ from pipeline.errors import (
     MissingInputError,
     StorageError,
     exit_code,
+    in_one_line,
+    panics_as_errors,
     storage_errors,
 )
 from pipeline.launches.launch import speaks
+from pipeline.machine import give_a_home
 from pipeline.quiet import quiet_libraries
+from pipeline.streams import output_error
 from pipeline.terminal import printable
 
 ASK_AGAIN_SECONDS = 2.0
@@ -36,13 +40,13 @@ TOLD_ONCE = (ConfigError, MissingInputError, InterruptedUnsaved)
 def guarded(work: Callable[[], None], debug: bool) -> None:
     """Run a verb; print what a user can mend as one line and leave with its exit code."""
     quiet_libraries()
+    give_a_home()
     if not debug:
         # A library's thread keeps its error for the main one, such as TensorBoard's writer: it is told there.
         threading.excepthook = lambda arguments: None
     try:
-        with _signals_as_errors(), storage_errors(Path.cwd()):
+        with _signals_as_errors(), storage_errors(Path.cwd()), panics_as_errors():
             work()
-            _finish_output()
     except (DescentError, InterruptedUnsaved) as error:
         if debug:
             traceback.print_exc()
@@ -55,26 +59,24 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
             for line in str(error).split("\n"):
                 complain(line)
         raise typer.Exit(error.exit_code) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise typer.Exit(74) from None
-    except Exception as error:
+    except BaseException as error:
         if debug:
             traceback.print_exc()
-        text = " ".join(str(error).split()) or "no message"
-        complain(f"internal error: {type(error).__name__}: {text} (--debug shows where)")
+        complain(f"{in_one_line(error)} (--debug shows where)")
         raise typer.Exit(exit_code(error)) from None
 
 
-def _finish_output() -> None:
-    """Else Python would notice at its end that output cannot be written, and complain in its own way."""
-    try:
-        print(end="", flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise StorageError(f"standard output: {error.strerror}; mend it and run again") from None
+def code_of_output() -> int:
+    """0 when all that the command said on standard output was written, else the exit code for that.
+
+    Nothing is said where nobody reads any more, as behind `| head`.
+    """
+    error = output_error()
+    if error is None:
+        return 0
+    if not isinstance(error, BrokenPipeError):
+        complain(f"standard output: {error.strerror}: what the command says there is lost; mend it and run again")
+    return StorageError.exit_code
 
 
 def complain(line: str) -> None:
@@ -84,9 +86,10 @@ def complain(line: str) -> None:
 
 @contextmanager
 def _signals_as_errors() -> Iterator[None]:
-    """Let SIGINT and SIGTERM unwind the stack like an error, so that temporary folders are removed.
+    """Let SIGINT, SIGTERM and SIGHUP unwind the stack like an error, so that temporary folders are removed.
 
-    One that the caller had us ignore, as a shell does for SIGINT of work in the background, stays ignored.
+    One that the caller had us ignore stays ignored: a shell does so for SIGINT of work in the background, `nohup` for
+    SIGHUP.
     """
 
     received: list[int] = []
@@ -97,7 +100,8 @@ def _signals_as_errors() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, ASK_AGAIN_SECONDS)
         raise InterruptedUnsaved(received[0])
 
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in ends if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in (*numbers, signal.SIGALRM)}
     try:
         yield

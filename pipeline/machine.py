@@ -49,7 +49,7 @@ class Bf16:
 
 
 def give_a_home() -> None:
-    """Set HOME, to where nothing can be written, for a user who has none by HOME or by name, as in containers: libraries
+    """Set HOME, to where nothing can be written, for a user without name and HOME, as containers have: libraries
     ask for a home when they are imported."""
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = os.devnull

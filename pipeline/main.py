@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 
@@ -13,6 +14,9 @@ def main(arguments: list[str] | None = None) -> None:
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, _leave)
+    from pipeline.streams import make_lenient
+
+    make_lenient()
     from pipeline import cli
 
     try:
@@ -23,5 +27,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"descent: interrupted before anything was changed\n")
+    with suppress(OSError):
+        os.write(2, b"descent: interrupted before anything was changed\n")
     os._exit(128 + number)

@@ -16,7 +16,17 @@ from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.evaluation import main_metric
 from pipeline.config.reading import dump
-from pipeline.errors import ConfigError, InterruptedRun, InterruptedUnsaved, StorageError, exit_code
+from pipeline.errors import (
+    ConfigError,
+    DescentError,
+    InterruptedRun,
+    InterruptedUnsaved,
+    StorageError,
+    exit_code,
+    in_one_line,
+    panics_as_errors,
+    storage_errors,
+)
 from pipeline.manifests import Manifest, flatten, is_key, read_manifest, shown_setting
 from pipeline.progress import Progress
 from pipeline.terminal import printable
@@ -100,7 +110,7 @@ class RunView:
             "outcome": "interrupted" if signalled else "failed",
             "exit_code": exit_code(error),
             "finished": round(time.time(), 3),
-            "message": printable(str(error)) or type(error).__name__,
+            "message": printable(str(error) if isinstance(error, DescentError) else in_one_line(error)),
         }
         with suppress(OSError, StorageError):
             self._write()
@@ -158,9 +168,10 @@ def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]
     with workspace.lock("run", config.run.name, on_wait):
         view = RunView(workspace, config)
         try:
-            view.start()
-            yield view
-            view.finish()
+            with storage_errors(workspace.root), panics_as_errors():
+                view.start()
+                yield view
+                view.finish()
         except BaseException as error:
             view.fail(error)
             raise

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, panics_as_errors
 from pipeline.progress import Progress
 
 WORKER_BYTES = 8_000_000
@@ -82,7 +82,7 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_proce
     # Forking a process that has threads (pyarrow starts some) can deadlock; a server process has none.
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_prepare_worker) as pool:
-        futures = [pool.submit(work, *task) for task in tasks]
+        futures = [pool.submit(_in_worker, work, task) for task in tasks]
         try:
             for future in futures:
                 yield future.result()
@@ -93,11 +93,16 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_proce
         except BaseException:
             # What they make is thrown away; waiting for it could outlast the patience of whoever stops the run.
             for process in list(pool._processes.values()):
-                process.terminate()
+                process.kill()
             raise
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _in_worker(work: Callable[..., Tally], task: tuple[Any, ...]) -> Tally:
+    with panics_as_errors():
+        return work(*task)
 
 
 def join_files(paths: list[Path], target: Path) -> None:
@@ -109,8 +114,10 @@ def join_files(paths: list[Path], target: Path) -> None:
 
 
 def _prepare_worker() -> None:
-    """Leave interrupts to the parent, and end with it: after a kill nobody else would end the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave signals to the parent, which all processes of a terminal or service get with it, and end with it: after a
+    kill nobody else would end the worker."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 from pipeline.config.evaluation import SamplesConfig
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, panics_as_errors
 from pipeline.evaluation.losses import evaluating
 from pipeline.evaluation.models import load_trained, pick_device
 from pipeline.modeling.inputs import context_length
@@ -87,7 +87,8 @@ def continue_prompts(
     """
     device = pick_device()
     try:
-        model, tokenizer = load_trained(folder, device), load_tokenizer(folder)
+        with panics_as_errors():
+            model, tokenizer = load_trained(folder, device), load_tokenizer(folder)
     except Exception as error:
         # Libraries raise what they like for files that are not what they expect.
         raise StorageError(f"{folder}: cannot be loaded ({one_line(error)}); run again to make it anew") from error

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.errors import ConfigError, InterruptedUnsaved, ProcessError, exit_code
+from pipeline.errors import ConfigError, InterruptedUnsaved, ProcessError, exit_code, in_one_line
 from pipeline.launches.launch import Launch, Task
-from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, Member, end_at_once, last_words, text_of
+from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, Member, end_at_once, last_words
 
 SILENCE_SECONDS = 60.0
 """Without a heartbeat for so long, a process 0 on another machine is taken for dead."""
@@ -78,7 +78,7 @@ class Follower(Member):
             while not self._first_has_ended() and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
             is_told = (word := self._hear()) is None or word["state"] == "failed"
-            raise ProcessError("" if is_told else f"{self._name}: {text_of(error)}", exit_code(error)) from error
+            raise ProcessError("" if is_told else f"{self._name}: {in_one_line(error)}", exit_code(error)) from error
         finally:
             finished.set()
 

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline import atomic
-from pipeline.errors import DescentError, InterruptedUnsaved, ProcessError, exit_code
+from pipeline.errors import ProcessError, exit_code, in_one_line
 from pipeline.launches.launch import Launch
 
 POLL_SECONDS = 0.1
@@ -72,15 +72,9 @@ class Member:
             return not self._folder.exists()
 
 
-def text_of(error: BaseException) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, (DescentError, InterruptedUnsaved)) else f"{type(error).__name__}: {text}"
-
-
 def last_words(error: BaseException) -> dict[str, Any]:
     """What a process that fails with `error` publishes."""
-    return {"state": "failed", "exit_code": exit_code(error), "message": text_of(error)}
+    return {"state": "failed", "exit_code": exit_code(error), "message": in_one_line(error)}
 
 
 def end_at_once(error: ProcessError) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.model import OWN_ARCHITECTURES
 from pipeline.config.pretrained import CODE_FILES, Origin, has_code
-from pipeline.errors import ConfigError, MissingInputError
+from pipeline.errors import ConfigError, MissingInputError, panics_as_errors
 from pipeline.tokens.template import Template
 from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, encode_texts, load_tokenizer
 
@@ -90,9 +90,10 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
             "of that name: pip install sentencepiece"
         )
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code, config=_config_of(folder)
-        )
+        with panics_as_errors():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code, config=_config_of(folder)
+            )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{section}.pretrained: {folder} gives no tokenizer: {reason}") from None

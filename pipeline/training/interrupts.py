@@ -10,16 +10,17 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SAME_SIGNAL_SECONDS = 2.0
 """A launcher passes on what the terminal sent to its children as well: within this time it is one and the same."""
 
 
 class Interrupts:
-    """While entered, notes SIGTERM and SIGINT in `signal` instead of stopping; 0 while there was none.
+    """While entered, notes SIGTERM, SIGINT and SIGHUP in `signal` instead of stopping; 0 while there was none.
 
-    After the first, both signals have their default effect again, so that a second one ends the process.
-    Outside the main thread, where Python cannot handle signals, nothing is changed; an ignored signal stays ignored.
+    A second one ends the process at once, unless it comes with a SIGHUP: when a terminal closes, kernel, shell and
+    session each say so. Outside the main thread, where Python cannot handle signals, nothing is changed; an ignored
+    signal stays ignored.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -42,7 +43,9 @@ class Interrupts:
             signal.signal(number, previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if not self.signal:
+        if number == signal.SIGHUP and self.signal:
+            return
+        if self.signal in (0, signal.SIGHUP):
             self.signal, self._noted = number, time.monotonic()
             self._say(
                 f"{signal.Signals(number).name}: saving a checkpoint after this step; once more stops at once, unsaved"

@@ -96,10 +96,12 @@ class Watchdog:
 
     def _end(self, timeout: float) -> None:
         for stream in (self._file, sys.__stderr__):
-            if stream is not None:
-                print(f"process {self._process_index} hangs; the stacks of its threads:", file=stream, flush=True)
-                faulthandler.dump_traceback(file=stream)
-        os.fsync(self._file.fileno())
+            with suppress(OSError):  # a full disk or a closed terminal: the process ends all the same
+                if stream is not None:
+                    print(f"process {self._process_index} hangs; the stacks of its threads:", file=stream, flush=True)
+                    faulthandler.dump_traceback(file=stream)
+        with suppress(OSError):
+            os.fsync(self._file.fileno())
         error = DescentError(
             f"process {self._process_index} hangs: no forward pass for {timeout:,.0f} s; its stacks are in "
             f"{self._path}; run again to go on from the last checkpoint, or raise train.hang_timeout_seconds"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import BadDataError, ConfigError, MissingInputError
+from pipeline.errors import BadDataError, ConfigError, MissingInputError, StorageError
 from pipeline.guarded import complain, guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
 
@@ -105,3 +105,5 @@ def _standard_input() -> str:
         return sys.stdin.buffer.read().decode().rstrip("\n") if sys.stdin else ""
     except UnicodeDecodeError as error:
         raise BadDataError(f"standard input: not UTF-8 at byte {error.start}; give the prompt as UTF-8") from None
+    except OSError as error:
+        raise StorageError(f"standard input: {error.strerror}; give the prompt with --prompt") from None

@@ -6,15 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import PATIENCE_SECONDS, default_signals, wait_until
 
 from pipeline.corpus.shards import join_files
 
 SCRIPT = """
-import os, sys, time
+import json, os, sys, time
 from pathlib import Path
 from pipeline.corpus.shards import Tally, map_shards, WORKER_BYTES
 from pipeline.errors import BadDataError
@@ -28,15 +29,27 @@ def count(number):
 def fail(number):
     raise BadDataError(f"number {number} is bad")
 
+def fail_beside_one_that_hangs(number):
+    fail(number) if number == 1 else time.sleep(3600)
+
+def panic(number):
+    from tokenizers import Tokenizer
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    malformed = {"version": "1.0", "model": model, "pre_tokenizer": {"type": "FixedLength", "length": 0}}
+    Tokenizer.from_str(json.dumps(malformed)).encode("text")
+
+def leave(number):
+    sys.exit(0)
+
 def die(number):
     os._exit(9)
 
 def hang(number):
     Path(f"worker-{number}").write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(3600)
 
 if __name__ == "__main__":
-    work = {"count": count, "fail": fail, "die": die, "hang": hang}[sys.argv[1]]
+    work = globals()[sys.argv[1]]
     try:
         print(map_shards(work, [(1,), (2,)], 2 * WORKER_BYTES, 2, Progress("test"), "counting").of("numbers"))
     except Exception as error:
@@ -44,11 +57,16 @@ if __name__ == "__main__":
 """
 
 
-def start(folder: Path, work: str) -> subprocess.Popen[str]:
+def start(folder: Path, work: str, prepare: Callable[[], object] = default_signals) -> subprocess.Popen[str]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     return subprocess.Popen(
-        [sys.executable, script, work], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, script, work],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=prepare,
     )
 
 
@@ -57,12 +75,20 @@ def start(folder: Path, work: str) -> subprocess.Popen[str]:
     [
         ("count", "{'sum': 3}"),
         ("fail", "BadDataError: number 1 is bad"),
+        ("panic", "Panic: chunk size must be non-zero"),
+        ("leave", "Panic: SystemExit: 0"),
         ("die", "StorageError: a worker process was killed, probably for lack of memory; set run.num_workers below 2"),
     ],
 )
 def test_results_and_errors_come_back(tmp_path: Path, work: str, printed: str) -> None:
-    output, _ = start(tmp_path, work).communicate(timeout=60)
-    assert output == f"{printed}\n"
+    output, _ = start(tmp_path, work).communicate(timeout=PATIENCE_SECONDS)
+    assert output.splitlines()[-1] == printed  # after what the library of a panic itself prints
+
+
+def test_a_worker_that_hangs_ends_with_another_that_fails_whatever_signals_are_ignored(tmp_path: Path) -> None:
+    process = start(tmp_path, "fail_beside_one_that_hangs", lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert output == "BadDataError: number 1 is bad\n"
 
 
 def is_running(pid: int) -> bool:
@@ -75,17 +101,16 @@ def is_running(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     process = start(tmp_path, "hang")
-    deadline = time.monotonic() + 30
-    while len(files := [path for path in tmp_path.glob("worker-*") if path.stat().st_size]) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    workers = [int(path.read_text()) for path in files]
+    wait_until(lambda: sum(path.stat().st_size > 0 for path in tmp_path.glob("worker-*")) == 2, process)
+    workers = [int(path.read_text()) for path in tmp_path.glob("worker-*")]
+    # A terminal or a service signals all processes at once: what becomes of the work is the parent's to say.
+    for pid in workers:
+        status = Path(f"/proc/{pid}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        assert all(ignored >> number - 1 & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while any(is_running(pid) for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
 
 
 def test_join_files_keeps_the_order(tmp_path: Path) -> None:

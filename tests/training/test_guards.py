@@ -6,7 +6,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def disturb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Multiply the loss of some steps by a factor, and stop at one as if by a signal."""
 
     def arm(factors: dict[int, float], stop_at: int | None = None) -> None:
@@ -50,7 +50,9 @@ def disturb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(loop, "objective", disturbed)
 
-    return arm
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the tests were started with
+    yield arm
+    signal.signal(signal.SIGTERM, before)
 
 
 def learned(folder: Path, step: int) -> tuple[str, dict[str, bytes]]:

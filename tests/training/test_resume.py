@@ -16,7 +16,7 @@ def undisturbed(gpt2_inputs: dict[str, Path], tmp_path_factory: pytest.TempPathF
     return outcome(folder, "output0")
 
 
-@pytest.mark.parametrize(("place", "name"), [("forward", "SIGTERM"), ("validate", "SIGINT")])
+@pytest.mark.parametrize(("place", "name"), [("forward", "SIGTERM"), ("validate", "SIGINT"), ("forward", "SIGHUP")])
 def test_signal_saves_within_a_step_and_exits_75(gpt2_inputs, undisturbed, tmp_path, place, name):
     count = {"forward": 11, "validate": 1}[place]
     assert train_in_child(gpt2_inputs, tmp_path, (place, count, name)) == 75
@@ -30,6 +30,17 @@ def test_signal_saves_within_a_step_and_exits_75(gpt2_inputs, undisturbed, tmp_p
 def test_a_second_signal_ends_at_once(gpt2_inputs, tmp_path):
     assert train_in_child(gpt2_inputs, tmp_path, ("forward", 3, "SIGINT SIGTERM")) == -15
     assert not list((tmp_path / "work").glob("step-*"))
+
+
+@pytest.mark.parametrize("names", ["SIGHUP SIGHUP SIGTERM SIGHUP", "SIGTERM SIGHUP"])
+def test_a_terminal_that_closes_may_say_so_more_than_once(gpt2_inputs, tmp_path, names):
+    assert train_in_child(gpt2_inputs, tmp_path, ("forward", 3, names)) == 75
+    assert [path.name for path in (tmp_path / "work").glob("step-*")] == ["step-00000002"]
+    assert "stopped by SIGTERM after step 2 of 12" in (tmp_path / "error.txt").read_text()
+
+
+def test_after_a_hangup_a_second_of_other_signals_ends_at_once(gpt2_inputs, tmp_path):
+    assert train_in_child(gpt2_inputs, tmp_path, ("forward", 3, "SIGHUP SIGTERM SIGTERM")) == -15
 
 
 def test_broken_newest_checkpoint_falls_back_to_the_one_before(gpt2_inputs, undisturbed, tmp_path):
