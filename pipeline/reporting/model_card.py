@@ -98,7 +98,7 @@ def front_matter(run: RunData) -> dict[str, Any]:
     section = run.section("model")
     if section.get("pretrained"):
         matter["base_model"] = base_name(section["pretrained"], section.get("revision"))
-    matter["library_name"] = "transformers"
+    matter["library_name"] = "peft" if run.usage.has_adapter else "transformers"
     matter["pipeline_tag"] = run.words.hub_task[0]
     tags = [run.words.hub_tag, run.model_config.get("model_type"), "descent"]
     matter["tags"] = [tag for tag in tags if tag]

@@ -151,6 +151,7 @@ def test_an_adapter_that_is_not_merged_is_loaded_on_its_base(tmp_path: Path) -> 
     assert "It is an adapter of peft (p_tuning) in `adapter/` for the unchanged model in `base/`" in text
     assert "with a p_tuning adapter beside its weights, trained for 300 steps" in text
     assert "nothing but `transformers` is needed" not in text
+    assert "library_name: peft" in text
 
 
 def test_a_card_says_what_the_tokenizer_loses(tmp_path: Path) -> None:
