@@ -198,7 +198,10 @@ def _set_attention(model: PreTrainedModel, name: str) -> None:
 def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) -> dict[str, Any]:
     """What shapes the last bits of the weights beside the configuration's identity, to record and compare."""
     libraries = {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device)
+    else:
+        kind = f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
         **libraries,
         "device": kind,

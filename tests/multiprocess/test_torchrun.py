@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from harness import PATIENCE_SECONDS, STAGES, TINY, Project, Result, default_signals, wait_until, write_sources
 
+from pipeline.machine import bf16_support
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts" / "run_pipeline.py")
 FLOAT32 = ("train.mixed_precision=no", "train.max_steps=20", "train.logging_steps=1", "train.save_steps=5")
@@ -126,6 +128,29 @@ def test_a_process_killed_in_training_ends_all(project: Project) -> None:
     state = project.state()
     assert (state["outcome"], state["exit_code"]) == ("failed", 70), result.err
     assert state["message"].startswith(f"process 1 is gone (process {pid} on ")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not bf16_support({}).is_native, reason="this processor has no bf16")
+def test_a_process_that_cannot_compute_as_process_0_chose_ends_all(project: Project) -> None:
+    unlike = project.folder / "unlike.py"
+    unlike.write_text(
+        "import os, runpy\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    os.environ['ONEDNN_MAX_CPU_ISA'] = 'AVX2'\n"
+        "if __name__ == '__main__':  # worker processes import this file\n"
+        f"    runpy.run_path({SCRIPT!r}, run_name='__main__')\n"
+    )
+    options = ("--standalone", "--nproc_per_node", "2", str(unlike), "tiny.yaml", "--until", "train")
+    result = end(start(project, "torch.distributed.run", *options, ACCELERATE_USE_CPU="true"))
+    assert result.code != 0
+    assert "train.mixed_precision: auto is bf16 here" in result.out
+    state = project.state()
+    assert (state["outcome"], state["exit_code"]) == ("failed", 78), result.err
+    assert state["message"] == (
+        "process 1: train.mixed_precision: auto came to bf16, but torch says that the CPU does not multiply bf16 "
+        "natively; write bf16 or no"
+    )
 
 
 @pytest.mark.slow

@@ -129,6 +129,19 @@ def test_half_precisions_need_the_same_memory(estimated: Any) -> None:
     assert full["activations"] > 1.3 * half["one_device"]["parts_bytes"]["activations"]
 
 
+@pytest.mark.parametrize(("device", "precision"), [("H100", "bf16"), ("A10G", "bf16"), ("T4", "no"), ("V100", "no")])
+def test_auto_is_what_the_estimated_device_multiplies(
+    estimated: Any, monkeypatch: pytest.MonkeyPatch, device: str, precision: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2" if precision == "bf16" else "ALL")  # of this machine: no matter
+    chosen, written = (
+        estimated("llama", f"train.mixed_precision={kind}", device=device) for kind in ("auto", precision)
+    )
+    assert chosen == written
+    assert chosen["mixed_precision"] == precision
+    assert f"TFLOP/s each in {'bf16' if precision == 'bf16' else 'float32'}: " in format_estimate(chosen)
+
+
 def test_the_vocabulary_of_characters_is_a_bound(estimated: Any) -> None:
     assert format_estimate(estimated("gpt2", "tokenizer.type=characters")).startswith("gpt2 with at most 512 tokens")
     assert format_estimate(estimated("gpt2")).startswith("gpt2 with 512 tokens")

@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
 from pipeline.training import precision
 from pipeline.training.precision import check_precision, multiplies_bf16
+from pipeline.training.setup import numerics_of
 
 CPU = torch.device("cpu")
 
@@ -71,3 +72,12 @@ def test_muon_is_told_of_where_its_bf16_is_emulated(monkeypatch: pytest.MonkeyPa
     assert "adamw_torch_fused" in line
     monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
     check_precision(muon, {}, CPU, pytest.fail)
+
+
+def test_the_instructions_of_the_processor_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that goes on where they are others is told that last bits may differ."""
+    found = []
+    for capability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
+        found.append(numerics_of(section("no"), CPU, 1)["device"])
+    assert [name.split()[-1] for name in found] == ["AVX2", "AVX512"]
