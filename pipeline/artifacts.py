@@ -129,11 +129,34 @@ class Workspace:
             on_wait(_read_holder(holder) or "another process")
             lock.acquire()
         try:
-            atomic.write_bytes(holder, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            self._clear_leftovers(stage, key)
+            with suppress(OSError, StorageError):  # a note for people
+                atomic.write_bytes(holder, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            with suppress(OSError):
+                atomic.remove(holder)
             lock.release()
+
+    def _clear_leftovers(self, stage: str, key: str) -> None:
+        """Remove what killed processes left of the work whose lock is held. The cache of digests has no lock: who loses
+        a file that is not whole yet does without."""
+        for path in self.leftovers(stage, key):
+            atomic.remove(path)
+        if stage == "run":
+            for path in self.root.glob(f"{atomic.TEMPORARY_PREFIX}*-{self._digests.path.name}"):
+                with suppress(OSError):
+                    atomic.remove(path)
+
+    def leftovers(self, stage: str, key: str) -> list[Path]:
+        """Temporary files and folders, and a note of a holder, that are nobody's when nobody holds the lock."""
+        temporary, places = f"{atomic.TEMPORARY_PREFIX}*", [self.checkpoints(key)] if stage == "train" else []
+        if stage == "run":
+            places = [self.run(key)]
+        found = [path for place in places for path in place.glob(temporary)]
+        found += (self.root / "artifacts" / stage).glob(f"{atomic.TEMPORARY_PREFIX}{key}-*")
+        found += (self.root / "locks").glob(f"{temporary}-{stage}-{key}.holder")
+        return sorted([*found, *(self.root / "locks").glob(f"{stage}-{key}.holder")])
 
     def is_locked(self, stage: str, key: str) -> bool:
         """Whether somebody is building an artifact just now. Writes nothing."""
@@ -181,9 +204,7 @@ class Workspace:
     @contextmanager
     def building(self, stage: str, key: str) -> Iterator[Path]:
         """A temporary folder for a stage's output, which becomes the artifact when the block ends without an error;
-        what is in its place then is set aside. Only for the lock's holder: it clears what killed builders left."""
-        for leftover in (self.root / "artifacts" / stage).glob(f"{atomic.TEMPORARY_PREFIX}{key}-*"):
-            atomic.remove(leftover)
+        what is in its place then is set aside. Only for the lock's holder."""
         with atomic.replacing_folder(self.artifact(stage, key), lambda: self.set_aside(stage, key)) as folder:
             yield folder
 
@@ -201,7 +222,7 @@ class DigestCache:
     """Digests of source files, recomputed only when path, size, times or inode differ."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._known: dict[str, list[Any]] | None = None
         self._changed = False
 
@@ -212,7 +233,7 @@ class DigestCache:
 
     def _digest(self, path: Path) -> str:
         if self._known is None:
-            self._known = atomic.read_json(self._path) or {}
+            self._known = atomic.read_json(self.path) or {}
         try:
             status = path.stat()
             stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
@@ -231,9 +252,9 @@ class DigestCache:
 
     def save(self) -> None:
         """Write new digests out; a plan in a place that cannot be written goes on without."""
-        if self._changed and self._path.parent.is_dir():
+        if self._changed and self.path.parent.is_dir():
             with suppress(OSError, StorageError):
-                atomic.write_json(self._path, self._known)
+                atomic.write_json(self.path, self._known)
             self._changed = False
 
 

@@ -143,7 +143,12 @@ def find_unused(workspace: Workspace) -> list[Unused]:
                 else "no run is at this training"
             )
             unused.append(Unused(folder, reason, num_bytes(folder)))
-    return unused
+    swept = {item.folder for item in unused}
+    return unused + [
+        Unused(path, "was left by a killed run", num_bytes(path))
+        for path in _leftovers(workspace)
+        if not swept & {path, *path.parents}
+    ]
 
 
 def delete(unused: list[Unused]) -> None:
@@ -173,6 +178,14 @@ def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
                 manifest: Manifest | None = read_manifest(workspace.artifact(stage, key))
                 pending += manifest["input_keys"].items() if manifest else []
     return used, in_progress
+
+
+def _leftovers(workspace: Workspace) -> Iterator[Path]:
+    """Temporary files and notes of holders beside all locks that nobody holds."""
+    for lock in sorted(workspace.root.glob("locks/*.lock")):
+        stage, _, key = lock.stem.partition("-")
+        if not workspace.is_locked(stage, key):
+            yield from workspace.leftovers(stage, key)
 
 
 def _users(workspace: Workspace) -> dict[tuple[str, str], list[str]]:

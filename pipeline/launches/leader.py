@@ -15,6 +15,7 @@ from typing import Self
 
 from filelock import Timeout
 
+from pipeline.atomic import remove
 from pipeline.errors import DescentError, InterruptedRun, InterruptedUnsaved, LostPeerError, ProcessError
 from pipeline.launches.launch import Launch, Task
 from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, Member, end_at_once, last_words
@@ -56,7 +57,7 @@ class Leader(Member):
                 f"process 0 of an earlier launch with this address and port still runs ({self._folder}); end it first"
             ) from None
         for path in self._folder.glob("process-*.json"):
-            path.unlink(missing_ok=True)
+            remove(path)
         _sweep(self._folder.parent)
         self._publish(turn=0, seen={})
         self._thread.start()

@@ -73,7 +73,7 @@ def adopt(checkpoint: Path, work: Path) -> None:
         source = checkpoint.parent / name
         if source.is_dir():
             shutil.copytree(source, work / name)
-        elif source.exists():
+        elif source.is_file():
             shutil.copyfile(source, work / name)
     for path in list_checkpoints(checkpoint.parent):
         if step_of(path) <= step_of(checkpoint) and not (work / path.name).exists():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any, Self, TextIO
 
 from accelerate import Accelerator
 
-from pipeline.atomic import fsync_path, list_files
+from pipeline.atomic import fsync_path, list_files, remove, write_bytes
 from pipeline.config.train import TrainConfig
+from pipeline.errors import is_disk_full
 from pipeline.machine import rate_in_words
 from pipeline.training.state import Counters
 from pipeline.training.throughput import PHASES
@@ -49,6 +52,7 @@ class MetricsLog:
         self._before_end: dict[str, int] = {}
         self._accelerator = accelerator
         self._file: TextIO | None = None
+        self._lost: set[str] = set()
         if accelerator.is_main_process:
             accelerator.init_trackers(TENSORBOARD)
             self._others = Trackers(section, work, label, is_resumed, say)
@@ -64,7 +68,7 @@ class MetricsLog:
         line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
-        self._accelerator.log(values, step=at.step)
+        self._log_to_tensorboard(values, at.step)
         self._others.log(values, at.step)
         if "eval/loss" in values:
             self._say(f"step {at.step:,} of {self._max_steps:,}: {validation_line(values)}")
@@ -76,10 +80,29 @@ class MetricsLog:
         return {"records": self._sizes() if self._file else {}, **before_end}
 
     def _sizes(self) -> dict[str, int]:
-        names = [METRICS, *(f"{TENSORBOARD}/{name}" for name in list_files(self._work / TENSORBOARD))]
-        for name in names:
-            fsync_path(self._work / name)
-        return {name: (self._work / name).stat().st_size for name in names}
+        sizes = {}
+        for name in {METRICS: None} | dict.fromkeys(_names(self._work)):
+            try:
+                fsync_path(self._work / name)
+                sizes[name] = (self._work / name).stat().st_size
+            except FileNotFoundError:
+                self._lose(name, "somebody removed it")
+        return sizes
+
+    def _log_to_tensorboard(self, values: Mapping[str, float], step: int) -> None:
+        try:
+            if TENSORBOARD not in self._lost:
+                self._accelerator.log(dict(values), step=step)
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            self._lose(TENSORBOARD, str(error) or type(error).__name__)
+
+    def _lose(self, name: str, reason: str) -> None:
+        """Say once that records are lost."""
+        if name not in self._lost:
+            self._lost.add(name)
+            self._say(f"warning: {name} holds no more records of this training: {' '.join(reason.split())}")
 
     def __enter__(self) -> Self:
         return self
@@ -92,9 +115,9 @@ class MetricsLog:
             self._others.finish()
         # Not Accelerate's end_training, which would wait for the other processes even after an error.
         for tracker in self._accelerator.trackers:
-            if error is None and tracker.name == TENSORBOARD:
+            if error is None and tracker.name == TENSORBOARD and TENSORBOARD not in self._lost:
                 tracker.tracker.flush()  # Raises what went wrong in the writer's thread; finish() would not tell.
-            with suppress(*([] if error is None else [Exception])):
+            with suppress(*([] if error is None and TENSORBOARD not in self._lost else [Exception])):
                 tracker.finish()
 
 
@@ -123,9 +146,10 @@ def validation_line(values: Mapping[str, float]) -> str:
 
 
 def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:
-    """Cut the record files back to what they were at a checkpoint; files that did not exist then are removed."""
-    found = [METRICS] if (work / METRICS).exists() else []
-    found += [f"{TENSORBOARD}/{name}" for name in list_files(work / TENSORBOARD)]
+    """Cut the record files back to what they were at a checkpoint; files that did not exist then are removed. What is
+    no record any more is taken away: no training fails for one."""
+    _clear_way(work, warn)
+    found = _names(work)
     for name in found:
         if name not in sizes:
             (work / name).unlink()
@@ -134,15 +158,62 @@ def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> No
             warn(f"warning: {name} is shorter than at the checkpoint: earlier points are missing from the records")
         else:
             os.truncate(work / name, size)
+    _drop_unreadable(work / METRICS, warn)
+
+
+def _names(work: Path) -> list[str]:
+    """Record files, by path relative to the work folder."""
+    metrics = [METRICS] if (work / METRICS).exists() else []
+    return metrics + [f"{TENSORBOARD}/{name}" for name in list_files(work / TENSORBOARD)]
+
+
+def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
+    """Remove what stands in the place of a record and is none, such as a folder."""
+    events = (path for path in sorted((work / TENSORBOARD).rglob("*")) if path.is_symlink() or not path.is_dir())
+    kinds = [
+        (work / METRICS, stat.S_ISREG),
+        (work / TENSORBOARD, stat.S_ISDIR),
+        *((one, stat.S_ISREG) for one in events),
+    ]
+    for path, is_right in kinds:
+        if os.path.lexists(path) and not is_right(path.lstat().st_mode):
+            warn(f"warning: {path.relative_to(work)} is no record: removed, its points are missing")
+            remove(path)
+
+
+def _drop_unreadable(path: Path, warn: Callable[[str], None]) -> None:
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and _parsed(line) is not None]
+    if len(kept) < len(lines):
+        warn(f"warning: {len(lines) - len(kept):,} lines of {path.name} cannot be read: left out of the records")
+        write_bytes(path, b"".join(kept))
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The step and the finite numbers of one line of metrics.jsonl; None when it is no record."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        return None
+    are_finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values.values())
+    return values if are_finite else None
 
 
 def copy_records(work: Path, output: Path) -> None:
-    """Copy `metrics.jsonl` and `tensorboard/` into an artifact."""
-    shutil.copyfile(work / METRICS, output / METRICS)
-    shutil.copytree(work / TENSORBOARD, output / TENSORBOARD)
+    """Copy `metrics.jsonl` and `tensorboard/` into an artifact, as far as they are there."""
+    for name in _names(work):
+        if (work / name).is_file():
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(work / name, output / name)
 
 
 def read_metrics(work: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, in order."""
-    with (work / METRICS).open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    """The records of `metrics.jsonl`, in order; none where it is gone."""
+    if not (work / METRICS).is_file():
+        return []
+    with (work / METRICS).open("rb") as file:
+        return [values for line in file if (values := _parsed(line)) is not None]

@@ -19,6 +19,7 @@ from typing import Self
 
 from torch import nn
 
+from pipeline.atomic import remove
 from pipeline.errors import DescentError
 
 FOLDER = "hang"
@@ -63,8 +64,10 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         if self._timeout is not None:
+            if not self._path.parent.is_dir():
+                remove(self._path.parent)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
             self._file = self._path.open("w")
             self._beat()
             self._hook = self._network.register_forward_pre_hook(self._beat)
@@ -80,8 +83,8 @@ class Watchdog:
             self._thread.join()
             self._hook.remove()
             self._file.close()
-            self._path.unlink(missing_ok=True)
             with suppress(OSError):  # other processes have theirs there
+                remove(self._path)
                 self._path.parent.rmdir()
 
     def _run(self, timeout: float) -> None:

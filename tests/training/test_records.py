@@ -1,0 +1,138 @@
+"""Records tell of a training; none of them, however broken, keeps it from its end or changes its weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training.tiny import make_inputs, run_train
+
+from pipeline.atomic import digest_file, remove
+from pipeline.training.metrics import MetricsLog, rewind
+
+
+def cut_in_a_line(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + bytes([content[40] ^ 0x80]) + content[41:])
+
+
+def in_its_place(make: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        remove(path)
+        make(path)
+
+    return damage
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "cut in a line": cut_in_a_line,
+    "flipped": flip,
+    "empty": in_its_place(Path.touch),
+    "garbage": in_its_place(lambda path: path.write_bytes(os.urandom(100_000))),
+    "no numbers": in_its_place(
+        lambda path: path.write_text('{"step": "x"}\n[1]\n{"step": 1, "train/loss": NaN}\n' * 999)
+    ),
+    "deep": in_its_place(lambda path: path.write_text("[" * 200_000)),
+    "gone": remove,
+    "a folder": in_its_place(lambda path: (path / "inside").mkdir(parents=True)),
+    "a dangling link": in_its_place(lambda path: path.symlink_to("/nowhere/at/all")),
+    "a pipe": in_its_place(lambda path: os.mkfifo(path)),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Path]:
+    """Inputs, and a finished training of them."""
+    folder = tmp_path_factory.mktemp("records")
+    inputs = make_inputs(folder / "inputs")
+    run_train(inputs, folder / "whole", hang_timeout_seconds=600)
+    return inputs, folder / "whole"
+
+
+def going_on(whole: Path, folder: Path) -> Path:
+    """The work folder of a training that was killed before its last checkpoint."""
+    shutil.copytree(whole / "work", folder / "work", symlinks=True)
+    shutil.rmtree(max((folder / "work").glob("step-*")))
+    return folder / "work"
+
+
+def assert_same_result(folder: Path, whole: Path) -> None:
+    for name in ("model/model.safetensors", "training.json"):
+        assert digest_file(folder / "output" / name) == digest_file(whole / "output" / name)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_damage_of_a_record_keeps_a_training_from_its_end(
+    undisturbed: tuple[dict[str, Path], Path], tmp_path: Path, damage: str
+) -> None:
+    inputs, whole = undisturbed
+    work = going_on(whole, tmp_path)
+    (events,) = (path for path in (work / "tensorboard").rglob("*") if path.is_file())
+    for path in (work / "metrics.jsonl", events):
+        DAMAGE[damage](path)
+    (work / "hang").write_text("in the way")
+    run_train(inputs, tmp_path, hang_timeout_seconds=600)
+    assert_same_result(tmp_path, whole)
+    for line in (tmp_path / "output/metrics.jsonl").read_text().splitlines():
+        assert isinstance(json.loads(line)["step"], int)
+
+
+@pytest.mark.parametrize("damage", ["a folder", "a pipe", "garbage"])
+def test_something_else_in_the_place_of_the_event_files_is_taken_away(
+    undisturbed: tuple[dict[str, Path], Path], tmp_path: Path, damage: str
+) -> None:
+    inputs, whole = undisturbed
+    work = going_on(whole, tmp_path)
+    DAMAGE[damage](work / "tensorboard")
+    run_train(inputs, tmp_path)
+    assert digest_file(tmp_path / "output/model/model.safetensors") == digest_file(
+        whole / "output/model/model.safetensors"
+    )
+
+
+def test_what_is_lost_is_said_once(undisturbed: tuple[dict[str, Path], Path], tmp_path: Path) -> None:
+    _, whole = undisturbed
+    for damage, told in {
+        "cut in a line": ["1 lines of metrics.jsonl cannot be read: left out of the records"],
+        "a folder": [
+            "metrics.jsonl is no record: removed, its points are missing",
+            "metrics.jsonl is shorter than at the checkpoint: earlier points are missing from the records",
+        ],
+    }.items():
+        work = Path(shutil.copytree(whole / "work", tmp_path / damage))
+        path, said = work / "metrics.jsonl", []
+        size = path.stat().st_size
+        DAMAGE[damage](path)
+        size -= 7 * (damage == "cut in a line")
+        rewind(work, {"metrics.jsonl": size}, said.append)
+        assert said == [f"warning: {line}" for line in told]
+
+
+@pytest.mark.parametrize("what", ["metrics.jsonl", "tensorboard"])
+def test_records_that_vanish_or_fail_while_it_trains(
+    undisturbed: tuple[dict[str, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    inputs, whole = undisturbed
+    log = MetricsLog.log
+
+    def breaking(self: MetricsLog, *given: Any) -> None:
+        log(self, *given)
+        remove(tmp_path / "work" / what)
+        if what == "tensorboard":
+            (tracker,) = self._accelerator.trackers
+            monkeypatch.setattr(tracker, "log", lambda *_, **__: 1 / 0)
+
+    monkeypatch.setattr(MetricsLog, "log", breaking)
+    run_train(inputs, tmp_path)
+    assert digest_file(tmp_path / "output/model/model.safetensors") == digest_file(
+        whole / "output/model/model.safetensors"
+    )
