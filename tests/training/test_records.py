@@ -17,7 +17,9 @@ from pipeline.training.metrics import MetricsLog, rewind
 
 
 def cut_in_a_line(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
+    """Before the last checkpoints, which remember more of it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 3])
 
 
 def flip(path: Path) -> None:
@@ -110,9 +112,8 @@ def test_what_is_lost_is_said_once(undisturbed: tuple[dict[str, Path], Path], tm
     }.items():
         work = Path(shutil.copytree(whole / "work", tmp_path / damage))
         path, said = work / "metrics.jsonl", []
-        size = path.stat().st_size
         DAMAGE[damage](path)
-        size -= 7 * (damage == "cut in a line")
+        size = path.stat().st_size
         rewind(work, {"metrics.jsonl": size}, said.append)
         assert said == [f"warning: {line}" for line in told]
 
