@@ -40,9 +40,6 @@ def test_gc_lists_and_deletes_them_but_none_of_work_in_progress(finished: Projec
     workspace = Workspace(Path("workspace"))
     key = finished.artifact("pack").name
     with workspace.lock("pack", key, lambda holder: None):
-        assert not [path for path in leftovers if "pack" in path.name or path.parent.name == "pack" if path.exists()][
-            1:
-        ]
         (Path("workspace/artifacts/pack") / f".tmp-{key}-78").mkdir()
         listed = {item.folder for item in maintenance.find_unused(workspace)}
         assert not [path for path in listed if key in path.name]
@@ -57,11 +54,8 @@ def test_the_next_holder_of_a_lock_sweeps_what_was_left_of_its_work(finished: Pr
     workspace = Workspace(Path("workspace"))
     digests = workspace.root / ".tmp-77-digests.json"
     digests.write_text("{")
-    for stage, key in (
-        ("run", "tiny"),
-        ("train", finished.artifact("train").name),
-        ("pack", finished.artifact("pack").name),
-    ):
+    keys = {stage: finished.artifact(stage).name for stage in ("train", "pack")}
+    for stage, key in {"run": "tiny", **keys}.items():
         with workspace.lock(stage, key, lambda holder: None):
             pass
     assert not [path for path in (*leftovers, digests) if path.exists()]
