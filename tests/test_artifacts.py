@@ -199,7 +199,8 @@ def test_leftovers_of_a_killed_builder_are_cleared(workspace: Workspace) -> None
     folder = workspace.artifact("shape", manifest["key"])
     leftover = folder.with_name(f".tmp-{manifest['key']}-1")
     os.rename(folder, leftover)
-    build(workspace, Settings())
+    with workspace.lock("shape", manifest["key"], lambda holder: None):
+        build(workspace, Settings())
     assert not leftover.exists()
     assert folder.exists()
 
