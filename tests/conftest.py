@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def finished(finished_once: Project, tmp_path: Path) -> Project:
     """A copy of the finished run that a test may change."""
     return finished_once.copy(tmp_path / "copy")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate holds a process to the precision of its first training; tests train in one process with several."""
+    yield
+    if "accelerate.state" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
