@@ -63,7 +63,8 @@ class TrainConfig(OptimizationConfig):
     """Error, in the units of the labels, above which Huber's loss is linear."""
 
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `auto` is
+    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `no` computes
+    in float32, also with frozen weights under an adapter that are saved in less. `auto` is
     `bf16` where the device multiplies it natively (NVIDIA's GPUs from Ampere on, processors with AVX512-BF16, AMX-BF16
     or Arm's bf16), else `no`; what it comes to counts for whether the training is done already, as if it stood here.
     `fp16`, on CUDA devices only, computes products in float16 and scales the loss so that small gradients survive; a

@@ -23,9 +23,12 @@ from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import model_tensors
 
 
-def open_for_training(artifact: Path, seed: int, *, will_be_sharded: bool = False) -> PreTrainedModel:
-    """The model of a model stage's artifact: in float32, or frozen in the precision in which it was saved, or
-    quantized, and with a fresh adapter drawn from `seed`. One that is saved as a recipe, or will be sharded and has no
+def open_for_training(
+    artifact: Path, seed: int, *, is_mixed: bool = True, will_be_sharded: bool = False
+) -> PreTrainedModel:
+    """The model of a model stage's artifact: in float32, or with a fresh adapter drawn from `seed` and frozen, in the
+    precision in which it was saved, or quantized. Without mixed precision frozen weights are in float32 as well, since
+    they would be computed with as they are. One that is saved as a recipe, or will be sharded and has no
     adapter, is on the meta device, to be given weights by `give_weights` where they will live.
 
     Raises ConfigError where quantization is asked for and there is no GPU, or the model will be sharded.
@@ -39,7 +42,7 @@ def open_for_training(artifact: Path, seed: int, *, will_be_sharded: bool = Fals
     if description is None:
         return open_empty(folder) if will_be_sharded or is_recipe(folder) else load_model(folder)
     kind = description["quantization"]
-    base = load_quantized(folder, kind) if kind else load_model(folder, dtype="auto")
+    base = load_quantized(folder, kind) if kind else load_model(folder, dtype="auto" if is_mixed else torch.float32)
     return add_adapter(base, AdapterConfig(**description["adapter"]), seed)
 
 
@@ -56,7 +59,7 @@ def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -
         spread(model_tensors(model), lambda: model_tensors(load_model(folder)))
 
 
-def export_model(model: PreTrainedModel, artifact: Path, output: Path) -> dict[str, Any]:
+def export_model(model: PreTrainedModel, artifact: Path, output: Path, *, is_mixed: bool = True) -> dict[str, Any]:
     """Write `output/model`, an ordinary Hugging Face folder, and of a model with an adapter also `output/adapter`.
 
     The adapter is merged into `model/`. Where the method has no merged form, `model/` holds `base/`, the unchanged
@@ -73,8 +76,8 @@ def export_model(model: PreTrainedModel, artifact: Path, output: Path) -> dict[s
         save_model(model, initial, output / "model")
         return check_export(output / "model", expected, is_merged=False)
     save_adapter(model, output / ADAPTER, description["base"], with_embeddings=description["new_rows"] > 0)
-    if description["quantization"]:
-        # Into the weights as they were, not into their rounded form.
+    if description["quantization"] or not is_mixed:
+        # Into the weights as they were, not into their rounded or widened form.
         model = load_adapter(load_model(initial, dtype="auto"), output / ADAPTER)
     expected = expected_logits(model)
     if description["merges"]:

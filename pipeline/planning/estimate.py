@@ -226,8 +226,9 @@ class Estimator:
         adapter: AdapterConfig | None = None,
     ) -> PreTrainedModel:
         own = self._config.model.adapter
-        # Frozen weights stay in the precision in which they were saved.
-        saved = self._architecture.dtype if own is not None else None
+        # Frozen weights stay in the precision in which they were saved, unless all is computed in float32.
+        is_mixed = self._config.train.mixed_precision != "no"
+        saved = self._architecture.dtype if own is not None and is_mixed else None
         return build_skeleton(
             self._config,
             self._architecture,

@@ -49,7 +49,8 @@ def run(context: StageContext) -> dict[str, Any]:
     validation_split = open_split(pack, encode, "validation")
     if note := idle_cores():
         context.progress.say(note)
-    model = open_for_training(initial, context.seed, will_be_sharded=wants_sharding())
+    is_mixed = section.mixed_precision != "no"
+    model = open_for_training(initial, context.seed, is_mixed=is_mixed, will_be_sharded=wants_sharding())
     check_context(train_split.block_size + virtual_tokens(model), context_length(model))
 
     def complete(model: Any, device: Any) -> None:
@@ -75,11 +76,11 @@ def run(context: StageContext) -> dict[str, Any]:
         return {}
 
     num_parameters, device = model.num_parameters(), model.device
-    build = partial(open_for_training, initial, context.seed)
+    build = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
     model, exported_step = exported_model(section, model, at, work, build)
     longest = longest_input(initial / "model")
     longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
-    checked = export_model(model, initial, context.output)
+    checked = export_model(model, initial, context.output, is_mixed=is_mixed)
     set_longest_input(context.output / "model", longest)
     if (description := read_description(initial)) is not None:
         complete_adapter(context.output / ADAPTER, context.output / "model", model.config, description["new_rows"])

@@ -18,7 +18,7 @@ import torch
 from pipeline.atomic import write_json
 from pipeline.errors import StorageError
 from pipeline.machine import limiting_isa, processor_model
-from pipeline.training.precision import multiplies_bf16
+from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training.products import Products
 
 SHORTEST_SECONDS = 0.01

@@ -1,8 +1,7 @@
-"""Whether a device multiplies bf16 natively, by what torch says of it, and what to say where it does not."""
+"""What was chosen for `mixed_precision: auto` against what torch says, and what to say of a bf16 that is emulated."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,24 +9,11 @@ import torch
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.machine import ARM_FLAG, BF16_FLAGS, limiting_isa
+from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training.products import Products
 
 SIZE, TRIES = 512, 3
 """Rows and columns of the products in which an emulated bf16 is compared: those of a small model's layers."""
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for products in bf16 and torch uses them."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    flags = BF16_FLAGS if limiting_isa(os.environ) is None else (ARM_FLAG,)
-    # oneDNN's word alone says less: it takes every AVX-512 for enough.
-    return any(capabilities.get(flag) for flag in flags) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def check_precision(

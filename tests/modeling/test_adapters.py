@@ -250,6 +250,16 @@ def test_the_frozen_base_keeps_the_precision_of_its_checkpoint(tmp_path):
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
+    # Without mixed precision it is computed in float32; what is exported is as it was saved.
+    model = training_models.open_for_training(tmp_path / "artifact", 0, is_mixed=False)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    train_a_little(model)
+    trained = logits(model)
+    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out", is_mixed=False)
+    exported = load_model(tmp_path / "out/model", dtype="auto")
+    assert {p.dtype for p in exported.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(logits(exported.float()), trained, atol=0.05, rtol=0)
+
 
 def test_a_learned_prompt_takes_positions_and_the_blocks_keep_their_names(tmp_path):
     make_artifact(tmp_path, adapter={"type": "prompt_tuning", **PROMPT})
