@@ -6,7 +6,7 @@ stage of a larger one. The highest resident size of that, less the resident size
 `descent estimate` says of the same configuration. The models are such that activations make the peak: on the CPU,
 whose memory is the host's, the snapshot of weights and optimizer from which a checkpoint is written could be higher.
 Attention has no dropout, with which torch keeps its scores on the CPU, though not on a GPU. Where the processor has no
-bf16 all is computed in float32, as `mixed_precision: auto` has it: emulated, two steps take minutes, and more memory.
+bf16 all is computed in float32, as `mixed_precision: auto` has it: emulated, two steps take minutes.
 """
 
 from __future__ import annotations
