@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,10 +29,10 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
-def start(project: Project, module: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
-    """Start a launcher in the project's folder."""
+def start_command(project: Project, command: list[str], **environ: str) -> subprocess.Popen[str]:
+    """Start a command in the project's folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        command,
         cwd=project.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         stdin=subprocess.DEVNULL,
@@ -40,6 +41,11 @@ def start(project: Project, module: str, *arguments: str, **environ: str) -> sub
         text=True,
         preexec_fn=default_signals,
     )
+
+
+def start(project: Project, module: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """Start a launcher."""
+    return start_command(project, [sys.executable, "-m", module, *arguments], **environ)
 
 
 def torchrun(project: Project, *arguments: str) -> subprocess.Popen[str]:
@@ -151,6 +157,18 @@ def test_a_process_that_cannot_compute_as_process_0_chose_ends_all(project: Proj
         "process 1: train.mixed_precision: auto came to bf16, but torch says that the CPU does not multiply bf16 "
         "natively; write bf16 or no"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["closed", "full"])
+def test_a_training_does_not_need_standard_error(project: Project, kind: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
+    redirect = {"closed": "2>&-", "full": "2>/dev/full"}[kind]
+    line = f"exec {shlex.join([*command, 'tiny.yaml', '--until', 'train'])} {redirect}"
+    result = end(start_command(project, ["bash", "-c", line], ACCELERATE_USE_CPU="true"))
+    assert (result.code, result.err) == (0, "")
+    assert (project.state()["outcome"], project.state()["exit_code"]) == ("done", 0)
+    assert json.loads((project.artifact("train") / "manifest.json").read_text())["summary"]["steps"] == 24
 
 
 @pytest.mark.slow
