@@ -76,7 +76,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] |
     """Wait for a condition, which `process` is to bring about."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert process is None or process.poll() is None, "the process ended before"
+        assert process is None or process.poll() is None, f"the process ended before: {process.communicate()}"
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from torch import nn
 
@@ -23,6 +23,7 @@ from pipeline.atomic import remove
 from pipeline.errors import DescentError
 
 FOLDER = "hang"
+ATTEMPTS = 20
 POLLS, LONGEST_POLL_SECONDS = 20, 10.0
 """How often the watch looks within its time limit, and how long it looks away at most."""
 
@@ -64,11 +65,7 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         if self._timeout is not None:
-            if not self._path.parent.is_dir():
-                remove(self._path.parent)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            remove(self._path)
-            self._file = self._path.open("w")
+            self._file = self._open()
             self._beat()
             self._hook = self._network.register_forward_pre_hook(self._beat)
             self._thread = threading.Thread(target=self._run, args=(self._timeout,), name="watchdog", daemon=True)
@@ -86,6 +83,20 @@ class Watchdog:
             with suppress(OSError):  # other processes have theirs there
                 remove(self._path)
                 self._path.parent.rmdir()
+
+    def _open(self) -> TextIO:
+        """The file, in a folder that other processes make, and remove when it is empty, at the same time. What is in
+        the way of either is removed."""
+        for attempt in range(ATTEMPTS):
+            with suppress(FileExistsError, FileNotFoundError, IsADirectoryError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                return self._path.open("w")
+            if attempt:
+                with suppress(OSError):
+                    self._path.parent.unlink()  # removes no folder
+                with suppress(OSError):
+                    remove(self._path)
+        return self._path.open("w")
 
     def _run(self, timeout: float) -> None:
         try:

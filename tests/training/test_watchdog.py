@@ -129,6 +129,37 @@ def test_forward_passes_count_as_progress(tmp_path, monkeypatch):
     assert not (tmp_path / "hang").exists()
 
 
+def test_processes_that_come_and_go_leave_each_other_their_files(tmp_path):
+    together, faults = threading.Barrier(4), []
+
+    def come_and_go(index: int) -> None:
+        try:
+            for _ in range(300):
+                together.wait(PATIENCE_SECONDS)
+                with Watchdog(PATIENCE_SECONDS, nn.Linear(1, 1), tmp_path, index, print, print) as watching:
+                    assert watching._path.is_file()
+        except Exception as error:
+            faults.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=come_and_go, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not [fault for fault in faults if not isinstance(fault, threading.BrokenBarrierError)]
+
+
+@pytest.mark.parametrize("blocked", ["hang", "hang/process-0.txt"])
+def test_what_is_in_the_way_of_the_stacks_is_removed(tmp_path, blocked):
+    if blocked == "hang":
+        (tmp_path / blocked).write_text("no folder")
+    else:
+        (tmp_path / blocked).mkdir(parents=True)
+    with Watchdog(PATIENCE_SECONDS, nn.Linear(1, 1), tmp_path, 0, print, print):
+        assert (tmp_path / "hang" / "process-0.txt").is_file()
+
+
 @pytest.mark.parametrize("timeout", [None, 30.0])
 def test_nothing_is_left_behind(tmp_path, timeout):
     with Watchdog(timeout, nn.Linear(1, 1), tmp_path, 0, print, lambda error: None):
