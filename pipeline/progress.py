@@ -97,7 +97,8 @@ class Task:
     def _line(self, note: str) -> str:
         done = _scaled(self._done, self._unit)
         if self._total:
-            done += f" of {_scaled(self._total, self._unit)} ({self._done / self._total:.0%})"
+            done = f"{done.removesuffix(f' {self._unit}')} of {_scaled(self._total, self._unit)}"
+            done += f" ({self._done / self._total:.0%})"
         return f"{self._label}: {', '.join([done, *self._pace()])}  {note}".rstrip()
 
     def _pace(self) -> list[str]:

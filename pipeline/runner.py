@@ -173,13 +173,20 @@ def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapp
 
 
 def format_plan(steps: Sequence[Step]) -> str:
-    """The plan as a table for people: stage, action, and the reason; below it what was chosen on this machine."""
+    """The plan as a table for people: stage, action, and the reason; below it what was chosen on this machine. Of the
+    stages that wait for a result, the first stands for all."""
+    waiting = [step for step in steps if step.action == "unknown"]
+    others = ", ".join(step.stage.name for step in waiting[1:])
     lines = []
     for step in steps:
+        if step in waiting[1:]:
+            continue
         key = step.key or ""
         reasons = list(step.reasons[:MAX_REASONS])
         if more := step.reasons[MAX_REASONS:]:
             reasons.append(f"and {len(more)} more, which `descent explain` lists")
+        if step in waiting and others:
+            reasons.append(f"so are {others}")
         told = printable("; ".join(reasons)) + (f"  (against {step.against})" if step.against else "")
         lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{told}".rstrip())
     lines += [printable(f"warning: {step.stage.name}: {warning}") for step in steps for warning in step.warnings]
@@ -278,6 +285,9 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
     for warning in warnings_of(manifest):
         progress.say(f"warning: {warning}")
     progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")
+    for what in ("rejected", "dropped"):
+        if manifest["summary"].get(what):
+            progress.say(f"what was {what} is listed in {workspace.artifact(stage.name, identity.key) / what}.jsonl")
     if earlier is not None:
         _compare(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")

@@ -132,6 +132,17 @@ def test_a_plan_gives_a_few_of_many_reasons() -> None:
     assert line.endswith("setting_3 0 -> 1; curate.setting_4 0 -> 1; and 35 more, which `descent explain` lists")
 
 
+def test_the_first_of_the_stages_that_wait_stands_for_all_in_a_plan() -> None:
+    steps = [runner.Step(STAGES[0], "run", ("changed",))]
+    steps += [runner.Step(stage, "unknown", ("until ingest has run",)) for stage in STAGES[1:4]]
+    lines = runner.format_plan(steps).splitlines()
+    assert [line.split() for line in lines] == [
+        ["ingest", "run", "changed"],
+        ["normalize", "unknown", "until", "ingest", "has", "run;", "so", "are", "curate,", "augment"],
+    ]
+    assert runner.format_plan(steps[:2]).splitlines()[1].endswith("until ingest has run")
+
+
 def test_a_plan_repeats_what_an_artifact_warns_of_and_says_what_settings_foretell() -> None:
     reused = runner.Step(STAGES[5], "reuse", warnings=("half of the text is lost",))
     planned = runner.Step(STAGES[4], "run", ("no earlier artifact",), warnings=("may lose\ttext",))

@@ -66,8 +66,8 @@ def too_much(now: list[float], seconds_of_steps: list[float]) -> list[float]:
 def test_the_first_step_says_nothing_of_the_time_left(now: list[float]) -> None:
     """It compiles: 249 s a step would be 69 hours."""
     lines = [line for _, line in log_of(now, [249] + [12] * 999)]
-    assert lines[:3] == [f"train: training: {n} steps of 1,000 steps (0%)" for n in (1, 2, 3)]
-    assert lines[3] == "train: training: 4 steps of 1,000 steps (0%), 0.083 steps/s, 3h19m left"
+    assert lines[:3] == [f"train: training: {n} of 1,000 steps (0%)" for n in (1, 2, 3)]
+    assert lines[3] == "train: training: 4 of 1,000 steps (0%), 0.083 steps/s, 3h19m left"
 
 
 def test_another_slow_step_does_not_frighten_for_long(now: list[float]) -> None:
@@ -103,9 +103,9 @@ def test_a_log_gets_rate_time_left_and_note_now_and_then(now: list[float]) -> No
             now[0] += 1
             task.update(10, "loss 2.5")
     assert stream.getvalue().splitlines() == [
-        "train: training: 200 steps of 1,000 steps (20%), 10 steps/s, 1m20s left  loss 2.5",
-        "train: training: 300 steps of 1,000 steps (30%), 10 steps/s, 1m10s left  loss 2.5",
-        "train: training: 400 steps of 1,000 steps (40%), 10 steps/s, 1m00s left  loss 2.5",
+        "train: training: 200 of 1,000 steps (20%), 10 steps/s, 1m20s left  loss 2.5",
+        "train: training: 300 of 1,000 steps (30%), 10 steps/s, 1m10s left  loss 2.5",
+        "train: training: 400 of 1,000 steps (40%), 10 steps/s, 1m00s left  loss 2.5",
     ]
 
 

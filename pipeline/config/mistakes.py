@@ -81,7 +81,8 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     if kind == "extra_forbidden":
         return f"{where}: unknown key{known_instead(key, container)}"
     if kind == "missing":
-        return f"{where}: required, but not given"
+        needs_none = " (data alone needs none: `--until pack`)" if key in (("model",), ("train",)) else ""
+        return f"{where}: required, but not given{needs_none}"
     if kind == "value_error":
         message = printable(str(context["error"]))
         named = _named_in(message, key, places)

@@ -126,7 +126,7 @@ def _origin(section: dict[str, Any]) -> str:
         commit = f" at commit {section['revision']}" if section.get("revision") else ""
         name = base_name(section["pretrained"], section.get("revision"))
         return f"It was fine-tuned from {_cell(name)}{commit}."
-    return "It was pretrained from random weights." if section.get("architecture") else ""
+    return "It was trained from random weights." if section.get("architecture") else ""
 
 
 def _figures(figures: dict[str, Any], columns: Sequence[Figure]) -> list[str]:

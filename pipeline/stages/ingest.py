@@ -29,6 +29,7 @@ DOUBTFUL_SHARE = 0.1
 """Part of a source's documents from which on something doubtful about them is told."""
 
 DOUBTS = {
+    "uncut": "are longer than a megabyte in spite of the separator; see whether it is what stands between documents",
     "in quotation marks": "stand in quotation marks, which are kept; set quotechar: '\"' if they are no part of them",
     "in single quotation marks": (
         'stand in single quotation marks, which are kept; set quotechar: "\'" if they are no part of them'

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import MissingInputError, StorageError
+from pipeline.errors import ConfigError, MissingInputError, StorageError
 from pipeline.guarded import guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
 
@@ -57,6 +57,8 @@ def diff(
         from pipeline.comparison.text import format_comparison
 
         own = _run_of(config, overrides)
+        if names == [own.name] and not overrides:
+            raise ConfigError(f"diff: {own.name} is the configuration's own run; name another, or two")
         found = compare_runs(_workspace(own), names if len(names) > 1 else [own.name, *names])
         print(json.dumps(found, indent=1) if as_json else format_comparison(found))
 

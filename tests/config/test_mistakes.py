@@ -144,6 +144,11 @@ CONFIGURATIONS = {
         r"run\.yaml:9: train: got 'max_steps:10'; expected settings below",
     ),
     "missing section": (changed("run:\n  name: tiny\n", ""), 78, r"run\.yaml: run: required, but not given"),
+    "missing section that data needs not": (
+        changed("model:\n  architecture: llama\n", ""),
+        78,
+        r"run\.yaml: model: required, but not given \(data alone needs none: `--until pack`\)",
+    ),
     "missing key of an item": (
         changed("python_docs", "text"),
         78,

@@ -164,6 +164,8 @@ def test_bad_files_are_named_or_counted(
         assert "the sources hold no document" in error
     else:
         assert code == 0, error
+        (path,) = Path("workspace/artifacts/ingest").glob("*/rejected.jsonl")
+        assert f"ingest: what was rejected is listed in {path}\n" in error
         (entry,) = rejected()
         assert entry["origin"] == f"good/{origin}"
         assert entry["reason"] == reason

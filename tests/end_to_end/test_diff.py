@@ -119,6 +119,11 @@ def test_a_diff_without_a_run_asks_for_one(compared: Project) -> None:
         result = compared.descent("diff", "tiny.yaml", *arguments)
         assert (result.code, len(result.err.splitlines())) == (2, 1)
         assert "RUN" in result.err
+    own = compared.descent("diff", "tiny.yaml", "tiny")
+    assert (own.code, own.err) == (
+        78,
+        "descent: diff: tiny is the configuration's own run; name another, or two\n",
+    )
 
 
 def test_a_run_with_itself(compared: Project) -> None:

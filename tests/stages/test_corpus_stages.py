@@ -162,6 +162,16 @@ def test_an_empty_corpus_or_split_fails_and_says_what_to_do(
         run("curate", CurateConfig.model_validate(limits))
 
 
+def test_a_separator_that_stands_nowhere_is_warned_of(run: Run) -> None:
+    Path("a.txt").write_text("\n".join(story(number) for number in range(20_000)))
+    assert Path("a.txt").stat().st_size > 1_000_000
+    source = {"type": "text", "paths": ["a.txt"]}
+    (warning,) = run("ingest", ingest_config(source=source | {"separator": "\n\n"}))["warnings"]
+    assert warning.startswith("1 of 1 texts of s are longer than a megabyte in spite of the separator")
+    for meant in (source | {"separator": "\n"}, source):
+        assert "warnings" not in run("ingest", ingest_config(source=meant), f"cut {len(meant)}")
+
+
 def test_what_may_be_meant_otherwise_is_warned_of(run: Run) -> None:
     rows = [f'"{story(n)}"' if n < 3 else rf"{story(n)}\n\nMore." if n < 6 else story(n) for n in range(20)]
     Path("a.tsv").write_text("\n".join(["text", *rows]))

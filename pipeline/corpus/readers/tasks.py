@@ -31,6 +31,9 @@ from pipeline.corpus.readers.records import Part, Rejected, UnreadableFileError,
 from pipeline.corpus.readers.tables import read_arrow, read_parquet
 from pipeline.corpus.sources import source_files
 
+LONG_BYTES = 1_000_000
+"""What no text between separators is expected to reach."""
+
 _ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
 
 
@@ -90,6 +93,8 @@ def doubts(source: AnySource, document: Document) -> Iterator[str]:
     """What may be read otherwise than meant in a document, though nothing in it tells."""
     if isinstance(source, CsvSource) and (mark := kept_quotes(source, document)):
         yield "in quotation marks" if mark == '"' else "in single quotation marks"
+    if isinstance(source, TextSource) and source.separator and document.num_bytes > LONG_BYTES:
+        yield "uncut"
     if "\n" not in document.text and _ESCAPED_BREAK.search(document.text):
         yield "escaped line breaks"
 
