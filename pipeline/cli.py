@@ -37,6 +37,7 @@ VERBS = (
     workspaces.gc,
     running.estimate,
     models.generate,
+    models.export,
     models.replay,
     configurations.schema,
 )

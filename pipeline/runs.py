@@ -18,6 +18,7 @@ from pipeline.config.evaluation import main_metric
 from pipeline.config.reading import dump
 from pipeline.errors import (
     ConfigError,
+    DamageError,
     DescentError,
     InterruptedRun,
     InterruptedUnsaved,
@@ -27,6 +28,8 @@ from pipeline.errors import (
     panics_as_errors,
     storage_errors,
 )
+from pipeline.exporting import OUTTYPES, gguf_name
+from pipeline.intact import digest_of
 from pipeline.manifests import Manifest, flatten, is_key, read_manifest, shown_setting
 from pipeline.progress import Progress
 from pipeline.terminal import printable
@@ -142,6 +145,9 @@ class RunView:
             for name in ("tensorboard", "metrics.jsonl"):
                 _symlink(self.folder / name, train / name)
             files = {name: train / "model" / name for name in atomic.list_files(train / "model")}
+            if not _holds(files, self.folder / "model"):
+                for outtype in OUTTYPES:  # what was exported of another training
+                    atomic.remove(self.folder / gguf_name(outtype))
             if report is not None:
                 files["README.md"] = report / "model_card.md"
             _mirror(files, self.folder / "model")
@@ -204,15 +210,30 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
 
 
+def check_model(workspace: Workspace, name: str) -> None:
+    """Raises DamageError when a file of a run's model/, its card aside, is not what its training made."""
+    for file, entry in _trained_files(workspace, name).items():
+        path = workspace.run(name) / file
+        is_there = path.is_file()
+        if file.startswith("model/") and not (is_there and digest_of(path) == entry["sha256"]):
+            what = "is not what the training made" if is_there else "is missing"
+            raise DamageError(f"{path} {what}; `descent verify`, then run again: it is put there anew")
+
+
 def check_code(workspace: Workspace, name: str) -> None:
     """Raises ConfigError when a run's model/ holds Python code that its training did not make: loading would run it."""
-    folder, state = workspace.run(name) / "model", read_run(workspace.run(name)) or {"stages": {}}
-    key = state["stages"].get("train", {}).get("key", "none")
-    files = (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
+    folder, files = workspace.run(name) / "model", _trained_files(workspace, name)
     for path in sorted(folder.rglob("*.py")):
         known = files.get(f"model/{path.relative_to(folder).as_posix()}", {})
         if known.get("sha256") != atomic.digest_file(path):
             raise ConfigError(f"{path}: the run did not make this code, so it is not run; remove it")
+
+
+def _trained_files(workspace: Workspace, name: str) -> dict[str, Any]:
+    """The files of a run's training, as its manifest lists them."""
+    state = read_run(workspace.run(name)) or {"stages": {}}
+    key = state["stages"].get("train", {}).get("key", "none")
+    return (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
 
 
 def made_with(workspace: Workspace, config: Config, keys: Sequence[str]) -> list[str]:
@@ -249,7 +270,7 @@ def _mirror(files: Mapping[str, Path], folder: Path) -> None:
     """Make `folder` hold exactly these files; it is replaced as a whole when one differs."""
     has_links = folder.is_symlink() or atomic.list_links(folder)
     is_same = folder.is_dir() and not has_links and set(atomic.list_files(folder)) == files.keys()
-    if is_same and all(filecmp.cmp(source, folder / name) for name, source in files.items()):
+    if is_same and _holds(files, folder):
         return
     fresh = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{folder.name}")
     atomic.remove(fresh)
@@ -258,6 +279,11 @@ def _mirror(files: Mapping[str, Path], folder: Path) -> None:
         _place(source, fresh / name)
     atomic.remove(folder)
     os.rename(fresh, folder)
+
+
+def _holds(files: Mapping[str, Path], folder: Path) -> bool:
+    """Whether all these files are in `folder`."""
+    return all((folder / name).is_file() and filecmp.cmp(source, folder / name) for name, source in files.items())
 
 
 def _place(source: Path, target: Path) -> None:

@@ -6,14 +6,22 @@ import math
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.errors import BadDataError, ConfigError, MissingInputError, StorageError
+from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.guarded import complain, guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+FORMATS = ("gguf",)
+"""What `export` writes."""
 
 
 def generate(
@@ -44,25 +52,7 @@ def generate(
             raise typer.BadParameter(f"{text!r} is not UTF-8", param_hint="--prompt")
 
     def work() -> None:
-        from pipeline.artifacts import Workspace
-        from pipeline.config.loading import load_config
-        from pipeline.modeling.usage import Usage
-        from pipeline.runs import check_code, made_with
-
-        loaded = load_config(config, overrides or (), ("run", "model"))
-        if loaded.model.task != "causal_lm":
-            raise ConfigError(
-                f"model.task {loaded.model.task}: the model writes no text; load the run's model/ with transformers' "
-                "AutoModelForSequenceClassification, as its README.md shows"
-            )
-        name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
-        folder = workspace.run(name) / "model"
-        if Usage.of(folder) is None:
-            how = f"descent run {shlex.quote(str(config))}"
-            raise MissingInputError(f"{folder}: the run has no model yet; {how} makes it")
-        check_code(workspace, name)
-        for setting in made_with(workspace, loaded, [override.partition("=")[0] for override in overrides or ()]):
-            complain(f"note: the model of run {name} was made with {setting}; descent run makes another")
+        loaded, folder = _model_of(config, overrides or ())
         given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k}
         samples = loaded.evaluate.samples.model_copy(update={k: v for k, v in given.items() if v is not None})
         prompts = prompt or _prompts(samples.prompts)
@@ -70,6 +60,41 @@ def generate(
 
         for sample in continue_prompts(folder, prompts, samples, loaded.run.seed if seed is None else seed):
             print(f"{sample['prompt']}{sample['text']}", flush=True)
+
+    guarded(work, debug)
+
+
+def export(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="gguf, which llama.cpp reads.")] = "gguf",
+    outtype: Annotated[
+        str, typer.Option("--outtype", metavar="TYPE", help="Of the weights: f32, f16, bf16 or q8_0.")
+    ] = "f16",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="By default beside model/ in the run's folder.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write the model in the run's folder for another engine."""
+    for value, known, option in ((to, FORMATS, "--to"), (outtype, OUTTYPES, "--outtype")):
+        if value not in known:
+            raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
+
+    def work() -> None:
+        loaded, folder = _model_of(config, overrides or ())
+        from pipeline.artifacts import Workspace
+        from pipeline.exporting.gguf_file import write_gguf
+        from pipeline.runs import check_model
+
+        check_model(Workspace(loaded.run.workspace), loaded.run.name)
+        target = output or folder.with_name(gguf_name(outtype))
+        written = write_gguf(folder, target, outtype, loaded.run.name)
+        if not written.is_compared:
+            complain("note: no test compares this architecture in llama.cpp with transformers; compare their texts")
+        remark = "" if written.is_new else ", unchanged"
+        print(f"{written.path}  ({written.num_bytes / 1e6:,.2f} MB, {outtype}{remark})")
+        print(f'llama-completion -m {shlex.quote(str(written.path))} -no-cnv -p "..." continues a text with it')
 
     guarded(work, debug)
 
@@ -89,6 +114,30 @@ def replay(
         print(format_replay(replay(folder, device)))
 
     guarded(work, debug)
+
+
+def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
+    """The configuration, and the folder of the run's model, which writes text. Says where settings were others."""
+    from pipeline.artifacts import Workspace
+    from pipeline.config.loading import load_config
+    from pipeline.modeling.usage import Usage
+    from pipeline.runs import check_code, made_with
+
+    loaded = load_config(config, overrides, ("run", "model"))
+    if loaded.model.task != "causal_lm":
+        raise ConfigError(
+            f"model.task {loaded.model.task}: the model writes no text; load the run's model/ with transformers' "
+            "AutoModelForSequenceClassification, as its README.md shows"
+        )
+    name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
+    folder = workspace.run(name) / "model"
+    if Usage.of(folder) is None:
+        how = f"descent run {shlex.quote(str(config))}"
+        raise MissingInputError(f"{folder}: the run has no model yet; {how} makes it")
+    check_code(workspace, name)
+    for setting in made_with(workspace, loaded, [override.partition("=")[0] for override in overrides]):
+        complain(f"note: the model of run {name} was made with {setting}; descent run makes another")
+    return loaded, folder
 
 
 def _prompts(of_configuration: list[str]) -> list[str]:

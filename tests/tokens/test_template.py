@@ -158,7 +158,8 @@ def test_a_tokenizer_that_cannot_encode_the_text_is_refused_in_a_line(tmp_path: 
         run_stage(TOKENIZER, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
 
 
-def test_a_model_of_sentencepiece_without_its_library(tmp_path: Path) -> None:
+def test_a_model_of_sentencepiece_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.tokens.pretrained.find_spec", lambda name: None)
     (tmp_path / "tokenizer.model").write_bytes(b"")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     with pytest.raises(ConfigError, match=r"is a SentencePiece model.*: pip install sentencepiece"):

@@ -1,0 +1,157 @@
+"""A tokenizer as llama.cpp takes it: tokens, merges, special tokens, and the name of how text is cut before merging.
+
+llama.cpp has its cuts in code, each under a name. A tokenizer gets the name of the cuts that it was trained with, and
+none where llama.cpp has no such cuts: then its tokens would be others than those of training, in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from pipeline.errors import ConfigError
+from pipeline.tokens.template import Template
+from pipeline.tokens.training import SPLIT_PATTERNS
+
+DIGITS = "each digit alone"
+
+CUTS: dict[tuple[str, ...], str] = {
+    (SPLIT_PATTERNS["gpt4"],): "smaug-bpe",
+    (SPLIT_PATTERNS["gpt2"],): "gpt-2",
+    (DIGITS, SPLIT_PATTERNS["gpt2"]): "starcoder",
+}
+"""llama.cpp's name (`tokenizer.ggml.pre`) of cuts, in the order in which they are made. It has none for digits cut
+before the pattern of GPT-4: its `qwen2` cuts digits in the same pass, and leaves a space of a run before one."""
+
+WHOLE_WORDS: dict[tuple[str, ...], str] = {(SPLIT_PATTERNS["gpt4"],): "llama-bpe"}
+"""The same where a word that is a token is not merged (`ignore_merges`)."""
+
+
+class TokenType(IntEnum):
+    """What a token is to llama.cpp (`llama_token_type`)."""
+
+    NORMAL = 1
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A byte-level BPE tokenizer. `cuts` is llama.cpp's name for them; None where only its converter may know them."""
+
+    tokens: list[str]
+    types: list[TokenType]
+    merges: list[str]
+    cuts: str | None
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int | None
+    adds_bos: bool
+    adds_eos: bool
+    chat_template: str | None
+
+    @classmethod
+    def of(cls, folder: Path, size: int) -> Vocabulary:
+        """That of a Hugging Face folder, for a model with `size` embeddings. Raises ConfigError where llama.cpp has no
+        such tokenizer."""
+        values = json.loads((folder / "tokenizer.json").read_bytes())
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        _check_kind(values)
+        named = json.loads((folder / "tokenizer_config.json").read_bytes())
+        bos, eos, pad = (_id_of(tokenizer, named.get(name)) for name in ("bos_token", "eos_token", "pad_token"))
+        assert eos is not None, "an export has an eos_token"
+        around = Template.of(tokenizer)
+        if len(around.prefix) > 1 or around.suffix not in ((), (eos,)):
+            named_so = ", ".join(str(tokenizer.id_to_token(index)) for index in (*around.prefix, *around.suffix))
+            raise _no_such(f"puts {named_so} around texts, where llama.cpp has one token before and the end after")
+        tokens, types = _tokens(values, size)
+        template = folder / "chat_template.jinja"
+        return cls(
+            tokens=tokens,
+            types=types,
+            merges=[_merge(pair) for pair in values["model"]["merges"]],
+            cuts=_cuts(values),
+            # Documents stand in the streams after the end of another where nothing else is before them.
+            bos_token_id=around.prefix[0] if around.prefix else eos if bos is None else bos,
+            eos_token_id=eos,
+            pad_token_id=pad,
+            adds_bos=bool(around.prefix),
+            adds_eos=bool(around.suffix),
+            chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
+        )
+
+
+def unknown_cuts() -> ConfigError:
+    """The error for cuts that llama.cpp has no name for."""
+    return _no_such("cuts text in a way that it has no name for")
+
+
+def _no_such(what: str) -> ConfigError:
+    return ConfigError(
+        f"llama.cpp has no such tokenizer: this one {what}; it takes byte_level_bpe with split_pattern gpt4 or gpt2, "
+        "and split_digits with gpt2 alone"
+    )
+
+
+def _check_kind(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError for anything but byte-level BPE."""
+    model, decoder = values["model"], values.get("decoder") or {}
+    if model["type"] != "BPE":
+        raise _no_such(f"is of the kind {model['type']}")
+    if model.get("byte_fallback") or decoder.get("type") != "ByteLevel":
+        raise _no_such("has characters as tokens, not bytes" if not model["merges"] else "is BPE over characters")
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise _no_such(f"has {name} {model[name]!r}")
+    for added in values["added_tokens"]:
+        odd = [name for name in ("single_word", "lstrip", "rstrip") if added.get(name)]
+        if odd and not added.get("special"):
+            raise _no_such(f"has a token {added['content']!r} with {odd[0]}")
+
+
+def _cuts(values: Mapping[str, Any]) -> str | None:
+    if values.get("normalizer") is not None:
+        return None
+    before = values.get("pre_tokenizer") or {}
+    steps = before["pretokenizers"] if before.get("type") == "Sequence" else [before]
+    found: list[str] = []
+    for step in steps:
+        match step:
+            case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
+                found.append(pattern)
+            case {"type": "Digits", "individual_digits": True}:
+                found.append(DIGITS)
+            case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": bool(has_pattern)}:
+                found += [SPLIT_PATTERNS["gpt2"]] if has_pattern else []
+            case _:
+                return None
+    named = WHOLE_WORDS if values["model"].get("ignore_merges") else CUTS
+    return named.get(tuple(found))
+
+
+def _tokens(values: Mapping[str, Any], size: int) -> tuple[list[str], list[TokenType]]:
+    """Of each embedding; those that the tokenizer never gives have names of their own."""
+    tokens, types = [f"[PAD{index}]" for index in range(size)], [TokenType.UNUSED] * size
+    for token, index in values["model"]["vocab"].items():
+        tokens[index], types[index] = token, TokenType.NORMAL
+    for added in values["added_tokens"]:
+        kind = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
+        tokens[added["id"]], types[added["id"]] = added["content"], kind
+    return tokens, types
+
+
+def _merge(pair: str | list[str]) -> str:
+    return pair if isinstance(pair, str) else " ".join(pair)
+
+
+def _id_of(tokenizer: Tokenizer, token: Any) -> int | None:
+    content = token["content"] if isinstance(token, dict) else token
+    index: int | None = tokenizer.token_to_id(content) if content is not None else None
+    return index

