@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 OS_ERROR = re.compile(r"(?:os error |[Ee]rrno )(\d+)")
+BACKTRACKING = "retry-limit-in-match"
+"""In what tokenizers' regular expressions say when one needs too many steps; a tenth of a second's."""
 
 
 class DescentError(Exception):
@@ -94,13 +96,18 @@ class Panic(Exception):
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
     """Raise as Panic what no `except Exception` would see: pyo3's PanicException, which moreover no process can send
-    to another, and a library's SystemExit."""
+    to another, and a library's SystemExit. A regular expression that gave up is a ConfigError."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise Panic(f"SystemExit: {error}") from error
         if type(error).__name__ == "PanicException":
+            if BACKTRACKING in str(error):
+                raise ConfigError(
+                    "tokenizer: a regular expression in it takes far too long on a text (catastrophic backtracking); "
+                    "name another tokenizer, or mend the pattern in its tokenizer.json"
+                ) from error
             raise Panic(str(error)) from error
         raise
 

@@ -144,6 +144,7 @@ def _plan_stage(
 ) -> Step:
     waiting = [name for name in stage.upstream if name not in manifests]
     if waiting:
+        stage.files(getattr(config, stage.name))  # what is wrong there would otherwise end the run after hours of work
         return Step(stage, "unknown", (f"until {max(waiting, key=NAMES.index)} has run",))
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)

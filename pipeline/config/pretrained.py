@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
+from pipeline.config.foreign import check_links, check_model, check_tokenizer
 from pipeline.errors import ConfigError, MissingInputError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -75,7 +76,7 @@ def base_name(pretrained: str, revision: str | None) -> str:
 def origin_files(origin: Origin, section: str, patterns: Iterable[str]) -> dict[str, list[Path]]:
     """The files of a local folder that match, labelled by their path; {} for a hub repository, which its commit pins.
 
-    Raises MissingInputError when the folder does not exist.
+    Raises MissingInputError when the folder does not exist, ConfigError for a link out of it.
     """
     if origin.pretrained is None or origin.revision is not None:
         return {}
@@ -85,21 +86,32 @@ def origin_files(origin: Origin, section: str, patterns: Iterable[str]) -> dict[
             "; for a repository of the hub give its commit as revision" if HUB_ID.fullmatch(origin.pretrained) else ""
         )
         raise MissingInputError(f"{section}.pretrained: there is no folder {origin.pretrained!r} in {Path.cwd()}{hint}")
+    return {path.as_posix(): [path] for path in used_files(folder, origin, section, patterns)}
+
+
+def used_files(folder: Path, origin: Origin, section: str, patterns: Iterable[str]) -> list[Path]:
+    """The files of a folder that match, and code that is trusted, sorted. Raises ConfigError for a link out of it."""
     wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]
     paths = sorted({path for pattern in wanted for path in folder.glob(pattern) if path.is_file()})
-    return {path.as_posix(): [path] for path in paths}
+    check_links(paths, folder, f"{section}.pretrained: {origin.pretrained}")
+    return paths
 
 
-def check_weights(files: Mapping[str, object], origin: Origin, section: str) -> None:
-    """Raises ConfigError when a local folder's files lack a configuration or safetensors weights."""
-    names = {Path(name).name for name in files}
-    if "config.json" not in names:
-        raise ConfigError(f"{section}.pretrained: {origin.pretrained} has no config.json, so it is no model's folder")
-    if not any(name.endswith(".safetensors") for name in names):
+def check_weights(files: Iterable[str], origin: Origin, section: str) -> None:
+    """Raises ConfigError when a folder's files, given by path, lack a configuration or safetensors weights, name
+    anything else, or do not fit together."""
+    names = {Path(path).name: Path(path) for path in files}
+    if "config.json" in names and not any(name.endswith(".safetensors") for name in names):
         raise ConfigError(
             f"{section}.pretrained: {origin.pretrained} has no *.safetensors, and no other format is read since those "
             "can run code; save the model again with save_pretrained"
         )
+    check_model(names, f"{section}.pretrained: {origin.pretrained}")
+
+
+def check_vocabulary(files: Iterable[str], origin: Origin, section: str) -> None:
+    """Raises ConfigError when a tokenizer's files, given by path, number tokens beyond all measure."""
+    check_tokenizer({Path(path).name: Path(path) for path in files}, f"{section}.pretrained: {origin.pretrained}")
 
 
 def has_code(folder: Path) -> bool:

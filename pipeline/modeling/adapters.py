@@ -111,9 +111,12 @@ def wrapper_of(model: nn.Module) -> Any:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """`model` with the trained adapter of a folder, as `add_adapter` returns it."""
+    """`model` with the trained adapter of a folder, as `add_adapter` returns it. Raises ConfigError where its weights
+    are not in safetensors: peft would unpickle others."""
     from peft import PeftModel
 
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ConfigError(f"{folder} has no adapter_model.safetensors, and no other format is read")
     wrapper = PeftModel.from_pretrained(model, folder, is_trainable=False)
     return _adapted(wrapper, wrapper.peft_config["default"].is_prompt_learning)
 

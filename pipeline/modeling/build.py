@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from pipeline.config.foreign import check_model
 from pipeline.config.model import ModelConfig, causal_architectures, labelling_architectures
 from pipeline.config.pretrained import CODE_FILES, has_code
 from pipeline.errors import ConfigError
@@ -57,7 +58,11 @@ def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel
 
 
 def read_model(folder: Path, dtype: torch.dtype | Literal["auto"]) -> tuple[PreTrainedModel, set[str]]:
-    """The model whose weights a local folder holds, and the names of those that it lacks, which are drawn at random."""
+    """The model whose weights a local folder holds, and the names of those that it lacks, which are drawn at random.
+
+    Raises ConfigError where something in the folder names a file that is none of its weights.
+    """
+    check_model({path.name: path for path in folder.iterdir()}, str(folder))
     with without_bars():
         model, found = head_in(folder).auto_class.from_pretrained(
             folder,

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
+from pipeline.config.foreign import AGAIN, read_shapes
 from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import CAUSAL_LM, Head
 from pipeline.modeling.settings import check_keys, one_line, without_bars
-from pipeline.tokens.pretrained import fetch
+from pipeline.modeling.weights import first_not_finite
+from pipeline.tokens.pretrained import opened
+
+SPARE_NUMBERS = 2**26
+"""What a model may have beside its weights: a new head, and tables that are computed."""
 
 
 def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, head: Head) -> PreTrainedModel:
@@ -24,10 +31,23 @@ def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, se
     Weights that the checkpoint lacks, which only a new head may be, are drawn from `seed`. Raises ConfigError for a
     folder that gives no such model and for a tokenizer that is not the model's.
     """
-    folder = fetch(section, "model", (*MODEL_FILES, *TOKENIZER_FILES))
-    check_weights({path.name: path for path in folder.iterdir()}, section, "model")
-    _check_vocabulary(folder, tokenizer, section)
+    with opened(section, "model", (*MODEL_FILES, *TOKENIZER_FILES)) as folder:
+        check_weights(map(str, folder.iterdir()), section, "model")
+        _check_vocabulary(folder, tokenizer, section)
+        model = _load(folder, section, seed, head)
+    if name := first_not_finite(dict(model.named_parameters())):
+        raise ConfigError(
+            f"model.pretrained: {section.pretrained} has weights that are not finite, such as {name}; take an earlier "
+            "checkpoint of it"
+        )
+    resize_vocabulary(model, vocabulary_size(tokenizer))
+    _set_special_ids(model, tokenizer, head)
+    return model
+
+
+def _load(folder: Path, section: ModelConfig, seed: int, head: Head) -> PreTrainedModel:
     config = read_config(folder, section, head)
+    _check_memory(folder, config, section, head)
     try:
         with without_bars(), torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -44,15 +64,37 @@ def load_pretrained(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, se
             )
     except Exception as error:
         # Every architecture has checks of its own and raises what it likes.
-        raise ConfigError(f"model.pretrained: {section.pretrained} cannot be loaded: {one_line(error)}") from None
+        reason = one_line(error).replace(str(folder), str(section.pretrained))
+        raise ConfigError(f"model.pretrained: {section.pretrained} cannot be loaded: {reason}") from None
     if head.is_pretrained and found["missing_keys"]:
         raise ConfigError(
             f"model.pretrained: {section.pretrained} lacks weights of {type(model).__name__}, such as "
             f"{min(found['missing_keys'])}; take a checkpoint of a causal language model"
         )
-    resize_vocabulary(model, vocabulary_size(tokenizer))
-    _set_special_ids(model, tokenizer, head)
+    assert isinstance(model, PreTrainedModel)
     return model
+
+
+def _check_memory(folder: Path, config: PreTrainedConfig, section: ModelConfig, head: Head) -> None:
+    """Raises ConfigError for a configuration whose model would take far more memory than the weights beside it. Code
+    that is trusted is not asked."""
+    if section.trust_remote_code:
+        return
+    try:
+        with torch.device("meta"), no_init_weights():
+            model = head.auto_class.from_config(config)
+    except Exception as error:
+        raise ConfigError(
+            f"model.pretrained: {section.pretrained} cannot be built as its config.json says: {one_line(error)}"
+        ) from None
+    wanted = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    shapes = [shape for path in folder.glob("*.safetensors") for shape in read_shapes(path, "").values()]
+    found = sum(math.prod(shape) for shape in shapes)
+    if wanted > 4 * found + SPARE_NUMBERS:
+        raise ConfigError(
+            f"model.pretrained: {section.pretrained}: config.json describes a model of {wanted:,} numbers, but the "
+            f"weights beside it have {found:,}; {AGAIN}"
+        )
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -79,7 +121,8 @@ def resize_vocabulary(model: PreTrainedModel, size: int) -> None:
 
 def new_rows(section: ModelConfig, model: PreTrainedModel) -> int:
     """How many rows the vocabulary has more than in the folder of the pretrained model."""
-    config: dict[str, Any] = json.loads((fetch(section, "model", ("config.json",)) / "config.json").read_bytes())
+    with opened(section, "model", ("config.json",)) as folder:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     before = {**config, **config.get("text_config", {})}.get("vocab_size")
     now: int = model.get_input_embeddings().weight.shape[0]
     return max(0, now - before) if isinstance(before, int) else 0

@@ -13,21 +13,10 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from pipeline.config.foreign import SAME_SETTING
 from pipeline.config.model import FROM_TOKENIZER, SET_ELSEWHERE
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
-
-SAME_SETTING = (
-    ("hidden_size", "n_embd", "d_model", "dim", "embed_dim"),
-    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"),
-    ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    ("num_key_value_heads", "n_kv_heads", "num_kv_heads"),
-    ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim"),
-    ("max_position_embeddings", "n_positions", "n_ctx", "block_size", "max_seq_len"),
-    ("num_local_experts", "num_experts", "n_routed_experts"),
-    ("num_experts_per_tok", "top_k"),
-)
-"""Names of one setting in different architectures and elsewhere."""
 
 
 def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,19 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
             seen.add(id(tensor))
             tensors[name] = tensor.detach()
     return tensors
+
+
+def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Name of the first tensor with a number that is infinite or NaN; takes no memory of the tensors' size."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor.detach()):
+            return name
+    return None
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    # Both ends are NaN where one number is. For numbers of one byte there is no such function.
+    return all(math.isfinite(end) for end in torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.modeling.parameters import blocks
 from pipeline.modeling.pretrained import read_config
 from pipeline.modeling.settings import one_line
 from pipeline.planning.quantized import quantize
-from pipeline.tokens.pretrained import fetch
+from pipeline.tokens.pretrained import opened
 from pipeline.tokens.training import EOS_ID, PAD_ID
 from pipeline.training.sparsity import freeze
 
@@ -50,7 +50,8 @@ def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
     if section.pretrained is None:
         return build_config(section, _Vocabulary(config.tokenizer.vocab_size), head), head
     origin_files(section, "model", ())
-    return read_config(fetch(section, "model", ("config.json",)), section, head), head
+    with opened(section, "model", ("config.json",)) as folder:
+        return read_config(folder, section, head), head
 
 
 def build_skeleton(

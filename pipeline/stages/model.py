@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import atomic
 from pipeline.config import Config
 from pipeline.config.model import ModelConfig
-from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights, origin_files
+from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_vocabulary, check_weights, origin_files
 from pipeline.stages.contract import Stage, StageContext
 
 
@@ -108,6 +108,7 @@ def _check(config: Config) -> None:
 
         text_config = configure(config.model, head_of(config.model.task)).get_text_config()
         check_context(config.pack.block_size, getattr(text_config, "max_position_embeddings", None) or None)
+    check_vocabulary(_files(config.model), config.model, "model")
 
 
 def _draws(config: Config) -> bool:

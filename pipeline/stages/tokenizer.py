@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.pretrained import TOKENIZER_FILES, origin_files
+from pipeline.config import Config
+from pipeline.config.pretrained import TOKENIZER_FILES, check_vocabulary, origin_files
 from pipeline.config.tokens import TokenizerConfig
 from pipeline.errors import BadDataError
 from pipeline.progress import Task
@@ -47,17 +48,17 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _make(section: TokenizerConfig, texts: Iterable[str], sample: list[str], folder: Path) -> None:
     """Read all texts, which fills `sample`, and write the tokenizer."""
-    from pipeline.tokens.pretrained import fetch, load_pretrained_tokenizer, save_pretrained_tokenizer
+    from pipeline.tokens.pretrained import load_pretrained_tokenizer, opened, save_pretrained_tokenizer
     from pipeline.tokens.training import save_tokenizer, train_tokenizer
 
     if section.type != "pretrained":
         save_tokenizer(train_tokenizer(texts, section), folder)
         return
-    source = fetch(section, "tokenizer", PATTERNS)
-    tokenizer = load_pretrained_tokenizer(source, section.trust_remote_code, "tokenizer")
-    for _ in texts:
-        pass
-    save_pretrained_tokenizer(tokenizer, folder, sample)
+    with opened(section, "tokenizer", PATTERNS) as source:
+        tokenizer = load_pretrained_tokenizer(source, section.trust_remote_code, "tokenizer")
+        for _ in texts:
+            pass
+        save_pretrained_tokenizer(tokenizer, folder, sample)
 
 
 def _counted(texts: Iterable[str], task: Task) -> Iterator[str]:
@@ -90,6 +91,10 @@ def _files(section: TokenizerConfig) -> dict[str, list[Path]]:
     return origin_files(section, "tokenizer", PATTERNS)
 
 
+def _check(config: Config) -> None:
+    check_vocabulary(_files(config.tokenizer), config.tokenizer, "tokenizer")
+
+
 STAGE = Stage(
     name="tokenizer",
     version=2,
@@ -98,4 +103,5 @@ STAGE = Stage(
     libraries=("tokenizers", "transformers"),
     files=_files,
     foresee=_foresee,
+    check=_check,
 )

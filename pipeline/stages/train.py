@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
+from pipeline.config.foreign import check_links, check_model
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.modeling.usage import ADAPTER
@@ -149,8 +150,9 @@ def _files(section: TrainConfig) -> dict[str, list[Path]]:
     """The weights to start from."""
     if section.init_from is None:
         return {}
-    weights = sorted(Path(section.init_from).glob("*.safetensors"))
-    if (Path(section.init_from) / ADAPTER).is_dir():
+    folder = Path(section.init_from)
+    weights = sorted(folder.glob("*.safetensors"))
+    if (folder / ADAPTER).is_dir():
         raise ConfigError(
             f"train.init_from: the model in {section.init_from} is an adapter that is not merged into its base, and "
             "nothing can be started from both; name the folder of a model whose weights are its own"
@@ -160,6 +162,9 @@ def _files(section: TrainConfig) -> dict[str, list[Path]]:
             f"train.init_from: {section.init_from} holds no weights (*.safetensors); carry out that run first, or name "
             "the folder of a model"
         )
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+    check_links(files.values(), folder, f"train.init_from: {folder}")
+    check_model(files, f"train.init_from: {folder}")
     return {"weights to start from": weights}
 
 

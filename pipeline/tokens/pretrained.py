@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.foreign import nothing_but, read_object
 from pipeline.config.model import OWN_ARCHITECTURES
-from pipeline.config.pretrained import CODE_FILES, Origin, has_code
+from pipeline.config.pretrained import CODE_FILES, Origin, check_vocabulary, has_code, used_files
 from pipeline.errors import ConfigError, MissingInputError, panics_as_errors
 from pipeline.tokens.template import Template
 from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, encode_texts, load_tokenizer
@@ -23,56 +25,87 @@ PAD_TOKENS = (PAD_TOKEN, "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pa
 """Names under which vocabularies have a token for padding, though their tokenizer may not say so."""
 
 
-def fetch(origin: Origin, section: str, patterns: Iterable[str]) -> Path:
-    """The local folder of something pretrained, downloaded first if it is a hub repository and not in the cache.
+@contextmanager
+def opened(origin: Origin, section: str, patterns: Sequence[str]) -> Iterator[Path]:
+    """A folder with the files of something pretrained that match, and trusted code, downloaded first if it is a hub
+    repository and not in the cache.
 
-    Raises MissingInputError when the hub does not give it, ConfigError when its code lies in another repository.
+    It holds links to them and nothing else, and no file in it names another one.
+
+    Raises MissingInputError when the hub does not give it, ConfigError when its files are not what they should be or
+    its code lies elsewhere.
     """
+    source, where = _fetch(origin, section, patterns), f"{section}.pretrained: {origin.pretrained}"
+    paths = used_files(source, origin, section, patterns)
+    check_vocabulary(map(str, paths), origin, section)
+    with nothing_but(paths, source) as folder:
+        _cut_paths(folder / "tokenizer_config.json", where)
+        if origin.trust_remote_code:
+            _check_code_is_inside(folder, where)
+        yield folder
+
+
+def _cut_paths(path: Path, where: str) -> None:
+    """Put a tokenizer's settings without those that name files in place of a link to them. Many folders name files of
+    the machine on which they were written; where the library does not overlook that, it reads what lies there."""
+    if not path.is_file():
+        return
+    values = read_object(path, where)
+    kept = {
+        name: value
+        for name, value in values.items()
+        if not (name.endswith("_file") or name in ("init_inputs", "vocab", "merges"))
+    }
+    if kept != values:
+        path.unlink()
+        path.write_text(json.dumps(kept))
+
+
+def _fetch(origin: Origin, section: str, patterns: Sequence[str]) -> Path:
     assert origin.pretrained is not None
     if origin.revision is None:
-        folder = Path(origin.pretrained).expanduser()
-    else:
-        from huggingface_hub import HfApi, snapshot_download
+        return Path(origin.pretrained).expanduser()
+    from huggingface_hub import HfApi, snapshot_download
 
-        wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]
-        failure: Exception | None = None
-        try:
-            # Asked once, while the download asks again for half a minute, with a line each time.
-            HfApi().model_info(origin.pretrained, revision=origin.revision, timeout=HUB_TIMEOUT_SECONDS)
-        except Exception as error:
-            # Of whichever library huggingface_hub talks HTTP with. The cache may hold everything.
-            failure = error
-        try:
-            folder = Path(
-                snapshot_download(
-                    origin.pretrained,
-                    revision=origin.revision,
-                    allow_patterns=wanted,
-                    local_files_only=failure is not None,
-                )
+    wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]
+    failure: Exception | None = None
+    try:
+        # Asked once, while the download asks again for half a minute, with a line each time.
+        HfApi().model_info(origin.pretrained, revision=origin.revision, timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:
+        # Of whichever library huggingface_hub talks HTTP with. The cache may hold everything.
+        failure = error
+    try:
+        return Path(
+            snapshot_download(
+                origin.pretrained,
+                revision=origin.revision,
+                allow_patterns=wanted,
+                local_files_only=failure is not None,
             )
-        except (OSError, ValueError) as error:
-            # huggingface_hub's errors are of these kinds: no network, no such repository or commit, no permission.
-            reason = " ".join(f"{type(failure).__name__}: {failure}".split() if failure else str(error).split())[:200]
-            raise MissingInputError(
-                f"{section}.pretrained: the hub does not give {origin.pretrained} at {origin.revision}: {reason}; "
-                "check the name, the commit, the network and `hf auth login`, or name a local folder"
-            ) from None
-    if origin.trust_remote_code:
-        _check_code_is_inside(folder, section)
-    return folder
+        )
+    except (OSError, ValueError) as error:
+        # huggingface_hub's errors are of these kinds: no network, no such repository or commit, no permission.
+        reason = " ".join(f"{type(failure).__name__}: {failure}".split() if failure else str(error).split())[:200]
+        raise MissingInputError(
+            f"{section}.pretrained: the hub does not give {origin.pretrained} at {origin.revision}: {reason}; "
+            "check the name, the commit, the network and `hf auth login`, or name a local folder"
+        ) from None
 
 
-def _check_code_is_inside(folder: Path, section: str) -> None:
-    """Code that another repository holds could change without a trace in any identity."""
+def _check_code_is_inside(folder: Path, where: str) -> None:
+    """Code that lies elsewhere could change without a trace in any identity."""
     for name in ("config.json", "tokenizer_config.json"):
         path = folder / name
-        classes = str(json.loads(path.read_bytes()).get("auto_map", "")) if path.is_file() else ""
-        if "--" in classes:
-            raise ConfigError(
-                f"{section}.pretrained: {name} takes code from another repository, whose version nothing pins; "
-                "copy that code into a local folder, and let its auto_map name the files there"
-            )
+        entries = read_object(path, where).get("auto_map") if path.is_file() else None
+        listed = entries.values() if isinstance(entries, dict) else [entries]
+        for entry in [one for found in listed for one in (found if isinstance(found, list) else [found])]:
+            module = str(entry).rpartition(".")[0]
+            if entry is not None and not (module.isidentifier() and (folder / f"{module}.py").is_file()):
+                raise ConfigError(
+                    f"{where}: {name} takes code from {str(entry)!r}, whose version nothing pins; copy that code "
+                    "into a local folder, and let its auto_map name the files there"
+                )
 
 
 def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: str) -> PreTrainedTokenizerBase:
@@ -86,8 +119,8 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
 
     if not (folder / "tokenizer.json").is_file() and [*folder.glob("*.model")] and find_spec("sentencepiece") is None:
         raise ConfigError(
-            f"{section}.pretrained: the tokenizer of {folder} is a SentencePiece model, which is read with the library "
-            "of that name: pip install sentencepiece"
+            f"{section}.pretrained: the tokenizer of {folder.name} is a SentencePiece model, which is read with the "
+            "library of that name: pip install sentencepiece"
         )
     try:
         with panics_as_errors():
@@ -95,10 +128,10 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
                 folder, local_files_only=True, trust_remote_code=trust_remote_code, config=_config_of(folder)
             )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{section}.pretrained: {folder} gives no tokenizer: {reason}") from None
+        reason = " ".join(str(error).replace(str(folder), folder.name).split())[:200]
+        raise ConfigError(f"{section}.pretrained: {folder.name} gives no tokenizer: {reason}") from None
     if not tokenizer.is_fast:
-        raise ConfigError(f"{section}.pretrained: the tokenizer of {folder} has no fast form (tokenizer.json)")
+        raise ConfigError(f"{section}.pretrained: the tokenizer of {folder.name} has no fast form (tokenizer.json)")
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = tokenizer.sep_token or EOS_TOKEN
         tokenizer.add_special_tokens({"eos_token": tokenizer.eos_token})

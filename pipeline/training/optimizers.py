@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.modeling.parameters import norm_parameters
 from pipeline.modeling.sharding import is_held_by_few
 from pipeline.training.muon import USE_MUON, MuonWithAdamW
+from pipeline.training.patterns import Finder
 
 CLASSES = {
     "adamw_torch_fused": "AdamW",
@@ -57,13 +57,14 @@ def parameter_groups(section: OptimizationConfig, model: nn.Module) -> list[dict
     undecayed = norm_parameters(model) | _embeddings(model)
     with_muon = _hidden_matrices(model) if _is_muon(section) else set()
     rules, used = section.parameter_groups, set()
+    finders = [Finder(f"train.parameter_groups.{index}.pattern", rule.pattern) for index, rule in enumerate(rules)]
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in trainable(model):
         plain = name in undecayed or name.endswith("bias") or parameter.ndim < 2
         plain |= getattr(parameter, "_no_weight_decay", False)  # set by state-space models
         decay: float = 0.0 if plain else section.weight_decay
         rate: float = section.learning_rate
-        index = next((index for index, rule in enumerate(rules) if re.search(rule.pattern, name)), None)
+        index = next((index for index, finder in enumerate(finders) if finder.finds(name)), None)
         if index is not None:
             used.add(index)
             own_decay = rules[index].weight_decay

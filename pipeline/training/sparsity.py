@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.sharding import own_parts, whole
+from pipeline.training.patterns import Finder
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
@@ -19,14 +19,15 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
     Raises ConfigError for an expression that is found in no name, and when nothing is left to train.
     """
     names = [name for name, _ in model.named_parameters()]
-    for index, pattern in enumerate(patterns):
-        if not any(re.search(pattern, name) for name in names):
+    finders = [Finder(f"train.freeze.{index}", pattern) for index, pattern in enumerate(patterns)]
+    for index, finder in enumerate(finders):
+        if not finder.finds_any(names):
             raise ConfigError(
-                f"train.freeze.{index}: {pattern!r} is in the name of no parameter; names are like {names[0]} and "
-                f"{names[-1]}"
+                f"train.freeze.{index}: {patterns[index]!r} is in the name of no parameter; names are like {names[0]} "
+                f"and {names[-1]}"
             )
     for name, parameter in model.named_parameters():
-        if any(re.search(pattern, name) for pattern in patterns):
+        if any(finder.finds(name) for finder in finders):
             parameter.requires_grad_(False)
     if patterns and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("train.freeze leaves no parameter to train; narrow its patterns")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +9,13 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.atomic import digest_file
+from pipeline.config.foreign import nothing_but, read_object
+from pipeline.config.pretrained import CODE_FILES, MODEL_FILES
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import read_model
 from pipeline.modeling.settings import one_line
 from pipeline.modeling.sharding import copy_part
-from pipeline.modeling.weights import model_tensors
+from pipeline.modeling.weights import first_not_finite, model_tensors
 
 
 def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callable[[str], None]) -> None:
@@ -30,7 +31,12 @@ def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callabl
             raise ConfigError(
                 f"train.init_from: the model in {folder} has another tokenizer, so its tokens mean others"
             )
-    found = _weights_of(folder)
+    found = _weights_of(folder, initial)
+    if wrong := first_not_finite(found):
+        raise ConfigError(
+            f"train.init_from: {folder} has weights that are not finite, such as {wrong}; take an earlier "
+            "checkpoint of it"
+        )
     backbone, current = f"{model.base_model_prefix}.", model_tensors(model)
     if surplus := [name for name in found if name.startswith(backbone) and name not in current]:
         raise ConfigError(f"train.init_from: {folder} holds {surplus[0]}, for which the model has no place")
@@ -49,19 +55,26 @@ def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callabl
     say(f"starting from the weights in {folder}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
 
 
-def _weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights by the names that they have in memory, which differ from those in the files of some architectures."""
+def _weights_of(folder: Path, initial: Path) -> dict[str, torch.Tensor]:
+    """Weights by the names that they have in memory, which differ from those in the files of some architectures. Code
+    in the folder is run only if it is that of the model which is to be trained."""
+    code = [*folder.glob("*.py")]
+    is_known = all((initial / path.name).is_file() and not _differ(path, initial / path.name) for path in code)
+    patterns = (*MODEL_FILES, *(CODE_FILES if is_known else ()))
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     try:
-        model, missing = read_model(folder, torch.float32)
+        with nothing_but(files, folder) as view:
+            model, missing = read_model(view, torch.float32)
     except Exception as error:
         # Every architecture has checks of its own and raises what it likes.
-        raise ConfigError(f"train.init_from: the model in {folder} cannot be loaded: {one_line(error)}") from None
+        reason = one_line(error).replace(str(view), str(folder))
+        raise ConfigError(f"train.init_from: the model in {folder} cannot be loaded: {reason}") from None
     return {name: tensor for name, tensor in model_tensors(model).items() if name not in missing}
 
 
 def _differ(one: Path, other: Path) -> bool:
     if one.name != "tokenizer.json":
         return digest_file(one) != digest_file(other)
-    first, second = (json.loads(path.read_bytes()) for path in (one, other))
+    first, second = (read_object(path, "train.init_from") for path in (one, other))
     # What is put around a text, which differs between tasks, changes no token's meaning.
     return bool({**first, "post_processor": None} != {**second, "post_processor": None})

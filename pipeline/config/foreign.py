@@ -1,0 +1,207 @@
+"""A folder that others made is looked through before any library opens it: its small files, and the headers of its
+weights. Imports nothing heavy.
+
+Libraries follow what such files say. An index may name a pickle or a path, a configuration may take code from
+elsewhere or ask for more memory than any machine has, a link may lead to a file that is nobody else's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+AGAIN = "take the folder from its source again"
+WEIGHTS, INDEX = ".safetensors", ".safetensors.index.json"
+DIGITS = re.compile("[0-9]{1,18}")
+LARGEST_HEADER = 100_000_000
+"""Bytes of a safetensors header, as the library allows."""
+
+SPARE_IDS = 2**16
+"""Numbers that a vocabulary may leave out: each costs a row of the embeddings."""
+
+SAME_SETTING = (
+    ("hidden_size", "n_embd", "d_model", "dim", "embed_dim"),
+    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"),
+    ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    ("num_key_value_heads", "n_kv_heads", "num_kv_heads"),
+    ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim"),
+    ("max_position_embeddings", "n_positions", "n_ctx", "block_size", "max_seq_len"),
+    ("num_local_experts", "num_experts", "n_routed_experts"),
+    ("num_experts_per_tok", "top_k"),
+)
+"""Names of one setting in different architectures and elsewhere."""
+
+LAYERS = SAME_SETTING[1]
+SIZES = {name for index in (0, 2, 3, 4, 6) for name in SAME_SETTING[index]} | {"vocab_size", "head_dim"}
+"""Settings of which none is larger than the largest side of a tensor."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_links(paths: Iterable[Path], folder: Path, where: str) -> None:
+    """Raises ConfigError for a link out of `folder`: what it leads to might be published with the model. Weights may
+    lie elsewhere, since nothing but weights is read as such; and the hub's cache is made of links."""
+    home = Path(os.path.realpath(folder))
+    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    for path in paths:
+        if not path.name.endswith(WEIGHTS) and path.is_symlink():
+            target = Path(os.path.realpath(path))
+            if not any(target.is_relative_to(one) for one in homes):
+                raise ConfigError(f"{where}: {path.name} is a link out of the folder; put the file itself there")
+
+
+@contextmanager
+def nothing_but(paths: Iterable[Path], folder: Path) -> Iterator[Path]:
+    """A folder of the same name with links to these files of `folder`: a library that looks into it finds none that is
+    in no identity, such as an adapter or another version of a file."""
+    with TemporaryDirectory() as scratch:
+        view = Path(scratch, folder.name or folder.resolve().name)
+        view.mkdir()
+        for path in paths:
+            link = view / path.relative_to(folder)
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(path.resolve())
+        yield view
+
+
+def read_object(path: Path, where: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises ConfigError when there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise ConfigError(f"{where}: {path.name} cannot be read as JSON ({reason}); {AGAIN}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: {path.name} holds no JSON object; {AGAIN}")
+    return value
+
+
+def check_model(files: Mapping[str, Path], where: str) -> None:
+    """Look through a model's folder, given as its files by name: what names a file or code, and whether its
+    configuration is that of a model as large as its weights. Raises ConfigError."""
+    weights = {name for name in files if name.endswith(WEIGHTS)}
+    for name in (name for name in files if name.endswith(INDEX)):
+        named = read_object(files[name], where).get("weight_map")
+        if not isinstance(named, dict):
+            raise ConfigError(f"{where}: {name} has no weight_map; save the model again with save_pretrained")
+        _check_named({str(file) for file in named.values()}, weights, files[name], where)
+    if "config.json" not in files:
+        raise ConfigError(f"{where} has no config.json, so it is no model's folder")
+    config = read_object(files["config.json"], where)
+    explicit = config.get("transformers_weights")
+    if explicit is not None and explicit not in files:
+        _check_named({str(explicit)}, weights, files["config.json"], where)
+    _check_code(config, files["config.json"], where)
+    shapes: Shapes = {}
+    for name in sorted(weights):
+        shapes |= read_shapes(files[name], where)
+    _check_sizes(config, shapes, files["config.json"], where)
+
+
+def _check_named(named: set[str], weights: set[str], path: Path, where: str) -> None:
+    for name in sorted(named - weights):
+        if name.endswith(WEIGHTS) and Path(name).name == name:
+            raise ConfigError(f"{where}: {path.name} names {name}, which is not there; {AGAIN}")
+        raise ConfigError(
+            f"{where}: {path.name} names {name!r}, and only *{WEIGHTS} in the folder itself are read; save the model "
+            "again with save_pretrained"
+        )
+
+
+def _check_code(config: Mapping[str, Any], path: Path, where: str) -> None:
+    """A kernel of the hub is compiled code, which no commit pins."""
+    for key, value in _settings(config):
+        if "implementation" in key and "/" in str(value):
+            raise ConfigError(f"{where}: {path.name} takes code from the hub ({key}: {value!r}); remove that line")
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings of a model and of the models that it is made up of."""
+    pending: list[Mapping[str, Any]] = [config]
+    while pending:
+        for key, value in pending.pop().items():
+            yield key, value
+            if isinstance(value, dict):
+                pending.append(value)
+
+
+def _check_sizes(config: Mapping[str, Any], shapes: Shapes, path: Path, where: str) -> None:
+    """No width is more than that of some tensor, and blocks may share weights, but not ten a tensor."""
+    largest = max((side for shape in shapes.values() for side in shape), default=0)
+    for key, value in _settings(config):
+        if key in LAYERS or key in SIZES:
+            limit = 10 * len(shapes) if key in LAYERS else max(largest, len(shapes))
+            if isinstance(value, int) and value > limit:
+                what = (
+                    f"{len(shapes):,} tensors" if key in LAYERS else f"no tensor with a side of more than {largest:,}"
+                )
+                raise ConfigError(
+                    f"{where}: {path.name} says {key} {value:,}, but the weights beside it have {what}; {AGAIN}"
+                )
+
+
+def read_shapes(path: Path, where: str) -> Shapes:
+    """Shapes of the tensors in a safetensors file by name, from its header. Raises ConfigError when it is none."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            size = os.fstat(file.fileno()).st_size - 8
+            if length > min(size, LARGEST_HEADER):
+                raise ValueError
+            header = json.loads(file.read(length))
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        if any(type(side) is not int or side < 0 for shape in shapes.values() for side in shape):
+            raise ValueError
+        if end != size - length:
+            raise ValueError
+    except (OSError, ValueError, RecursionError, struct.error, AttributeError, KeyError, TypeError, IndexError):
+        raise ConfigError(
+            f"{where}: {path.name} is no whole safetensors file; take it from its source again (in a clone with "
+            "`git lfs pull`)"
+        ) from None
+    return shapes
+
+
+def check_tokenizer(files: Mapping[str, Path], where: str) -> None:
+    """Look through a tokenizer's folder, given as its files by name. Raises ConfigError for numbers of tokens that are
+    far beyond how many there are: a model has a row for each number."""
+    ids: list[Any] = []
+    for name in ("tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json"):
+        if name in files:
+            ids += _ids_in(name, read_object(files[name], where))
+    for name, index in ids:
+        number = int(index) if isinstance(index, str) and DIGITS.fullmatch(index) else index
+        if not isinstance(number, int) or not -1 < number < len(ids) + SPARE_IDS:
+            raise ConfigError(
+                f"{where}: {name} gives a token the number {index!s:.20}, and there are {len(ids):,} tokens; {AGAIN}"
+            )
+
+
+def _ids_in(name: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Numbers of tokens in one of a tokenizer's files, each with the file's name."""
+    if name == "tokenizer_config.json":
+        found: list[Any] = [*_mapping(values.get("added_tokens_decoder"))]
+    elif name == "tokenizer.json":
+        added, vocabulary = values.get("added_tokens"), _mapping(values.get("model")).get("vocab")
+        found = [*_mapping(vocabulary).values()]
+        found += [_mapping(token).get("id") for token in added] if isinstance(added, list) else []
+        if isinstance(vocabulary, list):
+            found += range(len(vocabulary))
+    else:
+        found = [*values.values()]
+    return [(name, index) for index in found]
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, dict) else {}
