@@ -104,7 +104,8 @@ def check_model(files: Mapping[str, Path], where: str) -> None:
     shapes: Shapes = {}
     for name in sorted(weights):
         shapes |= read_shapes(files[name], where)
-    _check_sizes(config, shapes, files["config.json"], where)
+    if weights:
+        _check_sizes(config, shapes, files["config.json"], where)
 
 
 def _check_named(named: set[str], weights: set[str], path: Path, where: str) -> None:
@@ -171,6 +172,20 @@ def read_shapes(path: Path, where: str) -> Shapes:
             "`git lfs pull`)"
         ) from None
     return shapes
+
+
+def without_foreign_code(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings in one of a folder's files without entries of `auto_map` whose code is not in the folder."""
+
+    def is_here(entry: Any) -> bool:
+        names = entry if isinstance(entry, list) else [entry]
+        modules = [name.partition(".")[0] for name in names if isinstance(name, str)]
+        return bool(modules) and all((folder / f"{module}.py").is_file() for module in modules)
+
+    entries = values.get("auto_map")
+    kept = {name: entry for name, entry in entries.items() if is_here(entry)} if isinstance(entries, dict) else {}
+    others = {name: value for name, value in values.items() if name != "auto_map"}
+    return others | {"auto_map": kept} if kept else others
 
 
 def check_tokenizer(files: Mapping[str, Path], where: str) -> None:

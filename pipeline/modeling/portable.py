@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_json
+from pipeline.config.foreign import without_foreign_code
 from pipeline.config.pretrained import TOKENIZER_FILES
 from pipeline.modeling.heads import CAUSAL_LM, head_in
 
@@ -61,7 +62,7 @@ def _rewrite(path: Path, change: Any) -> None:
 
 
 def _portable_config(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    values = _without_foreign_code(values, folder)
+    values = without_foreign_code(values, folder)
     if values.get("model_type") == "gpt2":
         values["n_ctx"] = values["n_positions"]
     return values | _earlier_rope(values)
@@ -86,7 +87,7 @@ def _earlier_rope(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _portable_tokenizer(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    values = _without_foreign_code(values, folder)
+    values = without_foreign_code(values, folder)
     values = {name: value for name, value in values.items() if name not in OF_THIS_MACHINE}
     if values.get("tokenizer_class") == "TokenizersBackend":
         values["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in transformers 4, known to 5
@@ -97,17 +98,3 @@ def _portable_tokenizer(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     # Prompts are continued at their right end; documents were scored as training padded them.
     values["padding_side"] = "left" if head_in(folder) is CAUSAL_LM else "right"
     return values
-
-
-def _without_foreign_code(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Without entries of `auto_map` whose code is not in the folder."""
-
-    def is_here(entry: Any) -> bool:
-        names = entry if isinstance(entry, list) else [entry]
-        modules = [name.partition(".")[0] for name in names if isinstance(name, str)]
-        return bool(modules) and all((folder / f"{module}.py").is_file() for module in modules)
-
-    entries = values.get("auto_map")
-    kept = {name: entry for name, entry in entries.items() if is_here(entry)} if isinstance(entries, dict) else {}
-    others = {name: value for name, value in values.items() if name != "auto_map"}
-    return others | {"auto_map": kept} if kept else others

@@ -152,7 +152,8 @@ def read_config(folder: Path, section: ModelConfig, head: Head) -> PreTrainedCon
         config = AutoConfig.from_pretrained(folder, **options)
     except Exception as error:
         raise ConfigError(
-            f"model.pretrained: {section.pretrained} has no usable config.json: {one_line(error)}"
+            f"model.pretrained: {section.pretrained} has no usable config.json: "
+            f"{one_line(error).replace(str(folder), str(section.pretrained))}"
         ) from None
     if getattr(config, "quantization_config", None) is not None:
         raise ConfigError(
@@ -170,9 +171,13 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, section:
     """Raises ConfigError when the folder brings a tokenizer whose tokens have other ids than the run's."""
     if not (folder / "tokenizer_config.json").is_file():
         return
-    own = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=section.trust_remote_code
-    ).get_vocab()
+    try:
+        own = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=section.trust_remote_code
+        ).get_vocab()
+    except Exception as error:
+        reason = one_line(error).replace(str(folder), str(section.pretrained))
+        raise ConfigError(f"model.pretrained: {section.pretrained} gives no tokenizer: {reason}") from None
     given = tokenizer.get_vocab()
     other = next((token for token, index in own.items() if given.get(token) != index), None)
     if other is not None:

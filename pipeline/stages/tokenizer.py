@@ -76,7 +76,7 @@ def _foresee(section: TokenizerConfig) -> list[str]:
     assert section.pretrained is not None
     try:
         tokenizer = json.loads((Path(section.pretrained).expanduser() / "tokenizer.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     parts = foresee_losses(tokenizer) if isinstance(tokenizer, dict) else []
     if not parts:

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.foreign import nothing_but, read_object
+from pipeline.atomic import write_json
+from pipeline.config.foreign import nothing_but, read_object, without_foreign_code
 from pipeline.config.model import OWN_ARCHITECTURES
 from pipeline.config.pretrained import CODE_FILES, Origin, check_vocabulary, has_code, used_files
 from pipeline.errors import ConfigError, MissingInputError, panics_as_errors
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHECKED_TEXTS = 200
+NAMES_OF_FILES = {"configuration_files", "fast_tokenizer_files", "init_inputs", "merges", "vocab"}
+"""Settings that name files, beside those whose name ends in `_file`."""
+
 HUB_TIMEOUT_SECONDS = 10.0
 PAD_TOKENS = (PAD_TOKEN, "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>")
 """Names under which vocabularies have a token for padding, though their tokenizer may not say so."""
@@ -39,23 +43,21 @@ def opened(origin: Origin, section: str, patterns: Sequence[str]) -> Iterator[Pa
     paths = used_files(source, origin, section, patterns)
     check_vocabulary(map(str, paths), origin, section)
     with nothing_but(paths, source) as folder:
-        _cut_paths(folder / "tokenizer_config.json", where)
+        for name in ("config.json", "tokenizer_config.json"):
+            _cut_names(folder / name, where)
         if origin.trust_remote_code:
             _check_code_is_inside(folder, where)
         yield folder
 
 
-def _cut_paths(path: Path, where: str) -> None:
-    """Put a tokenizer's settings without those that name files in place of a link to them. Many folders name files of
-    the machine on which they were written; where the library does not overlook that, it reads what lies there."""
+def _cut_names(path: Path, where: str) -> None:
+    """Put the settings of a tokenizer or model without those that name files in place of a link to them. Many folders
+    name files of the machine on which they were written; where the library does not overlook that, it reads what lies
+    there, or another version than that of the plain name."""
     if not path.is_file():
         return
     values = read_object(path, where)
-    kept = {
-        name: value
-        for name, value in values.items()
-        if not (name.endswith("_file") or name in ("init_inputs", "vocab", "merges"))
-    }
+    kept = {name: value for name, value in values.items() if not (name in NAMES_OF_FILES or name.endswith("_file"))}
     if kept != values:
         path.unlink()
         path.write_text(json.dumps(kept))
@@ -160,6 +162,10 @@ def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, 
     from transformers import AutoTokenizer
 
     tokenizer.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    values = json.loads(settings.read_bytes())
+    if (kept := without_foreign_code(values, folder)) != values:
+        write_json(settings, kept)
     own = load_tokenizer(folder)
     theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
     template, checked = Template.of(own), list(texts[:CHECKED_TEXTS])

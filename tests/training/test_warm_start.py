@@ -126,3 +126,49 @@ def test_an_adapter_beside_its_base_is_no_start(tmp_path):
     (tmp_path / "adapter").mkdir()
     with pytest.raises(ConfigError, match=r"train\.init_from: the model in .* is an adapter that is not merged"):
         train.STAGE.files(TrainConfig(max_steps=1, init_from=str(tmp_path)))
+
+
+def test_weights_that_are_not_finite_are_called_so(inputs, trained, tmp_path):
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    folder.joinpath("model.safetensors").unlink()
+    weights["model.layers.1.mlp.down_proj.weight"][3, 5] = float("inf")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(
+        ConfigError, match=r"not finite, such as model\.layers\.1\.mlp\.down_proj\.weight; take an earl"
+    ):
+        run_train(inputs, tmp_path / "run", init_from=str(folder))
+
+
+CODE = """
+import os
+os.mkdir({!r})
+from transformers import LlamaConfig as C, LlamaForCausalLM as M
+"""
+
+
+def test_code_is_run_only_if_it_is_that_of_the_model(inputs, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    path, code = folder / "config.json", folder / "evil.py"
+    classes = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}
+    values = {**json.loads(path.read_text()), "auto_map": classes}
+    path.unlink()
+    path.write_text(json.dumps(values))
+    code.write_text(CODE.format(str(tmp_path / "pwned")))
+    run_train(inputs, tmp_path / "known", init_from=str(folder))
+    path.write_text(json.dumps({**values, "model_type": "evil"}))
+    with pytest.raises(ConfigError, match=r"train\.init_from: the model in .* cannot be loaded"):
+        run_train(inputs, tmp_path / "unknown", init_from=str(folder))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_only_safetensors_inside_the_folder_are_read(trained, tmp_path):
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    (folder / "model.safetensors").rename(tmp_path / "model/part.safetensors")
+    section = TrainConfig(max_steps=1, init_from=str(folder))
+    for name in ("w.bin", "../part.safetensors", str(tmp_path / "model/part.safetensors")):
+        index = {"weight_map": {"lm_head.weight": name}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(ConfigError, match=r"train\.init_from: .* names .*, and only \*\.safetensors in the folder"):
+            train.STAGE.files(section)
