@@ -75,6 +75,10 @@ class Workspace:
         """Folder of a run's view."""
         return self.root / "runs" / name
 
+    def earlier(self, name: str) -> Path:
+        """Folder of a run's results that others took the place of."""
+        return self.run(name) / "earlier"
+
     def identify(self, stage: Stage, section: Any, seed: int | None, inputs: Mapping[str, str]) -> Identity:
         """A stage's identity, given the digests of its inputs, and the seed where it draws random numbers.
 
@@ -118,7 +122,10 @@ class Workspace:
         """Hold the one builder's lock of a key; it is the operating system's and dies with its holder."""
         folder = self.root / "locks"
         self.check_inside("locks", "artifacts", "checkpoints", "runs")
-        self.check_inside(*([f"runs/{key}"] if stage == "run" else [f"artifacts/{stage}", f"checkpoints/{key}"]))
+        if stage == "run":
+            self.check_inside(f"runs/{key}", f"runs/{key}/earlier")
+        else:
+            self.check_inside(f"artifacts/{stage}", f"checkpoints/{key}")
         self.check_inside(*(f"checkpoints/{key}/{name}" for name in atomic.list_links(self.checkpoints(key))))
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{stage}-{key}.lock")
@@ -152,7 +159,7 @@ class Workspace:
         """Temporary files and folders, and a note of a holder, that are nobody's when nobody holds the lock."""
         temporary, places = f"{atomic.TEMPORARY_PREFIX}*", [self.checkpoints(key)] if stage == "train" else []
         if stage == "run":
-            places = [self.run(key)]
+            places = [self.run(key), self.earlier(key)]
         found = [path for place in places for path in place.glob(temporary)]
         found += (self.root / "artifacts" / stage).glob(f"{atomic.TEMPORARY_PREFIX}{key}-*")
         found += (self.root / "locks").glob(f"{temporary}-{stage}-{key}.holder")

@@ -16,7 +16,7 @@ from pipeline.errors import StorageError
 from pipeline.intact import MANIFEST
 from pipeline.manifests import Manifest, find_damage, is_key, read_manifest
 from pipeline.progress import Progress
-from pipeline.runs import read_run
+from pipeline.results import earlier_results, read_run, result_in_words, shown_stages, used_by
 from pipeline.stages import STAGES
 from pipeline.training.checkpoints import list_checkpoints, problem_of, set_aside
 
@@ -118,18 +118,31 @@ def find_unused(workspace: Workspace) -> list[Unused]:
     workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
     for path in _unreadable_runs(workspace):
         raise StorageError(f"{path} cannot be read, so what it uses is not known; run it again, or remove its folder")
+    runs = [folder.name for folder in sorted(workspace.root.glob("runs/*"))]
+    workspace.check_inside(*(f"runs/{name}{below}" for name in runs for below in ("", "/earlier")))
     used, in_progress = _marked(workspace)
+    overwritten = _overwritten(workspace, runs)
     horizon = _began(workspace)
     found = []
     for folder in sorted(workspace.root.glob("artifacts/*/*")):
         stage, name = folder.parent.name, folder.name
         if is_key(name) and (stage, name) not in used and folder.lstat().st_ctime < horizon:
-            found.append((folder, name, "no run uses it"))
+            found.append((folder, name, overwritten.get((stage, name), "no run uses it")))
         elif name.startswith("aside-"):
             found.append((folder, name.split("-")[1], "was set aside"))
         elif name.startswith(TEMPORARY_PREFIX):
             found.append((folder, name.removeprefix(TEMPORARY_PREFIX).split("-")[0], "was left by a killed run"))
     unused = [
+        Unused(
+            path,
+            f"{result_in_words(workspace, state)}: an earlier result of run {name}",
+            num_bytes(path),
+        )
+        for name in runs
+        if not workspace.is_locked("run", name)
+        for path, state in earlier_results(workspace, name)
+    ]
+    unused += [
         Unused(folder, reason, num_bytes(folder))
         for folder, key, reason in found
         if not workspace.is_locked(folder.parent.name, key)
@@ -162,22 +175,31 @@ def delete(unused: list[Unused]) -> None:
 
 def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
     """Artifacts that runs name, with all that they were made from, and the keys of trainings in progress."""
-    used: set[tuple[str, str]] = set()
-    in_progress: set[str] = set()
-    for folder in workspace.root.glob("runs/*"):
-        state = read_run(folder)
-        if state is None:
-            continue
-        in_progress.add(str(state.get("training")))
-        stages = {**state.get("earlier", {}), **state["stages"]}
-        pending = [(stage, entry["key"]) for stage, entry in stages.items()]
-        while pending:
-            stage, key = pending.pop()
-            if (stage, key) not in used:
-                used.add((stage, key))
-                manifest: Manifest | None = read_manifest(workspace.artifact(stage, key))
-                pending += manifest["input_keys"].items() if manifest else []
-    return used, in_progress
+    states = [state for folder in workspace.root.glob("runs/*") if (state := read_run(folder)) is not None]
+    in_progress = {str(state.get("training")) for state in states}
+    return _with_ancestors(workspace, [artifact for state in states for artifact in used_by(state)]), in_progress
+
+
+def _overwritten(workspace: Workspace, runs: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Of the artifacts of results that others took the place of, which run's they are."""
+    return {
+        artifact: f"of an earlier result of run {name}"
+        for name in runs
+        for _, state in earlier_results(workspace, name)
+        for artifact in _with_ancestors(workspace, used_by(state))
+    }
+
+
+def _with_ancestors(workspace: Workspace, artifacts: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Artifacts with all that they were made from."""
+    pending, found = [*artifacts], set()
+    while pending:
+        stage, key = pending.pop()
+        if (stage, key) not in found:
+            found.add((stage, key))
+            manifest: Manifest | None = read_manifest(workspace.artifact(stage, key))
+            pending += manifest["input_keys"].items() if manifest else []
+    return found
 
 
 def _leftovers(workspace: Workspace) -> Iterator[Path]:
@@ -192,7 +214,7 @@ def _users(workspace: Workspace) -> dict[tuple[str, str], list[str]]:
     """Names of the runs that show an artifact."""
     users: dict[tuple[str, str], list[str]] = {}
     for folder in sorted(workspace.root.glob("runs/*")):
-        for stage, entry in (read_run(folder) or {"stages": {}})["stages"].items():
+        for stage, entry in shown_stages(read_run(folder) or {"stages": {}}).items():
             users.setdefault((stage, entry["key"]), []).append(folder.name)
     return users
 

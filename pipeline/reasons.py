@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import Identity, Workspace
 from pipeline.manifests import Manifest, describe_differences, have_common_input, read_manifest
-from pipeline.runs import read_run
+from pipeline.results import read_run
 
 NOTHING_EARLIER = "no earlier artifact of this run"
 

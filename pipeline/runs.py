@@ -1,4 +1,4 @@
-"""A run's folder: a view of its artifacts that is rebuilt whenever they change."""
+"""A run's folder: a view of its last whole result, and word of the attempts since."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.evaluation import main_metric
 from pipeline.config.reading import dump
+from pipeline.config.report import ReportConfig
 from pipeline.errors import (
     ConfigError,
     DamageError,
@@ -30,9 +31,26 @@ from pipeline.errors import (
 )
 from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.intact import digest_of
-from pipeline.manifests import Manifest, flatten, is_key, read_manifest, shown_setting
+from pipeline.manifests import Manifest, flatten, read_manifest, shown_setting
 from pipeline.progress import Progress
+from pipeline.results import (
+    RESULT,
+    earlier_results,
+    is_same,
+    main_result,
+    read_run,
+    result_in_words,
+    shown_by,
+    shown_in_words,
+    shown_stages,
+)
 from pipeline.terminal import printable
+
+UNFINISHED = "unfinished"
+"""In a run's folder, what its last attempt left, if that failed."""
+
+LIVE = ("tensorboard", "metrics.jsonl")
+SHOWN_OF_TRAINING = (*LIVE, "model", "adapter")
 
 
 class RunView:
@@ -41,6 +59,10 @@ class RunView:
 
     `model/` is an ordinary folder that can be copied or uploaded: its weights are hard links into the artifact
     (copies where the file system has none), the rest copies. What is live during training is a symbolic link.
+
+    config.yaml and run.json tell of the last attempt. All else shows the last whole result, until another takes its
+    place; where that is not the last attempt's, run.json says in `shown` what it is. Results that others took the place
+    of are in `earlier/`, a folder each; what an attempt left that failed is in `unfinished/`.
     """
 
     def __init__(self, workspace: Workspace, config: Config) -> None:
@@ -50,6 +72,9 @@ class RunView:
         earlier = read_run(self.folder) or {"stages": {}}
         # What the run used before stays marked as in use until a whole run of this name is done.
         self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
+        shown = shown_by(earlier, self.folder)
+        self._shown = shown if shown and self._is_whole(shown["stages"]) else None
+        self._work: Path | None = None
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
         if "training" in earlier:
@@ -65,32 +90,83 @@ class RunView:
 
     def show_progress_of(self, work: Path) -> None:
         """Point tensorboard/ and metrics.jsonl at a training in progress, so that both can be watched."""
-        for name in ("tensorboard", "metrics.jsonl"):
+        for name in LIVE:
             _symlink(self.folder / name, work / name)
-        self._state["training"] = work.name
+        self._state["training"], self._work = work.name, work
         self._write()
-        self._show_in_table(without=("train", "evaluate"))
+        if self._shown is None:
+            self._show_in_table(without=("train", "evaluate"))
 
     def start(self) -> None:
         """Write the resolved configuration, and that the run is under way."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(self.folder / "config.yaml", dump(self._config.values()).encode())
+        # First, so that of the settings of a result nothing is lost if this is killed in between.
         self._write()
+        atomic.write_bytes(self.folder / "config.yaml", dump(self._config.values()).encode())
+        atomic.remove(self.folder / UNFINISHED)
 
     def finish(self) -> None:
-        """Write that the run is done, and link what the stages made."""
-        for stage, entry in self._earlier.items():
-            if stage not in self._stages and self._fits(stage, entry):
-                self._stages[stage] = entry
+        """Write that the run is done, and link what the stages made, unless it is a part of one and the folder shows a
+        whole result."""
+        for source in (self._earlier, self._shown["stages"] if self._shown else {}):
+            for stage, entry in source.items():
+                if stage not in self._stages and self._fits(stage, entry):
+                    self._stages[stage] = entry
         if "report" in self._stages:
-            self._earlier = {}
-        self._link_artifacts()
-        if "train" in self._stages:
-            self._show_in_table()
+            self._keep_earlier()
+            self._earlier, self._shown = {}, None
+        if self._shown is None:
+            self._link_artifacts()
+            if "train" in self._stages:
+                self._show_in_table()
+            else:
+                atomic.remove(self.folder / hparams.FOLDER)
         else:
-            atomic.remove(self.folder / hparams.FOLDER)
+            self._show_result_again(self._shown)
         self._state |= {"outcome": "done", "exit_code": 0, "finished": round(time.time(), 3)}
         self._write()
+
+    def _keep_earlier(self) -> None:
+        """Move what the folder shows into `earlier/`, where it is the result of another training or evaluation."""
+        shown, place = self._shown, self._workspace.earlier(self.folder.name)
+        for folder, state in earlier_results(self._workspace, self.folder.name):
+            if is_same(state["stages"], self._stages) or (shown and is_same(state["stages"], shown["stages"])):
+                atomic.remove(folder)
+        if shown is None or is_same(shown["stages"], self._stages):
+            return
+        name = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(shown["finished"]))
+        while os.path.lexists(place / name):
+            name += "+"
+        state = {"name": self._config.run.name, "outcome": "done", "exit_code": 0}
+        with atomic.replacing_folder(place / name) as folder:
+            atomic.write_bytes(folder / "config.yaml", shown["config"].encode())
+            kept = {key: shown[key] for key in ("started", "finished", "stages")}
+            atomic.write_json(folder / "run.json", atomic.sealed({**state, **kept}))
+            train, report = (self._workspace.artifact(one, shown["stages"][one]["key"]) for one in ("train", "report"))
+            for path in (*(train / part for part in SHOWN_OF_TRAINING), report / "report.html"):
+                if path.exists():
+                    _symlink(folder / path.name, path)
+        if (self.folder / hparams.FOLDER).is_dir():
+            os.rename(self.folder / hparams.FOLDER, place / name / hparams.FOLDER)
+        Progress("run").say(f"the earlier result, {result_in_words(self._workspace, shown)}, is in {place / name}")
+
+    def _is_whole(self, stages: Mapping[str, Any]) -> bool:
+        """Whether what a result consists of is still there."""
+        return all(self._workspace.find(stage, stages[stage]["key"])[0] is not None for stage in RESULT)
+
+    def _show_result_again(self, shown: Mapping[str, Any]) -> None:
+        """Let what was live be that of the result again which the folder shows; say so where there is another."""
+        if self._work is None and all(entry["key"] == self._key_of(stage) for stage, entry in shown["stages"].items()):
+            return
+        train = self._workspace.artifact("train", shown["stages"]["train"]["key"])
+        for name in LIVE:
+            _symlink(self.folder / name, train / name)
+        if self._work is not None or "train" in self._stages:
+            Progress("run").say(f"{self.folder} still shows {shown_in_words(self._workspace, shown)}")
+
+    def _key_of(self, stage: str) -> str | None:
+        entry = self._stages.get(stage)
+        return entry["key"] if entry else None
 
     def result(self) -> str:
         """The figures of a whole run in one line."""
@@ -118,6 +194,30 @@ class RunView:
         with suppress(OSError, StorageError):
             self._write()
 
+    def leave(self, error: BaseException) -> None:
+        """After a failure: report what was done, where a training had begun, and show the last whole result again. No
+        error hides the one that ended the run."""
+        with suppress(Exception):
+            if (self._work is not None or "train" in self._stages) and not isinstance(error, InterruptedUnsaved):
+                self._report_unfinished(self._state["message"])
+            if self._shown is not None:
+                self._show_result_again(self._shown)
+
+    def _report_unfinished(self, message: str) -> None:
+        from pipeline.reporting.data import read_run as read_data
+        from pipeline.reporting.html import render_report
+
+        folders = {stage: self._workspace.artifact(stage, entry["key"]) for stage, entry in self._stages.items()}
+        train = folders.setdefault("train", self._work or self.folder)
+        place = self.folder / UNFINISHED
+        place.mkdir(exist_ok=True)
+        page = render_report(read_data(folders, self._config.report or ReportConfig()), unfinished=message)
+        atomic.write_bytes(place / "report.html", page.encode())
+        if self._shown is not None:
+            for name in LIVE:
+                _symlink(place / name, train / name)
+        Progress("run").say(f"what was done until then is in {place / 'report.html'}")
+
     def _fits(self, stage: str, entry: Mapping[str, Any]) -> bool:
         """Whether an artifact of an earlier run of this name was made from the artifacts of this one."""
         manifest = read_manifest(self._workspace.artifact(stage, entry["key"]))
@@ -135,14 +235,14 @@ class RunView:
             Progress("run").say(f"warning: {self.folder / hparams.FOLDER} is not for TensorBoard to show: {reason}")
 
     def _write(self) -> None:
-        earlier = {"earlier": self._earlier} if self._earlier else {}
-        state = atomic.sealed({**self._state, "stages": self._stages, **earlier})
+        others = {"earlier": self._earlier, "shown": self._shown}
+        state = atomic.sealed({**self._state, "stages": self._stages, **{k: v for k, v in others.items() if v}})
         atomic.write_json(self.folder / "run.json", state)
 
     def _link_artifacts(self) -> None:
         train, report = self.artifact("train"), self.artifact("report")
         if train is not None:
-            for name in ("tensorboard", "metrics.jsonl"):
+            for name in LIVE:
                 _symlink(self.folder / name, train / name)
             files = {name: train / "model" / name for name in atomic.list_files(train / "model")}
             if not _holds(files, self.folder / "model"):
@@ -180,34 +280,8 @@ def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]
                 view.finish()
         except BaseException as error:
             view.fail(error)
+            view.leave(error)
             raise
-
-
-def read_run(folder: Path) -> dict[str, Any] | None:
-    """A run's run.json, or None when there is none that can be read, or it was altered."""
-    try:
-        value = atomic.read_sealed(folder / "run.json")
-        if value is None:
-            return None
-        used = [*value["stages"].items(), *value.get("earlier", {}).items()]
-        whole = isinstance(value["name"], str) and isinstance(value["outcome"], str)
-        whole = whole and isinstance(value["started"], (int, float))
-        return value if whole and all(stage.isidentifier() and is_key(entry["key"]) for stage, entry in used) else None
-    except (StorageError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def outcome_of(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str:
-    """How a run ended, from its run.json; one that was killed could not say so itself."""
-    is_running = state["outcome"] == "running" and workspace.is_locked("run", name)
-    return "killed" if state["outcome"] == "running" and not is_running else str(state["outcome"])
-
-
-def main_result(evaluation: Mapping[str, Any]) -> str:
-    """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
-    metric = main_metric(evaluation)
-    remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
-    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
 
 
 def check_model(workspace: Workspace, name: str) -> None:
@@ -232,14 +306,14 @@ def check_code(workspace: Workspace, name: str) -> None:
 def _trained_files(workspace: Workspace, name: str) -> dict[str, Any]:
     """The files of a run's training, as its manifest lists them."""
     state = read_run(workspace.run(name)) or {"stages": {}}
-    key = state["stages"].get("train", {}).get("key", "none")
+    key = shown_stages(state).get("train", {}).get("key", "none")
     return (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
 
 
 def made_with(workspace: Workspace, config: Config, keys: Sequence[str]) -> list[str]:
     """Settings below these keys with which the model of a run was made, where the configuration now says otherwise."""
     told = []
-    for stage, entry in (read_run(workspace.run(config.run.name)) or {"stages": {}})["stages"].items():
+    for stage, entry in shown_stages(read_run(workspace.run(config.run.name)) or {"stages": {}}).items():
         manifest, section = read_manifest(workspace.artifact(stage, entry["key"])), getattr(config, stage, None)
         if manifest is None or section is None or stage in ("evaluate", "report"):
             continue

@@ -12,14 +12,17 @@ from typing import Any
 from pipeline.artifacts import Workspace
 from pipeline.comparison.opened import differing, read_settings
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.manifests import Manifest, read_manifest
-from pipeline.runs import main_result, outcome_of, read_run
+from pipeline.manifests import Manifest
+from pipeline.results import earlier_results, outcome_of, read_run, result_in_words, shown_in_words, used_by, when
 from pipeline.stages import STAGES
 from pipeline.terminal import printable
 
 LONGEST_MESSAGE = 100
 MAX_RUNS = 30
 """Runs that are listed, the last ones, unless all are asked for."""
+
+MAX_EARLIER = 3
+"""Results of a run, the last ones, that are listed of those that others took the place of."""
 
 MAX_SETTINGS, LONGEST_VALUE = 6, 40
 """Settings that are told of a run, and letters of a value."""
@@ -34,15 +37,17 @@ def format_status(workspace: Workspace, lists_all: bool = False) -> str:
     paths = (root / "runs").iterdir() if (root / "runs").is_dir() else ()
     found = [(state, printable(path.name)) for path in paths if (state := read_run(path)) is not None]
     states = {folder: state for state, folder in sorted(found, key=lambda item: (float(item[0]["started"]), item[1]))}
-    used_by: dict[tuple[str, str], list[str]] = {}
+    users: dict[tuple[str, str], list[str]] = {}
     for folder, state in states.items():
-        for stage, entry in state["stages"].items():
-            used_by.setdefault((stage, entry["key"]), []).append(folder)
+        kept = [(f"{folder}/{path.parent.name}/{path.name}", one) for path, one in earlier_results(workspace, folder)]
+        for user, one in ((folder, state), *kept):
+            for artifact in dict.fromkeys(used_by(one)):
+                users.setdefault(artifact, []).append(user)
     shown = states if lists_all else dict([*states.items()][-MAX_RUNS:])
     lines = [f"workspace {root}", "", *_runs(workspace, shown)]
     if len(shown) < len(states):
         lines.append(f"and {len(states) - len(shown):,} before; --all lists them")
-    return "\n".join([*lines, "", *(_artifacts if lists_all else _artifacts_by_stage)(workspace, used_by)])
+    return "\n".join([*lines, "", *(_artifacts if lists_all else _artifacts_by_stage)(workspace, users)])
 
 
 def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
@@ -50,10 +55,16 @@ def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
     lines = [f"{'run':<{width}}  {'outcome':<12} {'started':<17} result"]
     settings = _told_settings([_settings_of(workspace.run(folder)) for folder in states])
     for (folder, state), told in zip(states.items(), settings, strict=True):
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(state["started"]))
         outcome = outcome_of(workspace, folder, state)
-        lines.append(f"{folder:<{width}}  {outcome:<12} {started}  {_result(workspace, state)}".rstrip())
+        lines.append(f"{folder:<{width}}  {outcome:<12} {when(state['started'])}  {_result(workspace, state)}".rstrip())
         lines += [f"  {printable(told)}"] if told else []
+        if shown := state.get("shown"):
+            lines.append(f"  its folder still shows {shown_in_words(workspace, shown)}")
+        kept = earlier_results(workspace, folder)
+        for path, earlier in kept[-MAX_EARLIER:]:
+            lines.append(f"  earlier: {result_in_words(workspace, earlier) or 'swept'}, in {path}")
+        if more := kept[:-MAX_EARLIER]:
+            lines.append(f"  and {len(more):,} more in {more[0][0].parent}")
     return lines
 
 
@@ -82,22 +93,22 @@ def _told_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _artifacts_by_stage(workspace: Workspace, used_by: Mapping[tuple[str, str], list[str]]) -> list[str]:
+def _artifacts_by_stage(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
     lines = [f"{'stage':<10} {'artifacts':>9} {'size':>13}"]
     unused: list[Manifest] = []
     for stage in STAGES:
         manifests = workspace.manifests(stage.name)
-        unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in used_by]
+        unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in users]
         if manifests:
             lines.append(f"{stage.name:<10} {len(manifests):>9} {_size(manifests):>13}")
     return [*lines, f"{len(unused):,} of them, {_size(unused)}, are of no run now: see descent gc"] if unused else lines
 
 
-def _artifacts(workspace: Workspace, used_by: Mapping[tuple[str, str], list[str]]) -> list[str]:
+def _artifacts(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
     lines = [f"{'stage':<10} {'key':<17} {'size':>10} {'age':>8} {'took':>9}  used by"]
     for stage in STAGES:
         for manifest in workspace.manifests(stage.name):
-            runs = ", ".join(used_by.get((stage.name, manifest["key"]), ["-"]))
+            runs = ", ".join(users.get((stage.name, manifest["key"]), ["-"]))
             age = _age(time.time() - manifest["started"])
             taken = f"{manifest['seconds']:.1f} s"
             lines.append(f"{stage.name:<10} {manifest['key']:<17} {_size([manifest]):>10} {age:>8} {taken:>9}  {runs}")
@@ -110,17 +121,10 @@ def _size(manifests: Sequence[Manifest]) -> str:
 
 def _result(workspace: Workspace, state: State) -> str:
     """The main figure of a run on held-out documents, or why there is none."""
-    evaluated, trained = (_summary(workspace, state, stage) for stage in ("evaluate", "train"))
-    if evaluated and trained:
-        return f"{main_result(evaluated)} after {trained['steps']:,} steps"
+    if result := result_in_words(workspace, state):
+        return result
     message = printable(str(state.get("message", "")))
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
-
-
-def _summary(workspace: Workspace, state: State, stage: str) -> dict[str, Any] | None:
-    entry = state["stages"].get(stage)
-    manifest = read_manifest(workspace.artifact(stage, entry["key"])) if entry else None
-    return dict(manifest["summary"]) if manifest else None
 
 
 def _age(seconds: float) -> str:

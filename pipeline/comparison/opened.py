@@ -16,7 +16,7 @@ from pipeline.config.reading import read_file
 from pipeline.errors import ConfigError, MissingInputError, StorageError
 from pipeline.extending import IDENTITY
 from pipeline.manifests import Manifest, content_digest, flatten, input_digests, is_key, read_manifest
-from pipeline.runs import outcome_of, read_run
+from pipeline.results import outcome_of, read_run
 from pipeline.stages import STAGES
 
 MAX_NAMES = 20

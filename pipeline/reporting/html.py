@@ -25,8 +25,8 @@ _SMOOTH_FROM_POINTS = 100
 _VERDICT_SIGNS = {"healthy": "ok"}
 
 
-def render_report(run: RunData) -> str:
-    """The whole page. The same run data gives the same bytes."""
+def render_report(run: RunData, unfinished: str = "") -> str:
+    """The whole page. The same run data gives the same bytes. `unfinished` says what ended a run that is not whole."""
     environment = Environment(
         loader=PackageLoader("pipeline.reporting"),
         autoescape=True,
@@ -43,6 +43,7 @@ def render_report(run: RunData) -> str:
         title=run.title,
         sentence=run.sentence,
         tiles=headline(run),
+        unfinished=unfinished,
         warnings=run.warnings,
         flow=Markup(flow_diagram(run)),
         flow_rows=flow_rows(run),

@@ -78,7 +78,7 @@ def test_gc_lists_then_deletes_what_no_run_uses(finished: Project) -> None:
     listed = finished.descent("gc", "tiny.yaml")
     assert listed.code == 0
     for stage in ("train", "evaluate", "report"):
-        assert f"artifacts/{stage}/{keys[stage]}  (no run uses it)" in listed.out
+        assert f"artifacts/{stage}/{keys[stage]}  (of an earlier result of run tiny)" in listed.out
     assert "(was set aside)" in listed.out
     assert "(its training is complete: only a longer one could go on from it)" in listed.out
     assert (finished.workspace / "artifacts/train" / keys["train"]).exists()

@@ -150,16 +150,22 @@ def test_force_rebuilds_keeps_the_old_and_compares(finished: Project) -> None:
 
 
 def test_a_view_never_mixes_two_trainings(finished: Project) -> None:
+    """It is that of a part of a run only as long as there is no whole one."""
     view = finished.workspace / "runs" / "tiny"
+    earlier = finished.artifact("train")
     finished.run("train.learning_rate=0.003", "--until", "train")
     assert set(finished.state()["stages"]) == set(STAGES) - {"evaluate", "report"}
-    assert (view / "model/model.safetensors").samefile(finished.artifact("train") / "model/model.safetensors")
-    assert not (view / "model/README.md").exists()
-    assert not (view / "report.html").exists()
-    finished.run()
-    assert set(finished.state()["stages"]) == set(STAGES)
-    assert "0.005" in (view / "model/README.md").read_text()
+    weights = "model/model.safetensors"
+    assert filecmp.cmp(view / weights, earlier / weights, shallow=False)
     assert (view / "report.html").exists()
+    finished.run("train.learning_rate=0.003", "run.name=other", "--until", "train")
+    other = finished.workspace / "runs" / "other"
+    assert (other / weights).samefile(finished.artifact("train") / weights)
+    assert not (other / "model/README.md").exists()
+    assert not (other / "report.html").exists()
+    finished.run("train.learning_rate=0.003")
+    assert (view / weights).samefile(other / weights)
+    assert "0.003" in (view / "model/README.md").read_text()
 
 
 def test_running_a_part_keeps_what_still_fits(finished: Project) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipeline.config.evaluation import EvaluateConfig, main_metric
 from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
 from pipeline.errors import DivergedError
-from pipeline.runs import main_result
+from pipeline.results import main_result
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.pack import STAGE as PACK
