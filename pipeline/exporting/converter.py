@@ -29,7 +29,8 @@ FILE_TYPES = {
 """Of matrices; vectors, and what routes, stay in float32."""
 
 NO_CAP = 1e6
-"""A cap on the router's logits far above them: Grok-1 has none, and without one llama.cpp takes 30."""
+"""A cap on the router's logits far above them: Grok-1 has none, and the converter would write 30. llama.cpp reads
+it and does not apply it so far."""
 
 GROK1_NAMES = {
     "embed_tokens": gguf.MODEL_TENSOR.TOKEN_EMBD,

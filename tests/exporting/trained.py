@@ -27,7 +27,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3": {**SHAPE, "head_dim": 32},
     "mixtral": {**SHAPE, "num_local_experts": 4},
     "grok1": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-              "head_dim": 16, "num_local_experts": 4, "widening_factor": 1.5, "max_position_embeddings": 256},
+              "head_dim": 16, "num_local_experts": 4, "widening_factor": 1.5, "max_position_embeddings": 256,
+              "attention_multiplier": 0.4, "attn_logit_softcapping": 20.0, "output_multiplier": 0.8,
+              "embedding_multiplier": 7.0, "rms_norm_eps": 1e-4, "rope_parameters": {"rope_type": "default",
+              "rope_theta": 5000.0}},
 }  # fmt: skip
 
 
