@@ -26,6 +26,7 @@ from pipeline.intact import MANIFEST
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
 from pipeline.launches.leader import Alone, Leader
+from pipeline.launches.sweeping import sweep
 from pipeline.machine import num_cores
 from pipeline.manifests import Manifest, describe_changes, input_digests, seal, warnings_of
 from pipeline.progress import Progress
@@ -210,6 +211,7 @@ def run(config: Config, selection: Selection) -> RunView | None:
             with Follower(launch, workspace.root, digest) as follower:
                 _take_part(config, workspace, follower)
             return None
+        sweep(workspace.root)
         with Leader(launch, workspace.root, digest) if launch.count > 1 else nullcontext(Alone()) as others:
             settled = settle(config)
             check_launcher(settled.config.train, os.environ, settled.chosen.get("train", ()))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from harness import TINY, Project, write_sources
+from harness import Project, tiny_project
 
 # A busy machine takes longer for one example than for all others.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -23,9 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The tiny run, carried out; not to be changed by tests."""
-    project = Project(tmp_path_factory.mktemp("finished"))
-    write_sources(project.folder)
-    (project.folder / "tiny.yaml").write_text(TINY)
+    project = tiny_project(tmp_path_factory.mktemp("finished"))
     assert set(project.run().values()) == {"built"}
     return project
 

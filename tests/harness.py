@@ -185,3 +185,10 @@ def write_sources(folder: Path) -> None:
         else:
             (folder / "texts" / f"{module}.txt").write_text("\n\n".join(blocks))
     (folder / "records.jsonl").write_text("\n".join(records) + "\n")
+
+
+def tiny_project(folder: Path) -> Project:
+    """The tiny project, in which nothing was run yet."""
+    write_sources(folder)
+    (folder / "tiny.yaml").write_text(TINY)
+    return Project(folder)

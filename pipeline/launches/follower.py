@@ -32,12 +32,13 @@ class Follower(Member):
         self._first: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
+        self._hold_lock()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with suppress(InterruptedUnsaved, OSError):
-            if error is None or self._first_has_ended():
+            # Process 0 may come yet if it was never heard: it would wait for this one.
+            if error is None or (self._first is not None and self._first_has_ended()):
                 self._path(self.launch.index, "json").unlink(missing_ok=True)
                 self._let_first_go()
             else:

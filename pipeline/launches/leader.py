@@ -23,7 +23,8 @@ from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, Me
 REPORT_SECONDS = 3.0
 """How long after a connection broke the report may come of the process at its other end."""
 
-STALE_SECONDS = 86_400.0
+COMING_SECONDS = 300.0
+"""How long process 0 waits, once there is something to do together, for the first word of each other process."""
 
 Fail = Callable[[BaseException], None]
 
@@ -51,14 +52,13 @@ class Leader(Member):
 
     def __enter__(self) -> Self:
         try:
-            self._lock.acquire(timeout=END_SECONDS)
+            self._hold_lock(END_SECONDS)
         except Timeout:
             raise ProcessError(
                 f"process 0 of an earlier launch with this address and port still runs ({self._folder}); end it first"
             ) from None
         for path in self._folder.glob("process-*.json"):
             remove(path)
-        _sweep(self._folder.parent)
         self._publish(turn=0, seen={})
         self._thread.start()
         return self
@@ -79,11 +79,12 @@ class Leader(Member):
 
     @contextmanager
     def together(self, task: Task, fail: Fail) -> Iterator[None]:
-        """Have the other processes carry out a stage as well while the block does.
+        """Have the other processes carry out a stage as well while the block does, once all have come.
 
         Raises ProcessError when one of them failed and this one stopped for want of it. When this one is stuck
         waiting for one that failed, `fail` is called with the error and the process ends.
         """
+        self._await_others()
         self._turn += 1
         self._publish(state="stage", turn=self._turn, **asdict(task))
         self._is_in_stage, self._fail = True, fail
@@ -100,6 +101,23 @@ class Leader(Member):
             self._fail = None
         self._is_in_stage = False
         self._publish(state="working")
+
+    def _await_others(self) -> None:
+        """Wait until all others have come. Here a signal ends the waiting; where a process group is made, none does.
+
+        Raises ProcessError when one of them failed, or does not come.
+        """
+        deadline = time.monotonic() + COMING_SECONDS
+        while len(self._seen) < self.launch.count - 1:
+            self._greet()
+            if (failure := self._failure()) is not None:
+                raise failure
+            if time.monotonic() > deadline:
+                raise ProcessError(
+                    f"{len(self._seen) + 1} of {self.launch.count} processes came in {COMING_SECONDS:.0f} s; all must "
+                    f"share run.workspace, which is {self._folder.parent.parent.absolute()} here"
+                )
+            time.sleep(POLL_SECONDS)
 
     def _beat(self) -> None:
         """A heartbeat, a greeting of processes that came, and an end where this process cannot end itself."""
@@ -127,7 +145,7 @@ class Leader(Member):
             return
         others = {str(i): other["token"] for i in range(1, self.launch.count) if (other := self._read(i)) is not None}
         if not others.items() <= self._seen.items():
-            self._seen |= others
+            self._seen = {**self._seen, **others}  # another thread may be writing the earlier one out
             self._publish(seen=self._seen)
 
     def _all_have_read(self) -> bool:
@@ -150,12 +168,3 @@ class Leader(Member):
             if other is not None and self._is_dead(i, other):
                 return ProcessError(f"process {i} is gone ({other['process']}): killed, perhaps for lack of memory")
         return None
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what launches left that were killed long ago."""
-    for launch in folder.iterdir():
-        with suppress(OSError):
-            newest = max(path.stat().st_mtime for path in (launch, *launch.glob("process-0.json")))
-            if time.time() - newest > STALE_SECONDS:
-                shutil.rmtree(launch)

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ class Member:
         }
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self._path(launch.index, "lock"))
+
+    def _hold_lock(self, timeout_seconds: float = -1) -> None:
+        """Raises Timeout when another process holds it for longer."""
+        while True:
+            with suppress(FileNotFoundError):  # the folder was swept, as one in which nobody was yet
+                self._lock.acquire(timeout=timeout_seconds)
+                return
 
     def _path(self, index: int, kind: str) -> Path:
         return self._folder / f"process-{index}.{kind}"

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from harness import Project, wait_until
 
 from pipeline.errors import ConfigError, ProcessError
 from pipeline.launches import follower as following
 from pipeline.launches import leader as leading
 from pipeline.launches.follower import Follower
-from pipeline.launches.launch import Launch, speaks
+from pipeline.launches.launch import Launch, Task, speaks
+from pipeline.launches.sweeping import sweep
 from pipeline.machine import bf16_support
 
 Launcher = Callable[..., Any]
@@ -200,6 +205,67 @@ def test_a_process_0_on_another_machine_is_missed_when_its_heart_stops(
         clock[0] += 1.1 * following.SILENCE_SECONDS
         with pytest.raises(ProcessError, match="process 0 is gone"):
             follower._listen()
+
+
+def of_two(rank: int, **environ: str) -> Launch:
+    return Launch.of({"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1", **environ})
+
+
+def begin_together(root: Path, begun: list[str]) -> None:
+    """As process 0, with a process 1 that ends before it has heard of process 0."""
+    with leading.Leader(of_two(0), root, "a") as leader:
+        with suppress(ProcessError), Follower(of_two(1), root, "a") as follower:
+            follower._publish()
+            raise ProcessError("it failed", 70)
+        with leader.together(Task("train", "key", {}, {}), lambda error: None):
+            begun.append("train")
+
+
+def test_process_0_begins_nothing_with_one_that_left(tmp_path: Path) -> None:
+    """In a process group it would wait out of the reach of signals, and hold its locks meanwhile."""
+    begun: list[str] = []
+    with pytest.raises(ProcessError, match=r"^process 1: it failed$"):
+        begin_together(tmp_path, begun)
+    assert begun == []
+
+
+def test_process_0_begins_nothing_with_one_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, "COMING_SECONDS", 0.3)
+    monkeypatch.setattr(leading, "END_SECONDS", 0.3)
+    with (
+        pytest.raises(ProcessError, match=r"^1 of 2 processes came in 0 s; all must share run.workspace, which is /"),
+        leading.Leader(of_two(0), tmp_path, "a") as leader,
+        leader.together(Task("train", "key", {}, {}), lambda error: None),
+    ):
+        raise AssertionError("nobody to begin with")
+
+
+def test_a_run_sweeps_what_killed_launches_left_and_nothing_else(prepared: Project, launch: Launcher) -> None:
+    launches = prepared.workspace / "launches"
+    for name in ("killed early", "killed", "elsewhere", "elsewhere long ago", "of a person", "alive"):
+        (launches / name).mkdir(parents=True)
+        (launches / name / "process-0.lock").touch()
+    for name, word in (("killed", f"process 7 on {socket.gethostname()}"), ("elsewhere", "process 7 on another")):
+        (launches / name / "process-0.json").write_text(json.dumps({"process": word}))
+        (launches / name / ".tmp-7-process-1.json").touch()
+    shutil.copytree(launches / "elsewhere", launches / "elsewhere long ago", dirs_exist_ok=True)
+    (launches / "of a person" / "notes.txt").touch()
+    for path in (launches / "elsewhere long ago" / "process-0.json", launches / "elsewhere long ago"):
+        os.utime(path, (1e9, 1e9))
+    with FileLock(launches / "alive" / "process-0.lock"):
+        [result] = launch(prepared, "--until", "model", count=1).end()
+    assert result.code == 0, result.err
+    assert {path.name for path in launches.iterdir()} == {"elsewhere", "of a person", "alive"}
+    assert (launches / "of a person" / "notes.txt").exists()
+
+
+def test_a_launch_whose_folder_was_swept_before_it_held_its_lock_begins_all_the_same(tmp_path: Path) -> None:
+    leader = leading.Leader(of_two(0), tmp_path, "a")
+    sweep(tmp_path)
+    assert list((tmp_path / "launches").iterdir()) == []
+    with leader:
+        sweep(tmp_path)
+        assert [path.name for path in (tmp_path / "launches").glob("*/*.json")] == ["process-0.json"]
 
 
 @pytest.mark.parametrize(("rank", "size"), [("x", "2"), ("2", "2"), ("0", ""), ("-1", "2")])
