@@ -155,6 +155,13 @@ class Workspace:
                 with suppress(OSError):
                     atomic.remove(path)
 
+    def tidy(self, stage: str, key: str) -> None:
+        """Clear what is left of a builder that was killed when its artifact was whole already."""
+        if (self.root / "locks" / f"{stage}-{key}.holder").exists():
+            with suppress(OSError), self.unless_locked(stage, key) as held:
+                if held:
+                    self._clear_leftovers(stage, key)
+
     def leftovers(self, stage: str, key: str) -> list[Path]:
         """Temporary files and folders, and a note of a holder, that are nobody's when nobody holds the lock."""
         temporary, places = f"{atomic.TEMPORARY_PREFIX}*", [self.checkpoints(key)] if stage == "train" else []
@@ -217,11 +224,15 @@ class Workspace:
 
     def set_aside(self, stage: str, key: str) -> Path:
         """Move an artifact out of the way, keeping its bytes, and return where it went."""
-        folder = self.artifact(stage, key)
+        aside = self.place_aside(stage, key)
+        os.rename(self.artifact(stage, key), aside)
+        return aside
+
+    def place_aside(self, stage: str, key: str) -> Path:
+        """Where something of an artifact can be moved out of the way."""
         number = 1
-        while (aside := folder.with_name(f"aside-{key}-{number}")).exists():
+        while (aside := self.artifact(stage, key).with_name(f"aside-{key}-{number}")).exists():
             number += 1
-        os.rename(folder, aside)
         return aside
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.atomic import TEMPORARY_PREFIX, num_bytes, remove
 from pipeline.damage import Lineage
 from pipeline.errors import StorageError
 from pipeline.intact import MANIFEST
-from pipeline.manifests import Manifest, find_damage, is_key, read_manifest
+from pipeline.manifests import Manifest, damaged_records, find_damage, is_key, leave_out, read_manifest
 from pipeline.progress import Progress
 from pipeline.results import earlier_results, read_run, result_in_words, shown_stages, used_by
 from pipeline.stages import STAGES
@@ -80,10 +80,31 @@ def _problem(folder: Path, sets_aside: bool = False) -> str:
 
 def _check_artifact(workspace: Workspace, folder: Path, doubt: str, runs: Sequence[str], sets_aside: bool) -> str:
     problem = f"the artifact {folder} {doubt}" if doubt and folder.exists() else _problem(folder)
+    if problem and sets_aside and not doubt and (records := _dear_records(workspace, folder)):
+        return _leave_out(workspace, folder, records)
     if problem and sets_aside:
         shown = f"; run {', '.join(runs)} again, which showed it" if runs else ""
         return f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}{shown}"
     return problem
+
+
+def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
+    """What is wrong with the records of a training of which all else is whole, where setting it aside would train it
+    anew: with a checkpoint the next run makes it again, records included, in moments."""
+    is_dear = folder.parent.name == "train" and not list_checkpoints(workspace.checkpoints(folder.name))
+    return damaged_records(folder) if is_dear else {}
+
+
+def _leave_out(workspace: Workspace, folder: Path, records: Mapping[str, str]) -> str:
+    """Set damaged records aside and leave the artifact, with a warning, without them."""
+    aside = workspace.place_aside(folder.parent.name, folder.name)
+    for name in records:
+        if os.path.lexists(folder / name):
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder / name, aside / name)
+    lost = f"{', '.join(sorted(records))} was damaged and is left out of reports"
+    leave_out(folder, records, lost)
+    return f"{next(iter(records.values()))}: moved to {aside}; its training is whole and stays, without these records"
 
 
 def _check_checkpoint(folder: Path, sets_aside: bool) -> str:

@@ -7,7 +7,7 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,16 +141,22 @@ def warnings_of(manifest: Manifest) -> list[str]:
 def check_sizes(folder: Path, manifest: Manifest) -> str:
     """What is wrong with the names and sizes of an artifact's files; "" when they are as the manifest says."""
     for name, entry in manifest["files"].items():
-        try:
-            status = (folder / name).lstat()
-        except OSError:
-            return f"the artifact file {folder / name} is missing"
-        if not stat.S_ISREG(status.st_mode):
-            return f"the artifact file {folder / name} is no regular file"
-        if status.st_size != entry["size"]:
-            return f"the artifact file {folder / name} has {status.st_size:,} bytes instead of {entry['size']:,}"
+        if problem := _problem_of_size(folder / name, entry):
+            return problem
     added = set(atomic.list_files(folder)) - manifest["files"].keys() - {MANIFEST}
     return f"the artifact file {folder / min(added)} does not belong there" if added else ""
+
+
+def _problem_of_size(path: Path, entry: Mapping[str, Any]) -> str:
+    try:
+        status = path.lstat()
+    except OSError:
+        return f"the artifact file {path} is missing"
+    if not stat.S_ISREG(status.st_mode):
+        return f"the artifact file {path} is no regular file"
+    if status.st_size != entry["size"]:
+        return f"the artifact file {path} has {status.st_size:,} bytes instead of {entry['size']:,}"
+    return ""
 
 
 def find_damage(folder: Path) -> str:
@@ -160,14 +166,39 @@ def find_damage(folder: Path) -> str:
         return f"the artifact {folder} has no readable manifest"
     if problem := check_sizes(folder, manifest):
         return problem
-    for name, entry in manifest["files"].items():
-        try:
-            digest = atomic.digest_file(folder / name)
-        except OSError as error:
-            return f"the artifact file {folder / name} cannot be read ({error.strerror})"
-        if digest != entry["sha256"]:
-            return f"the artifact file {folder / name} does not match its digest"
-    return ""
+    return next(
+        (problem for name, entry in manifest["files"].items() if (problem := _problem(folder / name, entry))), ""
+    )
+
+
+def _problem(path: Path, entry: Mapping[str, Any]) -> str:
+    if problem := _problem_of_size(path, entry):
+        return problem
+    try:
+        digest = atomic.digest_file(path)
+    except OSError as error:
+        return f"the artifact file {path} cannot be read ({error.strerror})"
+    return "" if digest == entry["sha256"] else f"the artifact file {path} does not match its digest"
+
+
+def damaged_records(folder: Path) -> dict[str, str]:
+    """What is wrong with each damaged record of an artifact; empty where anything but records is damaged."""
+    manifest = read_manifest(folder)
+    if manifest is None or set(atomic.list_files(folder)) - manifest["files"].keys() - {MANIFEST}:
+        return {}
+    files = manifest["files"]
+    found = {name: problem for name, entry in files.items() if (problem := _problem(folder / name, entry))}
+    return found if all(files[name]["kind"] == "record" for name in found) else {}
+
+
+def leave_out(folder: Path, records: Collection[str], warning: str) -> None:
+    """Write the manifest of an artifact without some of its records, with a warning."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    files = {name: entry for name, entry in manifest["files"].items() if name not in records}
+    summary = {**manifest["summary"], "warnings": [*warnings_of(manifest), warning]}
+    body = {name: value for name, value in manifest.items() if name != "seal"}
+    atomic.write_json(folder / MANIFEST, atomic.sealed({**body, "files": files, "summary": summary}))
 
 
 def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> list[str]:

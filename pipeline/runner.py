@@ -246,16 +246,21 @@ class Work:
 def _execute(work: Work, selection: Selection) -> None:
     manifests = _upstream(work.config, work.workspace, selection)
     for name, manifest in manifests.items():
-        work.view.record(name, manifest, "reused")
+        _reuse(work, name, manifest)
     for stage in selection.stages():
         forced = stage.name in selection.force
         step = _plan_stage(stage, work.config, work.workspace, manifests, forced)
         if step.manifest is not None:
             manifests[stage.name] = step.manifest
-            work.view.record(stage.name, step.manifest, "reused")
+            _reuse(work, stage.name, step.manifest)
             continue
         assert step.identity is not None, f"{stage.name} comes before one of its inputs in STAGES"
         manifests[stage.name] = _build(stage, step.identity, work, manifests, forced)
+
+
+def _reuse(work: Work, stage: str, manifest: Manifest) -> None:
+    work.workspace.tidy(stage, manifest["key"])
+    work.view.record(stage, manifest, "reused")
 
 
 def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str, Manifest], forced: bool) -> Manifest:

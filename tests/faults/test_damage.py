@@ -194,6 +194,50 @@ def test_a_training_that_an_earlier_version_began_is_given_up_with_its_model(pro
         overwrite(path, whole)
 
 
+@pytest.mark.parametrize("way", ["middle", "one byte less", "gone"])
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_a_damaged_record_costs_no_training(project: Project, way: str, has_checkpoint: bool) -> None:
+    """What is whole of a finished training stays; from its last checkpoint its records come back as well."""
+    before, train, report = project.digests(), project.artifact("train"), project.artifact("report")
+    path, weights = train / "metrics.jsonl", train / "model/model.safetensors"
+    whole, inode = path.read_bytes(), weights.stat().st_ino
+    if not has_checkpoint:
+        shutil.rmtree("workspace/checkpoints")
+    shutil.rmtree(report)
+    if way == "gone":
+        path.unlink()
+    else:
+        overwrite(path, WAYS[way](whole))
+    (line,) = verify()
+    assert "metrics.jsonl" in line
+    assert line.endswith("these records") is not has_checkpoint
+    assert verify() == []
+    again()
+    assert project.digests() == before
+    outcomes = {stage: entry["outcome"] for stage, entry in project.state()["stages"].items()}
+    built = {"train", "report"} if has_checkpoint else {"report"}
+    assert {stage for stage in STAGES if outcomes[stage] == "built"} == built
+    assert (weights.stat().st_ino == inode) is not has_checkpoint
+    summary = json.loads((train / "manifest.json").read_text())["summary"]
+    if has_checkpoint:
+        assert summary["resumed_from_steps"] == [24]
+        assert path.read_bytes() == whole
+    else:
+        assert summary["warnings"] == ["metrics.jsonl was damaged and is left out of reports"]
+        assert summary["warnings"][0] in (report / "report.html").read_text()
+    assert verify() == []
+
+
+def test_a_training_with_a_damaged_result_is_set_aside_whole(project: Project) -> None:
+    train = project.artifact("train")
+    shutil.rmtree("workspace/checkpoints")
+    for name in ("metrics.jsonl", "training.json"):
+        overwrite(train / name, WAYS["middle"]((train / name).read_bytes()))
+    (line,) = verify()
+    assert not train.exists()
+    assert line.endswith("; run tiny again, which showed it")
+
+
 def experiment(project: Project, way: str, path: Path) -> str:
     """Damage a file, build again all that comes after its stage, and see what became of it."""
     before = project.digests()
@@ -218,11 +262,12 @@ def experiment(project: Project, way: str, path: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["middle"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stage", [*STAGES, "checkpoint"])
 def test_damage_in_any_file_never_becomes_a_result(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, way: str
 ) -> None:
+    random.seed(f"{stage} {way}")
     checkpoint = max(finished.workspace.glob("checkpoints/*/step-*")).relative_to(finished.folder)
     folder = checkpoint if stage == "checkpoint" else finished.artifact(stage).relative_to(finished.folder)
     for number, name in enumerate(list_files(finished.folder / folder)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from harness import Project
 
 from pipeline import maintenance
@@ -59,6 +60,18 @@ def test_the_next_holder_of_a_lock_sweeps_what_was_left_of_its_work(finished: Pr
         with workspace.lock(stage, key, lambda holder: None):
             pass
     assert not [path for path in (*leftovers, digests) if path.exists()]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--only", "encode")])
+def test_a_run_that_reuses_an_artifact_sweeps_what_its_builder_left(finished: Project, arguments: tuple[str]) -> None:
+    """Killed between the last rename of its artifact and the end of its lock; not while somebody holds that."""
+    keys = {stage: finished.artifact(stage).name for stage in ("tokenizer", "encode", "curate")}
+    holders = {stage: finished.workspace / "locks" / f"{stage}-{key}.holder" for stage, key in keys.items()}
+    for path in holders.values():
+        path.write_text("process 77 on nowhere")
+    with FileLock(finished.workspace / "locks" / f"curate-{keys['curate']}.lock"):
+        finished.run(*arguments)
+    assert [stage for stage, path in holders.items() if path.exists()] == ["curate"]
 
 
 def test_a_folder_in_the_place_of_a_holder_is_no_hindrance(tmp_path: Path) -> None:
