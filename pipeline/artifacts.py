@@ -149,7 +149,7 @@ class Workspace:
         """Remove what killed processes left of the work whose lock is held. The cache of digests has no lock: who loses
         a file that is not whole yet does without."""
         for path in self.leftovers(stage, key):
-            atomic.remove(path)
+            atomic.discard(path)
         if stage == "run":
             for path in self.root.glob(f"{atomic.TEMPORARY_PREFIX}*-{self._digests.path.name}"):
                 with suppress(OSError):

@@ -94,12 +94,18 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 def list_files(folder: Path) -> list[str]:
     """Relative POSIX paths of all files below a folder, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in _all_below(folder) if path.is_file())
 
 
 def list_links(folder: Path) -> list[str]:
     """Relative POSIX paths of all symbolic links below a folder."""
-    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()]
+    return [path.relative_to(folder).as_posix() for path in _all_below(folder) if path.is_symlink()]
+
+
+def _all_below(folder: Path) -> Iterator[Path]:
+    """Unlike rglob it passes over folders that somebody removes meanwhile."""
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in (*folders, *files))
 
 
 @contextmanager
@@ -144,6 +150,16 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Remove what a killed process left. Its children may still write into a folder, by a name that it loses first."""
+    if path.is_dir() and not path.is_symlink():
+        doomed = path.with_name(f"{path.name}-doomed")
+        remove(doomed)
+        os.rename(path, doomed)
+        path = doomed
+    remove(path)
 
 
 def link(source: str | Path, target: str | Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +85,56 @@ def test_links_that_somebody_put_there_are_not_followed(tmp_path: Path) -> None:
     atomic.remove(folder / "link")
     atomic.remove(folder)
     assert (tmp_path / "outside" / "canary").read_text() == canary.read_text() == "alive"
+
+
+@contextmanager
+def disturbed(disturb: Callable[[], object]) -> Iterator[None]:
+    """Another thread does something again and again while the block runs."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                disturb()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("look", [atomic.list_files, atomic.list_links])
+def test_what_is_removed_while_a_folder_is_listed_is_left_out(
+    tmp_path: Path, look: Callable[[Path], list[str]]
+) -> None:
+    """As checkpoints are while another run waits for the training."""
+    (tmp_path / "stays").touch()
+    (tmp_path / "link").symlink_to("stays")
+
+    def come_and_go() -> None:
+        for number in range(20):
+            (tmp_path / f"folder/{number}/below").mkdir(parents=True)
+        atomic.remove(tmp_path / "folder")
+
+    with disturbed(come_and_go):
+        for _ in range(600):
+            assert "link" in look(tmp_path)
+
+
+def test_a_leftover_is_removed_while_children_of_the_killed_still_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rmdir = tmp_path / ".tmp-1", os.rmdir
+
+    def write_and_rmdir(*given: Any, **options: Any) -> None:
+        with suppress(FileNotFoundError):
+            (folder / "late").touch()
+        rmdir(*given, **options)
+
+    monkeypatch.setattr(os, "rmdir", write_and_rmdir)
+    (folder / "below").mkdir(parents=True)
+    atomic.discard(folder)
+    assert list(tmp_path.iterdir()) == []

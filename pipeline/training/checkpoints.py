@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.atomic import TEMPORARY_PREFIX, digest_file, list_files, replacing_folder, write_json
+from pipeline.atomic import TEMPORARY_PREFIX, digest_file, discard, list_files, replacing_folder, write_json
 from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
 from pipeline.machine import num_cores
@@ -192,7 +192,7 @@ def newest_valid(work: Path, warn: Callable[[str], None]) -> Path | None:
     write or removal left behind is cleared: call this only while holding the training's lock.
     """
     for leftover in work.glob(f"{TEMPORARY_PREFIX}*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        discard(leftover)
     for checkpoint in reversed(list_checkpoints(work)):
         problem = problem_of(checkpoint)
         if problem is None:
