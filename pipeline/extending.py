@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipeline.artifacts import Identity, Workspace
 from pipeline.atomic import read_sealed, remove, sealed, write_json
+from pipeline.config.optimization import NEVER_END, EarlierTraining
 from pipeline.config.train import LENGTHS, PATIENCE, TrainConfig
+from pipeline.errors import MissingInputError
 from pipeline.manifests import CHECKED, Manifest, describe_differences
-from pipeline.training.checkpoints import list_checkpoints, step_of
+from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, step_of
 from pipeline.training.extending import adopt, find_checkpoint
+from pipeline.training.schedules import check_phases, num_steps
 
 IDENTITY = "identity.json"
 """In a training's work folder, what it is a training of, and whether its inputs were compared with their digests
 whenever they were read: a killed one has no manifest."""
+
+
+REWARMING = ("rewarm_steps", "rewarm_from")
 
 
 @dataclass(frozen=True)
@@ -39,25 +48,84 @@ def find_continuation(
     else None, and why where there is such a training, or one that was begun in another precision."""
     split = pack["summary"]["splits"]["train"]
     own = list_checkpoints(workspace.checkpoints(identity.key))
-    newest, problems = step_of(own[-1]) if own else 0, []
+    newest = step_of(own[-1]) if own else 0
+    problems: dict[int, str] = {}  # by the steps that re-warming could go on from: the most are told
     found: Continuation | None = None
     for key, payload in _but_for(workspace, identity, _without_length):
         earlier = section.model_copy(update=_length(payload))
         work = workspace.checkpoints(key)
         checkpoint = find_checkpoint(section, earlier, split["windows"], split["target_tokens"], work)
         if isinstance(checkpoint, str):
-            problems.append(f"cannot go on from training {key}: {checkpoint}")
+            instead, taken = "", _steps_to_rewarm(section, payload, _num_steps(section, pack), work)
+            if taken:
+                rewarm = rewarm_steps_for(section, _num_steps(section, pack) - taken)
+                instead = f"; train.rewarm_steps={rewarm} goes on from its {taken:,} steps instead"
+            problems.setdefault(taken, f"cannot go on from training {key}: {checkpoint}{instead}")
         elif step_of(checkpoint) > newest:
-            changes = "; ".join(describe_differences(payload, identity.payload))
-            newest, found = step_of(checkpoint), Continuation(key, checkpoint, f"continues training {key}: {changes}")
+            newest = step_of(checkpoint)
+            is_rewarmed = newest == max(section.rewarmed_at, default=None)
+            rewarmed = f"re-warmed over {section.rewarm_steps} steps: " if is_rewarmed else ""
+            told = describe_differences(payload, identity.payload)
+            told = [line for line in told if not (is_rewarmed and line.startswith("train.rewarm_"))]
+            found = Continuation(key, checkpoint, f"{rewarmed}continues training {key}: {'; '.join(told)}")
     if not newest and not problems:
         # On a machine of another kind `auto` comes to something else.
         for key, payload in _but_for(workspace, identity, _without_precision):
             saved = list_checkpoints(workspace.checkpoints(key))
             if saved and workspace.find("train", key)[0] is None:
                 changes = "; ".join(describe_differences(payload, identity.payload))
-                problems.append(f"does not go on from training {key} at step {step_of(saved[-1])}: {changes}")
-    return found, () if newest else tuple(problems[:1])
+                problems[0] = f"does not go on from training {key} at step {step_of(saved[-1])}: {changes}"
+                break
+    return found, () if newest or not problems else (problems[max(problems)],)
+
+
+def find_rewarmed(
+    section: TrainConfig, identity: Identity, workspace: Workspace, pack: Manifest
+) -> list[EarlierTraining]:
+    """The ends of the trainings that one goes on from which asks for re-warming and does not say where. A training that
+    did so already is repeated; else it is the longest finished one that is shorter.
+
+    Raises MissingInputError where there is none, ConfigError where it leaves too few steps.
+    """
+    steps = _num_steps(section, pack)
+    trainings = [payload for _, payload in _but_for(workspace, identity, _without_length)]
+    finished = [payload for payload in trainings if isinstance(payload.get("summary"), dict)]
+    own = _length(identity.payload)
+    for length in map(_length, [*finished, *trainings]):
+        if length["rewarm_from"] and length == {**own, "rewarm_from": length["rewarm_from"]}:
+            return list(length["rewarm_from"])
+    taken = [(payload["summary"].get("steps"), payload) for payload in finished]
+    shorter = [(found, payload) for found, payload in taken if isinstance(found, int) and 0 < found < steps]
+    if not shorter:
+        raise MissingInputError(
+            f"train.rewarm_steps: the workspace has no finished training of fewer than {steps:,} steps that differs in "
+            "its length alone, to go on from; remove it, or see what differs with descent status"
+        )
+    last, payload = max(shorter, key=lambda one: one[0])
+    earlier = section.model_copy(update=_length(payload))
+    scheduled = _num_steps(earlier, pack)
+    end = EarlierTraining(steps=last, schedule_steps=scheduled, rewarm_steps=earlier.rewarm_steps)
+    found = [*earlier.rewarm_from, end]
+    check_phases(section.model_copy(update={"rewarm_from": found}), steps)
+    return found
+
+
+def _steps_to_rewarm(section: TrainConfig, payload: Mapping[str, Any], steps: int, work: Path) -> int:
+    """Steps of a finished training from which a training of so many steps could go on by re-warming; 0 for none."""
+    taken = (payload.get("summary") or {}).get("steps")
+    if section.rewarm_steps is not None or section.lr_scheduler_type in NEVER_END or not isinstance(taken, int):
+        return 0
+    return taken if taken < steps and checkpoint_of(work, taken).is_dir() else 0
+
+
+def rewarm_steps_for(section: TrainConfig, steps: int) -> int:
+    """Steps to re-warm over where so many are to come: as in the warm-up, and at most a tenth of them."""
+    return max(1, min(section.warmup_steps or steps, steps // 10))
+
+
+def _num_steps(section: TrainConfig, pack: Manifest) -> int:
+    split = pack["summary"]["splits"]["train"]
+    return num_steps(section, split["windows"], split["target_tokens"])
 
 
 def begin_work(
@@ -118,13 +186,16 @@ def _but_for(
     wanted = identity.payload
     for key, payload in payloads.items():
         is_like = all(payload.get(name) == value for name, value in wanted.items() if name != "section")
-        if key != identity.key and is_like and what_counts(payload) == what_counts(wanted):
-            yield key, payload
+        with suppress(ValidationError, TypeError):  # of a section that nobody could have written
+            if key != identity.key and is_like and what_counts(payload) == what_counts(wanted):
+                yield key, payload
 
 
 def _length(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that say how long a training is: how many steps, and, where it may end early, how patient it is."""
-    return {name: payload["section"].get(name) for name in (*LENGTHS, PATIENCE)}
+    """The settings that say how long a training is: how many steps, what it goes on from, and, where it may end early,
+    how patient it is."""
+    found = {name: payload["section"].get(name) for name in (*LENGTHS, PATIENCE, *REWARMING)}
+    return {**found, "rewarm_from": [EarlierTraining.model_validate(one) for one in found["rewarm_from"] or ()]}
 
 
 def _without_length(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -229,7 +229,8 @@ def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
             continue
         own, other, what = (before, after, "removed") if name in before else (after, before, "added")
         if name not in other and (entry := _entry_of(name, other)):
-            lines.append(f"{entry} ({own.get(f'{entry}.name') or own.get(f'{entry}.type')}) {what}")
+            label = own.get(f"{entry}.name") or own.get(f"{entry}.type")
+            lines.append(f"{entry} ({label}) {what}" if label else f"{entry} {what}")
         else:
             lines.append(f"{name} {shown_setting(before, name)} -> {shown_setting(after, name)}")
     return list(dict.fromkeys(lines))

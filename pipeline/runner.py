@@ -18,10 +18,10 @@ import yaml
 from pipeline import atomic
 from pipeline.artifacts import Identity, Workspace
 from pipeline.config import Config
-from pipeline.config.settled import Settled, settle
+from pipeline.config.settled import Settled, settle, with_values
 from pipeline.damage import blaming_inputs, check_inputs
 from pipeline.errors import BadDataError, MissingInputError, storage_errors
-from pipeline.extending import begin_work, find_continuation
+from pipeline.extending import begin_work, find_continuation, find_rewarmed
 from pipeline.intact import MANIFEST
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
@@ -31,6 +31,7 @@ from pipeline.machine import num_cores
 from pipeline.manifests import Manifest, describe_changes, input_digests, seal, warnings_of
 from pipeline.progress import Progress
 from pipeline.reasons import find_reasons
+from pipeline.results import in_short
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
 from pipeline.terminal import printable
@@ -147,6 +148,7 @@ def _plan_stage(
     if waiting:
         stage.files(getattr(config, stage.name))  # what is wrong there would otherwise end the run after hours of work
         return Step(stage, "unknown", (f"until {max(waiting, key=NAMES.index)} has run",))
+    config = _with_rewarmed(stage, config, workspace, manifests)
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)
     against = ""
@@ -165,6 +167,15 @@ def _plan_stage(
         return Step(stage, f"resume (step {found.step})", (*filter(None, [problem]), found.reason), identity)
     point = stage.resume_point(workspace.checkpoints(identity.key))
     return Step(stage, f"resume ({point})" if point else "run", (*reasons, *why_not), identity, against=against)
+
+
+def _with_rewarmed(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Config:
+    """The configuration with the trainings that one goes on from which is re-warmed, where it leaves them open."""
+    section = config.train
+    if stage.resume_point is None or section.rewarm_steps is None or section.rewarm_from:
+        return config
+    found = find_rewarmed(section, identify(stage, config, workspace, manifests), workspace, manifests["pack"])
+    return with_values(config, {"train": with_values(section, {"rewarm_from": found})})
 
 
 def identify(stage: Stage, config: Config, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
@@ -249,6 +260,12 @@ def _execute(work: Work, selection: Selection) -> None:
         _reuse(work, name, manifest)
     for stage in selection.stages():
         forced = stage.name in selection.force
+        config = _with_rewarmed(stage, work.config, work.workspace, manifests)
+        if config is not work.config:
+            work.view.configure(config)
+            origin = [one.model_dump() for one in config.train.rewarm_from]
+            chosen = {**work.chosen.get(stage.name, {}), "rewarm_from": origin}
+            work = replace(work, config=config, chosen={**work.chosen, stage.name: chosen})
         step = _plan_stage(stage, work.config, work.workspace, manifests, forced)
         if step.manifest is not None:
             manifests[stage.name] = step.manifest
@@ -292,7 +309,7 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
             manifest = seal(output, stage, identity, section, task.inputs, summary, started, checked)
     for warning in warnings_of(manifest):
         progress.say(f"warning: {warning}")
-    progress.say(f"done in {manifest['seconds']:.1f} s{_in_short(manifest['summary'])}")
+    progress.say(f"done in {manifest['seconds']:.1f} s{in_short(manifest['summary'])}")
     for what in ("rejected", "dropped"):
         if manifest["summary"].get(what):
             progress.say(f"what was {what} is listed in {workspace.artifact(stage.name, identity.key) / what}.jsonl")
@@ -326,9 +343,11 @@ def _context(
     progress: Progress,
     launch: Launch,
 ) -> StageContext:
+    section = getattr(config, stage.name)
+    if task.chosen:  # In the other processes the configuration still leaves open what process 0 chose.
+        section = type(section).model_validate({**section.model_dump(by_alias=True), **task.chosen})
     return StageContext(
-        # In the other processes the configuration still leaves open what process 0 chose.
-        section=getattr(config, stage.name).model_copy(update=task.chosen),
+        section=section,
         seed=config.run.seed if stage.draws(config) else 0,
         inputs={name: workspace.artifact(name, key) for name, key in task.inputs.items()},
         output=output,
@@ -362,16 +381,6 @@ def explain(config: Config, workspace: Workspace, stage: Stage) -> str:
 def wait(what: str, holder: str) -> None:
     """Say that somebody else is at it."""
     Progress(what).say(f"waiting for {holder}, which is at the same work")
-
-
-def _in_short(summary: Mapping[str, Any]) -> str:
-    """What became of documents, and how training ended, as far as a summary tells."""
-    words = [f"{summary['documents_out']:,} documents"] if "documents_out" in summary else []
-    for what in ("rejected", "dropped"):
-        words += [f"{count:,} {what}: {reason}" for reason, count in summary.get(what, {}).items()]
-    if summary.get("final_loss") is not None:
-        words.append(f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}")
-    return f"  ({'; '.join(words)})" if words else ""
 
 
 def _check_sources(before: Identity, after: Identity) -> None:

@@ -15,6 +15,7 @@ from pipeline import atomic, hparams
 from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.evaluation import main_metric
+from pipeline.config.optimization import NEVER_END
 from pipeline.config.reading import dump
 from pipeline.config.report import ReportConfig
 from pipeline.errors import (
@@ -30,6 +31,7 @@ from pipeline.errors import (
     storage_errors,
 )
 from pipeline.exporting import OUTTYPES, gguf_name
+from pipeline.extending import rewarm_steps_for
 from pipeline.intact import digest_of
 from pipeline.manifests import Manifest, flatten, read_manifest, shown_setting
 from pipeline.progress import Progress
@@ -102,8 +104,13 @@ class RunView:
         self.folder.mkdir(parents=True, exist_ok=True)
         # First, so that of the settings of a result nothing is lost if this is killed in between.
         self._write()
-        atomic.write_bytes(self.folder / "config.yaml", dump(self._config.values()).encode())
+        self.configure(self._config)
         atomic.remove(self.folder / UNFINISHED)
+
+    def configure(self, config: Config) -> None:
+        """Write the configuration, as far as it is resolved by now."""
+        self._config = config
+        atomic.write_bytes(self.folder / "config.yaml", dump(config.values()).encode())
 
     def finish(self) -> None:
         """Write that the run is done, and link what the stages made, unless it is a part of one and the folder shows a
@@ -176,6 +183,16 @@ class RunView:
         compared = f" ({', '.join(others)})" if others else ""
         gradients = train["gradients"]["verdict"]
         return f"result       {main_result(evaluate)}{compared}; gradients {gradients}"
+
+    def how_to_train_longer(self) -> str:
+        """What to type to go on from the training of this run, where raising its length alone begins anew; "" for one
+        that was there before."""
+        section, ended = self._config.train, self._manifest("train")["summary"]["steps"]
+        goes_on = (*NEVER_END, "warmup_stable_decay")
+        if self._stages["train"]["outcome"] != "built" or section.lr_scheduler_type in goes_on:
+            return ""
+        rewarm = rewarm_steps_for(section, ended)
+        return f"train.max_steps={2 * ended} train.rewarm_steps={rewarm} goes on from these {ended:,} steps"
 
     def _manifest(self, stage: str) -> Manifest:
         manifest = read_manifest(self._workspace.artifact(stage, self._stages[stage]["key"]))

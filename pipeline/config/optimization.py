@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.config.base import Alternatives, Runtime, Section
+from pipeline.config.base import Added, Alternatives, Runtime, Section
 
 TORCH_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adam", "sgd", "adafactor", "adagrad", "rmsprop", "muon")
 BITSANDBYTES_OPTIMIZERS = {
@@ -135,6 +135,19 @@ class SchedulerKwargs(Section):
     """Shape in which `warmup_stable_decay` falls."""
 
 
+class EarlierTraining(Section):
+    """The end of a training from which another one goes on."""
+
+    steps: int = Field(ge=1)
+    """Steps that it took."""
+
+    schedule_steps: int = Field(ge=1)
+    """Steps of its whole schedule, which are more where it stopped early."""
+
+    rewarm_steps: int | None = Field(default=None, ge=1)
+    """Steps over which it was re-warmed itself. Null for one that began anew."""
+
+
 class OptimizationConfig(Section):
     """How weights move. Names are those of transformers' TrainingArguments where it has one."""
 
@@ -191,6 +204,17 @@ class OptimizationConfig(Section):
 
     warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """The same as a part of all steps, rounded up. Give at most one of the two."""
+
+    rewarm_steps: Annotated[int | None, Added()] = Field(default=None, ge=1)
+    """Go on from the longest finished training of the workspace that is shorter and differs in its length alone, with
+    its optimizer and its order of data: over so many steps the learning rate rises linearly from where the earlier
+    schedule ended to `learning_rate`, then follows the schedule over the steps that remain (Ibrahim et al. 2024,
+    "Simple and Scalable Strategies to Continually Pre-train Large Language Models"). `max_steps` counts those of both.
+    For schedules that have an end; with the others a longer training goes on by itself."""
+
+    rewarm_from: Annotated[list[EarlierTraining], Added()] = Field(default=[])
+    """The ends of the trainings that `rewarm_steps` goes on from, the first one first. An empty list finds them in the
+    workspace; a run's config.yaml tells what was found, and repeats all of it wherever they are not there."""
 
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     """The part of `learning_rate` at which a falling schedule ends."""
@@ -276,6 +300,26 @@ class OptimizationConfig(Section):
                 raise ValueError(f"lr_scheduler_kwargs.{key} {rate} is more than learning_rate {self.learning_rate}")
         if kind == "warmup_stable_decay" and "num_decay_steps" not in given:
             raise ValueError("warmup_stable_decay needs lr_scheduler_kwargs.num_decay_steps")
+        return self
+
+    @property
+    def rewarmed_at(self) -> tuple[int, ...]:
+        """Steps after which the learning rate is re-warmed."""
+        return tuple(earlier.steps for earlier in self.rewarm_from)
+
+    def ends_at(self, step: int, max_steps: int) -> bool:
+        """Whether a training of `max_steps` ends after a step, or is re-warmed there because an earlier one ended."""
+        return step == max_steps or step in self.rewarmed_at
+
+    @model_validator(mode="after")
+    def _rewarming_fits(self) -> Self:
+        if self.rewarm_from and self.rewarm_steps is None:
+            raise ValueError("rewarm_from needs rewarm_steps")
+        if self.rewarm_steps is not None and self.lr_scheduler_type in NEVER_END:
+            raise ValueError(
+                f"rewarm_steps is for schedules that end; with {self.lr_scheduler_type} a longer training goes on by "
+                "itself; remove it"
+            )
         return self
 
     @model_validator(mode="after")

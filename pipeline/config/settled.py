@@ -27,11 +27,11 @@ def settle(config: Config) -> Settled:
         if section is not None and (choices := section.choices()):
             chosen[name] = {key: choice.value for key, choice in choices.items()}
             notes[name] = tuple(f"{name}.{key}: auto is {one.value} here ({one.why})" for key, one in choices.items())
-    sections = {name: _with(getattr(config, name), values) for name, values in chosen.items()}
-    return Settled(_with(config, sections), chosen, notes)
+    sections = {name: with_values(getattr(config, name), values) for name, values in chosen.items()}
+    return Settled(with_values(config, sections), chosen, notes)
 
 
-def _with(section: Any, values: dict[str, Any]) -> Any:
+def with_values(section: Any, values: dict[str, Any]) -> Any:
     """A copy with other values, which counts the same of them as given by the user."""
     copy = section.model_copy(update=values)
     copy.model_fields_set.intersection_update(section.model_fields_set)

@@ -14,8 +14,11 @@ from pipeline.training.state import Counters
 
 
 def note_validation(section: TrainConfig, at: Counters, max_steps: int, loss: float) -> None:
-    """Count the validation after `at.step`. That of the last step has nothing left to decide, and does not count."""
-    if section.early_stopping_patience is None or at.step == max_steps:
+    """Count the validation after `at.step`. That of the last step, or of the last before a re-warming, has nothing left
+    to decide, and does not count."""
+    if at.step in section.rewarmed_at:
+        begin_phase(at)
+    if section.early_stopping_patience is None or section.ends_at(at.step, max_steps):
         return
     lowest = at.lowest_loss
     is_better = lowest is None or lowest - loss > section.early_stopping_threshold
@@ -24,9 +27,17 @@ def note_validation(section: TrainConfig, at: Counters, max_steps: int, loss: fl
         at.lowest_loss, at.lowest_loss_step = loss, at.step
 
 
+def begin_phase(at: Counters) -> None:
+    """Let the validations count anew: the loss rises as the learning rate does, which is no reason to stop."""
+    at.lowest_loss = at.lowest_loss_step = None
+    at.validations_without_improvement = 0
+
+
 def ends_early(section: TrainConfig, at: Counters) -> bool:
-    """Whether patience is at its end."""
+    """Whether patience is at its end. Before the last re-warming nothing ends: where it begins is given."""
     patience = section.early_stopping_patience
+    if at.step <= max(section.rewarmed_at, default=-1):
+        return False
     return patience is not None and at.validations_without_improvement >= patience
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.atomic import link, remove, replacing_folder
 from pipeline.config.train import PATIENCE, TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, step_of
-from pipeline.training.schedules import num_lasting_steps, num_steps
+from pipeline.training.schedules import num_common_steps, num_steps
 
 
 def find_checkpoint(
@@ -23,20 +23,29 @@ def find_checkpoint(
     Weights depend on the length through the learning rate, so the rates up to the checkpoint must not; and, where a
     spike of the loss undoes steps, through when losses are looked at: at records, and at the end.
     """
-    if (section.early_stopping_patience or 0) < (earlier.early_stopping_patience or 0):
+    is_less_patient = (section.early_stopping_patience or 0) < (earlier.early_stopping_patience or 0)
+    rewarmed_at = section.rewarmed_at
+    if is_less_patient and not rewarmed_at:
         return f"with a smaller train.{PATIENCE} it may have ended before"
     steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (section, earlier))
-    lasting = min(num_lasting_steps(section, steps), num_lasting_steps(earlier, earlier_steps))
-    if steps == earlier_steps:  # They differ in patience, or in how their length is written.
-        lasting = math.inf
+    lasting = num_common_steps(section, steps, earlier, earlier_steps)
     for checkpoint in reversed(list_checkpoints(work)):
         # At its last step a training validates and records in any case: the new one must have more to do.
         step = step_of(checkpoint)
         is_common = step <= lasting and step < steps
-        if section.on_loss_spike == "rollback":
+        if is_less_patient:  # Up to the last re-warming no patience ends it.
+            is_common = is_common and step <= rewarmed_at[-1]
+        if step in rewarmed_at:  # Both validate and record there, where the earlier one ended.
+            earlier_steps = 0
+        elif section.on_loss_spike == "rollback":
             is_common = is_common and step % section.logging_steps == 0
         if is_common and (section.export != "best" or _knows_the_best(section, checkpoint, earlier_steps)):
             return checkpoint
+    if rewarmed_at:
+        return (
+            f"its checkpoint of step {rewarmed_at[-1]} is not there any more, so its steps are taken again; "
+            "train.init_from starts from its weights instead, with a new optimizer"
+        )
     if lasting == math.inf:
         best = " with that of the lowest validation loss" if section.export == "best" else ""
         return f"it left no checkpoint from before step {steps}{best}"

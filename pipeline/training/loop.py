@@ -116,8 +116,8 @@ def train(
                     rate = learning_rate(section, at.step, max_steps)
                     batch = batches(at.step)
                     at.step, at.target_tokens = at.step + 1, at.target_tokens + batch.target_tokens
-                    records = at.step == max_steps or section.records_at(at.step)
-                    measures = at.step == max_steps or section.measures_at(at.step)
+                    records = section.ends_at(at.step, max_steps) or section.records_at(at.step)
+                    measures = section.ends_at(at.step, max_steps) or section.measures_at(at.step)
                     meter.mark("data")
 
                     for part in batch.device_batches:
@@ -152,7 +152,7 @@ def train(
                         log.log(at, values)
                         note = headline(values, meter.peak_kind)
                         interval.recorded(at.step)
-                    at.evaluation_due = is_due(at.step, section.eval_steps, max_steps)
+                    at.evaluation_due = section.ends_at(at.step, max_steps) or is_due(at.step, section.eval_steps)
                     task.update(1, note)
 
                 is_best = False
@@ -190,6 +190,6 @@ def is_over(section: TrainConfig, at: Counters, max_steps: int) -> bool:
     return at.step >= max_steps or ends_early(section, at)
 
 
-def is_due(step: int, interval: int | None, last: int) -> bool:
-    """Whether something done every `interval` steps, and after the last one, is due after `step` steps."""
-    return step == last or (interval is not None and step % interval == 0)
+def is_due(step: int, interval: int | None) -> bool:
+    """Whether something done every `interval` steps is due after `step` steps."""
+    return interval is not None and step % interval == 0

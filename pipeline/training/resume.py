@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, newest_valid, problem_of, step_of
+from pipeline.training.early_stopping import begin_phase
 from pipeline.training.metrics import rewind
 from pipeline.training.random_states import seed_process
 from pipeline.training.state import Counters, TrainingState, restore_learned, restore_state
@@ -15,7 +16,8 @@ from pipeline.training.state import Counters, TrainingState, restore_learned, re
 def begin(work: Path, state: TrainingState, section: TrainConfig, max_steps: int, say: Callable[[str], None]) -> None:
     """Put the newest valid checkpoint of `work` into `state` and cut the records back to it, or begin anew.
 
-    From a checkpoint of the last step of a shorter training, what that recorded only because it ended is left out.
+    From a checkpoint of the last step of a shorter training, what that recorded only because it ended is left out,
+    unless this one is re-warmed there.
 
     Process 0 chooses the checkpoint and mends the folder; all restore from it. Says so when the libraries, the hardware
     or the number of processes differ from the checkpoint's: the run then goes on correctly, but its weights need not be
@@ -33,7 +35,9 @@ def begin(work: Path, state: TrainingState, section: TrainConfig, max_steps: int
     else:
         values = restore_state(checkpoint, state)
         at, before, sizes = state.counters, values["numerics"], values["records"]
-        if at.step < max_steps and ("records_before_end" in values or at.evaluation_due):
+        if at.step in section.rewarmed_at:
+            begin_phase(at)
+        if not section.ends_at(at.step, max_steps) and ("records_before_end" in values or at.evaluation_due):
             sizes = values.get("records_before_end", sizes)
             at.evaluation_due = section.eval_steps is not None and at.step % section.eval_steps == 0
         at.resumed_from_steps.append(at.step)

@@ -6,6 +6,7 @@ Every schedule gives the numbers of transformers' `get_scheduler`, as tests chec
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.config.optimization import NEVER_END, OptimizationConfig, Ramp
@@ -16,13 +17,42 @@ POLYNOMIAL_END = 1e-7
 """Rate at which transformers' polynomial ends when nothing is said."""
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training with a schedule of its own, which would end after `schedule_steps` steps of the training.
+
+    Unless it is the first, it begins after `begin` steps of others with `rewarm_steps` in which the rate rises.
+    """
+
+    begin: int
+    rewarm_steps: int
+    schedule_steps: int
+
+    @property
+    def first(self) -> int:
+        """The update at which its schedule begins."""
+        return self.begin + self.rewarm_steps
+
+
 def learning_rate(section: OptimizationConfig, step: int, max_steps: int) -> float:
     """Learning rate of update number `step`, counted from 0, in a run of `max_steps` updates.
 
     It rises over the warm-up from 0 at update 0 to the full rate at update `num_warmup_steps`, then follows
-    `lr_scheduler_type` to where `max_steps` would be the next update.
+    `lr_scheduler_type` to where `max_steps` would be the next update. Where it is re-warmed after `begin` updates, it
+    rises from what it would be at the next one to the full rate at update `begin + rewarm_steps`, then follows
+    `lr_scheduler_type` without a warm-up (Ibrahim et al. 2024, section 3).
     """
-    return section.learning_rate * _factor(section, step, max_steps)
+    begun = [phase for phase in phases_of(section, max_steps) if phase.begin <= step]
+    return section.learning_rate * _factor_in(section, begun, step)
+
+
+def phases_of(section: OptimizationConfig, max_steps: int) -> list[Phase]:
+    """The phases of a run of `max_steps` updates: one, and one more for each re-warming."""
+    earlier = section.rewarm_from
+    begins = [0, *section.rewarmed_at]
+    rewarming = [one.rewarm_steps for one in earlier[1:]] + ([section.rewarm_steps] if earlier else [])
+    ends = [*(one.schedule_steps for one in earlier), max_steps]
+    return [Phase(*one) for one in zip(begins, [0, *(steps or 0 for steps in rewarming)], ends, strict=True)]
 
 
 def num_steps(section: TrainConfig, num_sequences: int, target_tokens: int) -> int:
@@ -46,6 +76,28 @@ def num_lasting_steps(section: OptimizationConfig, max_steps: int) -> float:
         begins = decay_start(section, max_steps)
         return math.inf if begins is None else begins
     return num_warmup_steps(section, max_steps)
+
+
+def num_common_steps(section: OptimizationConfig, steps: int, other: OptimizationConfig, other_steps: int) -> float:
+    """First updates whose rates are the same in two runs that differ in their length and re-warming alone; infinity
+    where all are that both have."""
+    runs = [phases_of(section, steps), phases_of(other, other_steps)]
+    for index, (one, two) in enumerate(zip(*runs, strict=False)):
+        if one.rewarm_steps != two.rewarm_steps:
+            return one.begin
+        lasting = math.inf
+        if one.schedule_steps != two.schedule_steps:
+            lasting = min(_num_lasting_in(section, one), _num_lasting_in(other, two))
+        following = [phases[index + 1].begin for phases in runs if index + 1 < len(phases)]
+        if len(following) < 2 or following[0] != following[1] or lasting < following[0]:
+            return min(lasting, *following) if following else lasting
+    raise AssertionError("a run has a last phase")
+
+
+def _num_lasting_in(section: OptimizationConfig, phase: Phase) -> float:
+    if phase.begin == 0:
+        return num_lasting_steps(section, phase.schedule_steps)
+    return phase.first + num_lasting_steps(_without_warmup(section), phase.schedule_steps - phase.first)
 
 
 def decay_start(section: OptimizationConfig, max_steps: int) -> int | None:
@@ -75,6 +127,28 @@ def check_phases(section: OptimizationConfig, max_steps: int) -> None:
             f"train.lr_scheduler_kwargs.num_decay_steps {decay} and a warm-up of {warmup} are more than the "
             f"{max_steps} steps of the run; lower one of them"
         )
+    for phase in phases_of(section, max_steps)[1:]:
+        if phase.first + decay > phase.schedule_steps:
+            raise ConfigError(
+                f"train.rewarm_steps {phase.rewarm_steps}{f' and num_decay_steps {decay}' if decay else ''} after the "
+                f"first {phase.begin} steps are more than the {phase.schedule_steps} steps of the run; lower it or "
+                "raise train.max_steps"
+            )
+
+
+def _factor_in(section: OptimizationConfig, phases: list[Phase], step: int) -> float:
+    """The part of the highest rate in the last of the phases that were begun."""
+    phase = phases[-1]
+    if len(phases) == 1:
+        return _factor(section, step, phase.schedule_steps)
+    if step < phase.first:
+        low = _factor_in(section, phases[:-1], phase.begin)
+        return low + (1 - low) * (step - phase.begin) / phase.rewarm_steps
+    return _factor(_without_warmup(section), step - phase.first, phase.schedule_steps - phase.first)
+
+
+def _without_warmup(section: OptimizationConfig) -> OptimizationConfig:
+    return section.model_copy(update={"warmup_steps": 0, "warmup_ratio": None})
 
 
 def _factor(section: OptimizationConfig, step: int, max_steps: int) -> float:

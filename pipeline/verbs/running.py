@@ -48,6 +48,8 @@ def run(
             print(f"\n{view.result()}")
             print(f"report       {view.folder / 'report.html'}  (open in a browser)")
             print(f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}")
+            if longer := view.how_to_train_longer():
+                print(f"longer       {longer}")
             model = view.folder / "model"
             usage = Usage.of(model)
             print(f"model        {model}" + (f"  ({usage.in_words})" if usage else ""))

@@ -7,10 +7,16 @@ import torch
 from pydantic import ValidationError
 from transformers import get_scheduler
 
-from pipeline.config.optimization import SCHEDULER_KWARGS
+from pipeline.config.optimization import NEVER_END, SCHEDULER_KWARGS
 from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.training.schedules import check_phases, learning_rate, num_lasting_steps, num_warmup_steps
+from pipeline.training.schedules import (
+    check_phases,
+    learning_rate,
+    num_common_steps,
+    num_lasting_steps,
+    num_warmup_steps,
+)
 
 PEAK, WARMUP, MAX_STEPS = 0.8, 4, 23
 NEED = {
@@ -27,12 +33,12 @@ def section_of(kind: str, warmup: int = WARMUP, **kwargs: object) -> TrainConfig
     )
 
 
-def transformers_rates(kind: str, warmup: int, kwargs: dict[str, object]) -> list[float]:
+def transformers_rates(kind: str, warmup: int, kwargs: dict[str, object], max_steps: int = MAX_STEPS) -> list[float]:
     """As its Trainer has them: the rate of the optimizer, one scheduler step after each update."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
-    scheduler = get_scheduler(kind, optimizer, warmup, MAX_STEPS, dict(kwargs))
+    scheduler = get_scheduler(kind, optimizer, warmup, max_steps, dict(kwargs))
     rates = []
-    for _ in range(MAX_STEPS + 3):
+    for _ in range(max_steps + 3):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
@@ -103,6 +109,71 @@ def test_rates_without_a_reference_to_the_length_last_and_those_with_one_do_not(
     assert num_lasting_steps(TrainConfig(**values), MAX_STEPS) == 0
 
 
+@pytest.mark.parametrize("taken", [15, 9])
+@pytest.mark.parametrize("kind", sorted(SCHEDULER_KWARGS.keys() - {*NEVER_END}))
+def test_a_rewarmed_rate_rises_from_where_the_schedules_before_ended_and_follows_it_anew(kind, taken):
+    """An earlier training of 15 steps, of which 9 were taken where it stopped early; then one of 40, then one of 60."""
+    kwargs = NEED.get(kind, {})
+
+    def rise(low: float, steps: int) -> list[float]:
+        return [low + (PEAK - low) * step / steps for step in range(steps)]
+
+    first = transformers_rates(kind, WARMUP, kwargs, 15)
+    second = rise(first[taken], 5) + transformers_rates(kind, 0, kwargs, 40 - taken - 5)
+    third = rise(second[40 - taken], 3) + transformers_rates(kind, 0, kwargs, 60 - 40 - 3)
+    origin = [{"steps": taken, "schedule_steps": 15}]
+    section = section_of(kind, **kwargs).model_dump() | {"rewarm_steps": 5, "rewarm_from": origin}
+    once = TrainConfig(**section)
+    rates = [learning_rate(once, step, 40) for step in range(43)]
+    assert rates == pytest.approx(first[:taken] + second, rel=1e-12, abs=1e-12)
+    origin = [*origin, {"steps": 40, "schedule_steps": 40, "rewarm_steps": 5}]
+    twice = TrainConfig(**section | {"rewarm_steps": 3, "rewarm_from": origin})
+    rates = [learning_rate(twice, step, 60) for step in range(63)]
+    assert rates == pytest.approx(first[:taken] + second[: 40 - taken] + third, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "warmup_stable_decay"])
+def test_steps_in_common_are_those_with_equal_rates(kind):
+    def run(steps: int, *origin: tuple[int, int, int | None], rewarm: int | None = None) -> tuple[TrainConfig, int]:
+        ends = [{"steps": a, "schedule_steps": b, "rewarm_steps": c} for a, b, c in origin]
+        values = section_of(kind).model_dump() | {"max_steps": steps, "rewarm_steps": rewarm, "rewarm_from": ends}
+        return TrainConfig(**values), steps
+
+    runs = [
+        run(20),
+        run(30),
+        run(40, (20, 20, None), rewarm=3),
+        run(50, (20, 20, None), rewarm=3),
+        run(40, (20, 20, None), rewarm=5),
+        run(40, (18, 20, None), rewarm=3),
+        run(60, (20, 20, None), (40, 40, 3), rewarm=3),
+        run(60, (20, 20, None), (37, 40, 3), rewarm=2),
+    ]
+    for one, steps in runs:
+        for other, other_steps in runs:
+            common = num_common_steps(one, steps, other, other_steps)
+            pairs = [
+                (learning_rate(one, step, steps), learning_rate(other, step, other_steps))
+                for step in range(min(steps, other_steps))
+            ]
+            equal = next((step for step, (a, b) in enumerate(pairs) if a != b), len(pairs))
+            # At the first step of a rise, rates are still those of the schedule before.
+            assert min(common, len(pairs)) in (equal, equal - 1)
+            assert common == num_common_steps(other, other_steps, one, steps)
+
+
+def test_a_rewarming_longer_than_the_run_is_refused():
+    origin = [{"steps": 20, "schedule_steps": 20}]
+    values = section_of("cosine").model_dump() | {"rewarm_steps": 4, "rewarm_from": origin}
+    with pytest.raises(ConfigError, match=r"train.rewarm_steps 4 after the first 20 steps are more than the 23 steps"):
+        check_phases(TrainConfig(**values), MAX_STEPS)
+    check_phases(TrainConfig(**values), MAX_STEPS + 1)
+    values = section_of("warmup_stable_decay").model_dump() | {"rewarm_steps": 4, "rewarm_from": origin}
+    with pytest.raises(ConfigError, match=r"rewarm_steps 4 and num_decay_steps 6 after the first 20 steps are more"):
+        check_phases(TrainConfig(**values), 29)
+    check_phases(TrainConfig(**values), 30)
+
+
 def test_phases_longer_than_the_run_are_refused():
     section = section_of("warmup_stable_decay", num_decay_steps=20)
     with pytest.raises(ConfigError, match=r"num_decay_steps 20 and a warm-up of 4 are more than the 23 steps"):
@@ -133,6 +204,8 @@ def test_phases_longer_than_the_run_are_refused():
         ),
         ({"lr_scheduler_type": "constant", "min_lr_ratio": 0.5}, "constant has no end"),
         ({"lr_scheduler_type": "warmup_stable_decay"}, "needs lr_scheduler_kwargs.num_decay_steps"),
+        ({"lr_scheduler_type": "constant", "rewarm_steps": 2}, "a longer training goes on by itself; remove it"),
+        ({"rewarm_from": [{"steps": 2, "schedule_steps": 2}]}, "rewarm_from needs rewarm_steps"),
         ({"warmup_steps": 2, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio are both given"),
     ],
 )
