@@ -155,7 +155,13 @@ class RunView:
                     _symlink(folder / path.name, path)
         if (self.folder / hparams.FOLDER).is_dir():
             os.rename(self.folder / hparams.FOLDER, place / name / hparams.FOLDER)
+        for exported in self._exported():
+            atomic.link(exported, place / name / exported.name)
         Progress("run").say(f"the earlier result, {result_in_words(self._workspace, shown)}, is in {place / name}")
+
+    def _exported(self) -> list[Path]:
+        """Files that `descent export` wrote of model/."""
+        return [path for outtype in OUTTYPES if (path := self.folder / gguf_name(outtype)).is_file()]
 
     def _is_whole(self, stages: Mapping[str, Any]) -> bool:
         """Whether what a result consists of is still there."""
@@ -263,8 +269,8 @@ class RunView:
                 _symlink(self.folder / name, train / name)
             files = {name: train / "model" / name for name in atomic.list_files(train / "model")}
             if not _holds(files, self.folder / "model"):
-                for outtype in OUTTYPES:  # what was exported of another training
-                    atomic.remove(self.folder / gguf_name(outtype))
+                for exported in self._exported():  # of another training
+                    exported.unlink()
             if report is not None:
                 files["README.md"] = report / "model_card.md"
             _mirror(files, self.folder / "model")

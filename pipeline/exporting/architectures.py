@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-COMPARED = ("gpt2", "grok1", "llama", "mixtral", "qwen3")
+COMPARED = ("gpt2", "grok1", "llama", "mistral", "mixtral", "qwen3")
 """Architectures whose log-probabilities in llama.cpp are compared with transformers' in the tests."""
 
 IN_CODE: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -18,12 +18,22 @@ IN_CODE: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "grok1": {"hidden_act": ("gelu_pytorch_tanh",)},
     "llama": {"hidden_act": ("silu",)},
+    "mistral": {"hidden_act": ("silu",)},
     "mixtral": {"hidden_act": ("silu",)},
     "qwen3": {"hidden_act": ("silu",), "attention_bias": (False,)},
 }
 """Settings for which it has one value, or names of one."""
 
-ROPE_TYPES = {"llama": ("default", "linear", "llama3"), "mixtral": ("default", "linear", "llama3")}
+ROPE_TYPES = {
+    "llama": ("default", "linear", "llama3", "yarn"),
+    "mistral": ("default", "linear", "llama3", "yarn"),
+    "mixtral": ("default", "linear", "llama3"),
+    "qwen3": ("default", "linear", "yarn"),
+}
+"""What it takes of rotary positions; `default` and `linear` of others."""
+
+OF_YARN = {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"}
+"""Settings of yarn that it takes. Of the others it has values in code."""
 
 
 def check_settings(values: Mapping[str, Any]) -> None:
@@ -36,6 +46,9 @@ def check_settings(values: Mapping[str, Any]) -> None:
     known = ROPE_TYPES.get(kind, ("default", "linear"))
     if kind in COMPARED and rope.get("rope_type", "default") not in known:
         raise _overlooked(kind, "rope_parameters.rope_type", rope["rope_type"], " or ".join(known))
+    for name in sorted(rope) if kind in COMPARED and rope.get("rope_type") == "yarn" else ():
+        if rope[name] is not None and name not in OF_YARN:
+            raise _overlooked(kind, f"rope_parameters.{name}", rope[name], "its default alone")
     window, length = values.get("sliding_window"), values.get("max_position_embeddings")
     if kind in COMPARED and window and values.get("use_sliding_window", True) and window < (length or 0):
         raise _overlooked(kind, "sliding_window", window, "null alone")

@@ -33,10 +33,14 @@ def test_the_file_stands_beside_the_model_until_there_is_another(
     assert second == f'llama-completion -m {path} -no-cnv -p "..." continues a text with it'
     assert path.read_bytes()[:4] == b"GGUF"
 
+    written = path.read_bytes()
     finished.run("evaluate.samples.max_new_tokens=4")
-    assert path.exists()
+    assert path.read_bytes() == written
     finished.run("train.learning_rate=0.004")
     assert not path.exists()
+    earlier = sorted(Path("workspace/runs/tiny/earlier").glob(f"*/{path.name}"))
+    assert earlier
+    assert all(one.read_bytes() == written for one in earlier)
 
 
 def test_only_what_was_trained_is_exported(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:

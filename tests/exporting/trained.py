@@ -23,6 +23,7 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": SHAPE,
+    "mistral": {**SHAPE, "sliding_window": None},
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "qwen3": {**SHAPE, "head_dim": 32},
     "mixtral": {**SHAPE, "num_local_experts": 4},
@@ -47,8 +48,11 @@ def make_tokenizer(folder: Path, texts: tuple[str, ...], **settings: Any) -> Non
     save_tokenizer(train_tokenizer(texts, TokenizerConfig(vocab_size=600, **settings)), folder)
 
 
-def make_export(folder: Path, architecture: str, texts: tuple[str, ...], tokenizer: Path, **config: Any) -> Path:
-    """A model as training leaves it, of the architecture's tiny configuration with changes; returns its folder."""
+def make_export(
+    folder: Path, architecture: str, texts: tuple[str, ...], tokenizer: Path, scale: float = 1.0, **config: Any
+) -> Path:
+    """A model as training leaves it, of the architecture's tiny configuration with changes; returns its folder. The
+    matrices of its blocks are `scale` times as large, so that what they compute weighs more."""
     section = ModelConfig(architecture=architecture, config={**CONFIGS[architecture], **config})
     known = load_tokenizer(tokenizer)
     ids = torch.tensor([index for text in texts for index in [*known(text).input_ids, known.eos_token_id]])
@@ -61,6 +65,9 @@ def make_export(folder: Path, architecture: str, texts: tuple[str, ...], tokeniz
         optimizer.zero_grad()
         model(input_ids=rows, labels=rows).loss.backward()
         optimizer.step()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight *= scale if weight.ndim > 1 and (".layers." in name or ".h." in name) else 1
     save_model(model.eval(), tokenizer, folder)
     set_longest_input(folder, WINDOW)
     return folder
