@@ -99,6 +99,12 @@ class Workspace:
             }
         )
 
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file, read only if its size, times or inode are others than when it was read last."""
+        digest = self._digests.of([path])
+        self._digests.save()
+        return digest
+
     def find(self, stage: str, key: str) -> tuple[Manifest | None, str]:
         """The manifest of a whole artifact, or None and what is wrong with what is there ("" when nothing is)."""
         folder = self.artifact(stage, key)

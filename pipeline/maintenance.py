@@ -10,13 +10,24 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts import Workspace
-from pipeline.atomic import TEMPORARY_PREFIX, num_bytes, remove
+from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
 from pipeline.damage import Lineage
 from pipeline.errors import StorageError
 from pipeline.intact import MANIFEST
 from pipeline.manifests import Manifest, damaged_records, find_damage, is_key, leave_out, read_manifest
+from pipeline.mirrors import CARD, MENDED, compare, mirror, shown_files, weights_of
 from pipeline.progress import Progress
-from pipeline.results import earlier_results, read_run, result_in_words, shown_stages, used_by
+from pipeline.results import (
+    REMEDY,
+    UNREADABLE,
+    earlier_results,
+    is_shown,
+    read_run,
+    result_in_words,
+    shown_stages,
+    unreadable_runs,
+    used_by,
+)
 from pipeline.stages import STAGES
 from pipeline.training.checkpoints import list_checkpoints, problem_of, set_aside
 
@@ -36,7 +47,7 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
     workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
     artifacts, checkpoints = list(_artifacts(workspace)), list(_checkpoints(workspace))
-    found = [f"{path} cannot be read; run it again, or remove its folder" for path in _unreadable_runs(workspace)]
+    found = [f"{path} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
     lineage, users = Lineage(workspace), _users(workspace)
     damaged = []
     with progress.task("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
@@ -57,7 +68,36 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
         stage, key = folder.parent.name, folder.name
         check = partial(_check_artifact, workspace, folder, doubt, users.get((stage, key), []))
         found += _mend(workspace, stage, key, check)
-    return found
+    return found + [line for name in _run_names(workspace) for line in _verify_folders(workspace, name, progress)]
+
+
+def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list[str]:
+    """Compare what people upload of a run with what it made, and put back what differs. What was edited on purpose is
+    said by `progress` and stays."""
+    run, state = workspace.run(name), read_run(workspace.run(name))
+    if state is None or not is_shown(state) or workspace.is_locked("run", name):
+        return []
+    shown, lines = shown_files(workspace, shown_stages(state)), []
+    if not weights_of(shown):  # the training is set aside, or gone: a run makes it, and these folders, anew
+        return []
+    for part, files in shown.items():
+        folder = run / part
+        found = compare(files, folder, files, digest_file)
+        if files and (wrong := sorted([*found.wrong, *found.surplus])):
+            problem = f"{folder / wrong[0]} is not as the run made it"
+            try:
+                workspace.check_inside(f"runs/{name}")
+                with workspace.unless_locked("run", name) as held:
+                    if held:
+                        mirror(files, folder, files, digest_file)
+                        lines.append(f"{problem}: {MENDED}")
+            except OSError as error:
+                lines.append(f"{problem}: cannot be mended ({error.strerror}); {STAYS}")
+        if found.card_was_edited:
+            progress.say(f"{folder / CARD} was edited and stays so")
+        if found.further:
+            progress.say(f"{folder / found.further[0]} is none of the run's files and stays where it is")
+    return lines
 
 
 def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], str]) -> list[str]:
@@ -137,9 +177,9 @@ def find_unused(workspace: Workspace) -> list[Unused]:
     Raises StorageError when what a run uses cannot be known, or where a folder is a link out of the workspace.
     """
     workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
-    for path in _unreadable_runs(workspace):
-        raise StorageError(f"{path} cannot be read, so what it uses is not known; run it again, or remove its folder")
-    runs = [folder.name for folder in sorted(workspace.root.glob("runs/*"))]
+    for path in unreadable_runs(workspace):
+        raise StorageError(f"{path} {UNREADABLE}, so what it uses is not known; {REMEDY}")
+    runs = _run_names(workspace)
     workspace.check_inside(*(f"runs/{name}{below}" for name in runs for below in ("", "/earlier")))
     used, in_progress = _marked(workspace)
     overwritten = _overwritten(workspace, runs)
@@ -250,9 +290,8 @@ def _checkpoints(workspace: Workspace) -> Iterator[Path]:
             yield from list_checkpoints(work)
 
 
-def _unreadable_runs(workspace: Workspace) -> list[Path]:
-    files = [folder / "run.json" for folder in sorted(workspace.root.glob("runs/*"))]
-    return [path for path in files if os.path.lexists(path) and read_run(path.parent) is None]
+def _run_names(workspace: Workspace) -> list[str]:
+    return sorted(folder.name for folder in workspace.root.glob("runs/*"))
 
 
 def _began(workspace: Workspace) -> float:

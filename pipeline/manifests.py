@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, atomic
+from pipeline.config.reading import INDEX
 from pipeline.intact import MANIFEST, digest_of
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 def _entry_of(name: str, other: Mapping[str, Any]) -> str | None:
     """The key of the section in a list to which a flattened setting belongs, where `other` has nothing of it."""
     parts = name.split(".")
-    entries = [".".join(parts[: index + 1]) for index, part in enumerate(parts[:-1]) if part.isdigit()]
+    entries = [".".join(parts[: index + 1]) for index, part in enumerate(parts[:-1]) if INDEX.fullmatch(part)]
     return next((entry for entry in entries if not any(key.startswith(f"{entry}.") for key in other)), None)
 
 

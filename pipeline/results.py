@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from pipeline.manifests import is_key, read_manifest
 
 RESULT = ("train", "evaluate", "report")
 """Stages whose artifacts a result consists of."""
+
+UNREADABLE, REMEDY = "is missing or cannot be read", "run it again, or remove its folder"
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -33,6 +36,18 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def unreadable_runs(workspace: Workspace) -> list[Path]:
+    """Each run.json that cannot be read, or is missing where more is left of a run than one has that is killed as it
+    begins."""
+    folders = sorted(path for path in workspace.root.glob("runs/*") if path.is_dir())
+    begun = [path for path in folders if any(not _is_of_a_beginning(name) for name in os.listdir(path))]
+    return [path / "run.json" for path in begun if read_run(path) is None]
+
+
+def _is_of_a_beginning(name: str) -> bool:
+    return name == "config.yaml" or name.startswith(atomic.TEMPORARY_PREFIX)
+
+
 def used_by(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Stages and keys of the artifacts that a run.json marks as in use: of the last attempt, of what the folder shows,
     and of what the run used before."""
@@ -43,6 +58,11 @@ def used_by(state: Mapping[str, Any]) -> list[tuple[str, str]]:
 def shown_stages(state: Mapping[str, Any]) -> dict[str, Any]:
     """The stages of what the folder of a run shows."""
     return dict(state.get("shown", state)["stages"])
+
+
+def is_shown(state: Mapping[str, Any]) -> bool:
+    """Whether `shown_stages` are what the folder shows: a run that failed may have come to others."""
+    return "shown" in state or state.get("outcome") == "done"
 
 
 def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[str, Any]]]:

@@ -298,7 +298,8 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         progress.say("started")
         keys = {name: manifests[name]["key"] for name in stage.upstream}
         task = Task(stage.name, identity.key, keys, work.chosen.get(stage.name, {}))
-        together = work.others.together(task, view.fail) if stage.distributed else nullcontext()
+        go_on = partial(_going_on, stage, workspace, identity.key)
+        together = work.others.together(task, view.fail, go_on) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
             with blaming_inputs(workspace, task):
                 check_inputs(workspace, stage, manifests)
@@ -319,13 +320,19 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
     return manifest
 
 
+def _going_on(stage: Stage, workspace: Workspace, key: str) -> str:
+    """What to type after a stage was cut off, and from where it would go on."""
+    point = stage.resume_point(workspace.checkpoints(key)) if stage.resume_point is not None else None
+    return "run again to go on" + (f" from {point}" if point else "")
+
+
 def _take_part(config: Config, workspace: Workspace, follower: Follower) -> None:
     """Carry out the stages that process 0 announces, until it is done. Leaves every result and word to process 0."""
     for task in follower.tasks():
         stage = STAGES[NAMES.index(task.stage)]
         follower.wait_for([workspace.artifact(name, key) / MANIFEST for name, key in task.inputs.items()])
         with (
-            follower.taking_part(),
+            follower.taking_part(partial(_going_on, stage, workspace, task.key)),
             warnings.catch_warnings(action="ignore"),
             TemporaryDirectory() as output,
             open(os.devnull, "w") as silence,

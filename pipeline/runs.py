@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shutil
 import time
@@ -34,11 +33,13 @@ from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.extending import rewarm_steps_for
 from pipeline.intact import digest_of
 from pipeline.manifests import Manifest, flatten, read_manifest, shown_setting
+from pipeline.mirrors import in_words, mirror, shown_files, weights_of
 from pipeline.progress import Progress
 from pipeline.results import (
     RESULT,
     earlier_results,
     is_same,
+    is_shown,
     main_result,
     read_run,
     result_in_words,
@@ -77,6 +78,7 @@ class RunView:
         shown = shown_by(earlier, self.folder)
         self._shown = shown if shown and self._is_whole(shown["stages"]) else None
         self._work: Path | None = None
+        self._placed = shown_files(workspace, shown_stages(earlier) if is_shown(earlier) else {})
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
         if "training" in earlier:
@@ -267,23 +269,26 @@ class RunView:
         if train is not None:
             for name in LIVE:
                 _symlink(self.folder / name, train / name)
-            files = {name: train / "model" / name for name in atomic.list_files(train / "model")}
-            if not _holds(files, self.folder / "model"):
-                for exported in self._exported():  # of another training
-                    exported.unlink()
-            if report is not None:
-                files["README.md"] = report / "model_card.md"
-            _mirror(files, self.folder / "model")
-            adapter = train / "adapter"
-            if adapter.is_dir():
-                _mirror({name: adapter / name for name in atomic.list_files(adapter)}, self.folder / "adapter")
-            else:
-                shutil.rmtree(self.folder / "adapter", ignore_errors=True)
+            self._show_folders()
         page = self.folder / "report.html"
         if report is not None:
             _symlink(page, report / "report.html")
         else:
             page.unlink(missing_ok=True)
+
+    def _show_folders(self) -> None:
+        shown = shown_files(self._workspace, self._stages)
+        if weights_of(shown) != weights_of(self._placed):
+            for exported in self._exported():  # of another training
+                exported.unlink()
+        for name, files in shown.items():
+            folder, earlier = self.folder / name, self._placed[name]
+            if not files:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            found = mirror(files, folder, earlier, self._workspace.digest)
+            for line in in_words(found, folder, was_shown=files == earlier):
+                Progress("run").say(line)
 
     def artifact(self, stage: str) -> Path | None:
         """Folder of the artifact that the run has of a stage."""
@@ -361,32 +366,3 @@ def _symlink(link: Path, target: Path) -> None:
     if link.is_dir() and not link.is_symlink():
         atomic.remove(link)
     os.replace(fresh, link)
-
-
-def _mirror(files: Mapping[str, Path], folder: Path) -> None:
-    """Make `folder` hold exactly these files; it is replaced as a whole when one differs."""
-    has_links = folder.is_symlink() or atomic.list_links(folder)
-    is_same = folder.is_dir() and not has_links and set(atomic.list_files(folder)) == files.keys()
-    if is_same and _holds(files, folder):
-        return
-    fresh = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{folder.name}")
-    atomic.remove(fresh)
-    for name, source in files.items():
-        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-        _place(source, fresh / name)
-    atomic.remove(folder)
-    os.rename(fresh, folder)
-
-
-def _holds(files: Mapping[str, Path], folder: Path) -> bool:
-    """Whether all these files are in `folder`."""
-    return all((folder / name).is_file() and filecmp.cmp(source, folder / name) for name, source in files.items())
-
-
-def _place(source: Path, target: Path) -> None:
-    """Hard-link weights, which are large; copy what a person may want to edit."""
-    if source.suffix == ".safetensors":
-        atomic.link(source, target)
-    else:
-        shutil.copy2(source, target)
-        target.chmod(0o644)

@@ -13,7 +13,18 @@ from pipeline.artifacts import Workspace
 from pipeline.comparison.opened import differing, read_settings
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.manifests import Manifest
-from pipeline.results import earlier_results, outcome_of, read_run, result_in_words, shown_in_words, used_by, when
+from pipeline.results import (
+    REMEDY,
+    UNREADABLE,
+    earlier_results,
+    outcome_of,
+    read_run,
+    result_in_words,
+    shown_in_words,
+    unreadable_runs,
+    used_by,
+    when,
+)
 from pipeline.stages import STAGES
 from pipeline.terminal import printable
 
@@ -45,6 +56,7 @@ def format_status(workspace: Workspace, lists_all: bool = False) -> str:
                 users.setdefault(artifact, []).append(user)
     shown = states if lists_all else dict([*states.items()][-MAX_RUNS:])
     lines = [f"workspace {root}", "", *_runs(workspace, shown)]
+    lines += [f"{printable(str(path))} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
     if len(shown) < len(states):
         lines.append(f"and {len(states) - len(shown):,} before; --all lists them")
     return "\n".join([*lines, "", *(_artifacts if lists_all else _artifacts_by_stage)(workspace, users)])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from pipeline.config.mistakes import models_at
-from pipeline.config.reading import Key, Places
+from pipeline.config.reading import Key, Places, has_entry
 
 
 def make_way(earlier: dict[str, Any], later: Any, places: Places, key: Key = ()) -> None:
@@ -25,7 +25,7 @@ def remove(values: dict[str, Any], key: Key, places: Places) -> None:
     *holder, last = key
     container: Any = values
     for part in holder:
-        if isinstance(container, list) and part.isdigit() and int(part) < len(container):
+        if isinstance(container, list) and has_entry(container, part):
             container = container[int(part)]
         else:
             container = container.get(part) if isinstance(container, dict) else None

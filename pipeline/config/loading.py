@@ -15,7 +15,7 @@ from pydantic import ValidationError, create_model
 from pipeline.config import Config
 from pipeline.config.layers import make_way, may_be_null, remove
 from pipeline.config.mistakes import describe, known_instead, nearest, taken_otherwise
-from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, read_file, read_setting, shown
+from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, has_entry, read_file, read_setting, shown
 from pipeline.errors import ConfigError
 from pipeline.terminal import printable
 
@@ -116,7 +116,7 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
     container: Any = values
     for depth, part in enumerate(key):
         if isinstance(container, list):
-            if not part.isascii() or not part.isdigit() or int(part) >= len(container):
+            if not has_entry(container, part):
                 entries = "one entry" if len(container) == 1 else f"{len(container)} entries"
                 holder = dotted_key(key[:depth])
                 names = [item.get("name") if isinstance(item, dict) else None for item in container]
@@ -193,7 +193,7 @@ class _References:
         value: Any = self._values
         for depth, part in enumerate(target):
             names = value if isinstance(value, dict) else {}
-            if isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+            if isinstance(value, list) and has_entry(value, part):
                 value = value[int(part)]
             elif part in names:
                 value = value[part]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, Section
-from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, shown
+from pipeline.config.reading import COMMAND_LINE, INDEX, Key, Places, dotted_key, shown
 from pipeline.terminal import printable
 
 MAX_LINES = 20
@@ -193,7 +193,7 @@ def models_at(key: Key) -> list[type[Section]]:
     """The sections that may stand at a dotted key."""
     models: list[type[Section]] = [Config]
     for part in key:
-        if part.isdigit():
+        if INDEX.fullmatch(part):
             continue
         found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         models = [model for annotation in found for model in models_in(annotation)]

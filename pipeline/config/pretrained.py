@@ -14,7 +14,7 @@ from pipeline.config.foreign import check_links, check_model, check_tokenizer
 from pipeline.errors import ConfigError, MissingInputError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 MODEL_FILES = ("config.json", "generation_config.json", *WEIGHTS)

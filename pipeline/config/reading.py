@@ -27,6 +27,8 @@ Places = dict[Key, str]
 """Where each dotted key was last set: `file:line`, or the command line."""
 
 COMMAND_LINE = "command line"
+INDEX = re.compile("[0-9]{1,9}")
+"""How an entry of a list is named in a key. Python takes ² for a digit, but no number."""
 
 TAG = "tag:yaml.org,2002:"
 NULL, BOOL, INT, FLOAT, MERGE = (f"{TAG}{name}" for name in ("null", "bool", "int", "float", "merge"))
@@ -235,6 +237,11 @@ class _Builder:
     def _error(self, node: yaml.Node, key: Key, problem: str) -> ConfigError:
         dotted = f"{dotted_key(key)}: " if key else ""
         return ConfigError(f"{self._place(node)}: {dotted}{problem}")
+
+
+def has_entry(container: list[Any], part: str) -> bool:
+    """Whether a part of a dotted key names an entry of a list."""
+    return INDEX.fullmatch(part) is not None and int(part) < len(container)
 
 
 def _whole_number(text: str) -> int:

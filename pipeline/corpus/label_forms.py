@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-_WHOLE_FLOAT = re.compile(r"-?\d+\.0")  # as floats are written of which each is a whole number
+_WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")  # as floats are written of which each is a whole number
 _MAX_EXACT = 2**53  # From here on not every whole number is a float.
 _TRUTHS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _NO_NUMBERS = ("nan", "NaN", "NAN")

@@ -16,7 +16,7 @@ from pipeline.corpus.patterns import expand, fixed_folder
 from pipeline.corpus.python_docs import LABEL, library_files
 from pipeline.errors import BadDataError, ConfigError, MissingInputError
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def source_files(source: AnySource) -> dict[Path, str]:

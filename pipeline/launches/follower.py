@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pipeline.errors import ConfigError, InterruptedUnsaved, ProcessError, exit_code, in_one_line
 from pipeline.launches.launch import Launch, Task
-from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, Member, end_at_once, last_words
+from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, GoOn, Member, end_at_once, last_words
 
 SILENCE_SECONDS = 60.0
 """Without a heartbeat for so long, a process 0 on another machine is taken for dead."""
@@ -66,8 +66,10 @@ class Follower(Member):
             time.sleep(POLL_SECONDS)
 
     @contextmanager
-    def taking_part(self) -> Iterator[None]:
-        """Tell process 0 when the block fails, and end this process when it is stuck because process 0 failed."""
+    def taking_part(self, go_on: GoOn) -> Iterator[None]:
+        """Tell process 0 when the block fails, and end this process when it is stuck because process 0 failed. Of a
+        lost process 0 the message ends with `go_on()`."""
+        self._go_on = go_on
         finished = threading.Event()
         threading.Thread(target=self._watch, args=(finished,), daemon=True).start()
         try:
@@ -119,8 +121,7 @@ class Follower(Member):
 
     def _loss(self, word: Mapping[str, Any]) -> ProcessError:
         return ProcessError(
-            f"{self._name}: process 0 is gone ({word['process']}): killed, perhaps for lack of memory; "
-            "run again to go on"
+            f"{self._name}: process 0 is gone ({word['process']}): killed, perhaps for lack of memory; {self._go_on()}"
         )
 
     def _watch(self, finished: threading.Event) -> None:

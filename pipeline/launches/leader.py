@@ -18,7 +18,7 @@ from filelock import Timeout
 from pipeline.atomic import remove
 from pipeline.errors import DescentError, InterruptedRun, InterruptedUnsaved, LostPeerError, ProcessError
 from pipeline.launches.launch import Launch, Task
-from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, Member, end_at_once, last_words
+from pipeline.launches.member import BEAT_SECONDS, END_SECONDS, POLL_SECONDS, GoOn, Member, end_at_once, last_words
 
 REPORT_SECONDS = 3.0
 """How long after a connection broke the report may come of the process at its other end."""
@@ -33,7 +33,7 @@ class Alone:
     """The only process of a launch has nobody to tell."""
 
     @contextmanager
-    def together(self, task: Task, fail: Fail) -> Iterator[None]:
+    def together(self, task: Task, fail: Fail, go_on: GoOn) -> Iterator[None]:
         """Carry out a stage."""
         yield
 
@@ -78,12 +78,14 @@ class Leader(Member):
         self._lock.release()
 
     @contextmanager
-    def together(self, task: Task, fail: Fail) -> Iterator[None]:
+    def together(self, task: Task, fail: Fail, go_on: GoOn) -> Iterator[None]:
         """Have the other processes carry out a stage as well while the block does, once all have come.
 
         Raises ProcessError when one of them failed and this one stopped for want of it. When this one is stuck
-        waiting for one that failed, `fail` is called with the error and the process ends.
+        waiting for one that failed, `fail` is called with the error and the process ends. Of a lost process the message
+        ends with `go_on()`.
         """
+        self._go_on = go_on
         self._await_others()
         self._turn += 1
         self._publish(state="stage", turn=self._turn, **asdict(task))
@@ -96,6 +98,8 @@ class Leader(Member):
             failure = self._await_failure(REPORT_SECONDS if isinstance(error, Exception) else 0.0)
             if failure is not None:
                 raise failure from error
+            if isinstance(error, LostPeerError):
+                raise LostPeerError(f"{error}; {go_on()}") from error
             raise
         finally:
             self._fail = None
@@ -166,5 +170,6 @@ class Leader(Member):
             if other is not None and other["state"] == "failed" and other["exit_code"] != InterruptedRun.exit_code:
                 return ProcessError(f"process {i}: {other['message']}", other["exit_code"])
             if other is not None and self._is_dead(i, other):
-                return ProcessError(f"process {i} is gone ({other['process']}): killed, perhaps for lack of memory")
+                why = "killed, perhaps for lack of memory"
+                return ProcessError(f"process {i} is gone ({other['process']}): {why}; {self._go_on()}")
         return None

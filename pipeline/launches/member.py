@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from pipeline.launches.launch import Launch
 POLL_SECONDS = 0.1
 BEAT_SECONDS = 1.0
 
+GoOn = Callable[[], str]
+"""Says what to type after a process was lost, and from where the work in progress would go on."""
+
+
 END_SECONDS = 5.0
 """How long processes are waited for that are stuck with one that failed, or that have not read the last word yet."""
 
@@ -32,6 +37,7 @@ class Member:
         self.launch = launch
         self._folder = root / "launches" / launch.name
         self._guard = threading.Lock()
+        self._go_on: GoOn = lambda: "run again to go on"
         self._state: dict[str, Any] = {
             "token": uuid.uuid4().hex,
             "process": f"process {os.getpid()} on {socket.gethostname()}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -26,6 +27,8 @@ from pipeline.machine import num_cores
 from pipeline.training.schedules import decay_start
 
 PREFIX = "step-"
+NAME = re.compile(f"{PREFIX}[0-9]{{1,18}}")
+"""Python takes ² for a digit, but no number."""
 DIGESTS = "digests.json"
 POLL_SECONDS = 0.05
 
@@ -176,7 +179,7 @@ def checkpoint_of(work: Path, step: int) -> Path:
 
 def list_checkpoints(work: Path) -> list[Path]:
     """Complete checkpoints, oldest first. Their content is not verified."""
-    found = [path for path in work.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit() and path.is_dir()]
+    found = [path for path in work.glob(f"{PREFIX}*") if NAME.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=step_of)
 
 

@@ -105,7 +105,7 @@ def replay(
     debug: DebugOption = False,
 ) -> None:
     """Run the step of an autopsy again; show every module's values."""
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
         raise typer.BadParameter(f"{device!r} is none of cpu, cuda, cuda:N", param_hint="--device")
 
     def work() -> None:

@@ -70,11 +70,12 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
 
     def work() -> None:
         from pipeline import maintenance
+        from pipeline.mirrors import MENDED
         from pipeline.progress import Progress
 
         found = maintenance.verify(_workspace(_run_of(config, overrides)), Progress("verify"))
         if found:
-            is_missing = not all(line.endswith(maintenance.STAYS) for line in found)
+            is_missing = not all(line.endswith((maintenance.STAYS, MENDED)) for line in found)
             raise StorageError("\n".join([*found, *["run again to build what is missing"][:is_missing]]))
         print("every file is as its manifest says")
 

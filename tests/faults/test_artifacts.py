@@ -193,7 +193,7 @@ def test_an_unreadable_run_is_told_and_nothing_is_swept(project: Project, worksp
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         format_status(workspace)
         assert set(actions(project).values()) == {"reuse"}
-        with pytest.raises(StorageError, match=r"run\.json cannot be read, so what it uses is not known"):
+        with pytest.raises(StorageError, match=r"run\.json is missing or cannot be read, so what it uses is not known"):
             maintenance.find_unused(workspace)
         assert len(verify(workspace)) == 1
     assert set(project.run().values()) == {"reused"}

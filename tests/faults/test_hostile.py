@@ -168,7 +168,7 @@ def test_gc_follows_no_path_in_a_run(project: Project, descent: Descent) -> None
         project.write_state(stages=stages)
         code, _, errors = descent("gc", "tiny.yaml", "--delete")
         assert code == 74
-        assert "run.json cannot be read, so what it uses is not known" in errors
+        assert "run.json is missing or cannot be read, so what it uses is not known" in errors
         assert_unharmed(project)
     project.write_state(stages=good, training="../../outside")
     assert descent("gc", "tiny.yaml", "--delete")[0] == 0

@@ -52,6 +52,8 @@ def train(context: StageContext) -> dict[str, Any]:
         if what == "fail":
             raise BadDataError("it does not fit")
         if what == "die":
+            for name in ("step-00000007", "step-00000003", "step-²"):
+                (context.work / name).mkdir()
             os.kill(os.getpid(), signal.SIGKILL)
     if who:
         time.sleep(3600)

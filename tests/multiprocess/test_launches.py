@@ -85,6 +85,7 @@ def test_no_process_outlives_another_that_failed_in_training(
     told = [line for result in results for line in result.err.splitlines() if line.startswith("descent: ")]
     assert len(told) == 1
     assert told[0].startswith(message.format(launched.processes[int(behaviour[-1])].pid))
+    assert told[0].endswith("run again to go on from step 7") == behaviour.startswith("die")
     if behaviour != "die-0":
         state = prepared.state()
         assert (state["outcome"], state["exit_code"]) == ("failed", codes[0])

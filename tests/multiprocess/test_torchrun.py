@@ -134,6 +134,8 @@ def test_a_process_killed_in_training_ends_all(project: Project) -> None:
     state = project.state()
     assert (state["outcome"], state["exit_code"]) == ("failed", 70), result.err
     assert state["message"].startswith(f"process 1 is gone (process {pid} on ")
+    newest = max(project.workspace.glob("checkpoints/*/step-*")).name.removeprefix("step-")
+    assert state["message"].endswith(f"; run again to go on from step {int(newest)}")
 
 
 @pytest.mark.slow
