@@ -169,7 +169,7 @@ def train(
                 if stop or is_best or is_wanted or is_over(section, at, max_steps) or at.step % section.save_steps == 0:
                     guard.settle()
                     check_weights(model, at.step, work)
-                    checkpoints.save(at.step, take_snapshot(state, log.sizes()).write, at.best_step)
+                    checkpoints.save(at.step, take_snapshot(state, log.state()).write, at.best_step)
         processes.wait()  # a launcher that sees one process end stops the others, in the middle of a checkpoint too
     if stop:
         raise interrupted_by(stop, at.step, max_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from typing import Any, Self, TextIO
 
 from accelerate import Accelerator
 
-from pipeline.atomic import fsync_path, list_files, remove, write_bytes
+from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
 from pipeline.config.train import TrainConfig
 from pipeline.errors import is_disk_full
 from pipeline.machine import rate_in_words
@@ -24,12 +25,13 @@ from pipeline.training.throughput import PHASES
 from pipeline.training.trackers import RunLabel, Trackers
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+RECORDS, BEFORE_END, DIGESTS = "records", "records_before_end", "metrics_sha256"
 
 
 class MetricsLog:
     """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
 
-    Only ever appended to, so that the files' sizes at a checkpoint (`sizes`) say what belongs to it, and cutting
+    Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Those before the first
     line that may be there only because the training ends let a longer one go on without it. Process 0 alone writes; in
     the others nothing is recorded. `say` is told of each validation, for people.
@@ -50,6 +52,7 @@ class MetricsLog:
         self._work, self._say = work, say
         self._max_steps, self._section = max_steps, section
         self._before_end: dict[str, int] = {}
+        self._digests: dict[str, str] = {}
         self._accelerator = accelerator
         self._file: TextIO | None = None
         self._lost: set[str] = set()
@@ -57,6 +60,8 @@ class MetricsLog:
             accelerator.init_trackers(TENSORBOARD)
             self._others = Trackers(section, work, label, is_resumed, say)
             self._file = (work / METRICS).open("a", encoding="utf-8")
+            with (work / METRICS).open("rb") as file:
+                self._written = hashlib.file_digest(file, "sha256")
 
     def log(self, at: Counters, values: dict[str, float]) -> None:
         """Record finite values of a step under their tags."""
@@ -65,21 +70,27 @@ class MetricsLog:
         is_regular = "eval/loss" not in values and self._section.records_at(at.step)
         if at.step == self._max_steps and not is_regular:
             self._before_end = self._before_end or self._sizes()
-        line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._digests.setdefault(BEFORE_END, self._written.hexdigest())
+        values_of_line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
+        line = json.dumps(values_of_line, allow_nan=False) + "\n"
+        self._file.write(line)
         self._file.flush()
+        self._written.update(line.encode())
         self._log_to_tensorboard(values, at.step)
         self._others.log(values, at.step)
         if "eval/loss" in values:
             self._say(f"step {at.step:,} of {self._max_steps:,}: {validation_line(values)}")
 
-    def sizes(self) -> dict[str, dict[str, int]]:
-        """Bytes of every record file, by path relative to the work folder, after flushing them to the disk: of
-        `records`, and, after the last step, of what a longer training would have of `records_before_end`."""
-        before_end = {"records_before_end": self._before_end} if self._before_end else {}
-        return {"records": self._sizes() if self._file else {}, **before_end}
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What `rewind` needs, after flushing all to the disk: the files' sizes and the digest of metrics.jsonl, and,
+        after the last step, those that a longer training would have."""
+        if self._file is None:
+            return {RECORDS: {}}
+        before_end = {BEFORE_END: self._before_end} if self._before_end else {}
+        return {RECORDS: self._sizes(), **before_end, DIGESTS: {**self._digests, RECORDS: self._written.hexdigest()}}
 
     def _sizes(self) -> dict[str, int]:
+        """Bytes of every record file, by path relative to the work folder."""
         sizes = {}
         for name in {METRICS: None} | dict.fromkeys(_names(self._work)):
             try:
@@ -145,9 +156,9 @@ def validation_line(values: Mapping[str, float]) -> str:
     return f"validation {', '.join(words)}"
 
 
-def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> None:
+def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None], sha256: str | None = None) -> None:
     """Cut the record files back to what they were at a checkpoint; files that did not exist then are removed. What is
-    no record any more is taken away: no training fails for one."""
+    no record any more is taken away: no training fails for one. `sha256` is what metrics.jsonl had then."""
     _clear_way(work, warn)
     found = _names(work)
     for name in found:
@@ -158,7 +169,7 @@ def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None]) -> No
             warn(f"warning: {name} is shorter than at the checkpoint: earlier points are missing from the records")
         else:
             os.truncate(work / name, size)
-    _drop_unreadable(work / METRICS, warn)
+    _drop_unreadable(work / METRICS, warn, sha256)
 
 
 def _names(work: Path) -> list[str]:
@@ -181,14 +192,18 @@ def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
             remove(path)
 
 
-def _drop_unreadable(path: Path, warn: Callable[[str], None]) -> None:
-    if not path.exists():
+def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None) -> None:
+    """Where lines cannot be read they are what is damaged; else it may be a figure of any line."""
+    if not path.exists() or digest_file(path) == sha256:
         return
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if line.endswith(b"\n") and _parsed(line) is not None]
     if len(kept) < len(lines):
         warn(f"warning: {len(lines) - len(kept):,} lines of {path.name} cannot be read: left out of the records")
         write_bytes(path, b"".join(kept))
+    elif kept and sha256 is not None:
+        warn(f"warning: {path.name} was altered since the checkpoint, nobody knows where: left out of the records")
+        write_bytes(path, b"")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

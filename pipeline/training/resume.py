@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, newest_valid, problem_of, step_of
 from pipeline.training.early_stopping import begin_phase
-from pipeline.training.metrics import rewind
+from pipeline.training.metrics import BEFORE_END, DIGESTS, RECORDS, rewind
 from pipeline.training.random_states import seed_process
 from pipeline.training.state import Counters, TrainingState, restore_learned, restore_state
 
@@ -32,21 +32,23 @@ def begin(work: Path, state: TrainingState, section: TrainConfig, max_steps: int
     if checkpoint is None:
         seed_process(state.seed, processes.index, 0)
         sizes: dict[str, int] = {}
+        sha256 = None
     else:
         values = restore_state(checkpoint, state)
-        at, before, sizes = state.counters, values["numerics"], values["records"]
+        at, before, records = state.counters, values["numerics"], RECORDS
         if at.step in section.rewarmed_at:
             begin_phase(at)
-        if not section.ends_at(at.step, max_steps) and ("records_before_end" in values or at.evaluation_due):
-            sizes = values.get("records_before_end", sizes)
+        if not section.ends_at(at.step, max_steps) and (BEFORE_END in values or at.evaluation_due):
+            records = BEFORE_END if BEFORE_END in values else RECORDS
             at.evaluation_due = section.eval_steps is not None and at.step % section.eval_steps == 0
+        sizes, sha256 = values[records], values.get(DIGESTS, {}).get(records)
         at.resumed_from_steps.append(at.step)
         if processes.gather(processes.is_main and _lost_best(work, at))[0]:
             say(f"warning: the checkpoint of the lowest validation loss, of step {at.best_step}, is lost or broken")
             at.best_step = at.best_loss = None
     if not processes.is_main:
         return
-    rewind(work, sizes, say)
+    rewind(work, sizes, say, sha256)
     if checkpoint is not None:
         say(f"resuming at step {state.counters.step}")
         now = state.numerics

@@ -98,8 +98,8 @@ class Snapshot:
             write_json(folder / STATE, self.values)
 
 
-def take_snapshot(state: TrainingState, records: dict[str, dict[str, int]]) -> Snapshot:
-    """Copy weights, optimizer, counters, the sizes of the record files, and each process's random states and sums.
+def take_snapshot(state: TrainingState, records: dict[str, dict[str, Any]]) -> Snapshot:
+    """Copy weights, optimizer, counters, the state of the record files, and each process's random states and sums.
 
     All processes call it at the same step.
     """

@@ -118,6 +118,28 @@ def test_what_is_lost_is_said_once(undisturbed: tuple[dict[str, Path], Path], tm
         assert said == [f"warning: {line}" for line in told]
 
 
+def other_figure(path: Path) -> None:
+    """A line that is as good as any."""
+    line, *others = path.read_text().splitlines(keepends=True)
+    place = line.index('"train/loss": ') + len('"train/loss": ')
+    path.write_text("".join([line[:place], str(9 - int(line[place])), line[place + 1 :], *others]))
+
+
+def test_no_altered_figure_is_taken_for_what_was_measured(
+    undisturbed: tuple[dict[str, Path], Path], tmp_path: Path
+) -> None:
+    """Nor of a shorter training, that a longer one goes on from."""
+    inputs, whole = undisturbed
+    for max_steps in (12, 16):
+        folder = tmp_path / str(max_steps)
+        work = going_on(whole, folder) if max_steps == 12 else Path(shutil.copytree(whole / "work", folder / "work"))
+        other_figure(work / "metrics.jsonl")
+        run_train(inputs, folder, hang_timeout_seconds=600, max_steps=max_steps, lr_scheduler_type="constant")
+        steps = [json.loads(line)["step"] for line in (folder / "output/metrics.jsonl").read_text().splitlines()]
+        assert min(steps) > (8 if max_steps == 12 else 11)
+        assert max(steps) == max_steps
+
+
 @pytest.mark.parametrize("what", ["metrics.jsonl", "tensorboard"])
 def test_records_that_vanish_or_fail_while_it_trains(
     undisturbed: tuple[dict[str, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
