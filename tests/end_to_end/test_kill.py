@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from random import Random
 from typing import Any
 
+import killing
 import pytest
-from harness import PATIENCE_SECONDS, STAGES, Project, default_signals, wait_until
+from harness import PATIENCE_SECONDS, STAGES, Project, default_signals, tiny_project, wait_until
 
 FAST = ("curate", "encode", "train")
 
@@ -81,6 +85,21 @@ def test_a_kill_loses_nothing(finished: Project, stage: str) -> None:
     finished.run()
     assert finished.digests() == undisturbed
     assert not list(finished.workspace.glob("artifacts/*/.tmp-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "num_runs"), [(1, 5), (2, 5)])
+def test_kills_at_random_moments_lose_nothing_and_leave_nothing(tmp_path: Path, count: int, num_runs: int) -> None:
+    """Not a path more or less than after an undisturbed run: no temporary files, notes of holders, stacks, launches."""
+    project, random, num_killed = tiny_project(tmp_path), Random(count), 0
+    assert killing.launch(project, count) == 0
+    undisturbed = killing.remains(project)
+    changes = [killing.changes_of(project, index) for index in range(count)]
+    for _ in range(num_runs):
+        shutil.rmtree(project.workspace)
+        num_killed += killing.kill_until_whole(project, count, random, changes)
+        assert killing.remains(project) == undisturbed
+    assert num_killed >= num_runs
 
 
 def wait_for_checkpoint(project: Project, process: subprocess.Popen[str]) -> None:

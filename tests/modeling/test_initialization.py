@@ -189,8 +189,8 @@ def test_refused_values(values):
         ModelConfig(pretrained="x", initialization={"type": "xavier"})
 
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
 
 
 def _shard_and_compare(rank: int, folder: Path, names: list[str]) -> None:
@@ -231,7 +231,7 @@ def test_two_processes_make_the_weights_of_one(tokenizer, tmp_path):
         save_model(model, tmp_path, tmp_path / rule)
         save_recipe(tmp_path / rule, section, 9)
         assert (tmp_path / rule / RECIPE).is_file()
-    children = [_server.Process(target=_shard_and_compare, args=(rank, tmp_path, list(cases))) for rank in (0, 1)]
+    children = [server.Process(target=_shard_and_compare, args=(rank, tmp_path, list(cases))) for rank in (0, 1)]
     for child in children:
         child.start()
     for child in children:

@@ -51,8 +51,8 @@ SECTION: dict[str, Any] = {
 }
 
 # Children are forked from a server that has imported torch but never used it: quick to start, safe to kill.
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
 
 
 def make_tokenizer(folder: Path) -> None:
@@ -126,7 +126,7 @@ def in_processes(count: int, function: Callable[..., None], *arguments: Any) -> 
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "store")
         children = [
-            _server.Process(target=_joined, args=(index, count, store, function, arguments)) for index in range(count)
+            server.Process(target=_joined, args=(index, count, store, function, arguments)) for index in range(count)
         ]
         for child in children:
             child.start()
