@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Try an exported model in the tools that come next, in whatever environment this runs: transformers 4.57 or 5.
 
-    python scripts/check_export.py workspace/runs/NAME/model [--reference logits.json] [--base BASE]
+    python scripts/check_export.py workspace/runs/NAME/model [--reference logits.json] [--base BASE] [--gguf FILE]
 
 Prints a line for each tool and exits 1 if any of them failed. It needs torch and transformers and nothing of the
 pipeline, so it can be copied into another environment. `--reference` compares logits with those of the file, which is
 written where there is none: run it in one environment, then in another. An adapter is looked for inside and beside
-FOLDER; `--base` is the model that one beside it was trained on.
+FOLDER; `--base` is the model that one beside it was trained on. `--gguf` is a file that `descent export` wrote of it,
+which is compared in llama.cpp (`pip install xllamacpp`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import re
 import sys
 import tempfile
+import urllib.request
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -35,6 +37,9 @@ import transformers
 
 TOLERANCE = 1e-4
 """Largest difference of logits, as a part of the largest logit: that of other kernels in float32."""
+
+ROUNDED = 0.1
+"""Largest difference of log-probabilities that weights of eight bits may make."""
 
 NEW_TOKENS = 4
 WORDS = "It was a long day on the road and nobody had seen the other side of the river"
@@ -304,6 +309,37 @@ def trl(export: Export) -> str:
     return "a step of DPO from a margin of 0"
 
 
+def llama_cpp(file: Path) -> Callable[[Export], str]:
+    """llama.cpp with a GGUF file cuts a text as the tokenizer does, and gives the next token the same chances."""
+
+    def check(export: Export) -> str:
+        import xllamacpp
+
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(file)
+        parameters.n_parallel, parameters.n_ctx, parameters.verbosity = 1, 64, -1
+        server = xllamacpp.Server(parameters)  # it ends when nobody holds it
+
+        def ask(what: str, **values: Any) -> Any:
+            request = urllib.request.Request(f"{server.listening_address}/{what}", json.dumps(values).encode())
+            request.add_header("Content-Type", "application/json")
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read())
+
+        text = f"{WORDS}, isn't it?\n\n  In 1984,  \u00e9t\u00e9"
+        ids, found = export.tokenizer(text).input_ids, ask("tokenize", content=text, add_special=True)["tokens"]
+        assert found == ids, f"other tokens: {found} in place of {ids}"
+        ids = ids[: min(32, export.window)]
+        answer = ask("completion", prompt=ids, n_predict=1, n_probs=10, temperature=0)
+        scores = logits_of(export.model, [ids])[0, -1].log_softmax(-1)
+        best = answer["completion_probabilities"][0]["top_logprobs"]
+        worst = max(abs(entry["logprob"] - float(scores[entry["id"]])) for entry in best)
+        assert worst <= ROUNDED, f"log-probabilities differ by {worst:.2g}"
+        return f"same tokens; log-probabilities differ by {worst:.1g} at most"
+
+    return check
+
+
 def version(package: str) -> str:
     try:
         return f" {importlib.metadata.version(package)}"
@@ -333,6 +369,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="an exported model, such as workspace/runs/NAME/model")
     parser.add_argument("--reference", type=Path, help="logits to compare with; written where there is no such file")
     parser.add_argument("--base", type=Path, help="folder of the model on which an adapter was trained")
+    parser.add_argument("--gguf", type=Path, help="a file that descent export wrote of it")
     arguments = parser.parse_args(given)
     if not (weights_in(arguments.folder) / "config.json").is_file():
         parser.error(f"{arguments.folder} has no config.json, so it is no exported model")
@@ -354,6 +391,8 @@ def main(given: list[str] | None = None) -> int:
     ]
     if arguments.reference is not None:
         checks.insert(2, (compare_with(arguments.reference), None))
+    if arguments.gguf is not None:
+        checks.append((llama_cpp(arguments.gguf), "xllamacpp"))
     return 0 if all([run(check, package, export) for check, package in checks]) else 1
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,3 +182,14 @@ def test_texts_have_the_ids_of_training(
         with serving(converted(folder, tmp_path / f"{other}.gguf")) as llama:
             assert [llama.tokenize(text) for text in TEXTS] != expected
         monkeypatch.undo()
+
+
+@pytest.mark.slow
+def test_the_script_for_other_tools_compares_a_file(tmp_path: Path, trained: Trained) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "check_export.py"
+    for made_of, code, told in (("llama", 0, "ok +same tokens; log-prob"), ("qwen3", 1, "failed +AssertionError: log")):
+        path = converted(trained(made_of), tmp_path / f"{made_of}.gguf")
+        command = [sys.executable, str(script), str(trained("llama")), "--gguf", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert re.search(rf"(?m)^xllamacpp \S+ +{told}", done.stdout)
