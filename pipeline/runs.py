@@ -121,28 +121,33 @@ class RunView:
             for stage, entry in source.items():
                 if stage not in self._stages and self._fits(stage, entry):
                     self._stages[stage] = entry
-        if "report" in self._stages:
+        is_whole = "report" in self._stages
+        if is_whole:
             self._keep_earlier()
-            self._earlier, self._shown = {}, None
-        if self._shown is None:
-            self._link_artifacts()
+        if is_whole or self._shown is None:
+            self._link_artifacts(self._stages)
             if "train" in self._stages:
                 self._show_in_table()
             else:
                 atomic.remove(self.folder / hparams.FOLDER)
         else:
             self._show_result_again(self._shown)
+        if is_whole:
+            self._earlier, self._shown = {}, None
         self._state |= {"outcome": "done", "exit_code": 0, "finished": round(time.time(), 3)}
         self._write()
 
     def _keep_earlier(self) -> None:
         """Move what the folder shows into `earlier/`, where it is the result of another training or evaluation."""
         shown, place = self._shown, self._workspace.earlier(self.folder.name)
-        for folder, state in earlier_results(self._workspace, self.folder.name):
-            if is_same(state["stages"], self._stages) or (shown and is_same(state["stages"], shown["stages"])):
+        found = earlier_results(self._workspace, self.folder.name)
+        for folder, state in found:
+            if is_same(state["stages"], self._stages):
                 atomic.remove(folder)
         if shown is None or is_same(shown["stages"], self._stages):
             return
+        if any(is_same(state["stages"], shown["stages"]) for _, state in found):
+            return  # an attempt kept it that was killed before it could say so
         name = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(shown["finished"]))
         while os.path.lexists(place / name):
             name += "+"
@@ -176,6 +181,8 @@ class RunView:
         train = self._workspace.artifact("train", shown["stages"]["train"]["key"])
         for name in LIVE:
             _symlink(self.folder / name, train / name)
+        if "report" in self._stages:  # which failed while its own result took the place
+            self._link_artifacts(shown["stages"])
         if self._work is not None or "train" in self._stages:
             Progress("run").say(f"{self.folder} still shows {shown_in_words(self._workspace, shown)}")
 
@@ -264,20 +271,21 @@ class RunView:
         state = atomic.sealed({**self._state, "stages": self._stages, **{k: v for k, v in others.items() if v}})
         atomic.write_json(self.folder / "run.json", state)
 
-    def _link_artifacts(self) -> None:
-        train, report = self.artifact("train"), self.artifact("report")
+    def _link_artifacts(self, stages: Mapping[str, Any]) -> None:
+        folders = {stage: self._workspace.artifact(stage, entry["key"]) for stage, entry in stages.items()}
+        train, report = folders.get("train"), folders.get("report")
         if train is not None:
             for name in LIVE:
                 _symlink(self.folder / name, train / name)
-            self._show_folders()
+            self._show_folders(stages)
         page = self.folder / "report.html"
         if report is not None:
             _symlink(page, report / "report.html")
         else:
             page.unlink(missing_ok=True)
 
-    def _show_folders(self) -> None:
-        shown = shown_files(self._workspace, self._stages)
+    def _show_folders(self, stages: Mapping[str, Any]) -> None:
+        shown = shown_files(self._workspace, stages)
         if weights_of(shown) != weights_of(self._placed):
             for exported in self._exported():  # of another training
                 exported.unlink()
@@ -289,6 +297,7 @@ class RunView:
             found = mirror(files, folder, earlier, self._workspace.digest)
             for line in in_words(found, folder, was_shown=files == earlier):
                 Progress("run").say(line)
+        self._placed = shown
 
     def artifact(self, stage: str) -> Path | None:
         """Folder of the artifact that the run has of a stage."""

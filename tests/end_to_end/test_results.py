@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 from harness import PATIENCE_SECONDS, STAGES, Project, wait_until
 
+from pipeline import runner
+from pipeline.config.loading import load_config
+from pipeline.errors import StorageError, disk_full
+from pipeline.runner import Selection
+from pipeline.runs import RunView
+
 SLOWER = "train.learning_rate=0.003"
 LONG = (SLOWER, "train.max_steps=100000")
 DIVERGING = ("train.learning_rate=1e30", "train.max_grad_norm=null", "train.warmup_steps=0")
@@ -141,6 +147,29 @@ def test_results_that_another_took_the_place_of_are_found_again(finished: Projec
     assert shown(finished) == first
     assert not [*(view / "earlier").iterdir()]
     assert finished.descent("gc", "tiny.yaml").out == "nothing is unused\n"
+
+
+def test_what_fails_while_another_result_takes_the_place_leaves_the_last_one(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    before, place = shown(finished), finished.workspace / "runs/tiny/earlier"
+    finished.run(SLOWER, "run.name=other")
+    config = load_config(Path("tiny.yaml"), [SLOWER])
+
+    def full(view: RunView) -> None:
+        raise disk_full(view.folder, "more bytes are")
+
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(RunView, "_show_in_table", full)
+            with pytest.raises(StorageError, match="full"):
+                runner.run(config, Selection())
+        assert shown(finished) == before
+        assert finished.state()["shown"]["stages"]["train"]["key"] != finished.state()["stages"]["train"]["key"]
+    assert runner.run(config, Selection()) is not None
+    assert shown(finished)["report.html"] != before["report.html"]
+    assert [(one / "report.html").resolve() for one in place.iterdir()] == [before["report.html"]]
 
 
 def test_nothing_is_kept_or_swept_through_a_link_that_leads_out(finished: Project, tmp_path: Path) -> None:

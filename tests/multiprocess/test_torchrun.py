@@ -108,6 +108,22 @@ def test_two_processes_build_each_artifact_once_and_train_like_one(project: Proj
 
 
 @pytest.mark.slow
+def test_two_processes_rewarm_what_one_trained(finished: Project) -> None:
+    """What process 0 found in the workspace to go on from holds in all: else their rates, and then weights, differ."""
+    assert finished.descent("run", "tiny.yaml", *FLOAT32, "--until", "train").code == 0
+    settings = (*FLOAT32, "train.max_steps=30", "train.rewarm_steps=3", "--until", "train")
+    result = end(torchrun(finished, *settings))
+    assert result.code == 0, result.err
+    assert "re-warmed over 3 steps: continues training " in result.err
+    tags = ("train/loss", "train/grad_norm", "train/learning_rate")
+    together = {tag: metrics(finished, tag) for tag in tags}
+    finished.run(*settings, "--force", "train")
+    for tag, values in together.items():
+        assert len(values) == 30
+        assert values == pytest.approx(metrics(finished, tag), rel=1e-5), tag
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["launcher", "process 0", "process 1"])
 def test_a_signal_in_training_saves_and_the_same_command_goes_on(project: Project, who: str) -> None:
     settings = ("train.max_steps=3000", "train.save_steps=10", "--until", "train")
