@@ -97,11 +97,14 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def _write_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary, cuts: str) -> None:
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(vocabulary.kind)
     writer.add_tokenizer_pre(cuts)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
-    writer.add_token_merges(vocabulary.merges)
+    if vocabulary.kind == "gpt2":
+        writer.add_token_merges(vocabulary.merges)
+    else:
+        writer.add_token_scores([0.0] * len(vocabulary.tokens))  # which order merges, and there are none
     writer.add_bos_token_id(vocabulary.bos_token_id)
     writer.add_eos_token_id(vocabulary.eos_token_id)
     if vocabulary.pad_token_id is not None:

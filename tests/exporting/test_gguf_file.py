@@ -108,6 +108,12 @@ def test_cuts_that_llama_cpp_does_not_have_are_refused(model: Path, tmp_path: Pa
         written(model, tmp_path / "model.gguf")
 
 
+@pytest.mark.parametrize("place", ["", "nowhere/model.gguf"])
+def test_a_place_that_can_be_no_file_is_refused_at_once(model: Path, tmp_path: Path, place: str) -> None:
+    with pytest.raises(StorageError, match="cannot be a file there; name another with --output, in a folder"):
+        written(model, tmp_path / place)
+
+
 def test_a_missing_converter_is_named_with_its_extra(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,8 +139,9 @@ def test_settings_that_are_not_refused_are_not_overlooked(
     compare(folder, tmp_path / "model.gguf", "f32", 2e-3 if architecture == "grok1" else 1e-4)
 
 
-def joined_anywhere(folder: Path, source: Path) -> Path:
-    """The tokenizer of a folder with merges across all of its cuts, so that each cut shows in the ids."""
+def joined_anywhere(folder: Path, source: Path, whole_words: bool) -> Path:
+    """The tokenizer of a folder with merges across all of its cuts, so that each cut shows in the ids; `whole_words`
+    are taken as tokens where there are such, whether merges lead to them or not."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -152,7 +153,9 @@ def joined_anywhere(folder: Path, source: Path) -> Path:
     pieces = [text[start : start + size] for text in TEXTS for size in (2, 3, 4) for start in range(len(text))]
     tokenizer.train_from_iterator(pieces, trainer)
     values = json.loads((source / "tokenizer.json").read_text())
-    values["model"] = json.loads(tokenizer.to_str())["model"]
+    values["model"] = json.loads(tokenizer.to_str())["model"] | {"ignore_merges": whole_words}
+    merges = values["model"]["merges"]
+    values["model"]["merges"] = merges[: len(merges) // 3] if whole_words else merges
     folder.mkdir()
     (folder / "tokenizer.json").write_text(json.dumps(values))
     (folder / "tokenizer_config.json").write_bytes((source / "tokenizer_config.json").read_bytes())
@@ -164,24 +167,45 @@ SMALL: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_l
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"split_pattern": "gpt2"}, {"split_pattern": "gpt2", "split_digits": True}], ids=str
+    ("settings", "whole_words"),
+    [
+        ({}, False),
+        ({"split_pattern": "gpt2"}, False),
+        ({"split_pattern": "gpt2", "split_digits": True}, False),
+        ({}, True),
+    ],
+    ids=str,
 )
 def test_texts_have_the_ids_of_training(
-    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: dict[str, Any], whole_words: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_tokenizer(tmp_path / "plain", TEXTS, **settings)
-    joined = joined_anywhere(tmp_path / "joined", tmp_path / "plain")
+    joined = joined_anywhere(tmp_path / "joined", tmp_path / "plain", whole_words)
     folder = make_export(tmp_path / "model", "llama", TEXTS * 4, joined, **SMALL)
     tokenizer = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
     expected = [tokenizer(text).input_ids for text in TEXTS]
     with serving(converted(folder, tmp_path / "right.gguf")) as llama:
         assert [llama.tokenize(text) for text in TEXTS] == expected
+        assert [llama.detokenize(ids) for ids in expected] == list(TEXTS)
     # And they are other ids under the names of all other cuts.
     for other in {"smaug-bpe", "gpt-2", "starcoder"} - {vocabulary.Vocabulary.of(folder, len(tokenizer)).cuts}:
-        monkeypatch.setattr(vocabulary, "CUTS", dict.fromkeys(vocabulary.CUTS, other))
+        for names in ("CUTS", "WHOLE_WORDS"):
+            monkeypatch.setattr(vocabulary, names, dict.fromkeys(getattr(vocabulary, names), other))
         with serving(converted(folder, tmp_path / f"{other}.gguf")) as llama:
             assert [llama.tokenize(text) for text in TEXTS] != expected
         monkeypatch.undo()
+
+
+def test_characters_have_the_ids_of_training(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path / "tokenizer", (*TEXTS[:10], "été"), type="characters", min_frequency=1)
+    folder = make_export(tmp_path / "model", "llama", TEXTS * 4, tmp_path / "tokenizer", **SMALL)
+    tokenizer = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
+    with serving(converted(folder, tmp_path / "model.gguf")) as llama:
+        for text in TEXTS:
+            ids = tokenizer(text).input_ids
+            assert llama.tokenize(text) == ids
+            assert llama.detokenize(ids) == text
+    compare(folder, tmp_path / "model.gguf", "f32", 1e-4)
 
 
 @pytest.mark.slow

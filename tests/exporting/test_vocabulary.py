@@ -57,9 +57,20 @@ def test_digits_before_the_pattern_of_gpt4_have_none(tmp_path: Path) -> None:
     assert Vocabulary.of(tmp_path, 600).cuts is None
 
 
-def test_characters_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_characters_are_of_another_kind(tmp_path: Path) -> None:
     make_tokenizer(tmp_path, tuple(PROSE), type="characters")
-    with pytest.raises(ConfigError, match="has characters as tokens, not bytes; it takes byte_level_bpe") as error:
+    vocabulary = Vocabulary.of(tmp_path, 600)
+    assert (vocabulary.kind, vocabulary.cuts, vocabulary.merges) == ("llama", "default", [])
+    assert vocabulary.types[:258] == [TokenType.CONTROL] * 2 + [TokenType.BYTE] * 256
+    assert vocabulary.tokens[2:258] == [f"<0x{byte:02X}>" for byte in range(256)]
+    assert vocabulary.types[258:270] == [TokenType.NORMAL] * 12
+    assert " " not in vocabulary.tokens
+    assert "\u2581" in vocabulary.tokens
+
+
+def test_characters_that_llama_cpp_would_confuse_are_refused_in_one_line(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path, (*PROSE, "\u2581 \u2581"), type="characters")
+    with pytest.raises(ConfigError, match="has a token \u2581, which llama") as error:
         Vocabulary.of(tmp_path, 600)
     assert "\n" not in str(error.value)
 
@@ -81,6 +92,11 @@ METASPACE = {"pre_tokenizer": pre_tokenizers.Metaspace(), "decoder": decoders.Me
 def test_other_kinds_are_refused(tmp_path: Path, model: Any, parts: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
         Vocabulary.of(save(tmp_path, model, **parts), 300)
+
+
+def test_more_tokens_than_embeddings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has 259 tokens, and the model 258"):
+        Vocabulary.of(save(tmp_path), 258)
 
 
 @pytest.mark.parametrize(
