@@ -40,9 +40,14 @@ SAME_SETTING = (
 )
 """Names of one setting in different architectures and elsewhere."""
 
-LAYERS = SAME_SETTING[1]
-SIZES = {name for index in (0, 2, 3, 4, 6) for name in SAME_SETTING[index]} | {"vocab_size", "head_dim"}
-"""Settings of which none is larger than the largest side of a tensor."""
+ABSURD = {
+    **dict.fromkeys(SAME_SETTING[1], 1_000),
+    **dict.fromkeys(SAME_SETTING[6], 10_000),
+    **dict.fromkeys([*SAME_SETTING[0], *SAME_SETTING[2], *SAME_SETTING[3], *SAME_SETTING[4]], 1_000_000),
+    **dict.fromkeys(["vocab_size", "head_dim", "num_labels"], 1_000_000),
+}
+"""Counts of layers and experts, and widths, above which the weights must speak for them. Below, some are of no effect,
+such as the width of plain layers in a mixture that has none, and building takes little time and no memory."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -136,18 +141,14 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _check_sizes(config: Mapping[str, Any], shapes: Shapes, path: Path, where: str) -> None:
-    """No width is more than that of some tensor, and blocks may share weights, but not ten a tensor."""
+    """What is absurd has tensors of as many, or with such a side."""
     largest = max((side for shape in shapes.values() for side in shape), default=0)
     for key, value in _settings(config):
-        if key in LAYERS or key in SIZES:
-            limit = 10 * len(shapes) if key in LAYERS else max(largest, len(shapes))
-            if isinstance(value, int) and value > limit:
-                what = (
-                    f"{len(shapes):,} tensors" if key in LAYERS else f"no tensor with a side of more than {largest:,}"
-                )
-                raise ConfigError(
-                    f"{where}: {path.name} says {key} {value:,}, but the weights beside it have {what}; {AGAIN}"
-                )
+        if key in ABSURD and isinstance(value, int) and value > max(ABSURD[key], largest, len(shapes)):
+            raise ConfigError(
+                f"{where}: {path.name} says {key} {value:,}, but the weights beside it are {len(shapes):,} tensors "
+                f"with sides up to {largest:,}; {AGAIN}"
+            )
 
 
 def read_shapes(path: Path, where: str) -> Shapes:

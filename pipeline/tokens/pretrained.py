@@ -134,6 +134,11 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
         raise ConfigError(f"{section}.pretrained: {folder.name} gives no tokenizer: {reason}") from None
     if not tokenizer.is_fast:
         raise ConfigError(f"{section}.pretrained: the tokenizer of {folder.name} has no fast form (tokenizer.json)")
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 1:
+        raise ConfigError(
+            f"{section}.pretrained: {folder.name}: model_max_length {limit!r} is no number of tokens; mend it"
+        )
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = tokenizer.sep_token or EOS_TOKEN
         tokenizer.add_special_tokens({"eos_token": tokenizer.eos_token})
@@ -161,7 +166,13 @@ def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, 
     """
     from transformers import AutoTokenizer
 
-    tokenizer.save_pretrained(folder)
+    try:
+        tokenizer.save_pretrained(folder)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"tokenizer.pretrained: transformers cannot save it again: {reason}; mend its settings"
+        ) from None
     settings = folder / "tokenizer_config.json"
     values = json.loads(settings.read_bytes())
     if (kept := without_foreign_code(values, folder)) != values:

@@ -188,6 +188,26 @@ def test_pickles_in_a_model_are_never_loaded(project: Project, descent: Descent,
     assert_unharmed(project)
 
 
+def test_pickles_that_an_index_or_an_adapter_names_are_never_loaded(project: Project, descent: Descent) -> None:
+    model = project.workspace / "runs/tiny/model"
+    (model / "w.bin").write_bytes(pickle.dumps(Evil()))
+    (model / "model.safetensors").rename(model / "part.safetensors")
+    index = {"weight_map": {"lm_head.weight": "w.bin", "model.norm.weight": "part.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    code, _, errors = descent("generate", "tiny.yaml", "--prompt", "The")
+    assert code == 74
+    assert "model.safetensors.index.json names 'w.bin'" in errors
+    (model / "model.safetensors.index.json").unlink()
+    for name in ("base", "adapter"):
+        shutil.copytree(project.artifact("train") / "model", model / name)
+    (model / "adapter/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "task_type": "CAUSAL_LM"}))
+    (model / "adapter/adapter_model.bin").write_bytes(pickle.dumps(Evil()))
+    code, _, errors = descent("generate", "tiny.yaml", "--prompt", "The")
+    assert code == 74
+    assert "has no adapter_model.safetensors, and no other format is read" in errors
+    assert_unharmed(project)
+
+
 def test_pickles_in_a_checkpoint_are_never_loaded(project: Project, descent: Descent) -> None:
     (checkpoints,) = (project.workspace / "checkpoints").iterdir()
     newest = max(checkpoints.glob("step-*"))

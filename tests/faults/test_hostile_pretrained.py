@@ -85,6 +85,10 @@ def config_that_says(**values: Any) -> Callable[[Path], None]:
     return lambda folder: change(folder / "config.json", **values)
 
 
+def settings_that_say(**values: Any) -> Callable[[Path], None]:
+    return lambda folder: change(folder / "tokenizer_config.json", **values)
+
+
 def brings_code(name: str, entry: dict[str, Any], **others: Any) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         (folder / "evil.py").write_text(CODE.format(str(Path("pwned").absolute())))
@@ -152,10 +156,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "config: none": (replaced("config.json", b"\xff"), "config.json cannot be read as JSON"),
     "config: fifo": (in_place_of("config.json", "fifo"), "evil has no config.json"),
     "config: device": (in_place_of("config.json", "device"), "evil has no config.json"),
-    "layers": (config_that_says(num_hidden_layers=10**7), r"num_hidden_layers 10,000,000, but the weights .* tensors"),
+    "layers": (config_that_says(num_hidden_layers=10**7), "says num_hidden_layers 10,000,000, but the weights"),
     "layers of a part": (config_that_says(text_config={"n_layer": 10**7}), "says n_layer 10,000,000"),
-    "width": (config_that_says(hidden_size=10**9), "says hidden_size 1,000,000,000, but .* no tensor with a side"),
+    "width": (config_that_says(hidden_size=10**9), "says hidden_size 1,000,000,000, but the .* with sides up to 300;"),
     "experts": (config_that_says(num_local_experts=10**7), "says num_local_experts 10,000,000"),
+    "labels": (config_that_says(num_labels=HUGE), "says num_labels 2,147,483,648"),
     "vocabulary": (config_that_says(vocab_size=HUGE), "says vocab_size 2,147,483,648"),
     "header: length": (replaced("model.safetensors", struct.pack("<Q", 2**60) + b"{}"), "no whole safetensors file"),
     "header: shape": (
@@ -236,6 +241,9 @@ LATER: dict[str, tuple[Callable[[Path], None], str]] = {
         brings_code("tokenizer_config.json", {"AutoTokenizer": [None, "evil.C"]}, tokenizer_class="EvilTokenizer"),
         "tokenizer.pretrained",
     ),
+    "no length": (settings_that_say(model_max_length="x"), "model_max_length 'x' is no number of tokens"),
+    "a length below 1": (settings_that_say(model_max_length=-1), "model_max_length -1 is no number of tokens"),
+    "no template": (settings_that_say(chat_template={"a": 1}), "transformers cannot save it again"),
     "backtracking": (with_pattern(r"(\w+\s?)+[#%]"), "tokenizer: a regular expression in it takes far too long"),
 }  # fmt: skip
 """What only the library tells, or the numbers themselves: refused by the stage that opens the folder."""
