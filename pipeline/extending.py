@@ -110,6 +110,15 @@ def find_rewarmed(
     return found
 
 
+def check_rewarmable(section: TrainConfig, workspace: Workspace) -> None:
+    """Raises MissingInputError where a training asks for re-warming in a workspace without any other."""
+    if section.rewarm_steps is not None and not section.rewarm_from and not workspace.manifests("train"):
+        raise MissingInputError(
+            "train.rewarm_steps: the workspace has no finished training yet to go on from; remove it, or finish a "
+            "shorter one first"
+        )
+
+
 def _steps_to_rewarm(section: TrainConfig, payload: Mapping[str, Any], steps: int, work: Path) -> int:
     """Steps of a finished training from which a training of so many steps could go on by re-warming; 0 for none."""
     taken = (payload.get("summary") or {}).get("steps")

@@ -1,4 +1,4 @@
-"""Why a stage has to run: what differs from an earlier artifact of the workspace."""
+"""Why a stage has to run, and whether it repeated its result: what differs from an earlier artifact."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import Identity, Workspace
 from pipeline.manifests import Manifest, describe_differences, have_common_input, read_manifest
+from pipeline.progress import Progress
 from pipeline.results import read_run
 
 NOTHING_EARLIER = "no earlier artifact of this run"
@@ -39,3 +40,14 @@ def _user_of(workspace: Workspace, manifest: Manifest) -> str:
     users = [state for state in states if state["stages"].get(manifest["stage"], {}).get("key") == manifest["key"]]
     last = max(users, key=lambda state: float(state["started"]), default=None)
     return f"run {last['name']}" if last else f"artifact {manifest['key']}"
+
+
+def tell_repeated(progress: Progress, earlier: Manifest, manifest: Manifest) -> None:
+    """Say whether a stage that was built again repeated its result, and which files differ."""
+    same = earlier["digest"] == manifest["digest"]
+    verdict = "the digests agree" if same else "the digests DIFFER: this stage did not repeat its result"
+    progress.say(f"{verdict}; the earlier artifact is set aside beside the new one")
+    for name in sorted(earlier["files"].keys() | manifest["files"].keys()):
+        before, after = earlier["files"].get(name), manifest["files"].get(name)
+        if before is None or after is None or (after["kind"] == "result" and before["sha256"] != after["sha256"]):
+            progress.say(f"  differs: {name}")

@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.config.settled import Settled, settle, with_values
 from pipeline.damage import blaming_inputs, check_inputs
 from pipeline.errors import BadDataError, MissingInputError, storage_errors
-from pipeline.extending import begin_work, find_continuation, find_rewarmed
+from pipeline.extending import begin_work, check_rewarmable, find_continuation, find_rewarmed
 from pipeline.intact import MANIFEST
 from pipeline.launches.follower import Follower
 from pipeline.launches.launch import Launch, Task
@@ -30,7 +30,7 @@ from pipeline.launches.sweeping import sweep
 from pipeline.machine import num_cores
 from pipeline.manifests import Manifest, describe_changes, input_digests, seal, warnings_of
 from pipeline.progress import Progress
-from pipeline.reasons import find_reasons
+from pipeline.reasons import find_reasons, tell_repeated
 from pipeline.results import in_short
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
@@ -147,6 +147,8 @@ def _plan_stage(
     waiting = [name for name in stage.upstream if name not in manifests]
     if waiting:
         stage.files(getattr(config, stage.name))  # what is wrong there would otherwise end the run after hours of work
+        if stage.resume_point is not None:
+            check_rewarmable(config.train, workspace)
         return Step(stage, "unknown", (f"until {max(waiting, key=NAMES.index)} has run",))
     config = _with_rewarmed(stage, config, workspace, manifests)
     identity = identify(stage, config, workspace, manifests)
@@ -315,7 +317,7 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
         if manifest["summary"].get(what):
             progress.say(f"what was {what} is listed in {workspace.artifact(stage.name, identity.key) / what}.jsonl")
     if earlier is not None:
-        _compare(progress, earlier, manifest)
+        tell_repeated(progress, earlier, manifest)
     view.record(stage.name, manifest, "built")
     return manifest
 
@@ -395,13 +397,3 @@ def _check_sources(before: Identity, after: Identity) -> None:
     if before.key != after.key:
         changed = describe_changes("source", before.payload["files_in"], after.payload["files_in"])
         raise BadDataError(f"{before.payload['stage']}: {'; '.join(changed)} while it was read; run again")
-
-
-def _compare(progress: Progress, earlier: Manifest, manifest: Manifest) -> None:
-    same = earlier["digest"] == manifest["digest"]
-    verdict = "the digests agree" if same else "the digests DIFFER: this stage did not repeat its result"
-    progress.say(f"{verdict}; the earlier artifact is set aside beside the new one")
-    for name in sorted(earlier["files"].keys() | manifest["files"].keys()):
-        before, after = earlier["files"].get(name), manifest["files"].get(name)
-        if before is None or after is None or (after["kind"] == "result" and before["sha256"] != after["sha256"]):
-            progress.say(f"  differs: {name}")

@@ -80,6 +80,7 @@ def test_a_longer_training_goes_on_and_repeats_to_the_bit(
 
 def test_a_schedule_that_depends_on_the_length_begins_anew_and_says_so(finished: Project) -> None:
     key = finished.artifact("train").name
+    assert finished.descent("run", "tiny.yaml", "train.max_steps=9", "run.name=shorter", "--until", "train").code == 0
     step = finished.plan("train.max_steps=48")["train"]
     assert step["action"] == "run"
     assert step["reasons"] == [
@@ -152,6 +153,8 @@ def test_there_must_be_a_shorter_training_to_rewarm_and_steps_for_it(finished: P
     assert missing in fails(66, "train.rewarm_steps=3")
     assert "fewer than 48 steps" in fails(66, "train.rewarm_steps=3", "train.max_steps=48", "train.learning_rate=0.1")
     assert "are more than the 26 steps of the run" in fails(78, "train.rewarm_steps=3", "train.max_steps=26")
+    assert "has no finished training yet" in fails(66, "train.rewarm_steps=3", "run.workspace=fresh")
+    assert not (finished.folder / "fresh/artifacts").exists(), "said before any work"
     assert "goes on by itself" in fails(78, "train.rewarm_steps=3", "train.lr_scheduler_type=constant")
 
 
