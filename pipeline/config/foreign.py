@@ -40,8 +40,9 @@ SAME_SETTING = (
 )
 """Names of one setting in different architectures and elsewhere."""
 
+LAYERS = SAME_SETTING[1]
 ABSURD = {
-    **dict.fromkeys(SAME_SETTING[1], 1_000),
+    **dict.fromkeys(LAYERS, 1_000),
     **dict.fromkeys(SAME_SETTING[6], 10_000),
     **dict.fromkeys([*SAME_SETTING[0], *SAME_SETTING[2], *SAME_SETTING[3], *SAME_SETTING[4]], 1_000_000),
     **dict.fromkeys(["vocab_size", "head_dim", "num_labels"], 1_000_000),

@@ -13,14 +13,17 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from pipeline.config.foreign import SAME_SETTING
+from pipeline.config.foreign import LAYERS, SAME_SETTING
 from pipeline.config.model import FROM_TOKENIZER, SET_ELSEWHERE
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
 
+MAX_LAYERS = 100_000
+
 
 def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) -> None:
-    """Raises ConfigError for a key of `model.config` that the architecture does not have; names the nearest."""
+    """Raises ConfigError for a key of `model.config` that the architecture does not have, with the nearest that it has,
+    and for blocks without end."""
     known = _known_keys(config, head)
     for key in values:
         if key not in known:
@@ -28,6 +31,10 @@ def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) 
             matches = same or difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"model.config.{key}: {config.model_type} has no such setting; {hint}")
+        if key in LAYERS and isinstance(values[key], int) and values[key] > MAX_LAYERS:
+            raise ConfigError(
+                f"model.config.{key}: {values[key]:,} blocks are built one by one; give at most {MAX_LAYERS:,}"
+            )
     if values.get("output_router_logits"):
         raise ConfigError(
             "model.config.output_router_logits: remove it; training asks for router logits by itself and weighs the "

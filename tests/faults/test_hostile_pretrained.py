@@ -294,6 +294,12 @@ def with_other_versions(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
 
 
+def with_settings_of_no_use(folder: Path) -> None:
+    """As of a mixture without plain layers, or of a model for images that a text model was taken from."""
+    further = {"hidden_size": 1152, "num_hidden_layers": 27, "depth": 40}
+    change(folder / "config.json", num_experts=128, n_inner=6144, vision_config=further)
+
+
 def with_code_that_nobody_asked_for(folder: Path) -> None:
     brings_code("config.json", {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"})(folder)
     brings_code("tokenizer_config.json", {"AutoTokenizer": [None, "people/other--evil.C"]})(folder)
@@ -301,7 +307,13 @@ def with_code_that_nobody_asked_for(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [with_an_adapter, with_paths_in_the_tokenizer, with_other_versions, with_code_that_nobody_asked_for],
+    [
+        with_an_adapter,
+        with_paths_in_the_tokenizer,
+        with_other_versions,
+        with_settings_of_no_use,
+        with_code_that_nobody_asked_for,
+    ],
 )
 def test_what_is_not_asked_for_has_no_effect(evil: Path, base: Path, spoil: Callable[[Path], None]) -> None:
     spoil(evil)

@@ -11,6 +11,8 @@ import pytest
 from harness import Project
 
 from pipeline import cli
+from pipeline.artifacts import Workspace
+from pipeline.status import format_status
 
 Descent = Callable[..., tuple[int, str]]
 
@@ -136,6 +138,7 @@ def test_a_run_without_its_state_is_no_run_that_uses_nothing(project: Project, d
         assert code == 74
         assert f"{state} is missing or cannot be read" in errors
         assert "run it again, or remove its folder" in errors
+        assert f"{state} is missing or cannot be read" in format_status(Workspace(state.parents[2]))
         assert list(project.workspace.glob("artifacts/train/*"))
     assert descent("run", "tiny.yaml")[0] == 0
     assert descent("gc", "tiny.yaml")[0] == 0

@@ -68,6 +68,11 @@ def test_names_of_the_architectures_own_attribute_map_are_known(tokenizer):
     ("architecture", "config", "message"),
     [
         ("llama", {"hiden_size": 3}, r"model\.config\.hiden_size: llama has no such .*; did you mean hidden_size\?"),
+        (
+            "llama",
+            {"num_hidden_layers": 10**7},
+            r"num_hidden_layers: 10,000,000 blocks are built one by one; give at most",
+        ),
         ("llama", {"n_layer": 3}, r"n_layer: llama has no such setting; did you mean num_hidden_layers\?"),
         ("mixtral", {"top_k": 3}, r"top_k: mixtral has no such setting; did you mean num_experts_per_tok\?"),
         ("gpt2", {"d_model": 64}, r"d_model: gpt2 has no such setting; did you mean (hidden_size|n_embd)\?"),
