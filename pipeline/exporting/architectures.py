@@ -21,6 +21,7 @@ IN_CODE: dict[str, dict[str, tuple[Any, ...]]] = {
     "mistral": {"hidden_act": ("silu",)},
     "mixtral": {"hidden_act": ("silu",)},
     "qwen3": {"hidden_act": ("silu",), "attention_bias": (False,)},
+    "qwen3_moe": {"norm_topk_prob": (True,)},
 }
 """Settings for which it has one value, or names of one."""
 

@@ -85,8 +85,8 @@ def settings(folder: Path) -> dict[str, Any]:
     """The model's configuration by the names that the converter looks for."""
     values: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     if values["model_type"] != "grok1":
-        known: dict[str, Any] = ModelBase.load_hparams(folder, is_mistral_format=False)
-        return known
+        # The file has earlier names of some, too, and transformers the defaults.
+        return values | ModelBase.load_hparams(folder, is_mistral_format=False)
     return values | {
         "embedding_multiplier_scale": values["embedding_multiplier"],
         "output_multiplier_scale": values["output_multiplier"],

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from exporting.trained import CONFIGS
+from transformers import AutoConfig
 
+from pipeline.config.presets import PRESETS, PresetName
 from pipeline.errors import ConfigError, ExportError, StorageError
 from pipeline.exporting.architectures import COMPARED, check_settings
 from pipeline.exporting.gguf_file import Written, write_gguf
@@ -179,6 +181,19 @@ def test_settings_that_llama_cpp_overlooks_are_refused(
     check_settings(config)
     with pytest.raises(ConfigError, match=f"^model.config.(rope_parameters.)?{re.escape(told)}.* train with that"):
         check_settings({**config, **values})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_models_that_have_names_can_be_exported(preset: PresetName) -> None:
+    architecture, config = PRESETS[preset].architecture, PRESETS[preset].config
+    check_settings(AutoConfig.for_model(architecture, **config).to_dict())
+
+
+def test_settings_of_architectures_that_are_not_compared_are_refused_where_they_are_known_to_be_overlooked() -> None:
+    values = {"model_type": "qwen3_moe", "norm_topk_prob": True}
+    check_settings(values)
+    with pytest.raises(ConfigError, match=r"norm_topk_prob False: llama\.cpp's qwen3_moe takes True alone"):
+        check_settings({**values, "norm_topk_prob": False})
 
 
 def test_what_is_compared_is_what_the_tests_train() -> None:

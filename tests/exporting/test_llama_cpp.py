@@ -15,7 +15,7 @@ import pytest
 import torch
 from exporting.llama_cpp import serving
 from exporting.trained import CONFIGS, make_export, make_tokenizer, prose
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 pytest.importorskip("xllamacpp", reason="there is no llama.cpp to compare with: the developers' tools have xllamacpp")
@@ -194,6 +194,20 @@ def test_texts_have_the_ids_of_training(
         with serving(converted(folder, tmp_path / f"{other}.gguf")) as llama:
             assert [llama.tokenize(text) for text in TEXTS] != expected
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("around", ["<s> $A", "$A <|endoftext|>", "<s> $A <|endoftext|>"])
+def test_what_stands_around_texts_stands_there_too(tmp_path: Path, around: str) -> None:
+    make_tokenizer(tmp_path / "plain", TEXTS)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "plain" / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<s>"])
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("<s>", "<|endoftext|>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=ids)
+    tokenizer.save(str(tmp_path / "plain" / "tokenizer.json"))
+    folder = make_export(tmp_path / "model", "llama", TEXTS * 4, tmp_path / "plain", **SMALL)
+    theirs = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
+    with serving(converted(folder, tmp_path / "model.gguf")) as llama:
+        assert [llama.tokenize(text) for text in TEXTS] == [theirs(text).input_ids for text in TEXTS]
 
 
 def test_characters_have_the_ids_of_training(tmp_path: Path) -> None:
