@@ -1,7 +1,7 @@
 """llama.cpp's own converter on one folder: `python -m pipeline.exporting.converter FOLDER TARGET OUTTYPE NAME`.
 
 It is a process of its own, since the converter sets up logging, lazy tensors and inference mode for all of one. Prints
-a JSON object: `{}` when the file is written, or `{"error", "message", "errno"}`.
+a JSON object: `{}` when the file is written, or `{"error", "message", "errno", "file"}`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ FILE_TYPES = {
 NO_CAP = 1e6
 """A cap on the router's logits far above them: Grok-1 has none, and the converter would write 30. llama.cpp reads
 it and does not apply it so far."""
+
+MORE_WRITES, WRITE_BYTES = 16, 65_536
+"""How much is written on after a write that was cut short, for the reason: some room may be left where it is given out
+in blocks."""
 
 GROK1_NAMES = {
     "embed_tokens": gguf.MODEL_TENSOR.TOKEN_EMBD,
@@ -139,9 +143,25 @@ def main(folder: str, target: str, outtype: str, name: str) -> dict[str, Any]:
         convert(Path(folder), Path(target), outtype, name)
     except (Exception, SystemExit) as error:
         # The converter raises what it likes; the process that waits makes one line of it.
-        number = error.errno if isinstance(error, OSError) else None
-        return {"error": type(error).__name__, "message": str(error), "errno": number}
+        number = _number(error, Path(target)) if isinstance(error, OSError) else None
+        read = getattr(error, "filename", None)
+        file = str(read) if read is not None and str(read) != target else None
+        return {"error": type(error).__name__, "message": str(error), "errno": number, "file": file}
     return {}
+
+
+def _number(error: OSError, target: Path) -> int | None:
+    """The operating system's number of an error. numpy gives none where less was written than it asked for: there is
+    no more room then, and writing on tells why."""
+    if error.errno is not None or not target.exists():
+        return error.errno
+    try:
+        with target.open("ab", buffering=0) as file:
+            for _ in range(MORE_WRITES):
+                file.write(bytes(WRITE_BYTES))
+    except OSError as reason:
+        return reason.errno
+    return None
 
 
 if __name__ == "__main__":

