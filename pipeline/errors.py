@@ -112,6 +112,25 @@ def panics_as_errors() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def without_panic_messages() -> Iterator[None]:
+    """Without what Rust prints to standard error of a panic before it is raised; only for a moment, since nothing else
+    is printed there either."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
 IN_STAGE = "in stage "
 """How the note begins that an exception carries of the stage in which it was raised."""
 

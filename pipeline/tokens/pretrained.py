@@ -13,7 +13,7 @@ from pipeline.atomic import write_json
 from pipeline.config.foreign import nothing_but, read_object, without_foreign_code
 from pipeline.config.model import OWN_ARCHITECTURES
 from pipeline.config.pretrained import CODE_FILES, Origin, check_vocabulary, has_code, used_files
-from pipeline.errors import ConfigError, MissingInputError, panics_as_errors
+from pipeline.errors import ConfigError, MissingInputError, panics_as_errors, without_panic_messages
 from pipeline.tokens.template import Template
 from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, encode_texts, load_tokenizer
 
@@ -125,7 +125,7 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
             "library of that name: pip install sentencepiece"
         )
     try:
-        with panics_as_errors():
+        with panics_as_errors(), without_panic_messages():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code, config=_config_of(folder)
             )
@@ -180,7 +180,9 @@ def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, 
     own = load_tokenizer(folder)
     theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
     template, checked = Template.of(own), list(texts[:CHECKED_TEXTS])
-    for text, ids in zip(checked, encode_texts(own, checked), strict=True):
+    with without_panic_messages():  # one by one: each thread would tell of its own
+        encoded = [ids for text in checked for ids in encode_texts(own, [text])]
+    for text, ids in zip(checked, encoded, strict=True):
         given = theirs(text, split_special_tokens=True, verbose=False).input_ids
         if given != [*template.around(ids)]:
             raise ConfigError(

@@ -261,6 +261,7 @@ def test_it_is_refused_by_the_stage_that_opens_it(evil: Path, capfd: pytest.Capt
     assert len(lines) == 1
     assert re.search(told, lines[0]), lines[0]
     assert "Traceback" not in errors
+    assert "panicked" not in errors
     assert opened == []
     assert not Path("pwned").exists()
 
