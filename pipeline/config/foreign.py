@@ -28,41 +28,46 @@ LARGEST_HEADER = 100_000_000
 SPARE_IDS = 2**16
 """Numbers that a vocabulary may leave out: each costs a row of the embeddings."""
 
-SAME_SETTING = (
-    ("hidden_size", "n_embd", "d_model", "dim", "embed_dim"),
-    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"),
-    ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    ("num_key_value_heads", "n_kv_heads", "num_kv_heads"),
-    ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim"),
-    ("max_position_embeddings", "n_positions", "n_ctx", "block_size", "max_seq_len"),
-    ("num_local_experts", "num_experts", "n_routed_experts"),
-    ("num_experts_per_tok", "top_k"),
-)
+WIDTH = ("hidden_size", "n_embd", "d_model", "dim", "embed_dim")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+KEY_HEADS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads")
+INNER_WIDTH = ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim")
+LENGTH = ("max_position_embeddings", "n_positions", "n_ctx", "block_size", "max_seq_len")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+CHOSEN_EXPERTS = ("num_experts_per_tok", "top_k")
+SAME_SETTING = (WIDTH, LAYERS, HEADS, KEY_HEADS, INNER_WIDTH, LENGTH, EXPERTS, CHOSEN_EXPERTS)
 """Names of one setting in different architectures and elsewhere."""
 
-LAYERS = SAME_SETTING[1]
 ABSURD = {
-    **dict.fromkeys(LAYERS, 1_000),
-    **dict.fromkeys(SAME_SETTING[6], 10_000),
-    **dict.fromkeys([*SAME_SETTING[0], *SAME_SETTING[2], *SAME_SETTING[3], *SAME_SETTING[4]], 1_000_000),
+    **dict.fromkeys(EXPERTS, 10_000),
+    **dict.fromkeys([*WIDTH, *HEADS, *KEY_HEADS, *INNER_WIDTH], 1_000_000),
     **dict.fromkeys(["vocab_size", "head_dim", "num_labels"], 1_000_000),
 }
-"""Counts of layers and experts, and widths, above which the weights must speak for them. Below, some are of no effect,
-such as the width of plain layers in a mixture that has none, and building takes little time and no memory."""
+"""Counts of experts, and widths, above which the weights must speak for them. Below, some are of no effect, such as the
+width of plain layers in a mixture that has none, and building takes little time and no memory."""
+
+ABSURD_LAYERS = 1_000
+ABOUT_LAYERS = re.compile(r"(?!.*(size|length|width|dim)).*(layer|depth|block)", re.IGNORECASE)
+"""A setting that may count layers, in whatever part of a model and under whatever name."""
+COUNTS_LAYERS = re.compile(rf"(num|n|encoder|decoder)_(\w+_)?(layers?|blocks?|depth)|{'|'.join(LAYERS)}")
+"""One that surely does: others may name a layer, counted from the end if negative."""
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def check_links(paths: Iterable[Path], folder: Path, where: str) -> None:
     """Raises ConfigError for a link out of `folder`: what it leads to might be published with the model. Weights may
-    lie elsewhere, since nothing but weights is read as such; and the hub's cache is made of links."""
+    lie elsewhere, since nothing but weights is read as such; and the hub's cache is made of links. A folder on the way
+    may be the link."""
     home = Path(os.path.realpath(folder))
     homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     for path in paths:
-        if not path.name.endswith(WEIGHTS) and path.is_symlink():
-            target = Path(os.path.realpath(path))
-            if not any(target.is_relative_to(one) for one in homes):
-                raise ConfigError(f"{where}: {path.name} is a link out of the folder; put the file itself there")
+        target = Path(os.path.realpath(path))
+        if not path.name.endswith(WEIGHTS) and not any(target.is_relative_to(one) for one in homes):
+            raise ConfigError(
+                f"{where}: {path.relative_to(folder)} is a link out of the folder; put the file itself there"
+            )
 
 
 @contextmanager
@@ -132,20 +137,33 @@ def _check_code(config: Mapping[str, Any], path: Path, where: str) -> None:
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The settings of a model and of the models that it is made up of."""
-    pending: list[Mapping[str, Any]] = [config]
+    """The settings of a model and of the models that it is made up of; of a list each item."""
+    pending: list[tuple[str, Any]] = [*config.items()]
     while pending:
-        for key, value in pending.pop().items():
+        key, value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.items()
+        elif isinstance(value, list):
+            pending += [(key, item) for item in value]
+        else:
             yield key, value
-            if isinstance(value, dict):
-                pending.append(value)
 
 
 def _check_sizes(config: Mapping[str, Any], shapes: Shapes, path: Path, where: str) -> None:
-    """What is absurd has tensors of as many, or with such a side."""
+    """What is absurd has tensors of as many, or, but for layers, with such a side."""
     largest = max((side for shape in shapes.values() for side in shape), default=0)
     for key, value in _settings(config):
-        if key in ABSURD and isinstance(value, int) and value > max(ABSURD[key], largest, len(shapes)):
+        if not isinstance(value, int):
+            continue
+        if value < 0 and COUNTS_LAYERS.fullmatch(key):
+            raise ConfigError(f"{where}: {path.name} says {key} {value:,}; {AGAIN}")
+        if ABOUT_LAYERS.match(key):
+            limit = max(ABSURD_LAYERS, len(shapes))
+        elif key in ABSURD:
+            limit = max(ABSURD[key], largest, len(shapes))
+        else:
+            continue
+        if value > limit:
             raise ConfigError(
                 f"{where}: {path.name} says {key} {value:,}, but the weights beside it are {len(shapes):,} tensors "
                 f"with sides up to {largest:,}; {AGAIN}"
@@ -192,33 +210,66 @@ def without_foreign_code(values: dict[str, Any], folder: Path) -> dict[str, Any]
 
 def check_tokenizer(files: Mapping[str, Path], where: str) -> None:
     """Look through a tokenizer's folder, given as its files by name. Raises ConfigError for numbers of tokens that are
-    far beyond how many there are: a model has a row for each number."""
+    far beyond how many there are, since a model has a row for each number, and for those of no token in what is put
+    around a text."""
     ids: list[Any] = []
+    around: list[Any] = []
     for name in ("tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json"):
         if name in files:
-            ids += _ids_in(name, read_object(files[name], where))
+            values = read_object(files[name], where)
+            ids += [
+                (name, int(one) if isinstance(one, str) and DIGITS.fullmatch(one) else one)
+                for one in _ids(values, name)
+            ]
+            around += _ids_around(values.get("post_processor")) if name == "tokenizer.json" else []
+    count = len(ids) + sum(_most_tokens(path) for path in files.values())
     for name, index in ids:
-        number = int(index) if isinstance(index, str) and DIGITS.fullmatch(index) else index
-        if not isinstance(number, int) or not -1 < number < len(ids) + SPARE_IDS:
+        if not isinstance(index, int) or not -1 < index < count + SPARE_IDS:
             raise ConfigError(
-                f"{where}: {name} gives a token the number {index!s:.20}, and there are {len(ids):,} tokens; {AGAIN}"
+                f"{where}: {name} gives a token the number {index!s:.20}, and there are {count:,} tokens; {AGAIN}"
+            )
+    known = {index for _, index in ids}
+    for index in around:
+        if not isinstance(index, int) or index not in known:
+            raise ConfigError(
+                f"{where}: tokenizer.json puts the number {index!s:.20} around a text, and no token has it; {AGAIN}"
             )
 
 
-def _ids_in(name: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Numbers of tokens in one of a tokenizer's files, each with the file's name."""
+def _ids(values: Mapping[str, Any], name: str) -> list[Any]:
+    """Numbers of tokens in one of a tokenizer's files."""
     if name == "tokenizer_config.json":
-        found: list[Any] = [*_mapping(values.get("added_tokens_decoder"))]
-    elif name == "tokenizer.json":
-        added, vocabulary = values.get("added_tokens"), _mapping(values.get("model")).get("vocab")
-        found = [*_mapping(vocabulary).values()]
-        found += [_mapping(token).get("id") for token in added] if isinstance(added, list) else []
-        if isinstance(vocabulary, list):
-            found += range(len(vocabulary))
-    else:
-        found = [*values.values()]
-    return [(name, index) for index in found]
+        return [*_mapping(values.get("added_tokens_decoder"))]
+    if name != "tokenizer.json":
+        return [*values.values()]
+    added, vocabulary = values.get("added_tokens"), _mapping(values.get("model")).get("vocab")
+    numbers = range(len(vocabulary)) if isinstance(vocabulary, list) else _mapping(vocabulary).values()
+    return [*numbers, *(_mapping(token).get("id") for token in _list(added))]
+
+
+def _ids_around(processor: Any) -> list[Any]:
+    """Numbers of the tokens that a post-processor, or one in its sequence, puts around a text."""
+    found: list[Any] = []
+    pending = [processor]
+    while pending:
+        one = _mapping(pending.pop())
+        pending += _list(one.get("processors"))
+        found += [index for name in ("cls", "sep") for index in _list(one.get(name))[1:]]
+        for token in _mapping(one.get("special_tokens")).values():
+            found += _list(_mapping(token).get("ids"))
+    return found
+
+
+def _most_tokens(path: Path) -> int:
+    """How many tokens a vocabulary that is no JSON may have: a line each, or in a binary file five bytes."""
+    if path.name == "vocab.txt":
+        return path.read_bytes().count(b"\n") + 1
+    return path.stat().st_size // 5 if path.suffix == ".model" else 0
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

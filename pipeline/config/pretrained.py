@@ -89,6 +89,15 @@ def origin_files(origin: Origin, section: str, patterns: Iterable[str]) -> dict[
     return {path.as_posix(): [path] for path in used_files(folder, origin, section, patterns)}
 
 
+def model_files(origin: Origin, section: str) -> dict[str, list[Path]]:
+    """The files of a local folder that belong to a model and its tokenizer, as `origin_files`. Raises ConfigError also
+    for what `check_weights` refuses."""
+    files = origin_files(origin, section, (*MODEL_FILES, *TOKENIZER_FILES))
+    if files:
+        check_weights(files, origin, section)
+    return files
+
+
 def used_files(folder: Path, origin: Origin, section: str, patterns: Iterable[str]) -> list[Path]:
     """The files of a folder that match, and code that is trusted, sorted. Raises ConfigError for a link out of it."""
     wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]

@@ -16,10 +16,14 @@ from pipeline.config.foreign import AGAIN, read_shapes
 from pipeline.config.model import ModelConfig
 from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_weights
 from pipeline.errors import ConfigError
+from pipeline.modeling.bounded import at_most
 from pipeline.modeling.heads import CAUSAL_LM, Head
 from pipeline.modeling.settings import check_keys, one_line, without_bars
 from pipeline.modeling.weights import first_not_finite
 from pipeline.tokens.pretrained import opened
+
+PARTS_OF_A_TENSOR, SPARE_PARTS = 20, 10_000
+"""Modules and parameters that a model may have for each tensor beside it, and besides."""
 
 SPARE_NUMBERS = 2**26
 """What a model may have beside its weights: a new head, and tables that are computed."""
@@ -80,15 +84,18 @@ def _check_memory(folder: Path, config: PreTrainedConfig, section: ModelConfig, 
     that is trusted is not asked."""
     if section.trust_remote_code:
         return
+    shapes = [shape for path in folder.glob("*.safetensors") for shape in read_shapes(path, "").values()]
+    most = PARTS_OF_A_TENSOR * len(shapes) + SPARE_PARTS
     try:
-        with torch.device("meta"), no_init_weights():
+        with torch.device("meta"), no_init_weights(), at_most(most, f"model.pretrained: {section.pretrained}"):
             model = head.auto_class.from_config(config)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(
             f"model.pretrained: {section.pretrained} cannot be built as its config.json says: {one_line(error)}"
         ) from None
     wanted = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    shapes = [shape for path in folder.glob("*.safetensors") for shape in read_shapes(path, "").values()]
     found = sum(math.prod(shape) for shape in shapes)
     if wanted > 4 * found + SPARE_NUMBERS:
         raise ConfigError(

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from pipeline.config.foreign import LAYERS, SAME_SETTING
+from pipeline.config.foreign import ABOUT_LAYERS, SAME_SETTING
 from pipeline.config.model import FROM_TOKENIZER, SET_ELSEWHERE
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
@@ -31,7 +31,7 @@ def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) 
             matches = same or difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"model.config.{key}: {config.model_type} has no such setting; {hint}")
-        if key in LAYERS and isinstance(values[key], int) and values[key] > MAX_LAYERS:
+        if ABOUT_LAYERS.match(key) and isinstance(values[key], int) and values[key] > MAX_LAYERS:
             raise ConfigError(
                 f"model.config.{key}: {values[key]:,} blocks are built one by one; give at most {MAX_LAYERS:,}"
             )

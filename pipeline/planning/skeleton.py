@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -13,9 +14,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipeline.config import Config
 from pipeline.config.model import AdapterConfig
-from pipeline.config.pretrained import origin_files
+from pipeline.config.pretrained import check_vocabulary, model_files
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import add_adapter
+from pipeline.modeling.bounded import at_most
 from pipeline.modeling.build import build_config
 from pipeline.modeling.heads import Head, head_of
 from pipeline.modeling.parameters import blocks
@@ -25,6 +27,9 @@ from pipeline.planning.quantized import quantize
 from pipeline.tokens.pretrained import opened
 from pipeline.tokens.training import EOS_ID, PAD_ID
 from pipeline.training.sparsity import freeze
+
+MOST_PARTS = 500_000
+"""Modules and parameters of a model that others describe. A mixture of 61 layers of 384 experts has a third."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
     head = head_of(section.task)
     if section.pretrained is None:
         return build_config(section, _Vocabulary(config.tokenizer.vocab_size), head), head
-    origin_files(section, "model", ())
+    check_vocabulary(model_files(section, "model"), section, "model")
     with opened(section, "model", ("config.json",)) as folder:
         return read_config(folder, section, head), head
 
@@ -71,8 +76,13 @@ def build_skeleton(
     Raises ConfigError where these settings make no model.
     """
     with unset_fake_temporarily(), torch.device("meta"):
+        foreign = config.model.pretrained
+        bounded = nullcontext() if foreign is None else at_most(MOST_PARTS, f"model.pretrained: {foreign}")
         try:
-            model = head.auto_class.from_config(copy.deepcopy(architecture), dtype=dtype)
+            with bounded:
+                model = head.auto_class.from_config(copy.deepcopy(architecture), dtype=dtype)
+        except ConfigError:
+            raise
         except Exception as error:
             # Every architecture has checks of its own and raises what it likes.
             raise ConfigError(

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import atomic
 from pipeline.config import Config
 from pipeline.config.model import ModelConfig
-from pipeline.config.pretrained import MODEL_FILES, TOKENIZER_FILES, check_vocabulary, check_weights, origin_files
+from pipeline.config.pretrained import check_vocabulary, model_files
 from pipeline.stages.contract import Stage, StageContext
 
 
@@ -117,10 +117,7 @@ def _draws(config: Config) -> bool:
 
 
 def _files(section: ModelConfig) -> dict[str, list[Path]]:
-    files = origin_files(section, "model", (*MODEL_FILES, *TOKENIZER_FILES))
-    if files:
-        check_weights(files, section, "model")
-    return files
+    return model_files(section, "model")
 
 
 STAGE = Stage(

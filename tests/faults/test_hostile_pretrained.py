@@ -19,10 +19,12 @@ from faults.watched import watching
 from harness import Project
 from modeling.checkpoints import make_pretrained
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 from yardsticks import assert_costs_at_most, cpu_of, importing
 
 from pipeline import cli
+from pipeline.config.foreign import check_tokenizer
+from pipeline.errors import ConfigError
 
 EVIL = ("tokenizer={type: pretrained, pretrained: evil}", "model={pretrained: evil}")
 CODE = "import os\nos.mkdir({!r})\nfrom transformers import LlamaConfig as C, LlamaForCausalLM as M\n"
@@ -126,6 +128,35 @@ def linked(name: str, target: str) -> Callable[[Path], None]:
     return spoil
 
 
+def linked_folder(*names: str) -> Callable[[Path], None]:
+    """A folder of templates that is a link, maybe by way of others, to the one outside."""
+
+    def spoil(folder: Path) -> None:
+        Path("outside/secret.jinja").write_text("SECRET")
+        for name, target in zip(names, (*names[1:], str(Path("outside").absolute())), strict=True):
+            (folder / name).symlink_to(target)
+
+    return spoil
+
+
+def tokenizer_that_puts_around(index: int, kind: str) -> Callable[[Path], None]:
+    """A tokenizer whose post-processor puts a number around each text."""
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<x>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<x>": {"id": "<x>", "ids": [index], "tokens": ["<x>"]}},
+    }
+    pair = {"sep": ["<x>", index], "cls": ["<end>", 0]}
+    processors = {
+        "template": template,
+        "bert": {"type": "BertProcessing", **pair},
+        "roberta": {"type": "RobertaProcessing", **pair, "trim_offsets": True, "add_prefix_space": False},
+        "sequence": {"type": "Sequence", "processors": [{"type": "Sequence", "processors": [template]}]},
+    }
+    return lambda folder: change(folder / "tokenizer.json", post_processor=processors[kind])
+
+
 def in_place_of(name: str, kind: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         (folder / name).unlink()
@@ -158,6 +189,12 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "config: device": (in_place_of("config.json", "device"), "evil has no config.json"),
     "layers": (config_that_says(num_hidden_layers=10**7), "says num_hidden_layers 10,000,000, but the weights"),
     "layers of a part": (config_that_says(text_config={"n_layer": 10**7}), "says n_layer 10,000,000"),
+    "layers of a decoder": (config_that_says(model_type="bart", decoder_layers=10**7), "says decoder_layers 10,0"),
+    "layers of an encoder": (config_that_says(encoder={"num_blocks": 10**7}), "says num_blocks 10,000,000"),
+    "layers in a list": (config_that_says(parts=[{"depths": [2, 10**7]}]), "says depths 10,000,000"),
+    "layers as wide": (config_that_says(num_hidden_layers=10**6, vocab_size=300), "says num_hidden_layers 1,000,000"),
+    "layers below 0": (config_that_says(num_hidden_layers=-1), "says num_hidden_layers -1;"),
+    "layers below 0 of a part": (config_that_says(text_config={"decoder_layers": -2}), "says decoder_layers -2;"),
     "width": (config_that_says(hidden_size=10**9), "says hidden_size 1,000,000,000, but the .* with sides up to 300;"),
     "experts": (config_that_says(num_local_experts=10**7), "says num_local_experts 10,000,000"),
     "labels": (config_that_says(num_labels=HUGE), "says num_labels 2,147,483,648"),
@@ -173,9 +210,18 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "id: added": (tokenizer_with_id("added"), "tokenizer.json gives a token the number 2147483648"),
     "id: settings": (tokenizer_with_id("decoder"), "tokenizer_config.json gives a token the number 2147483648"),
     "id: file": (tokenizer_with_id("file"), "added_tokens.json gives a token the number 2147483648"),
+    **{
+        f"id: around, {kind} {index}": (tokenizer_that_puts_around(index, kind), f"puts the number {index} around a text")
+        for index, kind in ((HUGE, "template"), (2**20, "template"), (300, "bert"), (-1, "roberta"), (HUGE, "sequence"))
+    },
     "tokenizer: deep": (replaced("tokenizer.json", b"[" * 10**6), "tokenizer.json cannot be read as JSON"),
     "link: tokenizer": (linked("tokenizer.json", "tokenizer.json"), "tokenizer.json is a link out of the folder"),
     "link: template": (linked("chat_template.jinja", "config.json"), "chat_template.jinja is a link out of the folder"),
+    "link: a folder": (
+        linked_folder("additional_chat_templates"),
+        "additional_chat_templates/secret.jinja is a link out of the folder",
+    ),
+    "link: by way of one": (linked_folder("additional_chat_templates", "below"), "secret.jinja is a link out of"),
     "link: index": (linked("model.safetensors.index.json", "config.json"), "index.json is a link out of the folder"),
 }  # fmt: skip
 """What is done to a folder, and what is said of it before any stage is carried out."""
@@ -199,6 +245,23 @@ def test_it_is_refused_before_any_work(evil: Path, capfd: pytest.CaptureFixture[
     assert "started" not in streams.err
     assert opened == []
     assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_verbs_that_run_nothing_refuse_it_as_well(evil: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    """`plan` reads no tokenizer: nothing is made from one."""
+    spoil, told = REFUSED[name]
+    spoil(evil)
+    for verb in ("estimate", "plan"):
+        with watching(Path("outside")) as opened:
+            code = descent(verb, "tiny.yaml", *EVIL)
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("descent: ")]
+        if verb == "plan" and name.startswith(("id: ", "tokenizer: ")):
+            assert (code, lines) == (0, [])
+        else:
+            assert (code, len(lines)) == (78, 1), lines
+            assert re.search(told, lines[0]), lines[0]
+        assert opened == []
 
 
 def spoiled_weight(value: float, name: str) -> Callable[[Path], None]:
@@ -232,6 +295,7 @@ def with_pattern(pattern: str) -> Callable[[Path], None]:
 LATER: dict[str, tuple[Callable[[Path], None], str]] = {
     "NaN": (spoiled_weight(float("nan"), "model.layers.1.mlp.up_proj.weight"), "not finite, such as model.layers.1"),
     "infinite": (spoiled_weight(float("-inf"), "lm_head.weight"), "not finite, such as lm_head.weight"),
+    "layers without weights": (config_that_says(num_hidden_layers=900), r"a model of more than 10,\d\d\d parts"),
     "table": (with_a_table, r"describes a model of 160,016,192 numbers, but the .* have 4,800"),
     "code of a model": (
         brings_code("config.json", {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}, model_type="evil"),
@@ -347,3 +411,21 @@ def test_weights_may_be_links_and_the_hubs_cache_is_made_of_them(evil: Path, bas
         (snapshot / path.name).symlink_to(Path("../../blobs", path.name))
     evil.symlink_to(snapshot)
     assert descent("run", "tiny.yaml", "--until", "model", *EVIL) == 0
+
+
+def test_a_vocabulary_that_is_no_json_counts(tmp_path: Path) -> None:
+    """A token that somebody added to a large vocabulary is beyond no measure; one of 2^31 is."""
+    (tmp_path / "vocab.txt").write_text("\n".join(["[UNK]", "[PAD]", *(f"w{index}" for index in range(70_000))]))
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    change(settings, added_tokens_decoder={"70002": {"content": "<new>", "special": True}})
+    assert AutoTokenizer.from_pretrained(tmp_path)("<new>", add_special_tokens=False).input_ids == [70_002]
+    for vocabulary in ("vocab.txt", "spiece.model"):
+        (tmp_path / "vocab.txt").rename(tmp_path / vocabulary)
+        files = {path.name: path for path in tmp_path.iterdir()}
+        change(settings, added_tokens_decoder={"70002": {"content": "<new>"}})
+        check_tokenizer(files, "here")
+        change(settings, added_tokens_decoder={str(HUGE): {"content": "<new>"}})
+        with pytest.raises(ConfigError, match="gives a token the number 2147483648"):
+            check_tokenizer(files, "here")
+        (tmp_path / vocabulary).rename(tmp_path / "vocab.txt")
