@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "id: settings": (tokenizer_with_id("decoder"), "tokenizer_config.json gives a token the number 2147483648"),
     "id: file": (tokenizer_with_id("file"), "added_tokens.json gives a token the number 2147483648"),
     **{
-        f"id: around, {kind} {index}": (tokenizer_that_puts_around(index, kind), f"puts the number {index} around a text")
+        f"id: around, {kind} {index}": (tokenizer_that_puts_around(index, kind), f"puts the number {index} around")
         for index, kind in ((HUGE, "template"), (2**20, "template"), (300, "bert"), (-1, "roberta"), (HUGE, "sequence"))
     },
     "tokenizer: deep": (replaced("tokenizer.json", b"[" * 10**6), "tokenizer.json cannot be read as JSON"),
