@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.artifacts import Workspace
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
@@ -15,13 +15,14 @@ from pipeline.damage import Lineage
 from pipeline.errors import StorageError
 from pipeline.intact import MANIFEST
 from pipeline.manifests import Manifest, damaged_records, find_damage, is_key, leave_out, read_manifest
-from pipeline.mirrors import CARD, MENDED, compare, mirror, shown_files, weights_of
+from pipeline.mirrors import CARD, compare, in_words, mirror, shown_files, weights_of
 from pipeline.progress import Progress
 from pipeline.results import (
     REMEDY,
+    UNKNOWN,
     UNREADABLE,
     earlier_results,
-    is_shown,
+    placed_stages,
     read_run,
     result_in_words,
     shown_stages,
@@ -75,28 +76,31 @@ def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list
     """Compare what people upload of a run with what it made, and put back what differs. What was edited on purpose is
     said by `progress` and stays."""
     run, state = workspace.run(name), read_run(workspace.run(name))
-    if state is None or not is_shown(state) or workspace.is_locked("run", name):
+    if state is None or workspace.is_locked("run", name):
         return []
-    shown, lines = shown_files(workspace, shown_stages(state)), []
+    placed, lines = placed_stages(state), []
+    if not placed and (run / "model").exists():
+        return [f"{run / 'model'}: {UNKNOWN}"]
+    shown = shown_files(workspace, placed)
     if not weights_of(shown):  # the training is set aside, or gone: a run makes it, and these folders, anew
         return []
-    for part, files in shown.items():
+    for part, files in ((part, files) for part, files in shown.items() if files):
         folder = run / part
         found = compare(files, folder, files, digest_file)
-        if files and (wrong := sorted([*found.wrong, *found.surplus])):
-            problem = f"{folder / wrong[0]} is not as the run made it"
+        if differing := sorted({*found.wrong, *found.surplus}):
             try:
                 workspace.check_inside(f"runs/{name}")
                 with workspace.unless_locked("run", name) as held:
                     if held:
-                        mirror(files, folder, files, digest_file)
-                        lines.append(f"{problem}: {MENDED}")
+                        found = mirror(files, folder, files, digest_file)
+                        lines += in_words(replace(found, card_was_edited=False), folder, was_shown=True)
             except OSError as error:
-                lines.append(f"{problem}: cannot be mended ({error.strerror}); {STAYS}")
+                why = f"cannot be mended ({error.strerror}); {STAYS}"
+                lines += [f"{folder / one} is not as the run made it: {why}" for one in differing]
         if found.card_was_edited:
             progress.say(f"{folder / CARD} was edited and stays so")
-        if found.further:
-            progress.say(f"{folder / found.further[0]} is none of the run's files and stays where it is")
+        for own in dict.fromkeys(PurePosixPath(one).parts[0] for one in found.further):
+            progress.say(f"{folder / own} is none of the run's files and stays where it is")
     return lines
 
 

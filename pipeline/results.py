@@ -17,7 +17,13 @@ from pipeline.manifests import is_key, read_manifest
 RESULT = ("train", "evaluate", "report")
 """Stages whose artifacts a result consists of."""
 
+LATEST = 253_402_214_400
+"""Seconds since 1970 up to which every time zone has a date: 9999-12-31, 0:00 UTC."""
+
 UNREADABLE, REMEDY = "is missing or cannot be read", "run it again, or remove its folder"
+
+
+UNKNOWN = "nothing tells of which training it is; run again: it is put there anew"
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -27,13 +33,18 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         if value is None:
             return None
         whole = isinstance(value["name"], str) and isinstance(value["outcome"], str)
-        whole = whole and isinstance(value["started"], (int, float))
+        whole = whole and _is_time(value["started"]) and _is_time(value.get("finished", value["started"]))
         if shown := value.get("shown"):
             whole = whole and isinstance(shown["config"], str) and {*RESULT} <= shown["stages"].keys()
-            whole = whole and all(isinstance(shown[name], (int, float)) for name in ("started", "finished"))
+            whole = whole and all(_is_time(shown[name]) for name in ("started", "finished"))
         return value if whole and all(stage.isidentifier() and is_key(key) for stage, key in used_by(value)) else None
     except (StorageError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_time(value: Any) -> bool:
+    """Whether these are seconds since 1970 that calendars know."""
+    return isinstance(value, (int, float)) and 0 <= value < LATEST
 
 
 def unreadable_runs(workspace: Workspace) -> list[Path]:
@@ -49,9 +60,10 @@ def _is_of_a_beginning(name: str) -> bool:
 
 
 def used_by(state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Stages and keys of the artifacts that a run.json marks as in use: of the last attempt, of what the folder shows,
-    and of what the run used before."""
-    parts = (state["stages"], state.get("earlier", {}), state.get("shown", {}).get("stages", {}))
+    """Stages and keys of the artifacts that a run.json marks as in use: of the last attempt, of what the folder shows
+    and holds, and of what the run used before."""
+    shown = state.get("shown", {}).get("stages", {})
+    parts = (state["stages"], state.get("earlier", {}), shown, state.get("placed", {}))
     return [(stage, entry["key"]) for part in parts for stage, entry in part.items()]
 
 
@@ -63,6 +75,11 @@ def shown_stages(state: Mapping[str, Any]) -> dict[str, Any]:
 def is_shown(state: Mapping[str, Any]) -> bool:
     """Whether `shown_stages` are what the folder shows: a run that failed may have come to others."""
     return "shown" in state or state.get("outcome") == "done"
+
+
+def placed_stages(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages of what `model/` and `adapter/` of a run hold, where that is known."""
+    return dict(state["placed"]) if "placed" in state else shown_stages(state) if is_shown(state) else {}
 
 
 def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -93,12 +110,25 @@ def is_whole(state: Mapping[str, Any]) -> bool:
 
 def is_same(stages: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether two results are of one training and evaluation: their reports may then differ in a title."""
-    return all(stages[name]["key"] == others[name]["key"] for name in RESULT[:2])
+    return all(key_of(stages, name) == key_of(others, name) for name in RESULT[:2])
+
+
+def key_of(stages: Mapping[str, Any], name: str) -> str | None:
+    """Key of a stage's artifact among the stages of a run.json; None when it has none."""
+    entry = stages.get(name)
+    return str(entry["key"]) if entry else None
 
 
 def shown_in_words(workspace: Workspace, shown: Mapping[str, Any]) -> str:
     """What a folder shows that is not the last attempt's."""
     return f"the result of {when(shown['finished'])}: {result_in_words(workspace, shown)}"
+
+
+def part_in_words(workspace: Workspace, placed: Mapping[str, Any]) -> str:
+    """What a folder shows that is not the last attempt's, where that is no whole result."""
+    key = key_of(placed, "train") or "none"
+    manifest = read_manifest(workspace.artifact("train", key))
+    return f"training {key}" + (f" of {manifest['summary']['steps']:,} steps" if manifest else "")
 
 
 def when(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,8 +17,6 @@ from pipeline.config.optimization import NEVER_END
 from pipeline.config.reading import dump
 from pipeline.config.report import ReportConfig
 from pipeline.errors import (
-    ConfigError,
-    DamageError,
     DescentError,
     InterruptedRun,
     InterruptedUnsaved,
@@ -31,21 +28,31 @@ from pipeline.errors import (
 )
 from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.extending import rewarm_steps_for
-from pipeline.intact import digest_of
-from pipeline.manifests import Manifest, flatten, read_manifest, shown_setting
-from pipeline.mirrors import in_words, mirror, shown_files, weights_of
+from pipeline.manifests import Manifest, read_manifest
+from pipeline.mirrors import (
+    CARD,
+    FOLDERS,
+    card_was_edited,
+    in_words,
+    mirror,
+    place_aside,
+    recover,
+    shown_files,
+    weights_of,
+)
 from pipeline.progress import Progress
 from pipeline.results import (
     RESULT,
     earlier_results,
     is_same,
-    is_shown,
+    key_of,
     main_result,
+    part_in_words,
+    placed_stages,
     read_run,
     result_in_words,
     shown_by,
     shown_in_words,
-    shown_stages,
 )
 from pipeline.terminal import printable
 
@@ -78,7 +85,8 @@ class RunView:
         shown = shown_by(earlier, self.folder)
         self._shown = shown if shown and self._is_whole(shown["stages"]) else None
         self._work: Path | None = None
-        self._placed = shown_files(workspace, shown_stages(earlier) if is_shown(earlier) else {})
+        self._placed = placed_stages(earlier)
+        self._kept: Path | None = None
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
         if "training" in earlier:
@@ -108,6 +116,8 @@ class RunView:
         self._write()
         self.configure(self._config)
         atomic.remove(self.folder / UNFINISHED)
+        for part in FOLDERS:
+            recover(self.folder / part)
 
     def configure(self, config: Config) -> None:
         """Write the configuration, as far as it is resolved by now."""
@@ -131,8 +141,9 @@ class RunView:
             else:
                 atomic.remove(self.folder / hparams.FOLDER)
         else:
-            self._show_result_again(self._shown)
+            self._show_again(self._shown["stages"])
         if is_whole:
+            self._forget_earlier()
             self._earlier, self._shown = {}, None
         self._state |= {"outcome": "done", "exit_code": 0, "finished": round(time.time(), 3)}
         self._write()
@@ -140,14 +151,11 @@ class RunView:
     def _keep_earlier(self) -> None:
         """Move what the folder shows into `earlier/`, where it is the result of another training or evaluation."""
         shown, place = self._shown, self._workspace.earlier(self.folder.name)
-        found = earlier_results(self._workspace, self.folder.name)
-        for folder, state in found:
-            if is_same(state["stages"], self._stages):
-                atomic.remove(folder)
         if shown is None or is_same(shown["stages"], self._stages):
             return
-        if any(is_same(state["stages"], shown["stages"]) for _, state in found):
-            return  # an attempt kept it that was killed before it could say so
+        self._kept = self._earlier_of(shown["stages"])
+        if self._kept is not None:
+            return  # by an attempt that was killed before it could say so
         name = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(shown["finished"]))
         while os.path.lexists(place / name):
             name += "+"
@@ -162,33 +170,47 @@ class RunView:
                     _symlink(folder / path.name, path)
         if (self.folder / hparams.FOLDER).is_dir():
             os.rename(self.folder / hparams.FOLDER, place / name / hparams.FOLDER)
-        for exported in self._exported():
-            atomic.link(exported, place / name / exported.name)
-        Progress("run").say(f"the earlier result, {result_in_words(self._workspace, shown)}, is in {place / name}")
+        self._kept = place / name
+        Progress("run").say(f"the earlier result, {result_in_words(self._workspace, shown)}, is in {self._kept}")
 
-    def _exported(self) -> list[Path]:
+    def _earlier_of(self, stages: Mapping[str, Any]) -> Path | None:
+        """The folder in `earlier/` of a result, if it is there."""
+        found = earlier_results(self._workspace, self.folder.name)
+        return next((folder for folder, state in found if is_same(state["stages"], stages)), None)
+
+    def _forget_earlier(self) -> None:
+        """Remove what is in `earlier/` of the result that the folder shows."""
+        while (folder := self._earlier_of(self._stages)) is not None:
+            atomic.remove(folder)
+
+    def _exported(self, folder: Path | None = None) -> list[Path]:
         """Files that `descent export` wrote of model/."""
-        return [path for outtype in OUTTYPES if (path := self.folder / gguf_name(outtype)).is_file()]
+        return [path for outtype in OUTTYPES if (path := (folder or self.folder) / gguf_name(outtype)).is_file()]
 
     def _is_whole(self, stages: Mapping[str, Any]) -> bool:
         """Whether what a result consists of is still there."""
         return all(self._workspace.find(stage, stages[stage]["key"])[0] is not None for stage in RESULT)
 
-    def _show_result_again(self, shown: Mapping[str, Any]) -> None:
-        """Let what was live be that of the result again which the folder shows; say so where there is another."""
-        if self._work is None and all(entry["key"] == self._key_of(stage) for stage, entry in shown["stages"].items()):
+    def _show_again(self, shown: Mapping[str, Any]) -> None:
+        """Let what was live be again that of the training which the folder shows; say so where there is another."""
+        if self._work is None and all(entry["key"] == key_of(self._stages, name) for name, entry in shown.items()):
             return
-        train = self._workspace.artifact("train", shown["stages"]["train"]["key"])
+        train = self._workspace.artifact("train", shown["train"]["key"])
         for name in LIVE:
             _symlink(self.folder / name, train / name)
         if "report" in self._stages:  # which failed while its own result took the place
-            self._link_artifacts(shown["stages"])
+            self._link_artifacts(shown)
         if self._work is not None or "train" in self._stages:
-            Progress("run").say(f"{self.folder} still shows {shown_in_words(self._workspace, shown)}")
+            words = shown_in_words(self._workspace, self._shown) if self._shown else None
+            Progress("run").say(f"{self.folder} still shows {words or part_in_words(self._workspace, shown)}")
 
-    def _key_of(self, stage: str) -> str | None:
-        entry = self._stages.get(stage)
-        return entry["key"] if entry else None
+    def _shown_stages(self) -> Mapping[str, Any] | None:
+        """Of the whole result that the folder shows, or of the training before there is one, while that is there."""
+        if self._shown is not None:
+            return self._shown["stages"]
+        key = key_of(self._placed, "train")
+        is_there = key is not None and self._workspace.find("train", key)[0] is not None
+        return self._placed if is_there else None
 
     def result(self) -> str:
         """The figures of a whole run in one line."""
@@ -232,8 +254,9 @@ class RunView:
         with suppress(Exception):
             if (self._work is not None or "train" in self._stages) and not isinstance(error, InterruptedUnsaved):
                 self._report_unfinished(self._state["message"])
-            if self._shown is not None:
-                self._show_result_again(self._shown)
+            if (shown := self._shown_stages()) is not None:
+                self._show_again(shown)
+                self._write()
 
     def _report_unfinished(self, message: str) -> None:
         from pipeline.reporting.data import read_run as read_data
@@ -245,7 +268,7 @@ class RunView:
         place.mkdir(exist_ok=True)
         page = render_report(read_data(folders, self._config.report or ReportConfig()), unfinished=message)
         atomic.write_bytes(place / "report.html", page.encode())
-        if self._shown is not None:
+        if self._shown_stages() is not None:
             for name in LIVE:
                 _symlink(place / name, train / name)
         Progress("run").say(f"what was done until then is in {place / 'report.html'}")
@@ -267,7 +290,7 @@ class RunView:
             Progress("run").say(f"warning: {self.folder / hparams.FOLDER} is not for TensorBoard to show: {reason}")
 
     def _write(self) -> None:
-        others = {"earlier": self._earlier, "shown": self._shown}
+        others = {"earlier": self._earlier, "shown": self._shown, "placed": self._placed}
         state = atomic.sealed({**self._state, "stages": self._stages, **{k: v for k, v in others.items() if v}})
         atomic.write_json(self.folder / "run.json", state)
 
@@ -285,19 +308,47 @@ class RunView:
             page.unlink(missing_ok=True)
 
     def _show_folders(self, stages: Mapping[str, Any]) -> None:
-        shown = shown_files(self._workspace, stages)
-        if weights_of(shown) != weights_of(self._placed):
-            for exported in self._exported():  # of another training
-                exported.unlink()
+        shown, before = (shown_files(self._workspace, one) for one in (stages, self._placed))
+        if weights_of(shown) != weights_of(before):
+            for exported in self._exported():
+                self._put_away(exported)
+        digest, card = self._workspace.digest, self.folder / "model" / CARD
+        if not self._is_card_of(stages) and card_was_edited(shown["model"], card.parent, before["model"], digest):
+            self._put_away(card)
         for name, files in shown.items():
-            folder, earlier = self.folder / name, self._placed[name]
-            if not files:
-                shutil.rmtree(folder, ignore_errors=True)
+            folder = self.folder / name
+            if not files and not os.path.lexists(folder):
                 continue
-            found = mirror(files, folder, earlier, self._workspace.digest)
-            for line in in_words(found, folder, was_shown=files == earlier):
+            found = mirror(files, folder, before[name], digest)
+            for line in in_words(found, folder, was_shown=files == before[name]):
                 Progress("run").say(line)
-        self._placed = shown
+        self._placed = {**stages}
+        self._bring_back(stages)
+
+    def _is_card_of(self, stages: Mapping[str, Any]) -> bool:
+        """Whether what an edited card tells is of this training, and of its evaluation where there was one."""
+        evaluated = key_of(self._placed, "evaluate")
+        is_of_training = key_of(self._placed, "train") == key_of(stages, "train")
+        return is_of_training and evaluated in (None, key_of(stages, "evaluate"))
+
+    def _put_away(self, path: Path) -> None:
+        """Move a file that tells of what the folder showed to that result in `earlier/`, or else aside."""
+        target = (self._kept or place_aside(self.folder / "model")) / path.name
+        if os.path.lexists(target):
+            target = place_aside(self.folder / "model") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, target)
+        Progress("run").say(f"{path} is of another training or evaluation: moved to {target}")
+
+    def _bring_back(self, stages: Mapping[str, Any]) -> None:
+        """Move back what `_put_away` moved, with the result that it tells of."""
+        folder = self._earlier_of(stages) if {*RESULT} <= stages.keys() else None
+        if folder is not None:
+            for path in (folder / CARD, *self._exported(folder)):
+                target = self.folder / ("model" if path.name == CARD else "") / path.name
+                if path.is_file():
+                    os.replace(path, target)
+                    Progress("run").say(f"{target} is back from {folder}")
 
     def artifact(self, stage: str) -> Path | None:
         """Folder of the artifact that the run has of a stage."""
@@ -319,49 +370,6 @@ def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]
             view.fail(error)
             view.leave(error)
             raise
-
-
-def check_model(workspace: Workspace, name: str) -> None:
-    """Raises DamageError when a file of a run's model/, its card aside, is not what its training made."""
-    for file, entry in _trained_files(workspace, name).items():
-        path = workspace.run(name) / file
-        is_there = path.is_file()
-        if file.startswith("model/") and not (is_there and digest_of(path) == entry["sha256"]):
-            what = "is not what the training made" if is_there else "is missing"
-            raise DamageError(f"{path} {what}; `descent verify`, then run again: it is put there anew")
-
-
-def check_code(workspace: Workspace, name: str) -> None:
-    """Raises ConfigError when a run's model/ holds Python code that its training did not make: loading would run it."""
-    folder, files = workspace.run(name) / "model", _trained_files(workspace, name)
-    for path in sorted(folder.rglob("*.py")):
-        known = files.get(f"model/{path.relative_to(folder).as_posix()}", {})
-        if known.get("sha256") != atomic.digest_file(path):
-            raise ConfigError(f"{path}: the run did not make this code, so it is not run; remove it")
-
-
-def _trained_files(workspace: Workspace, name: str) -> dict[str, Any]:
-    """The files of a run's training, as its manifest lists them."""
-    state = read_run(workspace.run(name)) or {"stages": {}}
-    key = shown_stages(state).get("train", {}).get("key", "none")
-    return (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
-
-
-def made_with(workspace: Workspace, config: Config, keys: Sequence[str]) -> list[str]:
-    """Settings below these keys with which the model of a run was made, where the configuration now says otherwise."""
-    told = []
-    for stage, entry in shown_stages(read_run(workspace.run(config.run.name)) or {"stages": {}}).items():
-        manifest, section = read_manifest(workspace.artifact(stage, entry["key"])), getattr(config, stage, None)
-        if manifest is None or section is None or stage in ("evaluate", "report"):
-            continue
-        before, after = flatten(manifest["section"], stage), flatten(section.identity(), stage)
-        changed = [name for name in before if before[name] != after.get(name)]
-        told += [
-            f"{name} {shown_setting(before, name)}"
-            for name in changed
-            if any(name == key or name.startswith(f"{key}.") for key in keys)
-        ]
-    return told
 
 
 def _symlink(link: Path, target: Path) -> None:

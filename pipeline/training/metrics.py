@@ -25,7 +25,7 @@ from pipeline.training.throughput import PHASES
 from pipeline.training.trackers import RunLabel, Trackers
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
-RECORDS, BEFORE_END, DIGESTS = "records", "records_before_end", "metrics_sha256"
+RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_sha256"
 
 
 class MetricsLog:
@@ -87,7 +87,11 @@ class MetricsLog:
         if self._file is None:
             return {RECORDS: {}}
         before_end = {BEFORE_END: self._before_end} if self._before_end else {}
-        return {RECORDS: self._sizes(), **before_end, DIGESTS: {**self._digests, RECORDS: self._written.hexdigest()}}
+        return {
+            RECORDS: self._sizes(),
+            **before_end,
+            RECORDS_SHA256: {**self._digests, RECORDS: self._written.hexdigest()},
+        }
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of every record file, by path relative to the work folder."""
@@ -169,7 +173,8 @@ def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None], sha25
             warn(f"warning: {name} is shorter than at the checkpoint: earlier points are missing from the records")
         else:
             os.truncate(work / name, size)
-    _drop_unreadable(work / METRICS, warn, sha256)
+    is_cut = METRICS in sizes and (work / METRICS).exists() and (work / METRICS).stat().st_size < sizes[METRICS]
+    _drop_unreadable(work / METRICS, warn, None if is_cut else sha256)
 
 
 def _names(work: Path) -> list[str]:
@@ -193,7 +198,8 @@ def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
 
 
 def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None) -> None:
-    """Where lines cannot be read they are what is damaged; else it may be a figure of any line."""
+    """Where lines cannot be read they are what is damaged; else it may be a figure of any line. `sha256` is None where
+    nothing tells of the figures, as of a file of which lines are missing."""
     if not path.exists() or digest_file(path) == sha256:
         return
     lines = path.read_bytes().splitlines(keepends=True)
@@ -202,8 +208,9 @@ def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None
         warn(f"warning: {len(lines) - len(kept):,} lines of {path.name} cannot be read: left out of the records")
         write_bytes(path, b"".join(kept))
     elif kept and sha256 is not None:
-        warn(f"warning: {path.name} was altered since the checkpoint, nobody knows where: left out of the records")
-        write_bytes(path, b"")
+        aside = path.with_name(f"altered-{path.name}")
+        warn(f"warning: {path.name} was altered since the checkpoint, nobody knows where: moved to {aside.name}")
+        os.replace(path, aside)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

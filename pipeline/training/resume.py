@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, newest_valid, problem_of, step_of
 from pipeline.training.early_stopping import begin_phase
-from pipeline.training.metrics import BEFORE_END, DIGESTS, RECORDS, rewind
+from pipeline.training.metrics import BEFORE_END, RECORDS, RECORDS_SHA256, rewind
 from pipeline.training.random_states import seed_process
 from pipeline.training.state import Counters, TrainingState, restore_learned, restore_state
 
@@ -41,7 +41,7 @@ def begin(work: Path, state: TrainingState, section: TrainConfig, max_steps: int
         if not section.ends_at(at.step, max_steps) and (BEFORE_END in values or at.evaluation_due):
             records = BEFORE_END if BEFORE_END in values else RECORDS
             at.evaluation_due = section.eval_steps is not None and at.step % section.eval_steps == 0
-        sizes, sha256 = values[records], values.get(DIGESTS, {}).get(records)
+        sizes, sha256 = values[records], values.get(RECORDS_SHA256, {}).get(records)
         at.resumed_from_steps.append(at.step)
         if processes.gather(processes.is_main and _lost_best(work, at))[0]:
             say(f"warning: the checkpoint of the lowest validation loss, of step {at.best_step}, is lost or broken")

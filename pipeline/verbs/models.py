@@ -89,8 +89,8 @@ def export(
         loaded, folder = _model_of(config, overrides or ())
         from pipeline.artifacts import Workspace
         from pipeline.exporting.gguf_file import write_gguf
+        from pipeline.model_folder import check_model
         from pipeline.runner import wait
-        from pipeline.runs import check_model
 
         name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
         target = output or folder.with_name(gguf_name(outtype))
@@ -128,8 +128,8 @@ def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
     """The configuration, and the folder of the run's model, which writes text. Says where settings were others."""
     from pipeline.artifacts import Workspace
     from pipeline.config.loading import load_config
+    from pipeline.model_folder import check_code, made_with
     from pipeline.modeling.usage import Usage
-    from pipeline.runs import check_code, made_with
 
     loaded = load_config(config, overrides, ("run", "model"))
     if loaded.model.task != "causal_lm":

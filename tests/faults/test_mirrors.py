@@ -6,12 +6,17 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Project
 
-from pipeline import cli
+from pipeline import atomic, cli
 from pipeline.artifacts import Workspace
+from pipeline.atomic import digest_file, read_json, sealed, write_json
+from pipeline.errors import DamageError
+from pipeline.mirrors import mirror
+from pipeline.model_folder import check_model
 from pipeline.status import format_status
 
 Descent = Callable[..., tuple[int, str]]
@@ -64,8 +69,8 @@ def test_a_changed_byte_is_found_and_put_back(project: Project, descent: Descent
 def test_a_card_that_was_edited_stays_and_is_said(project: Project, descent: Descent) -> None:
     card = model_of(project) / "README.md"
     card.write_text("My words.")
-    for verb, settings in (("run", []), ("verify", []), ("run", ["evaluate.samples.max_new_tokens=3"])):
-        code, errors = descent(verb, "tiny.yaml", *settings)
+    for verb in ("run", "verify"):
+        code, errors = descent(verb, "tiny.yaml")
         assert (code, card.read_text()) == (0, "My words.")
         assert f"{card} was edited and stays so" in errors
     change_a_byte(card.with_name("config.json"))
@@ -74,6 +79,130 @@ def test_a_card_that_was_edited_stays_and_is_said(project: Project, descent: Des
     card.unlink()
     assert descent("run", "tiny.yaml")[0] == 0
     assert card.read_bytes() == (project.artifact("report") / "model_card.md").read_bytes()
+
+
+def test_an_edited_card_and_an_export_go_with_the_result_that_they_tell_of(project: Project, descent: Descent) -> None:
+    card = model_of(project) / "README.md"
+    export = card.parents[1] / "model-f16.gguf"
+    card.write_text("My words.")
+    export.write_text("exported")
+    code, errors = descent("run", "tiny.yaml", "train.learning_rate=0.003")
+    assert code == 0
+    [earlier] = (card.parents[1] / "earlier").iterdir()
+    assert f"{card} is of another training or evaluation: moved to {earlier / card.name}" in errors
+    assert [(earlier / path.name).read_text() for path in (card, export)] == ["My words.", "exported"]
+    assert card.read_bytes() == (project.artifact("report") / "model_card.md").read_bytes()
+    assert not export.exists()
+    assert descent("run", "tiny.yaml")[0] == 0
+    assert (card.read_text(), export.read_text()) == ("My words.", "exported")
+
+
+def test_what_people_put_there_outlives_failed_attempts_after_damage(project: Project, descent: Descent) -> None:
+    card = model_of(project) / "README.md"
+    head, export = card.with_name(".git") / "HEAD", card.parents[1] / "model-f16.gguf"
+    (head.parent / "refs").mkdir(parents=True)
+    for path in (card, head, export):
+        path.write_text("mine")
+    change_a_byte(next(path for path in project.artifact("evaluate").iterdir() if path.name != "manifest.json"))
+    assert descent("verify", "tiny.yaml")[0] == 74
+    assert descent("run", "tiny.yaml", "ingest.sources.1.text_field=none")[0] == 65
+    change_a_byte(card.with_name("config.json"))  # so that the folder is replaced
+    assert descent("run", "tiny.yaml")[0] == 0
+    assert [path.read_text() for path in (card, head, export)] == ["mine"] * 3
+    assert (head.parent / "refs").is_dir()
+    assert descent("verify", "tiny.yaml")[0] == 0
+
+
+def test_a_part_stays_in_view_and_vouched_for_through_a_failed_attempt(project: Project, descent: Descent) -> None:
+    view, workspace = model_of(project).parents[1] / "part", Workspace(project.workspace)
+    assert descent("run", "tiny.yaml", "run.name=part", "--until", "train")[0] == 0
+    diverging = ("train.learning_rate=1e30", "train.max_grad_norm=null", "train.warmup_steps=0")
+    code, errors = descent("run", "tiny.yaml", "run.name=part", *diverging)
+    train = project.artifact("train")
+    assert code == 70
+    assert f"{view} still shows training {train.name} of 24 steps" in errors
+    for name in ("metrics.jsonl", "tensorboard"):
+        assert (view / name).resolve() == (train / name).resolve()
+    assert (view / "unfinished/metrics.jsonl").resolve().parent.parent.name == "checkpoints"
+    check_model(workspace, "part")
+    config = view / "model/config.json"
+    content = change_a_byte(config)
+    with pytest.raises(DamageError, match="is not what the training made"):
+        check_model(workspace, "part")
+    assert descent("verify", "tiny.yaml")[0] == 74
+    assert config.read_bytes() == content
+    state = read_json(view / "run.json")
+    write_json(view / "run.json", sealed({key: state[key] for key in state.keys() - {"placed", "shown", "seal"}}))
+    with pytest.raises(DamageError, match="nothing tells of which training it is"):
+        check_model(workspace, "part")
+    code, errors = descent("verify", "tiny.yaml")
+    assert (code, "nothing tells of which training it is" in errors) == (74, True)
+
+
+def write(folder: Path, contents: dict[str, str]) -> dict[str, tuple[Path, str]]:
+    """Files with these contents; returns what `mirror` takes."""
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return {name: (folder / name, digest_file(folder / name)) for name in contents}
+
+
+def test_a_replacement_killed_at_any_moment_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(tmp_path / "old", {"config.json": "1", "a.safetensors": "1", "README.md": "card"})
+    new = write(tmp_path / "new", {"config.json": "2", "model.safetensors": "2", "README.md": "card"})
+    own = {"LICENSE.txt": "mine", ".git/HEAD": "mine", "README.md": "edited", "vocab.txt": "mine"}
+
+    class Killed(BaseException):
+        pass
+
+    def kill_at(moment: int) -> None:
+        calls = iter(range(1000))
+        for module, name in ((os, "rename"), (atomic, "remove"), (atomic, "link")):
+            real = getattr(module, name)
+
+            def call(*arguments: Any, real: Callable[..., Any] = real) -> Any:
+                if next(calls) == moment:
+                    raise Killed
+                return real(*arguments)
+
+            monkeypatch.setattr(module, name, call)
+
+    moment, is_done = 0, False
+    while not is_done:
+        folder = tmp_path / str(moment) / "model"
+        mirror(old, folder, {}, digest_file)
+        write(folder, own)
+        with monkeypatch.context():
+            kill_at(moment)
+            try:
+                mirror(new, folder, old, digest_file)
+                is_done = True
+            except Killed:
+                pass
+            monkeypatch.undo()
+        for path in folder.parent.glob(".tmp-*"):  # as the next run does
+            atomic.remove(path)
+        mirror(new, folder, old, digest_file)
+        aside = folder.with_name("aside-model-1")
+        found = {name: (folder / name).read_text() for name in atomic.list_files(folder)}
+        expected = {"config.json": "2", "model.safetensors": "2", **own}
+        assert found == {name: value for name, value in expected.items() if name != "vocab.txt"}, moment
+        assert (aside / "vocab.txt").read_text() == "mine"
+        assert {path.name for path in folder.parent.iterdir()} == {"model", "aside-model-1"}
+        moment += 1
+    assert moment > 8
+
+
+def test_where_nothing_tells_what_a_folder_held_all_is_moved_aside(tmp_path: Path) -> None:
+    new, folder = write(tmp_path / "new", {"config.json": "2", "README.md": "card"}), tmp_path / "model"
+    write(folder, {"config.json": "1", "README.md": "mine", "model.safetensors": "1", "notes.txt": "mine"})
+    found = mirror(new, folder, {}, digest_file)
+    assert found.aside == tmp_path / "aside-model-1"
+    assert {*atomic.list_files(found.aside)} == {"config.json", "README.md", "model.safetensors"}
+    assert {*atomic.list_files(folder)} == {"config.json", "README.md", "notes.txt"}
+    mirror({}, folder, new, digest_file)
+    assert not folder.exists()
+    assert atomic.list_files(tmp_path / "aside-model-2") == ["notes.txt"]
 
 
 def test_a_card_that_nobody_edited_is_that_of_the_last_run(project: Project, descent: Descent) -> None:
@@ -86,21 +215,29 @@ def test_a_card_that_nobody_edited_is_that_of_the_last_run(project: Project, des
 
 def test_what_people_add_stays_unless_it_makes_another_model(project: Project, descent: Descent) -> None:
     model = model_of(project)
-    for name in (".git/HEAD", ".git/config.json", "figure.png", "onnx/model.onnx"):
+    own = (".git/HEAD", ".git/config.json", "figure.png", "onnx/model.onnx", "LICENSE.txt", "handler.py", "eval.json")
+    for name in own:
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_text("mine")
-    for name in ("pytorch_model.bin", "model.safetensors.index.json", "adapter/adapter_config.json", "evil.py"):
+    theirs = ("pytorch_model.bin", "model.safetensors.index.json", "adapter/adapter_config.json")
+    for name in theirs:
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_text("theirs")
     (model / "link").symlink_to("/etc/passwd")
-    assert descent("verify", "tiny.yaml")[0] == 74
+    code, errors = descent("verify", "tiny.yaml")
+    assert code == 74
+    for name in (*theirs, "link"):
+        aside = model.with_name("aside-model-1")
+        assert f"{model / name} is not of this run: moved to {aside}; it is again" in errors
+        assert os.path.lexists(aside / name)
+    assert "run again" not in errors
     assert descent("verify", "tiny.yaml")[0] == 0
     others = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
     made = {
         path.relative_to(project.artifact("train") / "model").as_posix()
         for path in (project.artifact("train") / "model").rglob("*")
     }
-    assert others - made == {"README.md", ".git/HEAD", ".git/config.json", "figure.png", "onnx/model.onnx"}
+    assert others - made == {"README.md", *own}
 
 
 def test_weights_that_are_edited_in_place_are_those_of_the_artifact_too(project: Project, descent: Descent) -> None:

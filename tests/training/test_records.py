@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -123,6 +124,22 @@ def other_figure(path: Path) -> None:
     line, *others = path.read_text().splitlines(keepends=True)
     place = line.index('"train/loss": ') + len('"train/loss": ')
     path.write_text("".join([line[:place], str(9 - int(line[place])), line[place + 1 :], *others]))
+
+
+@pytest.mark.parametrize("lost", [0, 10, "line", "in the middle", "figure"])
+def test_lost_lines_cost_no_others(tmp_path: Path, lost: int | str) -> None:
+    lines = [json.dumps({"step": step, "train/loss": 5.0 - step / 100}) + "\n" for step in range(1, 101)]
+    whole, path, said = "".join(lines), tmp_path / "metrics.jsonl", []
+    left = {"line": "".join(lines[:-1]), "in the middle": "".join(lines[:50] + lines[51:])}
+    left["figure"] = whole.replace("4.5", "4.6")
+    path.write_text(left[lost] if isinstance(lost, str) else whole[: len(whole) - lost])
+    rewind(tmp_path, {path.name: len(whole)}, said.append, hashlib.sha256(whole.encode()).hexdigest())
+    kept = path.read_text().splitlines(keepends=True) if path.exists() else []
+    assert len(kept) == {0: 100, "figure": 0}.get(lost, 99)
+    assert {*kept} <= {*lines}
+    assert bool(said) == (lost != 0)
+    if lost == "figure":
+        assert (tmp_path / "altered-metrics.jsonl").read_text() == left["figure"]
 
 
 def test_no_altered_figure_is_taken_for_what_was_measured(
