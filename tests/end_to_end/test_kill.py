@@ -88,7 +88,7 @@ def test_a_kill_loses_nothing(finished: Project, stage: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "num_runs"), [(1, 5), (2, 5)])
+@pytest.mark.parametrize(("count", "num_runs"), [(1, 4), (2, 4)])
 def test_kills_at_random_moments_lose_nothing_and_leave_nothing(tmp_path: Path, count: int, num_runs: int) -> None:
     """Not a path more or less than after an undisturbed run: no temporary files, notes of holders, stacks, launches."""
     project, random, num_killed = tiny_project(tmp_path), Random(count), 0
