@@ -21,7 +21,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("plan", "tiny.yaml", "ingest.max_rejected_fraction=0.5"),
     ("status", "tiny.yaml"),
     ("explain", "tiny.yaml", "train"),
-    ("diff", "tiny.yaml", "tiny"),
+    ("diff", "tiny.yaml", "other"),
     ("verify", "tiny.yaml"),
     ("gc", "tiny.yaml"),
     ("generate", "tiny.yaml", "--prompt", "The", "--max-new-tokens", "2"),
@@ -32,6 +32,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
 def mounted(finished: Project) -> Iterator[Project]:
     """The finished run, whose workspace is mounted for reading alone when `freeze` is called."""
     workspace = str(finished.workspace)
+    finished.descent("run", "tiny.yaml", "run.name=other")
     if subprocess.run(["mount", "--bind", workspace, workspace], check=False, capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
@@ -144,6 +145,7 @@ def foreign(finished_once: Project) -> Iterator[Project]:
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         project = finished_once.copy(Path(folder) / "copy")
+        project.descent("run", "tiny.yaml", "run.name=other")
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
         if os.geteuid() or shutil.which("setpriv") is None or as_stranger(project.folder, "--version").code:
             pytest.skip("needs root, setpriv, and a Python that others may use")
