@@ -12,12 +12,15 @@ from typing import Any
 from pipeline.artifacts import Workspace
 from pipeline.comparison.opened import differing, read_settings
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.manifests import Manifest
+from pipeline.manifests import Manifest, is_key
 from pipeline.results import (
     REMEDY,
     UNREADABLE,
     earlier_results,
+    key_of,
     outcome_of,
+    part_in_words,
+    placed_stages,
     read_run,
     result_in_words,
     shown_in_words,
@@ -70,14 +73,26 @@ def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
         outcome = outcome_of(workspace, folder, state)
         lines.append(f"{folder:<{width}}  {outcome:<12} {when(state['started'])}  {_result(workspace, state)}".rstrip())
         lines += [f"  {printable(told)}"] if told else []
-        if shown := state.get("shown"):
-            lines.append(f"  its folder still shows {shown_in_words(workspace, shown)}")
+        if told := _still_shown(workspace, folder, state):
+            lines.append(f"  its folder still shows {told}")
         kept = earlier_results(workspace, folder)
         for path, earlier in kept[-MAX_EARLIER:]:
             lines.append(f"  earlier: {result_in_words(workspace, earlier) or 'swept'}, in {path}")
         if more := kept[:-MAX_EARLIER]:
             lines.append(f"  and {len(more):,} more in {more[0][0].parent}")
     return lines
+
+
+def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
+    """What a run's folder shows that is not the last attempt's; of what a killed one had begun the records remain."""
+    shown, placed = state.get("shown"), placed_stages(state)
+    train = key_of(placed, "train")
+    if shown is None and (train is None or state["outcome"] == "done" or train == key_of(state["stages"], "train")):
+        return ""
+    words = shown_in_words(workspace, shown) if shown else part_in_words(workspace, placed)
+    work = (workspace.run(folder) / "metrics.jsonl").resolve().parent.name
+    remark = f"; its metrics.jsonl and tensorboard/ are of training {work}" if is_key(work) and work != train else ""
+    return words + remark
 
 
 def _settings_of(folder: Path) -> dict[str, Any]:
@@ -108,12 +123,21 @@ def _told_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def _artifacts_by_stage(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
     lines = [f"{'stage':<10} {'artifacts':>9} {'size':>13}"]
     unused: list[Manifest] = []
+    earlier: list[Manifest] = []
     for stage in STAGES:
         manifests = workspace.manifests(stage.name)
         unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in users]
+        named = [users.get((stage.name, manifest["key"]), []) for manifest in manifests]
+        earlier += [one for one, runs in zip(manifests, named, strict=True) if runs and all("/" in run for run in runs)]
         if manifests:
             lines.append(f"{stage.name:<10} {len(manifests):>9} {_size(manifests):>13}")
-    return [*lines, f"{len(unused):,} of them, {_size(unused)}, are of no run now: see descent gc"] if unused else lines
+    if unused:
+        lines.append(f"{len(unused):,} of them, {_size(unused)}, are of no run now: see descent gc")
+    if earlier:
+        lines.append(
+            f"{len(earlier):,} of them, {_size(earlier)}, are of earlier results alone: descent gc sweeps them"
+        )
+    return lines
 
 
 def _artifacts(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:

@@ -115,3 +115,21 @@ def test_of_many_runs_the_last_are_listed_unless_all_are_asked_for(tmp_path: Pat
     everything = format_status(Workspace(tmp_path), lists_all=True)
     assert "\nrun-0 " in everything
     assert "before" not in everything
+
+
+@pytest.mark.parametrize("seconds", [1e300, -1e300, 1e12, "1"])
+def test_a_run_of_no_time_is_one_that_cannot_be_read(tmp_path: Path, seconds: Any) -> None:
+    folder = tmp_path / "runs/odd"
+    folder.mkdir(parents=True)
+    entry = {stage: {"key": "0" * 16} for stage in ("train", "evaluate", "report")}
+    fine = {"name": "odd", "outcome": "done", "started": 1.0, "finished": 2.0, "stages": entry}
+    shown = {"started": 1.0, "finished": 2.0, "config": "", "stages": entry}
+    for odd in (
+        {"started": seconds},
+        {"finished": seconds},
+        {"shown": {**shown, "finished": seconds}},
+        {"shown": {**shown, "started": seconds}},
+    ):
+        (folder / "run.json").write_text(json.dumps(sealed({**fine, **odd})))
+        told = format_status(Workspace(tmp_path))
+        assert f"{folder / 'run.json'} is missing or cannot be read" in told

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import atomic
@@ -16,7 +17,7 @@ from pipeline.config.reading import read_file
 from pipeline.errors import ConfigError, MissingInputError, StorageError
 from pipeline.extending import IDENTITY
 from pipeline.manifests import Manifest, content_digest, flatten, input_digests, is_key, read_manifest
-from pipeline.results import outcome_of, read_run
+from pipeline.results import earlier_results, outcome_of, read_run, shown_in_words
 from pipeline.stages import STAGES
 
 MAX_NAMES = 20
@@ -56,16 +57,34 @@ class Run:
 
 
 def open_run(workspace: Workspace, name: str) -> Run:
-    """Raises MissingInputError when there is no such run, StorageError when what it left cannot be read."""
+    """What the folder of a run shows; of an earlier result it is called NAME/earlier/TIME.
+
+    Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
+    """
     states = {folder.name: read_run(folder) for folder in sorted(workspace.root.glob("runs/*"))}
-    state = states.get(name)
+    earlier = {
+        f"{run}/{folder.parent.name}/{folder.name}": found
+        for run in states
+        for folder, found in earlier_results(workspace, run)
+    }
+    state = states.get(name) or earlier.get(name)
     if state is None and name in states and os.path.lexists(workspace.run(name) / "run.json"):
         raise StorageError(f"{workspace.run(name) / 'run.json'} cannot be read; run it again, or remove its folder")
     if state is None:
         known = [other for other, found in states.items() if found]
         hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
         raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
-    settings, runtime = read_settings(workspace.run(name) / "config.yaml")
+    last = outcome_of(workspace, name, state)
+    with TemporaryDirectory() as folder:
+        path = workspace.root / "runs" / name / "config.yaml"
+        if shown := state.get("shown"):
+            path = Path(folder) / "config.yaml"
+            path.write_text(shown["config"], encoding="utf-8")
+            remark = f"compared is what its folder shows, {shown_in_words(workspace, shown)}; the last attempt: {last}"
+            message = f"{remark}. {state['message']}" if state.get("message") else remark
+            state = {"name": name, "outcome": "done", "message": message, **shown}
+        settings, runtime = read_settings(path)
+    state = {**state, "name": name}
     keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
     found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
     manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
@@ -75,7 +94,7 @@ def open_run(workspace: Workspace, name: str) -> Run:
         records = workspace.checkpoints(state["training"])
     return Run(
         state=state,
-        outcome=outcome_of(workspace, name, state),
+        outcome="done" if shown else last,
         settings=settings,
         runtime=runtime,
         manifests=manifests,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -77,9 +78,26 @@ def test_an_interrupted_training_leaves_the_last_result_in_view_and_a_report_of_
 def test_a_killed_attempt_does_not_lend_its_settings_to_the_result(finished: Project) -> None:
     before = shown(finished)
     assert interrupt_training(finished, signal.SIGKILL)[0] == -9
-    assert "  its folder still shows the result of " in finished.descent("status", "tiny.yaml").out
+    [told] = re.findall("  its folder still shows the result of .*", finished.descent("status", "tiny.yaml").out)
+    killed = (finished.workspace / "runs/tiny/metrics.jsonl").resolve().parent.name
+    assert told.endswith(f"; its metrics.jsonl and tensorboard/ are of training {killed}")
+    # What is compared is the result, with its settings, and says so.
+    finished.run(SLOWER, "run.name=other")
+    compared = json.loads(finished.descent("diff", "tiny.yaml", "tiny", "other", "--json").out)
+    assert [row["values"] for row in compared["configuration"]] == [[0.005, 0.003]]
+    assert [run["outcome"] for run in compared["runs"]] == ["done", "done"]
+    assert "the last attempt: killed" in compared["runs"][0]["message"]
+    assert all(None not in row["values"] for row in compared["stages"] if "values" in row)
     finished.run(SLOWER)
     [earlier] = (finished.workspace / "runs/tiny/earlier").iterdir()
+    named = f"tiny/earlier/{earlier.name}"
+    again = json.loads(finished.descent("diff", "tiny.yaml", named, "other", "--json").out)
+    assert again["evaluation"] == compared["evaluation"]
+    assert [run["name"] for run in again["runs"]] == [named, "other"]
+    listed = finished.descent("gc", "tiny.yaml").out
+    alone = listed.count("(of an earlier result of run tiny)")
+    status = finished.descent("status", "tiny.yaml").out
+    assert re.search(rf"\n{alone} of them, .* MB, are of earlier results alone: descent gc sweeps them\n", status)
     assert {name: (earlier / name).resolve() for name in SHOWN[:3]} == {name: before[name] for name in SHOWN[:3]}
     again = finished.descent("plan", str(earlier.relative_to(finished.folder) / "config.yaml"))
     assert again.out.count(" reuse ") == len(STAGES), again.err

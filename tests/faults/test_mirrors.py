@@ -124,6 +124,7 @@ def test_a_part_stays_in_view_and_vouched_for_through_a_failed_attempt(project: 
     for name in ("metrics.jsonl", "tensorboard"):
         assert (view / name).resolve() == (train / name).resolve()
     assert (view / "unfinished/metrics.jsonl").resolve().parent.parent.name == "checkpoints"
+    assert f"  its folder still shows training {train.name} of 24 steps\n" in format_status(workspace)
     check_model(workspace, "part")
     config = view / "model/config.json"
     content = change_a_byte(config)
