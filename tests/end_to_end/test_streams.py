@@ -26,7 +26,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "plan": ("plan", "tiny.yaml"),
     "status": ("status", "tiny.yaml"),
     "explain": ("explain", "tiny.yaml", "train"),
-    "diff": ("diff", "tiny.yaml", "tiny"),
+    "diff": ("diff", "tiny.yaml", "tiny", "tiny"),
     "verify": ("verify", "tiny.yaml"),
     "gc": ("gc", "tiny.yaml"),
     "schema": ("schema",),
