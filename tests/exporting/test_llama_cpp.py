@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -222,12 +223,39 @@ def test_characters_have_the_ids_of_training(tmp_path: Path) -> None:
     compare(folder, tmp_path / "model.gguf", "f32", 1e-4)
 
 
+SCRIPT = Path(__file__).parents[2] / "scripts" / "check_export.py"
+
+
+def told_by_script(folder: Path, file: Path) -> tuple[int, str]:
+    """Exit code of the script for other tools, and its line on llama.cpp."""
+    command = [sys.executable, str(SCRIPT), str(folder), "--gguf", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    line = re.search(r"(?m)^xllamacpp \S+ +(.*)", done.stdout)
+    assert line, done.stdout + done.stderr
+    return done.returncode, line[1]
+
+
 @pytest.mark.slow
-def test_the_script_for_other_tools_compares_a_file(tmp_path: Path, trained: Trained) -> None:
-    script = Path(__file__).parents[2] / "scripts" / "check_export.py"
-    for made_of, code, told in (("llama", 0, "ok +same tokens; log-prob"), ("qwen3", 1, "failed +AssertionError: log")):
-        path = converted(trained(made_of), tmp_path / f"{made_of}.gguf")
-        command = [sys.executable, str(script), str(trained("llama")), "--gguf", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert re.search(rf"(?m)^xllamacpp \S+ +{told}", done.stdout)
+@pytest.mark.parametrize("outtype", OUTTYPES)
+def test_the_script_for_other_tools_compares_a_file(tmp_path: Path, trained: Trained, outtype: str) -> None:
+    code, told = told_by_script(trained("llama"), converted(trained("llama"), tmp_path / "model.gguf", outtype))
+    assert (code, told.startswith("ok ")) == (0, True), told
+    assert "same tokens; log-probabilities differ by" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("outtype", "overlooked"),
+    [("f16", {"sliding_window": 8}), ("f16", {"hidden_act": "gelu"}), ("f32", {"rms_norm_eps": 1e-3})],
+    ids=str,
+)
+def test_the_script_notices_what_llama_cpp_overlooks(
+    tmp_path: Path, trained: Trained, outtype: str, overlooked: dict[str, Any]
+) -> None:
+    file = converted(trained("mistral"), tmp_path / "model.gguf", outtype)
+    folder = shutil.copytree(trained("mistral"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **overlooked}))
+    code, told = told_by_script(folder, file)
+    assert code == 1
+    assert re.match(r"failed +AssertionError: log-probabilities differ by \S+, more than", told), told
