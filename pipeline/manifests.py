@@ -290,3 +290,13 @@ def shown_setting(values: Mapping[str, Any], name: str) -> str:
 def is_key(name: str) -> bool:
     """Whether a folder's name is that of an artifact, not of one being built or set aside."""
     return KEY.fullmatch(name) is not None
+
+
+def in_short(summary: Mapping[str, Any]) -> str:
+    """What became of documents, and how training ended, as far as a summary tells."""
+    words = [f"{summary['documents_out']:,} documents"] if "documents_out" in summary else []
+    for what in ("rejected", "dropped"):
+        words += [f"{count:,} {what}: {reason}" for reason, count in summary.get(what, {}).items()]
+    if summary.get("final_loss") is not None:
+        words.append(f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}")
+    return f"  ({'; '.join(words)})" if words else ""

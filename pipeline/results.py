@@ -156,13 +156,3 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     metric = main_metric(evaluation)
     remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
     return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
-
-
-def in_short(summary: Mapping[str, Any]) -> str:
-    """What became of documents, and how training ended, as far as a summary tells."""
-    words = [f"{summary['documents_out']:,} documents"] if "documents_out" in summary else []
-    for what in ("rejected", "dropped"):
-        words += [f"{count:,} {what}: {reason}" for reason, count in summary.get(what, {}).items()]
-    if summary.get("final_loss") is not None:
-        words.append(f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}")
-    return f"  ({'; '.join(words)})" if words else ""

@@ -28,10 +28,9 @@ from pipeline.launches.launch import Launch, Task
 from pipeline.launches.leader import Alone, Leader
 from pipeline.launches.sweeping import sweep
 from pipeline.machine import num_cores
-from pipeline.manifests import Manifest, describe_changes, input_digests, seal, warnings_of
+from pipeline.manifests import Manifest, describe_changes, in_short, input_digests, seal, warnings_of
 from pipeline.progress import Progress
 from pipeline.reasons import find_reasons, tell_repeated
-from pipeline.results import in_short
 from pipeline.runs import RunView, running
 from pipeline.stages import STAGES, Stage, StageContext
 from pipeline.terminal import printable
