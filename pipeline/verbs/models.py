@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,8 +96,10 @@ def export(
 
         name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
         target = output or folder.with_name(gguf_name(outtype))
-        # A run of this name may put another model there, and clears what it finds half written.
-        with workspace.lock("run", name, partial(wait, "export")):
+        # A run of this name may put another model there, and clears what it finds half written; none does where nothing
+        # can be written.
+        is_written = os.access(workspace.root, os.W_OK)
+        with workspace.lock("run", name, partial(wait, "export")) if is_written else nullcontext():
             check_model(workspace, name)
             written = write_gguf(folder, target, outtype, name, uncompared)
         if not written.is_compared:

@@ -55,6 +55,17 @@ def test_it_takes_turns_with_runs_of_the_name(finished: Project) -> None:
     assert (finished.workspace / "runs/tiny/model-f16.gguf").is_file()
 
 
+def test_a_workspace_that_cannot_be_written_is_exported_from(
+    finished_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished_once.folder)
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("workspace") and may(path, mode))
+    monkeypatch.setattr(Workspace, "lock", lambda *arguments: pytest.fail("a lock is a file"))
+    assert export("--output", str(tmp_path / "model.gguf")).code == 0
+    assert (tmp_path / "model.gguf").read_bytes()[:4] == b"GGUF"
+
+
 def test_only_what_was_trained_is_exported(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished.folder)
     config = Path("workspace/runs/tiny/model/config.json")
