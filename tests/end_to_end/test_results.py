@@ -208,4 +208,6 @@ def test_a_result_whose_artifacts_are_gone_is_not_said_to_be_shown(finished: Pro
     process.terminate()
     assert process.wait(PATIENCE_SECONDS) == 75
     assert "shown" not in finished.state()
-    assert "still shows" not in finished.descent("status", "tiny.yaml").out
+    told = finished.descent("status", "tiny.yaml").out
+    assert "still shows the result" not in told
+    assert "its folder still shows training " in told, "of which it holds model/"
