@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHECKED_TEXTS = 200
+MOST_GROWTH = 1_000
+"""How many times as long a normalizer may make a text. One letter of Unicode becomes 18."""
+
 NAMES_OF_FILES = {"configuration_files", "fast_tokenizer_files", "init_inputs", "merges", "vocab"}
 """Settings that name files, beside those whose name ends in `_file`."""
 
@@ -108,6 +112,39 @@ def _check_code_is_inside(folder: Path, where: str) -> None:
                     f"{where}: {name} takes code from {str(entry)!r}, whose version nothing pins; copy that code "
                     "into a local folder, and let its auto_map name the files there"
                 )
+
+
+def _check_growth(folder: Path, where: str) -> None:
+    """Raises ConfigError for a normalizer whose steps, each harmless, make texts longer without end. Tried step by step
+    on the printable letters and what its steps replace, before the library normalizes the tokens with it."""
+    from tokenizers import Tokenizer, models
+
+    path = folder / "tokenizer.json"
+    steps = [read_object(path, where).get("normalizer")] if path.is_file() else []
+    while any(_parts(step) != [step] for step in steps):
+        steps = [one for step in steps for one in _parts(step)]
+    replaced = [step["pattern"] for step in steps if isinstance(step, dict) and isinstance(step.get("pattern"), dict)]
+    probe = string.printable + " ".join(str(pattern.get("String", "")) for pattern in replaced)
+    blank, text = json.loads(Tokenizer(models.BPE()).to_str()), probe
+    for step in steps:
+        try:
+            with panics_as_errors():
+                normalizer = Tokenizer.from_str(json.dumps({**blank, "normalizer": step})).normalizer
+        except Exception:  # The library tells what it does not know when it reads the whole.
+            return
+        with panics_as_errors():
+            text = normalizer.normalize_str(text) if normalizer is not None else text
+        if len(text) > MOST_GROWTH * len(probe):
+            raise ConfigError(
+                f"{where}: its normalizer makes texts more than {MOST_GROWTH:,} times as long; take another tokenizer, "
+                "or mend the normalizer in its tokenizer.json"
+            )
+
+
+def _parts(step: Any) -> list[Any]:
+    """The steps of a normalizer that is a sequence; any other one alone."""
+    within = step.get("normalizers") if isinstance(step, dict) else None
+    return within if isinstance(within, list) else [step]
 
 
 def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: str) -> PreTrainedTokenizerBase:

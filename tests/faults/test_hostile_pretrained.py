@@ -292,6 +292,15 @@ def with_pattern(pattern: str) -> Callable[[Path], None]:
     return spoil
 
 
+def normalizer_that_grows(letter: str) -> Callable[[Path], None]:
+    """Nine steps that each put ten letters for one: a text of a few letters takes gigabytes."""
+    step = {"type": "Replace", "pattern": {"String": letter}, "content": 10 * letter}
+    within = {"type": "Sequence", "normalizers": 5 * [step]}
+    return lambda folder: change(
+        folder / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [*4 * [step], within]}
+    )
+
+
 LATER: dict[str, tuple[Callable[[Path], None], str]] = {
     "NaN": (spoiled_weight(float("nan"), "model.layers.1.mlp.up_proj.weight"), "not finite, such as model.layers.1"),
     "infinite": (spoiled_weight(float("-inf"), "lm_head.weight"), "not finite, such as lm_head.weight"),
@@ -308,6 +317,8 @@ LATER: dict[str, tuple[Callable[[Path], None], str]] = {
     "no length": (settings_that_say(model_max_length="x"), "model_max_length 'x' is no number of tokens"),
     "a length below 1": (settings_that_say(model_max_length=-1), "model_max_length -1 is no number of tokens"),
     "no template": (settings_that_say(chat_template={"a": 1}), "transformers cannot save it again"),
+    "growing": (normalizer_that_grows("e"), "its normalizer makes texts more than 1,000 times as long"),
+    "growing spaces": (normalizer_that_grows(" "), "its normalizer makes texts more than 1,000 times as long"),
     "backtracking": (with_pattern(r"(\w+\s?)+[#%]"), "tokenizer: a regular expression in it takes far too long"),
 }  # fmt: skip
 """What only the library tells, or the numbers themselves: refused by the stage that opens the folder."""
