@@ -161,6 +161,7 @@ def load_pretrained_tokenizer(folder: Path, trust_remote_code: bool, section: st
             f"{section}.pretrained: the tokenizer of {folder.name} is a SentencePiece model, which is read with the "
             "library of that name: pip install sentencepiece"
         )
+    _check_growth(folder, f"{section}.pretrained: {folder.name}")
     try:
         with panics_as_errors(), without_panic_messages():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
