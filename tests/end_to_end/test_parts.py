@@ -13,6 +13,7 @@ from pipeline.cli import app
 
 DATA = STAGES[: STAGES.index("model")]
 WITHOUT_MODEL = TINY[: TINY.index("model:")]
+NEEDS_NONE = " (data alone needs none: `--until pack`)"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_data_is_prepared_as_with_a_model(project: Project, descent) -> None:
 @pytest.mark.parametrize("arguments", [["run"], ["plan"], ["plan", "--until", "train"], ["run", "--only", "evaluate"]])
 def test_a_stage_that_needs_a_section_asks_for_it(descent, arguments: list[str]) -> None:
     result = descent(arguments[0], "tiny.yaml", *arguments[1:])
-    lines = [f"descent: tiny.yaml: {section}: required, but not given" for section in ("model", "train")]
+    lines = [f"descent: tiny.yaml: {section}: required, but not given{NEEDS_NONE}" for section in ("model", "train")]
     assert (result.code, result.err.splitlines()) == (78, lines)
 
 
@@ -63,7 +64,8 @@ def test_a_model_alone_needs_no_training(descent) -> None:
     assert "\nmodel      run " in plan.out
     result = descent("explain", "tiny.yaml", "model", settings[0])
     assert (result.code, result.out.split()[:2]) == (0, ["model", "run"]), result.err
-    assert descent("explain", "tiny.yaml", "model").err == "descent: tiny.yaml: model: required, but not given\n"
+    told = descent("explain", "tiny.yaml", "model").err
+    assert told == f"descent: tiny.yaml: model: required, but not given{NEEDS_NONE}\n"
     assert descent("explain", "tiny.yaml", "pack").code == 0
 
 

@@ -33,8 +33,9 @@ VERBS: dict[str, tuple[str, ...]] = {
     "estimate": ("estimate", "tiny.yaml"),
     "generate": ("generate", "tiny.yaml", "--prompt", "The", "--max-new-tokens", "1"),
     "replay": ("replay", "autopsy"),
+    "export": ("export", "tiny.yaml"),
 }
-SLOW = ("estimate", "generate", "replay")
+SLOW = ("estimate", "generate", "replay", "export")
 """Those that import torch, which takes longer than all others together."""
 
 LOST = "descent: standard output: {}: what the command says there is lost; mend it and run again\n"

@@ -300,7 +300,7 @@ def test_an_artifact_that_is_replaced_while_it_is_read_is_not_set_aside(
 
 
 def test_what_came_since_a_run_in_progress_began_is_not_swept(project: Project, workspace: Workspace) -> None:
-    project.write_state(stages={"ingest": project.state()["stages"]["ingest"]})
+    project.write_state(stages={"ingest": project.state()["stages"]["ingest"]}, placed={})
     folder = next(Path("workspace/artifacts/pack").iterdir())
     assert folder in {item.folder for item in maintenance.find_unused(workspace)}
     with workspace.lock("run", "tiny", lambda holder: None):

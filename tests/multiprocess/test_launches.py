@@ -218,7 +218,7 @@ def begin_together(root: Path, begun: list[str]) -> None:
         with suppress(ProcessError), Follower(of_two(1), root, "a") as follower:
             follower._publish()
             raise ProcessError("it failed", 70)
-        with leader.together(Task("train", "key", {}, {}), lambda error: None):
+        with leader.together(Task("train", "key", {}, {}), lambda error: None, lambda: "run again"):
             begun.append("train")
 
 
@@ -236,7 +236,7 @@ def test_process_0_begins_nothing_with_one_that_does_not_come(tmp_path: Path, mo
     with (
         pytest.raises(ProcessError, match=r"^1 of 2 processes came in 0 s; all must share run.workspace, which is /"),
         leading.Leader(of_two(0), tmp_path, "a") as leader,
-        leader.together(Task("train", "key", {}, {}), lambda error: None),
+        leader.together(Task("train", "key", {}, {}), lambda error: None, lambda: "run again"),
     ):
         raise AssertionError("nobody to begin with")
 
