@@ -117,7 +117,9 @@ def test_a_command_does_not_need_standard_error(request: pytest.FixtureRequest, 
     usual = descent(project, VERBS[verb])
     assert usual.code == 0, usual.err
     assert usual.out
-    assert descent(project, VERBS[verb], err=kind) == Result(0, usual.out, "")
+    again = descent(project, VERBS[verb], err=kind)
+    assert (again.code, again.err) == (0, "")
+    assert again.out.replace(", unchanged", "") == usual.out  # as an export says that is there already
 
 
 @pytest.mark.parametrize("kind", SAID)
