@@ -85,8 +85,8 @@ class Watchdog:
                 self._path.parent.rmdir()
 
     def _open(self) -> TextIO:
-        """The file, in a folder that other processes make, and remove when it is empty, at the same time. What is in
-        the way of either is removed."""
+        """Open the file. Meanwhile other processes make its folder, and remove it when it is empty. What stands in the
+        way of file or folder is removed."""
         for attempt in range(ATTEMPTS):
             with suppress(FileExistsError, FileNotFoundError, IsADirectoryError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +149,21 @@ def test_processes_that_come_and_go_leave_each_other_their_files(tmp_path):
     for thread in threads:
         thread.join()
     assert not [fault for fault in faults if not isinstance(fault, threading.BrokenBarrierError)]
+
+
+def test_a_folder_that_another_process_takes_away_is_made_again(tmp_path, monkeypatch):
+    make, taken = Path.mkdir, []
+
+    def make_and_lose(path, *arguments, **options):
+        make(path, *arguments, **options)
+        if path.name == "hang" and len(taken) < 3:
+            taken.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    with Watchdog(PATIENCE_SECONDS, nn.Linear(1, 1), tmp_path, 0, print, print) as watching:
+        assert watching._path.is_file()
+    assert len(taken) == 3
 
 
 @pytest.mark.parametrize("blocked", ["hang", "hang/process-0.txt"])
