@@ -69,7 +69,7 @@ def write_gguf(folder: Path, target: Path, outtype: str, name: str, uncompared: 
 def _beside(target: Path) -> Iterator[Path]:
     """A file to write in a folder of its own beside `target`, which is removed at the end. Its name is a fixed one: the
     converter reads braces as a template. Folders of processes that were killed are removed first."""
-    ours = f"{atomic.TEMPORARY_PREFIX}gguf-{socket.gethostname()}-"
+    ours = f"{atomic.TEMPORARY_PREFIX}gguf-{socket.gethostname()}@"  # which no name of a machine contains
     for left in target.parent.glob(f"{glob.escape(ours)}*"):
         number = left.name.removeprefix(ours).split("-")[0]
         if number.isdecimal() and not psutil.pid_exists(int(number)):

@@ -134,15 +134,17 @@ def test_a_file_has_the_name_that_was_given(model: Path, tmp_path: Path, name: s
 def test_what_killed_processes_left_beside_a_file_is_removed(model: Path, tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
-    of_dead, of_living, of_others = (
+    here = socket.gethostname()
+    of_dead, *others = (
         tmp_path / f".tmp-gguf-{whose}"
-        for whose in (f"{socket.gethostname()}-{dead.pid}", f"{socket.gethostname()}-{os.getppid()}", "elsewhere-2")
+        # The last is of another machine, whose name begins as this one's and goes on with the number of the dead.
+        for whose in (f"{here}@{dead.pid}", f"{here}@{os.getppid()}", "elsewhere@2", f"{here}-{dead.pid}@2")
     )
-    for left in (of_dead, of_living, of_others):
+    for left in (of_dead, *others):
         left.mkdir()
         (left / "model.gguf").write_bytes(b"GGUF")
     written(model, tmp_path / "model.gguf")
-    assert sorted(tmp_path.glob(".tmp-*")) == sorted([of_living, of_others])
+    assert sorted(tmp_path.glob(".tmp-*")) == sorted(others)
 
 
 @needs_converter
