@@ -33,14 +33,13 @@ first to end has the launcher end the rest."""
 
 
 class Watchdog:
-    """While entered, watches from a thread of its own, which also runs while a collective waits, that passes through
-    `network` begin, be it in training or in validation.
+    """Ends a process that hangs. While entered, a thread watches whether passes through `network` begin, in training or
+    in validation. It runs while a collective waits, too.
 
-    Without one for `timeout_seconds` it writes the stacks of all threads to standard error and to
-    `<work>/hang/process-<index>.txt`, gives `fail` the error that no thread can raise in another, and ends the process
-    with code 70. Should the thread itself be kept from running,
-    as by foreign code that holds Python's lock, `faulthandler` does the same from outside, with code 1. None watches
-    nothing.
+    Without a pass for `timeout_seconds` it writes the stacks of all threads to standard error and to
+    `<work>/hang/process-<index>.txt`, gives `fail` the error, and ends the process with code 70. Where the thread
+    cannot run, since foreign code holds Python's lock, `faulthandler` writes the stacks and ends the process with code
+    1. None watches nothing.
     """
 
     def __init__(
