@@ -41,7 +41,10 @@ ingest:
   sources:
     - {name: stories, type: text, paths: [texts/*.txt], separator: "\\n\\n"}
     - {name: records, type: jsonl, paths: [records.jsonl], text_field: body, weight: 2.0}
-curate: {min_chars: 20, min_words: 3, validation_fraction: 0.1, test_fraction: 0.1}
+curate:
+  filters: [{type: min_chars, value: 20}, {type: min_words, value: 3}, {type: min_alphabetic_ratio}]
+  validation_fraction: 0.1
+  test_fraction: 0.1
 augment:
   fraction: 0.3
   copies: 1

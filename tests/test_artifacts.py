@@ -15,9 +15,9 @@ from harness import PATIENCE_SECONDS
 
 from pipeline import artifacts
 from pipeline.artifacts import Workspace
-from pipeline.config.base import Runtime, Section
 from pipeline.errors import MissingInputError
 from pipeline.manifests import content_digest, describe_differences, seal
+from pipeline.section import Runtime, Section
 from pipeline.stages.contract import Stage
 
 

@@ -7,14 +7,17 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Runtime, Section
-from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
 from pipeline.config.evaluation import METRICS_OF_TASK, EvaluateConfig
 from pipeline.config.model import ModelConfig
 from pipeline.config.report import ReportConfig
 from pipeline.config.run import RunConfig
 from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
 from pipeline.config.train import TrainConfig
+from pipeline.corpus.augmenting import AugmentConfig
+from pipeline.corpus.curation import CurateConfig
+from pipeline.corpus.ingesting import IngestConfig
+from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.section import Runtime, Section
 
 __all__ = ["Config", "Runtime", "Section"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Runtime, Section
+from pipeline.section import Runtime, Section
 
 Metric = Literal["perplexity", "bits_per_byte", "token_accuracy", "accuracy", "f1_macro", "mse", "mae", "r2", "pearson"]
 

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.config.base import Alternatives, Section
 from pipeline.config.presets import PRESETS, PresetName
 from pipeline.config.pretrained import Origin
+from pipeline.section import Alternatives, Section
 
 FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
 """Values of a transformers configuration that only the tokenizer artifact may set."""

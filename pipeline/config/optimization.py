@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.config.base import Added, Alternatives, Runtime, Section
+from pipeline.section import Added, Alternatives, Runtime, Section
 
 TORCH_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adam", "sgd", "adafactor", "adagrad", "rmsprop", "muon")
 BITSANDBYTES_OPTIMIZERS = {

@@ -9,9 +9,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Section
 from pipeline.config.foreign import check_links, check_model, check_tokenizer
 from pipeline.errors import ConfigError, MissingInputError
+from pipeline.section import Section
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)

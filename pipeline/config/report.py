@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config.base import Section
+from pipeline.section import Section
 
 
 class ReportConfig(Section):

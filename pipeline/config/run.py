@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from pipeline.config.base import Runtime, Section
+from pipeline.section import Runtime, Section
 
 
 class RunConfig(Section):

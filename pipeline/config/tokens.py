@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Runtime, Section
 from pipeline.config.pretrained import Origin
+from pipeline.section import Runtime, Section
 
 SMALLEST_VOCABULARY = 258
 """All 256 bytes, padding and end of document."""

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Added, Alternatives, Choice, Runtime
 from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
+from pipeline.section import Added, Alternatives, Choice, Runtime
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
-from pipeline.config.corpus import AugmentConfig, SynonymOperation
-from pipeline.errors import BadDataError, MissingInputError
+from pipeline.corpus.augmenting import AugmentConfig
+from pipeline.errors import BadDataError
+from pipeline.features import files_of_key
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _augment_shard(source: Path, target: Path, section: AugmentConfig, seed: int) -> Tally:
-    from pipeline.corpus.augmenters import Augmenter, derived
+    from pipeline.corpus.augmenting import Augmenter, derived
     from pipeline.corpus.documents import ShardWriter, read_shard
     from pipeline.corpus.shards import Tally
 
@@ -64,17 +65,7 @@ def _augment_shard(source: Path, target: Path, section: AugmentConfig, seed: int
 
 
 def _files(section: AugmentConfig) -> dict[str, list[Path]]:
-    from pipeline.corpus.lexicon import SHIPPED, read_lexicon
-
-    files: dict[str, list[Path]] = {}
-    for operation in section.operations:
-        if isinstance(operation, SynonymOperation):
-            path = operation.lexicon or SHIPPED
-            if not path.is_file():
-                raise MissingInputError(f"augment.operations: lexicon {path} does not exist; mend the path")
-            read_lexicon(path)  # its mistakes are told before anything runs
-            files["lexicon" if operation.lexicon is None else path.as_posix()] = [path]
-    return files
+    return files_of_key(section.operations)
 
 
 def _draws(config: Config) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.config.base import Section
 from pipeline.progress import Progress
+from pipeline.section import Section
 
 CHECKED_BY_READERS = ("*/shard-*.parquet", "*/stream.ds")
 """Files of which a stage may read a part, by several processes: what reads them compares it with digests."""

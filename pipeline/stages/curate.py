@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.corpus import CurateConfig
+from pipeline.corpus.curation import CurateConfig
 from pipeline.errors import BadDataError
+from pipeline.features import files_of_key
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
 
+REPEATS = "repeats an earlier document"
 WARNED_SHARE = 0.1
 """Part of a source's documents from which on it is told that defaults drop so many."""
 
@@ -49,17 +51,17 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _filter_shard(source: Path, scratch: Path, section: CurateConfig) -> Tally:
     """Write the filters' verdict on each document, and the hashes of those that stay."""
+    from pipeline.corpus.curation import reason_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
-    from pipeline.corpus.documents import read_texts_of_shard
-    from pipeline.corpus.filters import reason_to_drop
+    from pipeline.corpus.documents import read_shard
     from pipeline.corpus.shards import Tally
 
     reasons: list[str | None] = []
     hashes: list[int] = []
-    for text in read_texts_of_shard(source):
-        reasons.append(reason_to_drop(text, section))
+    for document in read_shard(source):
+        reasons.append(reason_to_drop(document, section.filters))
         if reasons[-1] is None:
-            hashes.append(text_hash(text))
+            hashes.append(text_hash(document.text))
     scratch.with_suffix(".reasons").write_text(json.dumps(reasons))
     ShardHashes(scratch).write(hashes)
     return Tally()
@@ -89,7 +91,7 @@ def _split_shard(source: Path, scratch: Path, output: Path, section: CurateConfi
                     tally.add_documents("source", document.source, size)
                     writers[split_of_hash(value, section)].write(document)
                     continue
-                reason = "repeats an earlier document"
+                reason = REPEATS
             tally.add("dropped", reason)
             tally.add(f"dropped of {document.source}", reason)
             place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
@@ -114,21 +116,28 @@ def _summarize(tally: Tally) -> dict[str, Any]:
 
 def _warnings(section: CurateConfig, tally: Tally) -> list[str]:
     """A warning for each source of which defaults, limits that nobody chose for it, drop a large part."""
-    from pipeline.corpus.filters import SETTINGS
-
+    values = (
+        {}
+        if "filters" in section.model_fields_set
+        else {one.type: one.model_dump().get("value") for one in section.filters}
+    )
     warnings = []
     for source, total in tally.of("source_in").items():
         dropped = tally.of(f"dropped of {source}").items()
-        unset = {reason: n for reason, n in dropped if SETTINGS.get(reason) not in {None, *section.model_fields_set}}
+        words = {
+            reason: f"{reason} ({values[last]})" for reason, _ in dropped if (last := reason.split()[-1]) in values
+        }
+        if "deduplicate" not in section.model_fields_set:
+            words[REPEATS] = f"{REPEATS} (curate.deduplicate: {section.deduplicate})"
+        unset = {reason: count for reason, count in dropped if reason in words}
         count = sum(unset.values())
         if count > WARNED_SHARE * total:
             reasons = ", ".join(
-                f"{n:,} {reason} (curate.{SETTINGS[reason]}: {getattr(section, SETTINGS[reason])})"
-                for reason, n in sorted(unset.items(), key=lambda item: -item[1])
+                f"{n:,} {words[reason]}" for reason, n in sorted(unset.items(), key=lambda item: -item[1])
             )
             warnings.append(
                 f"defaults drop {count:,} of {total:,} documents of {source} ({count / total:.0%}): {reasons}; "
-                "set what suits them, be it the same"
+                "set curate.filters and deduplicate to what suits them, be it the same"
             )
     return warnings
 
@@ -146,4 +155,8 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
             )
 
 
-STAGE = Stage(name="curate", version=3, run=run, inputs=("normalize",), records=("dropped.jsonl",))
+def _files(section: CurateConfig) -> dict[str, list[Path]]:
+    return files_of_key(section.filters)
+
+
+STAGE = Stage(name="curate", version=3, run=run, inputs=("normalize",), records=("dropped.jsonl",), files=_files)

@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from pipeline.config.corpus import IngestConfig
-from pipeline.config.sources import AnySource
+from pipeline.corpus.ingesting import IngestConfig
+from pipeline.corpus.sources import Source
 from pipeline.errors import BadDataError
+from pipeline.features import files_of_key
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
+def _read_group(source: Source, group: list[Part], folder: Path) -> Tally:
     from pipeline.corpus.documents import write_shards
     from pipeline.corpus.readers.records import Rejected
-    from pipeline.corpus.readers.tasks import doubts, read_parts
+    from pipeline.corpus.readers.tasks import read_parts
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
@@ -81,7 +82,7 @@ def _read_group(source: AnySource, group: list[Part], folder: Path) -> Tally:
             nonlocal num_rejected
             if not isinstance(record, Rejected):
                 tally.add_documents("source", source.name, record.num_bytes)
-                for doubt in doubts(source, record):
+                for doubt in source.doubts(record):
                     tally.add(doubt, source.name)
                 return True
             tally.add("rejected", record.reason)
@@ -151,9 +152,7 @@ def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool])
 
 
 def _files(section: IngestConfig) -> dict[str, list[Path]]:
-    from pipeline.corpus.sources import labelled_files
-
-    return labelled_files(section)
+    return files_of_key(section.sources)
 
 
 STAGE = Stage(name="ingest", version=5, run=run, records=("rejected.jsonl",), files=_files)

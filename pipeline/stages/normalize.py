@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.corpus import NormalizeConfig
+from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.features import files_of_key
 from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -28,16 +29,15 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Tally:
     from pipeline.corpus.documents import ShardWriter, read_shard
-    from pipeline.corpus.normalizers import normalize, operations
+    from pipeline.corpus.normalizing import normalize
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    chosen = operations(section)
     writer = ShardWriter(target)
     for document in read_shard(source):
         tally.add("total", "documents_in")
         tally.add("total", "bytes_in", document.num_bytes)
-        for name in normalize(document, chosen):
+        for name in normalize(document, section.steps):
             tally.add("changed", name)
         writer.write(document)
     writer.close()
@@ -46,4 +46,8 @@ def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Ta
     return tally
 
 
-STAGE = Stage(name="normalize", version=3, run=run, inputs=("ingest",), libraries=("ftfy",))
+def _files(section: NormalizeConfig) -> dict[str, list[Path]]:
+    return files_of_key(section.steps)
+
+
+STAGE = Stage(name="normalize", version=3, run=run, inputs=("ingest",), libraries=("ftfy",), files=_files)

@@ -5,31 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
-from pipeline.config.corpus import CurateConfig
 from pipeline.corpus import dedup
-from pipeline.corpus.filters import reason_to_drop
+from pipeline.corpus.curation import CurateConfig, reason_to_drop
+from pipeline.corpus.documents import Document
 from pipeline.corpus.splitting import split_of_hash
+
+RATIOS = [{"type": "min_alphabetic_ratio"}, {"type": "max_digit_ratio"}, {"type": "max_symbol_ratio"}]
+
+
+def few_letters(ratio: float) -> list[dict[str, object]]:
+    return [{"type": "min_alphabetic_ratio", "value": ratio}, *RATIOS[1:]]
 
 
 @pytest.mark.parametrize(
-    ("text", "limits", "reason"),
+    ("text", "filters", "reason"),
     [
-        ("A sentence of seven plain words here.", {}, None),
-        ("Too short to stay.", {"min_chars": 30}, "shorter than min_chars"),
-        ("word " * 30, {"max_chars": 100}, "longer than max_chars"),
-        ("Twowords only", {"min_words": 3}, "fewer than min_words"),
-        ("ab 12 !! ?? %% ..", {}, "fewer letters than min_alphabetic_ratio"),
-        ("abc 123 abc 123 a", {"min_alphabetic_ratio": 0.2}, "more digits than max_digit_ratio"),
-        ("ab (..) cd [--] ef", {"min_alphabetic_ratio": 0.2}, "more symbols than max_symbol_ratio"),
-        (" \n\t ", {}, "no visible characters"),
-        ("हिन्दी में लिखा हुआ एक वाक्य", {"min_alphabetic_ratio": 0.99}, None),
-        ("Größe über alles schön, ja wirklich", {"min_alphabetic_ratio": 0.9}, None),
+        ("A sentence of seven plain words here.", RATIOS, None),
+        ("Too short to stay.", [{"type": "min_chars", "value": 30}], "shorter than min_chars"),
+        ("word " * 30, [{"type": "max_chars", "value": 100}], "longer than max_chars"),
+        ("Twowords only", [{"type": "min_words", "value": 3}], "fewer than min_words"),
+        ("Three words now", [{"type": "min_words", "value": 3}], None),
+        ("ab 12 !! ?? %% ..", RATIOS, "fewer letters than min_alphabetic_ratio"),
+        ("abc 123 abc 123 a", few_letters(0.2), "more digits than max_digit_ratio"),
+        ("ab (..) cd [--] ef", few_letters(0.2), "more symbols than max_symbol_ratio"),
+        ("12 !", [{"type": "min_chars", "value": 9}, *RATIOS], "shorter than min_chars"),
+        ("12 !", [*RATIOS, {"type": "min_chars", "value": 9}], "fewer letters than min_alphabetic_ratio"),
+        (" \n\t ", RATIOS, "no visible characters"),
+        (" \u200b ", [], "no visible characters"),
+        ("12 !", [], None),
+        ("हिन्दी में लिखा हुआ एक वाक्य", few_letters(0.99), None),
+        ("Größe über alles schön, ja wirklich", few_letters(0.9), None),
     ],
 )
-def test_the_first_broken_limit_is_the_reason(text: str, limits: dict[str, float], reason: str | None) -> None:
-    section = CurateConfig.model_validate({"min_chars": 0, "min_words": 0, **limits})
-    assert reason_to_drop(text, section) == reason
+def test_the_first_filter_that_a_document_fails_names_the_reason(
+    text: str, filters: list[dict[str, object]], reason: str | None
+) -> None:
+    section = CurateConfig.model_validate({"filters": filters})
+    assert reason_to_drop(Document("1", text, "s", "o"), section.filters) == reason
+
+
+def test_limits_that_once_were_settings_are_refused_with_the_line_to_write() -> None:
+    with pytest.raises(ValidationError) as error:
+        CurateConfig.model_validate({"min_chars": 20, "max_chars": 900, "validation_fraction": 0.1})
+    line = str(error.value.errors()[0]["ctx"]["error"]).partition("; write ")[2]
+    meant = CurateConfig.model_validate(yaml.safe_load(line))
+    assert [(one.type, one.model_dump()["value"]) for one in meant.filters] == [
+        ("min_chars", 20),
+        ("max_chars", 900),
+        ("min_words", 5),
+        ("min_alphabetic_ratio", 0.5),
+        ("max_digit_ratio", 0.3),
+        ("max_symbol_ratio", 0.4),
+    ]
 
 
 def stored(base: Path, hashes: list[int]) -> dedup.ShardHashes:

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config.corpus import IngestConfig
-from pipeline.config.sources import AnySource
 from pipeline.corpus.documents import Document
+from pipeline.corpus.ingesting import AnySource, IngestConfig
 from pipeline.corpus.readers.records import Rejected
 from pipeline.corpus.readers.tasks import read_parts, reading_tasks
-from pipeline.corpus.sources import labelled_files, source_files
+from pipeline.corpus.sources import Source
 from pipeline.errors import ConfigError, MissingInputError
+from pipeline.features import files_of_key
 
 TITLES = ["One", "Two, with a comma", 'Three "quoted"', "Vier über"]
 BODIES = ["first body", "second\nbody in two lines", "third; 'body'", "日本語 🙂 body"]
@@ -39,11 +39,11 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def make_source(kind: str, **fields: Any) -> AnySource:
+def make_source(kind: str, **fields: Any) -> Source:
     return TypeAdapter(AnySource).validate_python({"name": "s", "type": kind, **fields})
 
 
-def read(source: AnySource) -> list[Document | Rejected]:
+def read(source: Source) -> list[Document | Rejected]:
     section = IngestConfig(sources=[source])
     return [
         record
@@ -52,7 +52,7 @@ def read(source: AnySource) -> list[Document | Rejected]:
     ]
 
 
-def content(source: AnySource) -> list[tuple[str, str | None]]:
+def content(source: Source) -> list[tuple[str, str | None]]:
     """Text and label of the documents of a source; none of its records is rejected."""
     records = read(source)
     assert [record for record in records if isinstance(record, Rejected)] == []
@@ -132,14 +132,14 @@ def test_a_folder_stands_for_its_files_of_the_type_at_any_depth() -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(gzip.compress(b'{"text": "a"}') if name.endswith("gz") else b'{"text": "b"}')
     source = make_source("jsonl", paths=["data"])
-    assert list(source_files(source).values()) == ["data/b.jsonl", "data/deep/a.jsonl.gz"]
+    assert list(source.find_files().values()) == ["data/b.jsonl", "data/deep/a.jsonl.gz"]
     assert content(source) == [("b", None), ("a", None)]
     absolute = make_source("jsonl", paths=[str(Path("data").absolute())])
-    assert list(source_files(absolute).values()) == ["b.jsonl", "deep/a.jsonl.gz"]
+    assert list(absolute.find_files().values()) == ["b.jsonl", "deep/a.jsonl.gz"]
     with pytest.raises(
         MissingInputError, match=r"no file below data ends in \.parquet; it has 3 others, such as README"
     ):
-        source_files(make_source("parquet", paths=["data"]))
+        make_source("parquet", paths=["data"]).find_files()
 
 
 @pytest.mark.parametrize(
@@ -295,17 +295,17 @@ def test_tables_of_many_types() -> None:
 
 def test_datasets_of_the_hub_are_pinned() -> None:
     with pytest.raises(ConfigError, match=r"needs `revision`, a commit: `git ls-remote .*datasets/owner/name HEAD`"):
-        labelled_files(IngestConfig(sources=[make_source("hub", path="owner/name")]))
-    assert labelled_files(IngestConfig(sources=[make_source("hub", path="owner/name", revision="a" * 40)])) == {}
+        files_of_key([make_source("hub", path="owner/name")])
+    assert files_of_key([make_source("hub", path="owner/name", revision="a" * 40)]) == {}
     with pytest.raises(MissingInputError, match="'imdb' is neither a folder nor owner/name"):
-        labelled_files(IngestConfig(sources=[make_source("hub", path="imdb")]))
+        files_of_key([make_source("hub", path="imdb")])
     with pytest.raises(ValidationError, match="revision"):
         make_source("hub", path="owner/name", revision="main")
     Path("here").mkdir()
     with pytest.raises(ConfigError, match="revision is for datasets of the hub"):
-        labelled_files(IngestConfig(sources=[make_source("hub", path="here", revision="a" * 40)]))
+        files_of_key([make_source("hub", path="here", revision="a" * 40)])
     with pytest.raises(MissingInputError, match="the folder here is empty"):
-        labelled_files(IngestConfig(sources=[make_source("hub", path="here")]))
+        files_of_key([make_source("hub", path="here")])
 
 
 def test_listing_the_files_of_all_sources_imports_nothing_heavy() -> None:
@@ -314,12 +314,12 @@ def test_listing_the_files_of_all_sources_imports_nothing_heavy() -> None:
         Path(name).write_text("x")
     program = (
         "import sys\n"
-        "from pipeline.config.corpus import IngestConfig\n"
-        "from pipeline.corpus.sources import labelled_files\n"
+        "from pipeline.corpus.ingesting import IngestConfig\n"
+        "from pipeline.features import files_of_key\n"
         "kinds = {'jsonl': 'a.jsonl', 'csv': 'a.csv', 'parquet': 'a.parquet'}\n"
         "sources = [{'name': kind, 'type': kind, 'paths': [path]} for kind, path in kinds.items()]\n"
         "sources.append({'name': 'hub', 'type': 'hub', 'path': 'hub'})\n"
-        "assert len(labelled_files(IngestConfig(sources=sources))) == 4\n"
+        "assert len(files_of_key(IngestConfig(sources=sources).sources)) == 4\n"
         "assert not {'numpy', 'pyarrow', 'datasets', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

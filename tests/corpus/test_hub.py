@@ -12,13 +12,12 @@ from typing import Any
 import datasets
 import pytest
 
-from pipeline.config.corpus import IngestConfig
-from pipeline.config.sources import HubSource
 from pipeline.corpus.documents import Document
-from pipeline.corpus.readers.hub import read_hub
+from pipeline.corpus.readers.hub_dataset import read_hub
 from pipeline.corpus.readers.records import Rejected
-from pipeline.corpus.sources import labelled_files
+from pipeline.corpus.sources.hub import Hub
 from pipeline.errors import BadDataError, ConfigError, DescentError, StorageError
+from pipeline.features import files_of_key
 
 CARD = """\
 ---
@@ -67,11 +66,11 @@ def repository() -> Path:
     return folder
 
 
-def source(path: Path | str, **fields: Any) -> HubSource:
-    return HubSource.model_validate({"name": "s", "type": "hub", "path": str(path), **fields})
+def source(path: Path | str, **fields: Any) -> Hub:
+    return Hub.model_validate({"name": "s", "type": "hub", "path": str(path), **fields})
 
 
-def read(chosen: HubSource) -> list[Document | Rejected]:
+def read(chosen: Hub) -> list[Document | Rejected]:
     return list(read_hub(chosen, Path("scratch")))
 
 
@@ -93,7 +92,7 @@ def test_a_folder_in_a_hub_repositorys_layout(repository: Path, streaming: bool)
 
 def test_streaming_is_no_part_of_the_identity(repository: Path) -> None:
     assert source(repository).identity() == source(repository, streaming=True).identity()
-    assert list(labelled_files(IngestConfig(sources=[source(repository)]))) == [
+    assert list(files_of_key([source(repository)])) == [
         "repository/README.md",
         "repository/data/test-00000-of-00001.parquet",
         "repository/data/train-00000-of-00001.parquet",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import ftfy
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from yardsticks import assert_costs_at_most, cpu_of
 
-from pipeline.config.corpus import NormalizeConfig
 from pipeline.corpus.documents import Document
-from pipeline.corpus.normalizers import (
-    collapse_whitespace,
-    fix_unicode,
-    normalize,
-    operations,
-    strip_control_characters,
-)
+from pipeline.corpus.normalizing import NormalizeConfig, normalize
+from pipeline.corpus.steps.collapse_whitespace import CollapseWhitespace
+from pipeline.corpus.steps.fix_unicode import FixUnicode
+from pipeline.corpus.steps.strip_control_characters import StripControlCharacters
 
 PIECES = [
     "plain text",
@@ -35,6 +35,10 @@ PIECES = [
     "“q”",
     "é",
 ]
+
+fix_unicode = FixUnicode().apply
+collapse_whitespace = CollapseWhitespace().apply
+strip_control_characters = StripControlCharacters().apply
 
 
 @settings(max_examples=300, deadline=None)
@@ -73,10 +77,15 @@ def test_control_characters_go_and_line_ends_become_one() -> None:
     assert strip_control_characters("a\x00b\x07\tc\r\nd\re\u2028f\x7f\x0cg") == "ab\tc\nd\ne\nf\ng"
 
 
-def test_operations_are_applied_in_order_and_recorded() -> None:
-    section = NormalizeConfig(lowercase=True, remove_punctuation=True)
+def steps(*names: str, defaults: bool = False) -> list[dict[str, str]]:
+    usual = ("fix_unicode", "unicode_form", "strip_control_characters", "collapse_whitespace") if defaults else ()
+    return [{"type": name} for name in (*usual, *names)]
+
+
+def test_steps_are_applied_in_order_and_recorded() -> None:
+    section = NormalizeConfig.model_validate({"steps": steps("lowercase", "remove_punctuation", defaults=True)})
     document = Document("1", "The CafÃ© —  it's  OPEN!", "s", "o", changes=["earlier"])
-    assert normalize(document, operations(section)) == ["fix_unicode", "lowercase", "remove_punctuation"]
+    assert normalize(document, section.steps) == ["fix_unicode", "lowercase", "remove_punctuation"]
     assert document.text == "the café   its  open"
     assert document.changes == [
         "earlier",
@@ -88,14 +97,36 @@ def test_operations_are_applied_in_order_and_recorded() -> None:
 
 def test_unicode_form_composes() -> None:
     document = Document("1", "cafe\u0301", "s", "o")
-    assert normalize(document, operations(NormalizeConfig(fix_unicode=False))) == ["unicode_NFC"]
+    assert normalize(document, NormalizeConfig.model_validate({"steps": steps("unicode_form")}).steps) == [
+        "unicode_NFC"
+    ]
     assert document.text == "caf\u00e9"
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    section = NormalizeConfig(
-        fix_unicode=False, unicode_form="none", strip_control_characters=False, collapse_whitespace=False
-    )
+    section = NormalizeConfig(steps=[])
     document = Document("1", " schÃ¶n\x00 \r\n", "s", "o")
-    assert normalize(document, operations(section)) == []
+    assert normalize(document, section.steps) == []
     assert document.text == " schÃ¶n\x00 \r\n"
+
+
+def test_the_order_of_steps_is_the_users() -> None:
+    text = "A\u2028B \u0130"
+    made = []
+    for order in (("lowercase", "unicode_form"), ("unicode_form", "lowercase")):
+        document = Document("1", text, "s", "o")
+        normalize(document, NormalizeConfig.model_validate({"steps": steps(*order)}).steps)
+        made.append(document.text)
+    assert made[0] == unicodedata.normalize("NFC", text.lower())
+    assert made[1] == unicodedata.normalize("NFC", text).lower()
+
+
+def test_settings_that_once_turned_steps_on_and_off_are_refused_with_the_line_to_write() -> None:
+    given = {"lowercase": True, "fix_unicode": False, "unicode_form": "NFKC"}
+    with pytest.raises(ValidationError) as error:
+        NormalizeConfig.model_validate(given)
+    line = str(error.value.errors()[0]["ctx"]["error"]).partition("; write ")[2]
+    meant = NormalizeConfig.model_validate(yaml.safe_load(line))
+    assert [step.label for step in meant.steps] == [
+        "unicode_NFKC", "strip_control_characters", "collapse_whitespace", "lowercase"
+    ]  # fmt: skip

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.corpus import IngestConfig
-from pipeline.config.sources import AnySource, JsonlSource, TextSource
+from pipeline.corpus.docstrings import MIN_REPEAT_CHARS, library_files, read_python_docs
 from pipeline.corpus.documents import Document
-from pipeline.corpus.python_docs import MIN_REPEAT_CHARS, library_files, read_python_docs
+from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.readers.records import Part, Rejected
 from pipeline.corpus.readers.tasks import read_parts, reading_tasks
-from pipeline.corpus.sources import labelled_files, source_files
+from pipeline.corpus.sources import Source
+from pipeline.corpus.sources.jsonl import Jsonl
+from pipeline.corpus.sources.text import Text
 from pipeline.errors import BadDataError, MissingInputError
+from pipeline.features import files_of_key
 
 
 @pytest.fixture(autouse=True)
@@ -23,19 +25,19 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def text_source(**fields: object) -> TextSource:
-    return TextSource.model_validate({"name": "s", "type": "text", "paths": ["*.txt"], **fields})
+def text_source(**fields: object) -> Text:
+    return Text.model_validate({"name": "s", "type": "text", "paths": ["*.txt"], **fields})
 
 
-def jsonl_source(**fields: object) -> JsonlSource:
-    return JsonlSource.model_validate({"name": "s", "type": "jsonl", "paths": ["*.jsonl"], **fields})
+def jsonl_source(**fields: object) -> Jsonl:
+    return Jsonl.model_validate({"name": "s", "type": "jsonl", "paths": ["*.jsonl"], **fields})
 
 
-def read_file(source: AnySource, path: Path) -> list[Document | Rejected]:
+def read_file(source: Source, path: Path) -> list[Document | Rejected]:
     return list(read_parts(source, [Part(path, path.as_posix(), 0, path.stat().st_size)], Path("scratch")))
 
 
-def read_all(source: AnySource) -> list[Document | Rejected]:
+def read_all(source: Source) -> list[Document | Rejected]:
     tasks = reading_tasks(IngestConfig(sources=[source]))
     return [record for task_source, parts in tasks for record in read_parts(task_source, parts, Path("scratch"))]
 
@@ -108,7 +110,7 @@ def test_identifiers_are_stable_and_differ_by_content_and_origin() -> None:
 
 def test_a_pattern_without_files_is_named() -> None:
     with pytest.raises(MissingInputError, match=r"s: 'none/\*\.txt' matches no file"):
-        source_files(text_source(paths=["none/*.txt"]))
+        text_source(paths=["none/*.txt"]).find_files()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_the_nearest_name_to_a_path_that_is_not_there_is_told(path: str, hint: s
     Path("books").mkdir()
     Path("books/chapter-one.txt").write_text("x")
     with pytest.raises(MissingInputError) as caught:
-        source_files(text_source(paths=[path]))
+        text_source(paths=[path]).find_files()
     assert str(caught.value) == f"ingest.sources: s: {path!r} matches no file in {Path.cwd()}{hint}"
 
 
@@ -143,8 +145,8 @@ def test_each_file_is_read_once_and_labelled() -> None:
     for name in ("b.txt", "a.txt"):
         Path(name).write_text(name)
     section = IngestConfig(sources=[text_source(paths=["b.txt", "*.txt"])])
-    assert list(source_files(section.sources[0])) == [Path("b.txt"), Path("a.txt")]
-    assert set(labelled_files(section)) == {"a.txt", "b.txt"}
+    assert list(section.sources[0].find_files()) == [Path("b.txt"), Path("a.txt")]
+    assert set(files_of_key(section.sources)) == {"a.txt", "b.txt"}
 
 
 def test_files_are_grouped_by_size_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,10 +226,10 @@ def test_documents_do_not_name_folders_of_the_machine(tmp_path: Path) -> None:
     for name in ("data/books/a.txt", "data/b.txt"):
         Path(name).write_text(name)
     for pattern in ("data/**/*.txt", "data/b.txt"):
-        relative = source_files(text_source(paths=[pattern]))
+        relative = text_source(paths=[pattern]).find_files()
         assert list(relative.values()) == [path.as_posix() for path in relative]
-    assert list(source_files(text_source(paths=[f"{tmp_path}/data/**/*.txt"])).values()) == ["b.txt", "books/a.txt"]
-    assert list(source_files(text_source(paths=[f"{tmp_path}/data/books/a.txt"])).values()) == ["a.txt"]
+    assert list(text_source(paths=[f"{tmp_path}/data/**/*.txt"]).find_files().values()) == ["b.txt", "books/a.txt"]
+    assert list(text_source(paths=[f"{tmp_path}/data/books/a.txt"]).find_files().values()) == ["a.txt"]
 
 
 @pytest.mark.parametrize("is_absolute", [False, True])
@@ -247,7 +249,7 @@ def test_what_exists_as_it_is_written_is_no_wildcard(tmp_path: Path, is_absolute
     root = f"{tmp_path}/" if is_absolute else ""
 
     def found(pattern: str) -> dict[str, str]:
-        return {path.read_text(): origin for path, origin in source_files(text_source(paths=[root + pattern])).items()}
+        return {path.read_text(): origin for path, origin in text_source(paths=[root + pattern]).find_files().items()}
 
     expected = {
         "run [v2]/x.txt": ["run [v2]/x.txt"],
@@ -277,4 +279,4 @@ def test_what_exists_as_it_is_written_is_no_wildcard(tmp_path: Path, is_absolute
 def test_a_file_name_that_is_not_text_is_refused() -> None:
     Path(os.fsdecode(b"b\xff.txt")).write_text("x")
     with pytest.raises(BadDataError, match="is not UTF-8; rename the file"):
-        source_files(text_source())
+        text_source().find_files()

@@ -237,7 +237,7 @@ def test_an_unreadable_part_of_a_corpus_may_be_no_larger_than_rejected_records_m
 MEASURE = """\
 import resource, sys
 from pathlib import Path
-from pipeline.config.corpus import IngestConfig
+from pipeline.corpus.ingesting import IngestConfig
 from pipeline.progress import Progress
 from pipeline.stages.contract import StageContext
 from pipeline.stages.ingest import STAGE

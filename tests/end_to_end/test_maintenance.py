@@ -113,8 +113,8 @@ def test_explain_shows_the_identity_and_what_differs(finished: Project, without_
 
 def test_gc_keeps_the_last_whole_run_through_failed_and_partial_ones(finished: Project) -> None:
     key = finished.artifact("train").name
-    assert finished.descent("run", "tiny.yaml", "curate.min_chars=30", "--until", "ingest").code == 0
-    assert finished.descent("run", "tiny.yaml", "normalize.lowercase=true", "--until", "curate").code == 0
+    assert finished.descent("run", "tiny.yaml", "curate.filters=[]", "--until", "ingest").code == 0
+    assert finished.descent("run", "tiny.yaml", "normalize.steps=[{type: lowercase}]", "--until", "curate").code == 0
     assert finished.descent("run", "tiny.yaml", "ingest.sources.1.text_field=none").code == 65
     assert finished.descent("gc", "tiny.yaml", "--delete").code == 0
     assert (finished.workspace / "artifacts/train" / key).exists()

@@ -23,8 +23,22 @@ ingest:
     - {name: prose, type: text, paths: [prose.txt], separator: "\\n\\n"}
     - {name: records, type: jsonl, paths: [records.jsonl], label_field: kind, weight: 1.5}
   max_rejected_fraction: 0.1
-normalize: {lowercase: true}
-curate: {min_chars: 20, min_words: 3, validation_fraction: 0.2, test_fraction: 0.2}
+normalize:
+  steps:
+    - {type: fix_unicode}
+    - {type: unicode_form, form: NFC}
+    - {type: strip_control_characters}
+    - {type: collapse_whitespace}
+    - {type: lowercase}
+curate:
+  filters:
+    - {type: min_chars, value: 20}
+    - {type: min_words, value: 3}
+    - {type: min_alphabetic_ratio, value: 0.5}
+    - {type: max_digit_ratio, value: 0.3}
+    - {type: max_symbol_ratio, value: 0.4}
+  validation_fraction: 0.2
+  test_fraction: 0.2
 augment:
   fraction: 0.5
   copies: 2

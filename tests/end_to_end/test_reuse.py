@@ -14,8 +14,8 @@ import pytest
 from harness import PATIENCE_SECONDS, STAGES, Project
 
 from pipeline import runner
-from pipeline.config.corpus import CurateConfig
 from pipeline.config.loading import load_config
+from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.dedup import text_hash
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splitting import split_of_hash
@@ -113,9 +113,9 @@ def test_runtime_fields_change_nothing(finished: Project) -> None:
 
 
 def test_an_option_that_changes_no_document_stops_there(finished: Project) -> None:
-    plan = finished.plan("normalize.unicode_form=none")
+    plan = finished.plan("normalize.steps=[]")
     assert plan["normalize"]["reasons"] == ['normalize.unicode_form "NFC" -> "none"']
-    outcomes = finished.run("normalize.unicode_form=none")
+    outcomes = finished.run("normalize.steps=[]")
     assert [stage for stage, outcome in outcomes.items() if outcome == "built"] == ["normalize"]
 
 

@@ -15,7 +15,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 CONFIG = """\
 run: {name: tiny, seed: 7}
 ingest: {sources: [{name: reviews, type: jsonl, paths: [reviews.jsonl], label_field: LABEL}]}
-curate: {min_chars: 20, min_words: 3, validation_fraction: 0.15, test_fraction: 0.15}
+curate:
+  filters: [{type: min_chars, value: 20}, {type: min_words, value: 3}]
+  validation_fraction: 0.15
+  test_fraction: 0.15
 tokenizer: {vocab_size: 400}
 pack: {block_size: 40}
 model:

@@ -96,7 +96,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         SHALLOW,
         [
             f"ingest.sources=[{{name: reviews, type: jsonl, paths: [{REVIEWS}], label_field: verdict}}]",
-            "curate={min_chars: 20, min_words: 3, validation_fraction: 0.1}",
+            "curate={filters: [{type: min_chars, value: 20}], validation_fraction: 0.1}",
             "model.task=classification",
             "pack.block_size=32",  # no review is shorter
             "train.global_batch_size=96",

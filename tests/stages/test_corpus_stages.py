@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from pipeline.atomic import digest_file, list_files
-from pipeline.config.base import Section
-from pipeline.config.corpus import AugmentConfig, CurateConfig, IngestConfig, NormalizeConfig
 from pipeline.corpus import documents
+from pipeline.corpus.augmenting import AugmentConfig
+from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.documents import read_documents, shard_paths
-from pipeline.corpus.filters import SETTINGS, reason_to_drop
+from pipeline.corpus.ingesting import IngestConfig
+from pipeline.corpus.normalizing import NormalizeConfig
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.progress import Progress
+from pipeline.section import Section
 from pipeline.stages.contract import StageContext
 
 Run = Callable[..., dict[str, Any]]
@@ -200,23 +202,24 @@ def test_defaults_that_drop_much_of_a_source_are_warned_of(run: Run) -> None:
     shutil.copytree("run", "other")
     splits = {"validation_fraction": 0.2, "test_fraction": 0.2}
     assert run("curate", CurateConfig.model_validate(splits))["warnings"] == [
-        "defaults drop 27 of 100 documents of play (27%): 27 shorter than min_chars (curate.min_chars: 50); "
-        "set what suits them, be it the same"
+        "defaults drop 27 of 100 documents of play (27%): 27 shorter than min_chars (50); set curate.filters "
+        "and deduplicate to what suits them, be it the same"
     ]
-    # Chosen, be it as the default is; what the next default then drops is told as well.
-    assert "warnings" not in run("curate", CurateConfig.model_validate({"min_chars": 50, **splits}), "other")
-    shutil.rmtree("other/curate")
-    (warning,) = run("curate", CurateConfig.model_validate({"min_chars": 0, **splits}), "other")["warnings"]
-    assert "27 of 100 documents of play (27%): 27 fewer than min_words (curate.min_words: 5)" in warning
+    # Chosen, be it as the default is.
+    chosen = CurateConfig.model_validate({"filters": CurateConfig().model_dump()["filters"], **splits})
+    assert "warnings" not in run("curate", chosen, "other")
 
 
-def test_every_limit_has_its_setting() -> None:
-    limits = {"min_chars": 9, "max_chars": 60, "min_words": 2, "max_digit_ratio": 0.1, "max_symbol_ratio": 0.1}
-    section = CurateConfig.model_validate({**limits, "min_alphabetic_ratio": 0.5})
-    texts = ["short", "long " * 20, "onewordonly", "1 2 3 4 5 6 7", "some words 12", "some words, - . - ."]
-    reasons = {reason_to_drop(text, section) for text in texts}
-    assert {SETTINGS[str(reason)] for reason in reasons} == {*limits, "min_alphabetic_ratio"}
-    assert SETTINGS.keys() - reasons == {"repeats an earlier document"}
+def test_repeats_that_nobody_asked_to_drop_are_warned_of(run: Run) -> None:
+    texts: list[str | None] = [story(n) for n in range(100)] + [story(n) for n in range(40)]
+    write_jsonl("a.jsonl", texts)
+    run("ingest", ingest_config())
+    run("normalize", NormalizeConfig())
+    shutil.copytree("run", "other")
+    splits = {"validation_fraction": 0.2, "test_fraction": 0.2}
+    (warning,) = run("curate", CurateConfig.model_validate(splits))["warnings"]
+    assert "40 of 140 documents of s (29%): 40 repeats an earlier document (curate.deduplicate: exact)" in warning
+    assert "warnings" not in run("curate", CurateConfig.model_validate({"deduplicate": "exact", **splits}), "other")
 
 
 def test_empty_sources_fail(run: Run) -> None:
@@ -237,7 +240,12 @@ def test_a_document_that_the_filters_drop_takes_no_other_with_it(run: Run, tmp_p
     write_jsonl("a.jsonl", ["one two three four five", "one two\n\nthree four five", *(story(n) for n in range(50))])
     run("ingest", ingest_config())
     run("normalize", NormalizeConfig())
-    curated = run("curate", CurateConfig(min_chars=24, validation_fraction=0.2, test_fraction=0.2))
+    curated = run(
+        "curate",
+        CurateConfig.model_validate(
+            {"filters": [{"type": "min_chars", "value": 24}], "validation_fraction": 0.2, "test_fraction": 0.2}
+        ),
+    )
     assert curated["dropped"] == {"shorter than min_chars": 1}
     assert curated["documents_out"] == 51
 
@@ -261,7 +269,7 @@ def test_labels_come_through_every_stage_and_copies_keep_them(run: Run, tmp_path
     rows = [json.dumps({"text": story(n), "grade": n / 7}) for n in range(60)]
     Path("a.jsonl").write_text("\n".join(rows))
     run("ingest", ingest_config(source={"label_field": "grade", "weight": 2.0}))
-    run("normalize", NormalizeConfig(lowercase=True))
+    run("normalize", NormalizeConfig.model_validate({"steps": [{"type": "lowercase"}]}))
     run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
     run("augment", AugmentConfig.model_validate(AUGMENT))
     train = list(read_documents(tmp_path / "run/augment/train"))

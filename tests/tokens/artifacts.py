@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.atomic import write_json
-from pipeline.config.base import Section
 from pipeline.corpus.documents import Document, document_id, write_shards
 from pipeline.progress import Progress
+from pipeline.section import Section
 from pipeline.stages.contract import Stage, StageContext
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.reader import PackedSplit

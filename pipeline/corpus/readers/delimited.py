@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pipeline.config.sources import AUTO_QUOTES, COMPRESSED, CsvSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.readers.expansion import line_break
 from pipeline.corpus.readers.lines import cut
@@ -23,6 +22,8 @@ from pipeline.corpus.readers.records import (
     UnreadableFileError,
     decoded,
 )
+from pipeline.corpus.source_files import COMPRESSED
+from pipeline.corpus.sources.csv import AUTO_QUOTES, Csv
 
 MAX_FIELD_CHARS = 10_000_000
 """Longest field, and longest line in bytes: the csv module takes four to eight bytes a character while it reads."""
@@ -34,7 +35,7 @@ QUOTES = ('"', "'")
 _EXCEL_HINT = re.compile(r"sep=(.)\r?")
 
 
-def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
+def read_csv(source: Csv, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a table; a row is named by the line on which it begins.
 
     Raises UnreadableFileError where the first row does not name the fields of the source.
@@ -62,7 +63,7 @@ def read_csv(source: CsvSource, part: Part) -> Iterator[Document | Rejected]:
             yield fields.read(line.origin, values, line.excerpt)
 
 
-def kept_quotes(source: CsvSource, document: Document) -> str | None:
+def kept_quotes(source: Csv, document: Document) -> str | None:
     """The quotation mark around a document's text of which it is not known that it is text, if there is one."""
     if source.quotechar != AUTO_QUOTES:
         return None
@@ -87,7 +88,7 @@ class _Line:
 class _Lines:
     """The lines of a file, which can be put back to be read again."""
 
-    def __init__(self, source: CsvSource, part: Part) -> None:
+    def __init__(self, source: Csv, part: Part) -> None:
         self._source, self._part = source, part
         self._lines = cut(part, line_break(part.path)[-1:])
         self._returned: deque[_Line] = deque()
@@ -120,7 +121,7 @@ class _Table:
     without quoting: then a row is read as it stands, unless only quoting makes a row of it.
     """
 
-    def __init__(self, source: CsvSource, part: Part, fields: Fields) -> None:
+    def __init__(self, source: Csv, part: Part, fields: Fields) -> None:
         self.lines = _Lines(source, part)
         self.columns: list[str] | None = None
         self.num_columns = 0

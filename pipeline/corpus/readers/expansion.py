@@ -11,10 +11,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipeline.config.sources import COMPRESSED
 from pipeline.corpus.readers.compression import COMPRESSED_KINDS, MAGIC_BYTES, Streams, unreadable
 from pipeline.corpus.readers.file_kinds import check_text, likeness
 from pipeline.corpus.readers.records import Part, UnreadableFileError
+from pipeline.corpus.source_files import COMPRESSED
 
 MAX_EXPANSION = 200
 """How many times its size a compressed file may grow. Text grows 3 to 20 times; gzip's limit is 1,032."""

@@ -9,18 +9,25 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config.sources import JsonSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import CHUNK_BYTES, chunks, open_file
-from pipeline.corpus.readers.records import EXCERPT_CHARS, Fields, Part, Rejected, UnreadableFileError, json_object
+from pipeline.corpus.readers.records import (
+    EXCERPT_CHARS,
+    Fields,
+    Part,
+    Rejected,
+    UnreadableFileError,
+    json_object,
+)
+from pipeline.corpus.sources.json import Json
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(object_pairs_hook=json_object)
 _END = ""
 
 
-def read_json(source: JsonSource, part: Part) -> Iterator[Document | Rejected]:
+def read_json(source: Json, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a file, named by their number, or by their key where they stand in an object.
 
     Raises UnreadableFileError from the first place on that is not JSON: where the next record begins is not known.

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.config.sources import JsonlSource, TextSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import chunks, line_break, open_file
@@ -21,14 +20,16 @@ from pipeline.corpus.readers.records import (
     make_document,
     too_long,
 )
+from pipeline.corpus.sources.jsonl import Jsonl
+from pipeline.corpus.sources.text import Text
 
 
-def read_text(source: TextSource, part: Part) -> Iterator[Document | Rejected]:
+def read_text(source: Text, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a part of a text file; blank ones between separators are passed over."""
     if source.separator is None:
         yield _text_document(source, part.origin, _whole(part))
         return
-    separator = separator_of(source, part.path)
+    separator = with_breaks_of(part.path, source.separator)
     foreign = _with_breaks(source.separator, b"\n" if b"\r\n" in separator else b"\r\n")
     for number, _, data in cut(part, separator):
         origin = f"{part.origin}#{number}"
@@ -38,22 +39,19 @@ def read_text(source: TextSource, part: Part) -> Iterator[Document | Rejected]:
             yield _text_document(source, origin, data)
 
 
-def separator_of(source: TextSource | JsonlSource, path: Path) -> bytes:
-    """The bytes between the records of a file; its line breaks are those of the file."""
-    if isinstance(source, JsonlSource):
-        return line_break(path)[-1:]
-    assert source.separator is not None
-    return _with_breaks(source.separator, line_break(path)) if "\n" in source.separator else source.separator.encode()
+def with_breaks_of(path: Path, separator: str) -> bytes:
+    """The bytes of a separator in which line breaks are those of a file."""
+    return _with_breaks(separator, line_break(path)) if "\n" in separator else separator.encode()
 
 
 def _with_breaks(separator: str, line_break: bytes) -> bytes:
     return separator.encode().replace(b"\r\n", b"\n").replace(b"\n", line_break)
 
 
-def read_jsonl(source: JsonlSource, part: Part) -> Iterator[Document | Rejected]:
+def read_jsonl(source: Jsonl, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a part of a file with one JSON object a line; blank lines are passed over."""
     fields = Fields(source)
-    for number, _, data in cut(part, separator_of(source, part.path)):
+    for number, _, data in cut(part, line_break(part.path)[-1:]):
         if data is None or (data and not data.isspace()):
             yield _json_document(fields, f"{part.origin}:{number}", data)
 
@@ -106,7 +104,7 @@ def _whole(part: Part) -> bytearray | None:
     return content
 
 
-def _text_document(source: TextSource, origin: str, data: bytes | bytearray | None) -> Document | Rejected:
+def _text_document(source: Text, origin: str, data: bytes | bytearray | None) -> Document | Rejected:
     if data is None:
         return too_long(source, origin)
     text = decoded(source, origin, data)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.sources import RecordsSource, Source, template_parts
 from pipeline.corpus.documents import Document, document_id
 from pipeline.corpus.label_forms import LabelError, normal_label
+from pipeline.corpus.sources import Source
+from pipeline.corpus.sources.named_fields import Records, template_parts
 
 MAX_RECORD_BYTES = 100_000_000
 """Longest record that is read; a file without the expected separators must not fill the memory."""
@@ -89,7 +90,7 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class Fields:
     """Makes documents of records, as the fields of a source say."""
 
-    def __init__(self, source: RecordsSource) -> None:
+    def __init__(self, source: Records) -> None:
         self.source = source
         self.names = source.fields()
         self._text_field = source.text_field

@@ -10,17 +10,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.sources import ArrowSource, ParquetSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.readers.expansion import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION, ExpansionLimit
-from pipeline.corpus.readers.records import MAX_RECORD_BYTES, Fields, Part, Rejected, UnreadableFileError, too_long
+from pipeline.corpus.readers.records import (
+    MAX_RECORD_BYTES,
+    Fields,
+    Part,
+    Rejected,
+    UnreadableFileError,
+    too_long,
+)
+from pipeline.corpus.sources.arrow import Arrow
+from pipeline.corpus.sources.parquet import Parquet
 
 BATCH_BYTES = 4_000_000
 BATCH_ROWS = 1000
 ARROW_FILE_MARK = b"ARROW1"
 
 
-def read_parquet(source: ParquetSource, part: Part) -> Iterator[Document | Rejected]:
+def read_parquet(source: Parquet, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a Parquet file, named by the number of their row."""
     fields = Fields(source)
     with _damage("Parquet"), pq.ParquetFile(part.path) as file:
@@ -37,7 +45,7 @@ def read_parquet(source: ParquetSource, part: Part) -> Iterator[Document | Rejec
                 yield from rows.read(dictionaries.iter_batches(size, [group], columns=fields.names))
 
 
-def read_arrow(source: ArrowSource, part: Part) -> Iterator[Document | Rejected]:
+def read_arrow(source: Arrow, part: Part) -> Iterator[Document | Rejected]:
     """The documents of an Arrow file of either format, named by the number of their row."""
     fields = Fields(source)
     with _damage("Arrow"), pa.memory_map(str(part.path)) as file:

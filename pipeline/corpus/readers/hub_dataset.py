@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.config.sources import HubSource
 from pipeline.corpus.documents import Document
 from pipeline.corpus.patterns import fixed_folder
 from pipeline.corpus.readers.records import Fields, Rejected
 from pipeline.corpus.readers.tables import Rows
+from pipeline.corpus.sources.hub import Hub
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError
 
 READABLE = ("arrow", "csv", "json", "parquet", "text")
@@ -25,7 +25,7 @@ READABLE = ("arrow", "csv", "json", "parquet", "text")
 BATCH_ROWS = 100
 
 
-def read_hub(source: HubSource, scratch: Path) -> Iterator[Document | Rejected]:
+def read_hub(source: Hub, scratch: Path) -> Iterator[Document | Rejected]:
     """The documents of one split, named by the number of their row. `scratch` may be filled and is thrown away.
 
     Raises MissingInputError, ConfigError, BadDataError or StorageError where the dataset cannot be read: its files
@@ -43,7 +43,7 @@ def read_hub(source: HubSource, scratch: Path) -> Iterator[Document | Rejected]:
             yield from rows.read(table.to_batches())
 
 
-def _load(source: HubSource, folder: Path, scratch: Path) -> Any:
+def _load(source: Hub, folder: Path, scratch: Path) -> Any:
     """The dataset, which lies in `folder` if it is a local one."""
     import datasets
     from datasets.utils.logging import set_verbosity
@@ -103,7 +103,7 @@ def _without_wildcards(folder: Path) -> Iterator[Path]:
         yield Path(plain)
 
 
-def _load_from_disk(source: HubSource, folder: Path) -> Any:
+def _load_from_disk(source: Hub, folder: Path) -> Any:
     import datasets
 
     if not (folder / "state.json").is_file():
@@ -119,7 +119,7 @@ def _load_from_disk(source: HubSource, folder: Path) -> Any:
     return dataset
 
 
-def _check_inside(source: HubSource, folder: Path, files: list[str]) -> None:
+def _check_inside(source: Hub, folder: Path, files: list[str]) -> None:
     """Refuse a dataset whose description reaches out of its folder: such files are no part of its identity."""
     for file in files:
         # A link inside of the folder may lead anywhere: what it leads to has been digested.
@@ -134,12 +134,12 @@ def _class_names(features: Any, label_field: str | None) -> list[str] | None:
     return getattr(feature, "names", None)
 
 
-def _place(source: HubSource) -> str:
+def _place(source: Hub) -> str:
     return f"ingest.sources: {source.name}: {source.path}"
 
 
 @contextmanager
-def _in_one_line(source: HubSource, folder: Path) -> Iterator[None]:
+def _in_one_line(source: Hub, folder: Path) -> Iterator[None]:
     """Turn what the library says into the errors that users see, in which `folder` is called as they call it."""
     from datasets.exceptions import DatasetNotFoundError
 

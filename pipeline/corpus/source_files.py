@@ -1,4 +1,4 @@
-"""The files of each source; imported by `plan`, so nothing heavy here."""
+"""The files that patterns and folders stand for; imported by `plan`, so nothing heavy here."""
 
 from __future__ import annotations
 
@@ -6,46 +6,44 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.config.corpus import IngestConfig
-from pipeline.config.sources import COMPRESSED, AnySource, FilesSource, HubSource, PythonDocsSource
 from pipeline.corpus.patterns import expand, fixed_folder
-from pipeline.corpus.python_docs import LABEL, library_files
 from pipeline.errors import BadDataError, ConfigError, MissingInputError
+
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+"""Suffixes of compressed files of text."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def source_files(source: AnySource) -> dict[Path, str]:
-    """The files of a source and how documents name them, sorted within each pattern, each file once.
+def find_files(
+    patterns: Sequence[str], suffixes: tuple[str, ...], packed: tuple[str, ...], place: str
+) -> dict[Path, str]:
+    """The files that patterns match and how documents name them, sorted within each pattern, each file once.
 
-    The name is the path as configured; for an absolute pattern, the path below the pattern's last fixed folder, so
-    that documents do not depend on where a machine keeps its data. A dataset of the hub has no files.
+    Of a folder those are read that end in one of `suffixes`, or of `packed`, their compressed forms. The name is the
+    path as configured; for an absolute pattern, the path below the pattern's last fixed folder, so that documents do
+    not depend on where a machine keeps its data.
     Raises MissingInputError for a path or pattern that matches no file and for what is none (a FIFO, a broken link),
-    BadDataError for a name that is not text, ConfigError for a dataset of the hub that is not pinned.
+    BadDataError for a name that is not text.
     """
-    if isinstance(source, PythonDocsSource):
-        return {path: path.name for path in library_files()}
-    place = f"ingest.sources: {source.name}"
-    if isinstance(source, HubSource):
-        return _hub_files(source, place)
     found: dict[Path, str] = {}
-    for pattern in source.paths:
+    for pattern in patterns:
         base = _base(pattern)
-        for path in _matches(pattern, source, place):
+        for path in _matches(pattern, suffixes, packed, place):
             _check_name(path, place)
             found.setdefault(path, path.relative_to(base).as_posix())
     return found
 
 
-def _matches(pattern: str, source: FilesSource, place: str) -> list[Path]:
+def _matches(pattern: str, suffixes: tuple[str, ...], packed: tuple[str, ...], place: str) -> list[Path]:
     """The files that a pattern stands for, sorted. Folders that a wildcard matches are passed over."""
     literal = Path(pattern)
     if literal.is_dir():
-        return _folder_files(literal, source, place)
+        return _folder_files(literal, suffixes, packed, place)
     paths = [path for path in expand(pattern) if os.path.lexists(path)]
     files = [path for path in paths if path.is_symlink() or not path.is_dir()]
     for path in files:
@@ -67,16 +65,13 @@ def _nearest(path: Path) -> str:
     return f"; did you mean {str(path.parent / near[0])!r}?" if near else "; mend the path"
 
 
-def _folder_files(folder: Path, source: FilesSource, place: str) -> list[Path]:
-    endings = source.suffixes
-    if source.is_text:
-        endings += tuple(f"{suffix}{packed}" for suffix in source.suffixes for packed in COMPRESSED)
+def _folder_files(folder: Path, suffixes: tuple[str, ...], packed: tuple[str, ...], place: str) -> list[Path]:
     present = sorted(_walk(folder, place))
-    files = [path for path in present if path.name.lower().endswith(endings)]
+    files = [path for path in present if path.name.lower().endswith(suffixes + packed)]
     if not files:
         others = f"; it has {len(present):,} others, such as {present[0].name}" if present else ""
         raise MissingInputError(
-            f"{place}: no file below {folder} ends in {' or '.join(source.suffixes)}{others}; "
+            f"{place}: no file below {folder} ends in {' or '.join(suffixes)}{others}; "
             "mend the path or the type, or name the files with a pattern"
         )
     for path in files:
@@ -95,10 +90,14 @@ def _walk(folder: Path, place: str) -> Iterator[Path]:
         yield from (Path(current, name) for name in names if not name.startswith("."))
 
 
-def _hub_files(source: HubSource, place: str) -> dict[Path, str]:
-    folder = Path(source.path)
+def find_dataset(name: str, revision: str | None, place: str) -> dict[Path, str]:
+    """The files of a dataset in a local folder and how documents name them. One of the hub, `owner/name`, has none.
+
+    Raises MissingInputError, BadDataError as `find_files` does, ConfigError for a dataset of the hub without a commit.
+    """
+    folder = Path(name)
     if folder.is_dir():
-        if source.revision:
+        if revision:
             raise ConfigError(f"{place}: revision is for datasets of the hub, but {folder} is a folder; remove it")
         files = {path: path.relative_to(folder).as_posix() for path in sorted(_walk(folder, place))}
         if not files:
@@ -107,14 +106,14 @@ def _hub_files(source: HubSource, place: str) -> dict[Path, str]:
             _check_regular(path, place)
             _check_name(path, place)
         return files
-    if not _HUB_NAME.fullmatch(source.path):
+    if not _HUB_NAME.fullmatch(name):
         raise MissingInputError(
-            f"{place}: {source.path!r} is neither a folder nor owner/name of a dataset of the hub; mend the path"
+            f"{place}: {name!r} is neither a folder nor owner/name of a dataset of the hub; mend the path"
         )
-    if source.revision is None:
+    if revision is None:
         raise ConfigError(
-            f"{place}: there is no folder {source.path}, and a dataset of the hub needs `revision`, a commit: "
-            f"`git ls-remote https://huggingface.co/datasets/{source.path} HEAD` prints the newest"
+            f"{place}: there is no folder {name}, and a dataset of the hub needs `revision`, a commit: "
+            f"`git ls-remote https://huggingface.co/datasets/{name} HEAD` prints the newest"
         )
     return {}
 
@@ -150,14 +149,3 @@ def _base(pattern: str) -> Path:
         return Path()
     fixed = fixed_folder(path)
     return fixed if fixed.is_dir() else fixed.parent
-
-
-def labelled_files(section: IngestConfig) -> dict[str, list[Path]]:
-    """All source files under the names by which `plan` speaks of them."""
-    files: dict[str, list[Path]] = {}
-    for source in section.sources:
-        if isinstance(source, PythonDocsSource):
-            files[LABEL] = list(source_files(source))
-        else:
-            files.update({path.as_posix(): [path] for path in source_files(source)})
-    return files

@@ -1,0 +1,9 @@
+"""Augmentations. A new one is a file here and a line in AUGMENTATIONS."""
+
+from pipeline.corpus.augmentations.augmentation import Augmentation
+from pipeline.corpus.augmentations.keyboard import Keyboard
+from pipeline.corpus.augmentations.synonym import Synonym
+
+AUGMENTATIONS = (Synonym, Keyboard)
+
+__all__ = ["AUGMENTATIONS", "Augmentation"]

@@ -1,0 +1,18 @@
+"""What every filter has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.features import Feature
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+
+
+class Filter(Feature):
+    """Says which documents are not worth learning from."""
+
+    def reason_to_drop(self, document: Document) -> str | None:
+        """Why a document has to go, in words that are counted, or None when it may stay. Depends on it alone."""
+        raise NotImplementedError

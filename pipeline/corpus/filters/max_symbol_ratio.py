@@ -1,0 +1,28 @@
+"""Drop documents that are mostly punctuation and symbols."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pipeline.corpus.filters.characters import count_kinds
+from pipeline.corpus.filters.filter import Filter
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+
+
+class MaxSymbolRatio(Filter):
+    """Documents of whose visible characters more than this part are punctuation or symbols are dropped."""
+
+    type: Literal["max_symbol_ratio"] = "max_symbol_ratio"
+    """Largest part of symbols."""
+
+    value: float = Field(default=0.4, ge=0, le=1)
+    """Largest part of the visible characters that are punctuation or symbols."""
+
+    def reason_to_drop(self, document: Document) -> str | None:
+        """See `Filter`."""
+        kinds = count_kinds(document.text)
+        return "more symbols than max_symbol_ratio" if kinds["symbol"] > self.value * kinds["visible"] else None

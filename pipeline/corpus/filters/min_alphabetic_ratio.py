@@ -1,0 +1,31 @@
+"""Drop documents that are hardly made of letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pipeline.corpus.filters.characters import count_kinds
+from pipeline.corpus.filters.filter import Filter
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+
+
+class MinAlphabeticRatio(Filter):
+    """Documents of whose visible characters less than this part are letters are dropped.
+
+    Letters are those of any script, with their marks.
+    """
+
+    type: Literal["min_alphabetic_ratio"] = "min_alphabetic_ratio"
+    """Smallest part of letters."""
+
+    value: float = Field(default=0.5, ge=0, le=1)
+    """Smallest part of the visible characters that are letters."""
+
+    def reason_to_drop(self, document: Document) -> str | None:
+        """See `Filter`."""
+        kinds = count_kinds(document.text)
+        return "fewer letters than min_alphabetic_ratio" if kinds["letter"] < self.value * kinds["visible"] else None

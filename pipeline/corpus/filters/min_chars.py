@@ -1,0 +1,26 @@
+"""Drop documents that are too short."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pipeline.corpus.filters.filter import Filter
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+
+
+class MinChars(Filter):
+    """Documents with fewer characters than `value` are dropped."""
+
+    type: Literal["min_chars"] = "min_chars"
+    """Fewest characters."""
+
+    value: int = Field(default=50, ge=0)
+    """Fewest characters of a document."""
+
+    def reason_to_drop(self, document: Document) -> str | None:
+        """See `Filter`."""
+        return "shorter than min_chars" if len(document.text) < self.value else None

@@ -1,0 +1,31 @@
+"""Drop documents with too few words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pipeline.corpus.filters.filter import Filter
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+
+_WORD = re.compile(r"\S+")
+
+
+class MinWords(Filter):
+    """Documents with fewer words than `value` are dropped. Words are runs of characters between white space."""
+
+    type: Literal["min_words"] = "min_words"
+    """Fewest words."""
+
+    value: int = Field(default=5, ge=0)
+    """Fewest words of a document."""
+
+    def reason_to_drop(self, document: Document) -> str | None:
+        """See `Filter`."""
+        # A long text is not split into all of its words.
+        words = _WORD.finditer(document.text)
+        return "fewer than min_words" if any(next(words, None) is None for _ in range(self.value)) else None

@@ -1,0 +1,29 @@
+"""Arrow files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.corpus.sources.local_files import LocalFiles
+from pipeline.corpus.sources.named_fields import Records
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+    from pipeline.corpus.readers.records import Part, Rejected
+
+
+class Arrow(LocalFiles, Records):
+    """Arrow files: the file format (Feather 2) and the stream format."""
+
+    suffixes = (".arrow", ".feather", ".ipc")
+    is_text = False
+
+    type: Literal["arrow"] = "arrow"
+    """Arrow."""
+
+    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+        """See `LocalFiles`."""
+        from pipeline.corpus.readers.tables import read_arrow
+
+        return read_arrow(self, part)

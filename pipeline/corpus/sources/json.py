@@ -1,0 +1,31 @@
+"""Files with one JSON value each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.corpus.sources.local_files import LocalFiles
+from pipeline.corpus.sources.named_fields import Records
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+    from pipeline.corpus.readers.records import Part, Rejected
+
+
+class Json(LocalFiles, Records):
+    """Files with one JSON value each: an array of records, or an object whose values are records."""
+
+    suffixes = (".json",)
+
+    type: Literal["json"] = "json"
+    """JSON. An object whose first value is no object is itself one record."""
+
+    field: str | None = None
+    """Name of the outermost object's field that holds the records: `data` for {"data": [...]}."""
+
+    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+        """See `LocalFiles`."""
+        from pipeline.corpus.readers.json_values import read_json
+
+        return read_json(self, part)

@@ -1,0 +1,35 @@
+"""Files with one JSON object a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.corpus.sources.local_files import LocalFiles
+from pipeline.corpus.sources.named_fields import Records
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+    from pipeline.corpus.readers.records import Part, Rejected
+
+
+class Jsonl(LocalFiles, Records):
+    """Files with one JSON object a line."""
+
+    suffixes = (".jsonl", ".ndjson")
+
+    type: Literal["jsonl"] = "jsonl"
+    """JSON lines."""
+
+    def separator_in(self, path: Path) -> bytes | None:
+        """The last byte of the file's line breaks."""
+        from pipeline.corpus.readers.expansion import line_break
+
+        return line_break(path)[-1:]
+
+    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+        """See `LocalFiles`."""
+        from pipeline.corpus.readers.lines import read_jsonl
+
+        return read_jsonl(self, part)

@@ -1,0 +1,76 @@
+"""What every source has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from pipeline.features import Feature
+
+if TYPE_CHECKING:
+    from pipeline.corpus.documents import Document
+    from pipeline.corpus.readers.records import Part, Rejected
+
+ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
+
+
+class Source(Feature):
+    """Where raw text comes from."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Name of the source in documents, counts and evaluation."""
+
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """How often a document of this source stands in the training split, on average: 0.5 keeps half of them,
+    2.0 repeats each once. Validation and test are never weighted."""
+
+    max_documents: int | None = Field(default=None, ge=1)
+    """Read no more than this many documents, from the first on. A source with a limit is read by one process."""
+
+    max_bytes: int | None = Field(default=None, ge=1)
+    """Stop before the document with which the texts of this source would have more UTF-8 bytes than this."""
+
+    is_shared_out: ClassVar[bool] = False
+    """Whether several processes may read its files, each some of them."""
+
+    @property
+    def place(self) -> str:
+        """Where messages say that something is wrong."""
+        return f"ingest.sources: {self.name}"
+
+    def find_files(self) -> dict[Path, str]:
+        """The files that it reads, and how documents name them. Their content enters the key.
+
+        Raises MissingInputError where one cannot be read. It must be cheap.
+        """
+        return {}
+
+    def files_of_key(self) -> Mapping[str, Sequence[Path]]:
+        """All files by their paths."""
+        return {path.as_posix(): [path] for path in self.find_files()}
+
+    def separator_in(self, path: Path) -> bytes | None:
+        """What stands between records of a file, so that a large one can be cut; None where that is not known."""
+        return None
+
+    def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
+        """The documents of its files, or of some of them, in order. `scratch` may be filled and is thrown away."""
+        raise NotImplementedError
+
+    def document(self, origin: str, text: str, label: str | None = None) -> Document | Rejected:
+        """A document of this source, or why the text is none. `origin` says where it stands; no two may be alike."""
+        from pipeline.corpus.readers.records import BadRecordError, Rejected, make_document
+
+        try:
+            return make_document(self, origin, text, label)
+        except BadRecordError as error:
+            return Rejected(self.name, origin, str(error), error.detail, text[:200].strip())
+
+    def doubts(self, document: Document) -> Iterator[str]:
+        """What may be read otherwise than meant in a document, though nothing tells: names of DOUBTS of ingest."""
+        if "\n" not in document.text and ESCAPED_BREAK.search(document.text):
+            yield "escaped line breaks"

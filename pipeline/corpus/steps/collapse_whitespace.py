@@ -1,0 +1,23 @@
+"""No white space that means nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pipeline.corpus.steps.step import Step
+
+_BLANK_LINES = re.compile(r"\n{4,}")
+
+
+class CollapseWhitespace(Step):
+    """Remove white space at line ends, outer blank lines, and more than two blank lines in a row. Indentation stays."""
+
+    type: Literal["collapse_whitespace"] = "collapse_whitespace"
+    """White space at line ends and around text."""
+
+    def apply(self, text: str) -> str:
+        """The text without it."""
+        # Line by line: a regular expression for trailing space takes quadratic time on long runs of spaces.
+        lines = "\n".join(line.rstrip() for line in text.split("\n"))
+        return _BLANK_LINES.sub("\n\n\n", lines.strip("\n"))

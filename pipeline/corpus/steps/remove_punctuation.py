@@ -1,0 +1,30 @@
+"""No punctuation."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Literal
+
+from pipeline.corpus.steps.step import Step
+
+
+class RemovePunctuation(Step):
+    """Remove punctuation (Unicode categories P)."""
+
+    type: Literal["remove_punctuation"] = "remove_punctuation"
+    """Punctuation."""
+
+    def apply(self, text: str) -> str:
+        """The text without it."""
+        return text.translate(_without_punctuation)
+
+
+class _Punctuation(dict[int, int | None]):
+    """A table for `str.translate` that removes punctuation; it learns each character when it first meets it."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if unicodedata.category(chr(code)).startswith("P") else code
+        return self[code]
+
+
+_without_punctuation = _Punctuation()

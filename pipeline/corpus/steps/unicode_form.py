@@ -1,0 +1,27 @@
+"""One way to write each character."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Literal
+
+from pipeline.corpus.steps.step import Step
+
+
+class UnicodeForm(Step):
+    """Bring text into a Unicode normalization form (Unicode Standard Annex 15)."""
+
+    type: Literal["unicode_form"] = "unicode_form"
+    """Unicode normalization."""
+
+    form: Literal["NFC", "NFD", "NFKC", "NFKD"] = "NFC"
+    """C composes characters, D takes them apart; K also replaces compatibility characters, such as ligatures."""
+
+    @property
+    def label(self) -> str:
+        """The form belongs to the name."""
+        return f"unicode_{self.form}"
+
+    def apply(self, text: str) -> str:
+        """The text in this form."""
+        return unicodedata.normalize(self.form, text)

@@ -1,0 +1,131 @@
+"""Kinds of one thing, such as filters: each a section with its settings and its work, chosen by its `type`.
+
+A package lists its kinds in a tuple, and `one_of` makes of it the type of a setting. Where a kind may stand, a class of
+the user's own may stand as well, by path: `type: ./my_filters.py:NoLegalese`, or `package.module:Class`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Union
+
+from pydantic import Field, GetJsonSchemaHandler, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from pipeline.section import Section
+
+OWN = r"^.+:[A-Za-z_]\w*$"
+"""What a `type` looks like that names a class of the user's own."""
+
+
+class Feature(Section):
+    """A kind of one thing: its settings, and a method or two that do the work."""
+
+    type: str
+    """Which kind: the name of one that comes with Descent, or the path of a class of your own."""
+
+    def files_of_key(self) -> Mapping[str, Sequence[Path]]:
+        """Files whose content shapes the result, by the name under which `plan` speaks of them.
+
+        Raises MissingInputError when one does not exist. It must be cheap.
+        """
+        return {}
+
+    def __reduce__(self) -> Any:
+        """A worker process has to find the class again, which it cannot import by name when it came from a file."""
+        if ":" in self.type:
+            return _restored, (self.type, self.model_dump(by_alias=True, exclude_unset=True))
+        return super().__reduce__()
+
+
+def files_of_key(features: Iterable[Feature]) -> dict[str, list[Path]]:
+    """The files that shape what features do: those that they name, and the code of the user's own."""
+    files: dict[str, list[Path]] = {}
+    for feature in features:
+        files.update({name: list(paths) for name, paths in feature.files_of_key().items()})
+        if ":" in feature.type:
+            place = feature.type.rpartition(":")[0]
+            files[place] = [Path(str(sys.modules[type(feature).__module__].__file__))]
+    return files
+
+
+def one_of(kinds: tuple[type[Feature], ...], base: type[Feature]) -> Any:
+    """The type of a setting that is one of these kinds, or a class of the user's own derived from `base`."""
+
+    def validate(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
+        spec = value.get("type") if isinstance(value, dict) else None
+        if isinstance(value, base) and ":" in value.type:
+            return value
+        if not isinstance(spec, str) or ":" not in spec:
+            return known(value)
+        return own_class(spec, base).model_validate(value)
+
+    union: Any = Union[kinds]  # noqa: UP007
+    return Annotated[
+        SerializeAsAny[union],  # type: ignore[misc]
+        Field(discriminator="type"),
+        WrapValidator(validate),
+        _OwnInSchema(),
+    ]
+
+
+class _OwnInSchema:
+    """Lets editors accept a class of the user's own, of which they cannot know the settings."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        own = {"type": "object", "properties": {"type": {"type": "string", "pattern": OWN}}, "required": ["type"]}
+        return {"anyOf": [handler(core), {**own, "description": "A class of your own."}]}
+
+
+def own_class(spec: str, base: type[Feature]) -> type[Feature]:
+    """The class that `FILE.py:Class` or `package.module:Class` names.
+
+    Raises ValueError when it cannot be had, or is not derived from `base`.
+    """
+    place, _, name = spec.rpartition(":")
+    module = _load(place)
+    found = getattr(module, name, None)
+    if found is None:
+        own = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
+        near = difflib.get_close_matches(name, own, n=1)
+        raise ValueError(f"{place} has no class {name!r}{f'; did you mean {near[0]}?' if near else ''}")
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise ValueError(f"{spec} is no {base.__name__}; derive it: class {name}({base.__module__}.{base.__name__})")
+    return found
+
+
+def _restored(spec: str, values: dict[str, Any]) -> Feature:
+    return own_class(spec, Feature).model_validate(values)
+
+
+def _load(place: str) -> ModuleType:
+    try:
+        return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"type: {place} cannot be loaded: {' '.join(reason.split())}; mend it or its path") from None
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module of a file, loaded once for each content: a test or a notebook may change it meanwhile."""
+    name = f"descent_own_{hashlib.blake2b(str(path.resolve()).encode() + path.read_bytes(), digest_size=8).hexdigest()}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # pydantic looks there for what annotations mean
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
