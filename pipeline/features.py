@@ -98,7 +98,11 @@ def own_class(spec: str, base: type[Feature]) -> type[Feature]:
         near = difflib.get_close_matches(name, own, n=1)
         raise ValueError(f"{place} has no class {name!r}{f'; did you mean {near[0]}?' if near else ''}")
     if not isinstance(found, type) or not issubclass(found, base):
-        raise ValueError(f"{spec} is no {base.__name__}; derive it: class {name}({base.__module__}.{base.__name__})")
+        package = base.__module__.rpartition(".")[0]
+        raise ValueError(f"{spec} is no {base.__name__}; derive it from {package}.{base.__name__}")
+    if found.model_fields["type"].annotation is not str:
+        kind = found.model_fields["type"].default
+        raise ValueError(f"{spec} is {kind} already; a class of your own derived from it needs the line `type: str`")
     return found
 
 

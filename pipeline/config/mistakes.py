@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, Section
 from pipeline.config.reading import COMMAND_LINE, INDEX, Key, Places, dotted_key, shown
+from pipeline.features import Feature, own_class
 from pipeline.terminal import printable
 
 MAX_LINES = 20
@@ -205,6 +207,8 @@ def _fields_at(key: Key, container: Any) -> list[str]:
     models = models_at(key)
     if isinstance(container, dict) and "type" in container:
         models = [model for model in models if container["type"] in _tags([model])] or models
+        with suppress(ValueError):
+            models = [own_class(str(container["type"]), Feature)] if ":" in str(container["type"]) else models
     return [name for model in models for name in model.model_fields]
 
 

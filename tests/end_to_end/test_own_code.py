@@ -1,0 +1,179 @@
+"""A source, a step, a filter and an augmentation of the user's own, by path, run as those of the project do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from harness import Project
+
+from pipeline.corpus.documents import read_documents
+
+ROOT = Path(__file__).parents[2]
+
+SOURCE = '''\
+from pathlib import Path
+
+from pipeline.corpus.sources import Source
+
+
+class Diary(Source):
+    """One document a paragraph of a diary."""
+
+    path: Path
+    """The diary."""
+
+    def find_files(self):
+        return {self.path: self.path.name}
+
+    def read(self, parts, scratch):
+        for number, text in enumerate(self.path.read_text().split("\\n\\n")):
+            yield self.document(f"{self.path.name}#{number}", text)
+'''
+
+REST = '''\
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.corpus.augmentations import Augmentation
+from pipeline.corpus.filters import Filter
+from pipeline.corpus.steps import Step
+
+
+class SpellOut(Step):
+    """Write a sign as a word."""
+
+    sign: str = "&"
+    word: str = "and"
+
+    def apply(self, text):
+        return text.replace(self.sign, self.word)
+
+
+class NoLegalese(Filter):
+    """Drop documents with more than a few words of lawyers."""
+
+    limit: int = Field(default=0, ge=0)
+    """Most of them."""
+
+    def reason_to_drop(self, document):
+        return "legalese" if document.text.count("hereinafter") > self.limit else None
+
+
+class Reverse(Augmentation):
+    """Turn the words around."""
+
+    def alter(self, text, seed):
+        words = text.split()
+        return " ".join(reversed(words)), len(words)
+'''
+
+CONFIG = """\
+run: {name: tiny, seed: 1}
+ingest: {sources: [{name: mine, type: "sources.py:Diary", path: diary.txt}]}
+normalize: {steps: [{type: "./rest.py:SpellOut", word: und}, {type: collapse_whitespace}]}
+curate:
+  filters: [{type: min_chars, value: 5}, {type: "./rest.py:NoLegalese"}]
+  validation_fraction: 0.2
+  test_fraction: 0.2
+augment: {fraction: 1.0, operations: [{type: "./rest.py:Reverse"}]}
+tokenizer: {vocab_size: 300}
+pack: {block_size: 16}
+model:
+  architecture: llama
+  config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2}
+train: {max_steps: 1, global_batch_size: 2, per_device_train_batch_size: 2}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "sources.py").write_text(SOURCE)
+    (tmp_path / "rest.py").write_text(REST)
+    diary = [f"Day {n}: Jack & Jill went up hill number {n} hereinafter." for n in range(5)]
+    diary += [f"Night {n}: Jill & Jack came down the hill of size {n * n}." for n in range(60)]
+    (tmp_path / "diary.txt").write_text("\n\n".join(diary))
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    return Project(tmp_path)
+
+
+def test_own_code_runs_and_its_file_is_part_of_the_key(project: Project) -> None:
+    project.run("--until", "augment", "run.num_workers=2")
+    train = list(read_documents(project.artifact("augment") / "train"))
+    originals = [document for document in train if document.parent is None]
+    copies = {document.parent: document for document in train if document.parent is not None}
+    assert all(re.fullmatch(r"Night \d+: Jill und Jack came down the hill of size \d+\.", d.text) for d in originals)
+    assert all(copies[d.id].text.split() == d.text.split()[::-1] for d in originals)
+    assert copies[originals[0].id].changes == ["normalize:./rest.py:SpellOut", "augment:./rest.py:Reverse(12 words)"]
+    assert json.loads((project.artifact("curate") / "manifest.json").read_text())["summary"]["dropped"] == {
+        "legalese": 5
+    }
+    assert set(project.run("--until", "augment").values()) == {"reused"}
+
+    (project.folder / "rest.py").write_text(REST.replace('"hereinafter"', '"number"'))
+    plan = project.plan("--until", "augment")
+    assert plan["ingest"]["action"] == "reuse"
+    assert (plan["normalize"]["action"], plan["normalize"]["reasons"]) == ("run", ["source ./rest.py changed"])
+    outcomes = project.run("--until", "augment")
+    assert outcomes == {"ingest": "reused", "normalize": "built", "curate": "built", "augment": "built"}
+    plan = project.plan("curate.filters.1.limit=1", "--until", "curate")
+    assert plan["curate"]["reasons"] == ["curate.filters.1.limit 0 -> 1"]
+
+
+def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from pipeline.config.loading import load_config
+
+    monkeypatch.chdir(project.folder)
+    config = load_config(Path("tiny.yaml"))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        (step, _) = config.normalize.steps
+        assert pool.submit(step.apply, "a & b").result() == "a und b"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("./none.py:NoLegalese", "type: ./none.py cannot be loaded: there is no such file; mend it or its path"),
+        ("./rest.py:NoLegalise", "./rest.py has no class 'NoLegalise'; did you mean NoLegalese?"),
+        ("./rest.py:SpellOut", "./rest.py:SpellOut is no Filter; derive it from pipeline.corpus.filters.Filter"),
+        ("./broken.py:X", "type: ./broken.py cannot be loaded: NameError: name 'nothing' is not defined; mend it"),
+        ("no.such.module:X", "type: no.such.module cannot be loaded: ModuleNotFoundError: No module named 'no'; mend"),
+        (
+            "pipeline.corpus.filters:MinChars",
+            "pipeline.corpus.filters:MinChars is min_chars already; a class of your own",
+        ),
+    ],
+)
+def test_own_code_that_cannot_be_had_is_named(project: Project, spec: str, message: str) -> None:
+    (project.folder / "broken.py").write_text("nothing\n")
+    result = project.descent("plan", "tiny.yaml", f"curate.filters=[{{type: '{spec}'}}]", "--until", "curate")
+    assert (result.code, len(result.err.splitlines())) == (78, 1)
+    assert result.err.startswith(f"descent: command line: curate.filters.0: {message}")
+
+
+def test_settings_of_own_code_are_checked_like_others(project: Project) -> None:
+    def plan(filters: str) -> str:
+        result = project.descent("plan", "tiny.yaml", f"curate.filters=[{filters}]")
+        assert (result.code, len(result.err.splitlines())) == (78, 1)
+        return result.err
+
+    assert "curate.filters.0.limit: got -1; " in plan("{type: './rest.py:NoLegalese', limit: -1}")
+    assert "curate.filters.0.lmit: unknown key; did you mean limit?" in plan("{type: './rest.py:NoLegalese', lmit: 1}")
+
+
+def test_the_readme_shows_code_that_runs(project: Project) -> None:
+    readme = (ROOT / "README.md").read_text()
+    code = re.search(r"^    (?=from pipeline\.corpus\.filters).*?(?=^\S)", readme, re.MULTILINE | re.DOTALL)
+    assert code is not None
+    (project.folder / "my_filters.py").write_text(re.sub(r"^    ", "", code[0], flags=re.MULTILINE))
+    setting = re.search(r"- (\{type: \./my_filters\.py:.*\})", readme)
+    assert setting is not None
+    project.run("--until", "curate", f"curate.filters=[{setting[1]}]")
+    summary = json.loads((project.artifact("curate") / "manifest.json").read_text())["summary"]
+    assert summary["documents_out"] <= 65
