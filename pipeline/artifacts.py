@@ -44,13 +44,28 @@ MAX_HOLDER_CHARS = 200
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that a stage's result depends on; its digest is the artifact's key."""
+    """Everything that a stage's result depends on. The digest of `payload`, with those of the settings alone that are
+    not at their default (`of_key`), is the artifact's key."""
 
     payload: dict[str, Any]
+    of_key: dict[str, Any]
 
     @property
     def key(self) -> str:
-        return atomic.digest_json(self.payload)[:KEY_LENGTH]
+        return atomic.digest_json({**self.payload, "section": self.of_key})[:KEY_LENGTH]
+
+    def with_defaults(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """An earlier payload, in which settings that it does not know yet are at their default."""
+        return {**earlier, "section": _with_defaults(earlier["section"], self.payload["section"], self.of_key)}
+
+
+def _with_defaults(earlier: Any, now: Any, of_key: Any) -> Any:
+    if isinstance(earlier, dict) and isinstance(now, dict) and isinstance(of_key, dict):
+        known = {name: _with_defaults(value, now.get(name), of_key.get(name)) for name, value in earlier.items()}
+        return {name: value for name, value in now.items() if name not in of_key} | known
+    if isinstance(earlier, list) and isinstance(now, list) and isinstance(of_key, list):
+        return [_with_defaults(*three) for three in zip(earlier, now, of_key, strict=False)] + earlier[len(now) :]
+    return earlier
 
 
 class Workspace:
@@ -96,7 +111,8 @@ class Workspace:
                 "inputs": dict(inputs),
                 "files_in": files,
                 "libraries": {name: library_version(name) for name in stage.libraries},
-            }
+            },
+            section.of_key(),
         )
 
     def digest(self, path: Path) -> str:

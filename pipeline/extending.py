@@ -193,7 +193,8 @@ def _but_for(
         if payload is not None and isinstance(payload.get("section"), dict) and list_checkpoints(folder):
             payloads.setdefault(folder.name, payload)
     wanted = identity.payload
-    for key, payload in payloads.items():
+    for key, found in payloads.items():
+        payload = identity.with_defaults(found)
         is_like = all(payload.get(name) == value for name, value in wanted.items() if name != "section")
         with suppress(ValidationError, TypeError):  # of a section that nobody could have written
             if key != identity.key and is_like and what_counts(payload) == what_counts(wanted):

@@ -60,7 +60,7 @@ def seal(
         files[name] = {"size": path.stat().st_size, "sha256": digest_of(path), "kind": kind}
     identified = section.identity()
     whole = section.model_dump(mode="json", by_alias=True)
-    outside = whole.keys() - identified.keys() - section.off()
+    outside = whole.keys() - identified.keys()
     manifest = {
         **identity.payload,
         "key": identity.key,

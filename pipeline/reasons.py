@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.artifacts import Identity, Workspace
 from pipeline.manifests import Manifest, describe_differences, have_common_input, read_manifest
 from pipeline.progress import Progress
@@ -22,16 +20,24 @@ def find_reasons(workspace: Workspace, run: str, identity: Identity) -> tuple[tu
         return ("its artifact is no longer there",), ""
     earlier = read_manifest(workspace.artifact(stage, own["key"])) if own else None
     if earlier is not None:
-        return tuple(describe_differences(earlier, identity.payload)), f"run {run}"
-    nearest = _nearest(workspace, identity.payload)
+        return tuple(describe_differences(identity.with_defaults(earlier), identity.payload)), f"run {run}"
+    nearest = _nearest(workspace, identity)
     if nearest is None:
         return (NOTHING_EARLIER,), ""
-    return tuple(describe_differences(nearest, identity.payload)), _user_of(workspace, nearest)
+    return tuple(describe_differences(identity.with_defaults(nearest), identity.payload)), _user_of(workspace, nearest)
 
 
-def _nearest(workspace: Workspace, payload: dict[str, Any]) -> Manifest | None:
-    kin = [manifest for manifest in workspace.manifests(payload["stage"]) if have_common_input(manifest, payload)]
-    return min(kin, key=lambda manifest: len(describe_differences(manifest, payload)), default=None)
+def _nearest(workspace: Workspace, identity: Identity) -> Manifest | None:
+    kin = [
+        manifest
+        for manifest in workspace.manifests(identity.payload["stage"])
+        if have_common_input(manifest, identity.payload)
+    ]
+
+    def distance(manifest: Manifest) -> int:
+        return len(describe_differences(identity.with_defaults(manifest), identity.payload))
+
+    return min(kin, key=distance, default=None)
 
 
 def _user_of(workspace: Workspace, manifest: Manifest) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 
 class Runtime:
@@ -14,11 +15,6 @@ class Runtime:
     Such fields (worker counts, logging intervals, device batch size) are left out of a stage's
     identity: `num_workers: Annotated[int | None, Runtime()] = None`.
     """
-
-
-class Added:
-    """Annotation mark of a field that came later and is off by default: at its default it is left out of a stage's
-    identity, so that what was made without it stays what it is."""
 
 
 @dataclass(frozen=True)
@@ -64,37 +60,45 @@ class Section(BaseModel):
         return {}
 
     def identity(self) -> dict[str, Any]:
-        """The settings that belong to a stage's identity, as JSON values: all but those marked `Runtime`, and those
-        marked `Added` that are off."""
-        kept: dict[str, Any] = {}
-        dumped = self.model_dump(mode="json", by_alias=True)
-        off = self.off()
-        for name, field in type(self).model_fields.items():
-            if self.is_runtime(name) or name in off:
-                continue
-            key = field.alias or name
-            kept[key] = _identity_of(getattr(self, name), dumped[key])
-        return kept
+        """The settings that may shape a result, as JSON values: all but those marked `Runtime`."""
+        fields = type(self).model_fields.items()
+        return {field.alias or name: _plain(getattr(self, name)) for name, field in fields if not self.is_runtime(name)}
+
+    def of_key(self) -> dict[str, Any]:
+        """Those of them that are not at their default, which alone enter a key: so a setting that comes later, and is
+        off, leaves what was made without it as it is."""
+        names = {field.alias or name: name for name, field in type(self).model_fields.items()}
+        return {
+            key: _of_key(getattr(self, names[key], None), value)
+            for key, value in self.identity().items()
+            if key == "type" or value != _default(type(self), names.get(key))
+        }
 
     def is_runtime(self, name: str) -> bool:
         """Whether a field changes results at most by floating-point reassociation."""
         return any(isinstance(mark, Runtime) for mark in type(self).model_fields[name].metadata)
 
-    def off(self) -> set[str]:
-        """Names of the fields that came later and are at their default."""
-        fields = type(self).model_fields.items()
-        added = {name: field for name, field in fields if any(isinstance(mark, Added) for mark in field.metadata)}
-        return {name for name, field in added.items() if getattr(self, name) == field.default}
 
-
-def _identity_of(value: Any, dumped: Any) -> Any:
-    """Descend into nested sections so that their runtime fields are left out as well."""
+def _plain(value: Any) -> Any:
+    """JSON values; the runtime fields of sections inside are left out as well."""
     if isinstance(value, Section):
         return value.identity()
     if isinstance(value, (list, tuple)):
-        return [_identity_of(item, plain) for item, plain in zip(value, dumped, strict=True)]
+        return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {
-            key: _identity_of(item, plain) for (key, item), plain in zip(value.items(), dumped.values(), strict=True)
-        }
-    return dumped
+        return {key: _plain(item) for key, item in value.items()}
+    return to_jsonable_python(value)
+
+
+def _of_key(value: Any, plain: Any) -> Any:
+    if isinstance(value, Section):
+        return value.of_key()
+    if isinstance(value, (list, tuple)):
+        return [_of_key(item, one) for item, one in zip(value, plain, strict=True)]
+    return plain
+
+
+def _default(section: type[Section], name: str | None) -> Any:
+    """The default of a field as JSON; of one that has none, what no value is equal to."""
+    default = section.model_fields[name].get_default(call_default_factory=True) if name else PydanticUndefined
+    return default if default is PydanticUndefined else _plain(default)

@@ -261,3 +261,22 @@ def test_a_lock_is_seen_as_long_as_it_is_held(
         with workspace.unless_locked("train", "0" * 16) as held:
             assert not held
     assert not workspace.is_locked("train", "0" * 16)
+
+
+def test_a_setting_at_its_default_is_in_no_key_wherever_it_stands(workspace: Workspace) -> None:
+    class Deeper(Inner):
+        later: str | None = None
+
+    class Larger(Settings):
+        inner: Deeper = Deeper()
+        also: tuple[int, ...] = (1, 2)
+
+    plain = key(workspace, Settings(size=3, inner=Inner(depth=2)))
+    assert key(workspace, Larger(size=3, inner=Deeper(depth=2))) == plain
+    assert key(workspace, Larger(size=3, inner=Deeper(depth=2), also=(1, 2))) == plain  # given, and as the default is
+    assert key(workspace, Larger(size=3, inner=Deeper(depth=2, later="x"))) != plain
+    assert key(workspace, Larger(size=3, inner=Deeper(depth=2), also=(1,))) != plain
+    earlier = build(workspace, Settings(size=3, inner=Inner(depth=2)))
+    identity = workspace.identify(STAGE, Larger(inner=Deeper(depth=2, later="x")), 0, {})
+    told = ['shape.inner.later (not given) -> "x"', "shape.size 3 -> 1"]
+    assert describe_differences(identity.with_defaults(earlier), identity.payload) == told

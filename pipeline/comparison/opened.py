@@ -115,8 +115,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
     settings = {"model.task": "causal_lm"} | _flatten_sections(values)
     sections = {name: getattr(config, name) for name in values}
     identified = _flatten_sections({name: section.identity() for name, section in sections.items()})
-    off = {f"{name}.{field}" for name, section in sections.items() for field in section.off()}
-    return settings, settings.keys() - identified.keys() - off
+    return settings, settings.keys() - identified.keys()
 
 
 def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.section import Added, Alternatives, Runtime, Section
+from pipeline.section import Alternatives, Runtime, Section
 
 TORCH_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adam", "sgd", "adafactor", "adagrad", "rmsprop", "muon")
 BITSANDBYTES_OPTIMIZERS = {
@@ -205,14 +205,14 @@ class OptimizationConfig(Section):
     warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """The same as a part of all steps, rounded up. Give at most one of the two."""
 
-    rewarm_steps: Annotated[int | None, Added()] = Field(default=None, ge=1)
+    rewarm_steps: int | None = Field(default=None, ge=1)
     """Go on from the longest finished training of the workspace that is shorter and differs in its length alone, with
     its optimizer and its order of data: over so many steps the learning rate rises linearly from where the earlier
     schedule ended to `learning_rate`, then follows the schedule over the steps that remain (Ibrahim et al. 2024,
     "Simple and Scalable Strategies to Continually Pre-train Large Language Models"). `max_steps` counts those of both.
     For schedules that have an end; with the others a longer training goes on by itself."""
 
-    rewarm_from: Annotated[list[EarlierTraining], Added()] = Field(default=[])
+    rewarm_from: list[EarlierTraining] = Field(default=[])
     """The ends of the trainings that `rewarm_steps` goes on from, the first one first. An empty list finds them in the
     workspace; a run's config.yaml tells what was found, and repeats all of it wherever they are not there."""
 

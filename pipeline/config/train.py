@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.config.optimization import OptimizationConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
-from pipeline.section import Added, Alternatives, Choice, Runtime
+from pipeline.section import Alternatives, Choice, Runtime
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
@@ -110,13 +110,13 @@ class TrainConfig(OptimizationConfig):
     """At most this many times `global_batch_size` sequences in one validation. Null takes the whole validation
     split."""
 
-    early_stopping_patience: Annotated[int | None, Added()] = Field(default=None, ge=1)
+    early_stopping_patience: int | None = Field(default=None, ge=1)
     """End the training when so many validations in a row, of those every `eval_steps`, did not lower the lowest
     validation loss (`eval/loss`) by more than `early_stopping_threshold`, as transformers' EarlyStoppingCallback does.
     The learning rate follows the schedule of the whole length, which a training that stops early does not come to the
     end of. Null never ends it early."""
 
-    early_stopping_threshold: Annotated[float, Added()] = Field(default=0.0, ge=0)
+    early_stopping_threshold: float = Field(default=0.0, ge=0)
     """By more than this, in nats (of a regression in the units of its loss), a validation loss must be below the lowest
     before it to count as better."""
 

@@ -215,7 +215,7 @@ def test_a_loss_that_is_not_finite_is_no_end_but_an_error(gpt2_inputs, tmp_path,
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    return TrainConfig(**{**SECTION, **changes}).identity()
+    return TrainConfig(**{**SECTION, **changes}).of_key()
 
 
 def test_off_it_leaves_the_identity_as_it_was_and_on_what_decides_belongs_to_it():
