@@ -8,12 +8,12 @@ import re
 import stat
 import time
 from collections.abc import Collection, Mapping
+from difflib import SequenceMatcher
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, atomic
-from pipeline.config.reading import INDEX
 from pipeline.intact import MANIFEST, digest_of
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     lines = []
     if earlier["version"] != payload["version"]:
         lines.append(f"stage version {earlier['version']} -> {payload['version']}")
-    lines += _changed_settings(flatten(earlier["section"], stage), flatten(payload["section"], stage))
+    lines += _changed_settings(earlier["section"], payload["section"], stage)
     seeds = [found["seed"] for found in (earlier, payload)]
     if seeds[0] != seeds[1] and (None not in seeds or not lines):
         shown = ["(nothing is drawn)" if seed is None else str(seed) for seed in seeds]
@@ -222,26 +222,41 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
     return lines
 
 
-def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Differences between flattened settings; an entry of a list, such as a source, that one side alone has is one."""
+def _changed_settings(before: Any, after: Any, place: str) -> list[str]:
+    """Differences between settings. Entries of a list, such as sources, are told apart by name and type."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            line for name in sorted(before.keys() | after.keys()) for line in _changed_at(name, before, after, place)
+        ]
+    if isinstance(before, list) and isinstance(after, list) and all(isinstance(one, dict) for one in (*before, *after)):
+        return _changed_entries(before, after, place)
+    own, new = flatten(before, place), flatten(after, place)
+    pairs = {name: (shown_setting(own, name), shown_setting(new, name)) for name in sorted(own.keys() | new.keys())}
+    return [f"{name} {old} -> {now}" for name, (old, now) in pairs.items() if old != now]
+
+
+def _changed_at(name: str, before: Mapping[str, Any], after: Mapping[str, Any], place: str) -> list[str]:
+    key = f"{place}.{name}"
+    if name in before and name in after:
+        return _changed_settings(before[name], after[name], key)
+    own, new = (flatten(side[name], key) if name in side else {} for side in (before, after))
+    return [f"{leaf} {shown_setting(own, leaf)} -> {shown_setting(new, leaf)}" for leaf in own | new]
+
+
+def _changed_entries(before: list[dict[str, Any]], after: list[dict[str, Any]], place: str) -> list[str]:
     lines = []
-    for name in sorted(before.keys() | after.keys()):
-        if name in before and name in after and before[name] == after[name]:
+    labels = [[(one.get("type"), one.get("name")) for one in side] for side in (before, after)]
+    for what, i, i_end, j, j_end in SequenceMatcher(None, labels[0], labels[1], autojunk=False).get_opcodes():
+        gone, come = before[i:i_end], after[j:j_end]
+        if what == "equal" or len(gone) == len(come):
+            pairs = enumerate(zip(gone, come, strict=True), j)
+            lines += [line for n, (old, new) in pairs for line in _changed_settings(old, new, f"{place}.{n}")]
             continue
-        own, other, what = (before, after, "removed") if name in before else (after, before, "added")
-        if name not in other and (entry := _entry_of(name, other)):
-            label = own.get(f"{entry}.name") or own.get(f"{entry}.type")
-            lines.append(f"{entry} ({label}) {what}" if label else f"{entry} {what}")
-        else:
-            lines.append(f"{name} {shown_setting(before, name)} -> {shown_setting(after, name)}")
-    return list(dict.fromkeys(lines))
-
-
-def _entry_of(name: str, other: Mapping[str, Any]) -> str | None:
-    """The key of the section in a list to which a flattened setting belongs, where `other` has nothing of it."""
-    parts = name.split(".")
-    entries = [".".join(parts[: index + 1]) for index, part in enumerate(parts[:-1]) if INDEX.fullmatch(part)]
-    return next((entry for entry in entries if not any(key.startswith(f"{entry}.") for key in other)), None)
+        for entries, first, word in ((gone, i, "removed"), (come, j, "added")):
+            for number, entry in enumerate(entries, first):
+                label = entry.get("name") or entry.get("type")
+                lines.append(f"{place}.{number} ({label}) {word}" if label else f"{place}.{number} {word}")
+    return lines
 
 
 def have_common_input(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:

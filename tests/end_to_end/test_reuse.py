@@ -113,9 +113,10 @@ def test_runtime_fields_change_nothing(finished: Project) -> None:
 
 
 def test_an_option_that_changes_no_document_stops_there(finished: Project) -> None:
-    plan = finished.plan("normalize.steps=[]")
-    assert plan["normalize"]["reasons"] == ['normalize.unicode_form "NFC" -> "none"']
-    outcomes = finished.run("normalize.steps=[]")
+    steps = "normalize.steps=[{type: fix_unicode}, {type: strip_control_characters}, {type: collapse_whitespace}]"
+    plan = finished.plan(steps)
+    assert plan["normalize"]["reasons"] == ["normalize.steps.1 (unicode_form) removed"]
+    outcomes = finished.run(steps)
     assert [stage for stage, outcome in outcomes.items() if outcome == "built"] == ["normalize"]
 
 
