@@ -69,7 +69,7 @@ class Section(BaseModel):
         off, leaves what was made without it as it is."""
         names = {field.alias or name: name for name, field in type(self).model_fields.items()}
         return {
-            key: _of_key(getattr(self, names[key], None), value)
+            key: _of_key(getattr(self, names.get(key, key), None), value)
             for key, value in self.identity().items()
             if key == "type" or value != _default(type(self), names.get(key))
         }

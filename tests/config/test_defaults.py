@@ -22,6 +22,7 @@ from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import models_in
+from pipeline.config.model import ModelConfig
 from pipeline.config.train import TrainConfig
 from pipeline.runner import Selection, plan
 from pipeline.section import Section
@@ -74,3 +75,9 @@ def test_a_setting_that_comes_later_and_is_off_leaves_a_finished_run_finished(
 
     assert set(actions().values()) == {"reuse"}
     assert actions(gradient_noise=0.1)["train"] == "run"
+
+
+def test_arguments_of_a_method_are_in_the_key_whatever_they_are_called() -> None:
+    one, two = (ModelConfig(pretrained="x", adapter={"type": "lora", "r": r}).of_key() for r in (4, 8))
+    assert one["adapter"] == {"type": "lora", "r": 4}
+    assert two["adapter"] == {"type": "lora", "r": 8}
