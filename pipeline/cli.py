@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.guarded import code_of_output, complain
-from pipeline.launches.launch import speaks
+from pipeline.console.guarded import code_of_output, complain
+from pipeline.engine.launches.launch import speaks
 from pipeline.verbs import configurations, models, running, workspaces
 
 app = typer.Typer(

@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, _leave)
-    from pipeline.streams import make_lenient
+    from pipeline.console.standard_streams import make_lenient
 
     make_lenient()
     from pipeline import cli

@@ -26,7 +26,7 @@ def lengthen_streams(num_bytes: int) -> None:
 
     from pipeline import atomic
     from pipeline.stages import StageContext, encode
-    from pipeline.tokens import streams
+    from pipeline.tokens import token_streams
 
     original = encode.STAGE.run
 
@@ -34,11 +34,11 @@ def lengthen_streams(num_bytes: int) -> None:
         summary = original(context)
         folder, description = context.output / "train", atomic.read_json(context.output / "encode.json")
         assert description is not None
-        ids = np.fromfile(folder / streams.STREAM, dtype=description["dtype"])
-        ends = np.fromfile(folder / streams.INDEX, dtype="<u8").astype(np.int64)
+        ids = np.fromfile(folder / token_streams.STREAM, dtype=description["dtype"])
+        ends = np.fromfile(folder / token_streams.INDEX, dtype="<u8").astype(np.int64)
         lengths = np.diff(ends, prepend=0)
         os.rename(folder, context.output / "short")
-        with streams.StreamWriter(folder, ids.dtype, "tokenizer") as writer:
+        with token_streams.StreamWriter(folder, ids.dtype, "tokenizer") as writer:
             while writer.num_tokens * ids.itemsize < num_bytes:
                 writer.write(ids, lengths)
         atomic.remove(context.output / "short")
@@ -52,8 +52,9 @@ def lengthen_streams(num_bytes: int) -> None:
 
 def set_comparisons(compares: bool) -> None:
     """Have nothing compared that is read, or, with the same imports, all."""
-    from pipeline import intact, runner
-    from pipeline.tokens.streams import TokenStream
+    from pipeline import intact
+    from pipeline.engine import runner
+    from pipeline.tokens.token_streams import TokenStream
 
     def nothing(*given: object) -> None:
         pass

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import runner
 from pipeline.cli import app
+from pipeline.engine import runner
 from pipeline.errors import BadDataError, DivergedError, InterruptedRun, InterruptedUnsaved
 from pipeline.stages import STAGES
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Workspace
 from pipeline.comparison.opened import Run, differing, have_same, open_run
-from pipeline.manifests import describe_differences
-from pipeline.reporting.metrics import read_records
-from pipeline.reporting.tasks import OF_LOST_TEXT, WORDS, Figure
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.manifests import describe_differences
+from pipeline.reporting.recorded_curves import read_records
+from pipeline.reporting.task_words import OF_LOST_TEXT, WORDS, Figure
 from pipeline.stages import STAGES
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}

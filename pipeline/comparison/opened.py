@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import atomic
-from pipeline.artifacts import Workspace
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import nearest
 from pipeline.config.reading import read_file
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.continuing import IDENTITY
+from pipeline.engine.manifests import Manifest, content_digest, flatten, input_digests, is_key, read_manifest
+from pipeline.engine.results import earlier_results, outcome_of, read_run, shown_in_words
 from pipeline.errors import ConfigError, MissingInputError, StorageError
-from pipeline.extending import IDENTITY
-from pipeline.manifests import Manifest, content_digest, flatten, input_digests, is_key, read_manifest
-from pipeline.results import earlier_results, outcome_of, read_run, shown_in_words
 from pipeline.stages import STAGES
 
 MAX_NAMES = 20
@@ -119,7 +119,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
 
 
 def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for section in values for key, value in flatten(values[section], section).items()}
+    return {key: value for config in values for key, value in flatten(values[config], config).items()}
 
 
 def _training_in_progress(

@@ -7,17 +7,17 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.evaluation import METRICS_OF_TASK, EvaluateConfig
-from pipeline.config.model import ModelConfig
-from pipeline.config.report import ReportConfig
 from pipeline.config.run import RunConfig
-from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
-from pipeline.config.train import TrainConfig
 from pipeline.corpus.augmenting import AugmentConfig
 from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, EvaluateConfig
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.reporting.report_config import ReportConfig
 from pipeline.section import Runtime, Section
+from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.training.train_config import TrainConfig
 
 __all__ = ["Config", "Runtime", "Section"]
 

@@ -16,8 +16,8 @@ from pipeline.config import Config
 from pipeline.config.layers import make_way, may_be_null, remove
 from pipeline.config.mistakes import describe, known_instead, nearest, taken_otherwise
 from pipeline.config.reading import COMMAND_LINE, Key, Places, dotted_key, has_entry, read_file, read_setting, shown
+from pipeline.console.printable import printable
 from pipeline.errors import ConfigError
-from pipeline.terminal import printable
 
 MISSING = "???"
 MAX_BASES = 20

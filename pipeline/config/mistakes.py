@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, Section
 from pipeline.config.reading import COMMAND_LINE, INDEX, Key, Places, dotted_key, shown
+from pipeline.console.printable import printable
 from pipeline.features import Feature, own_class
-from pipeline.terminal import printable
 
 MAX_LINES = 20
 MAX_NAMES = 20

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.console.printable import printable
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.terminal import printable
 
 MAX_FILE_BYTES = 200_000
 MAX_VALUES = 10_000

@@ -43,8 +43,8 @@ class AugmentConfig(Section):
 class Augmenter:
     """Makes the copies of a section. The result depends on seed, document and copy number alone."""
 
-    def __init__(self, section: AugmentConfig, seed: int) -> None:
-        self._section = section
+    def __init__(self, config: AugmentConfig, seed: int) -> None:
+        self._config = config
         self._seed = seed
 
     def repeats(self, document: Document) -> int:
@@ -55,11 +55,11 @@ class Augmenter:
 
     def copies(self, document: Document) -> Iterator[Document]:
         """The altered copies of a document; a copy on which nothing could be changed is left out."""
-        if unit_interval(self._seed, document.id, "chosen", 0) >= self._section.fraction:
+        if unit_interval(self._seed, document.id, "chosen", 0) >= self._config.fraction:
             return
-        for copy in range(1, self._section.copies + 1):
+        for copy in range(1, self._config.copies + 1):
             text, changes = document.text, []
-            for position, operation in enumerate(self._section.operations):
+            for position, operation in enumerate(self._config.operations):
                 number = random_number(self._seed, document.id, f"{position}/{operation.type}", copy)
                 text, num_changed = operation.alter(text, number)
                 if num_changed:

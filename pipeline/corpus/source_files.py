@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.corpus.patterns import expand, fixed_folder
+from pipeline.corpus.wildcards import expand, fixed_folder
 from pipeline.errors import BadDataError, ConfigError, MissingInputError
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")

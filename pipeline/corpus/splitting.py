@@ -10,13 +10,13 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def split_of_hash(value: int, section: CurateConfig) -> Split:
+def split_of_hash(value: int, config: CurateConfig) -> Split:
     """The split by a text's hash (`dedup.text_hash`) as a fraction of its range: equal texts always land together.
 
     The hash that finds duplicates is used, so that texts alike but for case and white space share a split even
     when deduplication is off. Growing one fraction only moves documents out of `train`.
     """
     position = value / 2**64
-    if position < section.test_fraction:
+    if position < config.test_fraction:
         return "test"
-    return "validation" if position >= 1 - section.validation_fraction else "train"
+    return "validation" if position >= 1 - config.validation_fraction else "train"

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.modeling.inputs import model_inputs
-from pipeline.tokens.labelled import LabelledSplit, ignore_labels
+from pipeline.tokens.labelled_split import LabelledSplit, ignore_labels
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 
 CHUNK_ELEMENTS = 2**24

@@ -10,12 +10,12 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
-from pipeline.config.evaluation import SamplesConfig
 from pipeline.errors import StorageError, panics_as_errors
+from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.losses import evaluating
-from pipeline.evaluation.models import load_trained, pick_device
+from pipeline.evaluation.trained_model import load_trained, pick_device
+from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.inputs import context_length
-from pipeline.modeling.settings import one_line
 from pipeline.tokens.template import Template
 from pipeline.tokens.training import load_tokenizer
 
@@ -37,7 +37,7 @@ def write_samples(
     model: GenerationMixin,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
-    section: SamplesConfig,
+    config: SamplesConfig,
     seed: int,
     *,
     eos_token_id: int,
@@ -48,7 +48,7 @@ def write_samples(
     `<s>`, or else after an end-of-document token, which documents follow in training.
 
     Yields {"prompt", "text"}, where `text` is the continuation alone, ended by the end of the document or by
-    `section.max_new_tokens`. One prompt at a time and with a seed of its own, so that no prompt changes another's text.
+    `config.max_new_tokens`. One prompt at a time and with a seed of its own, so that no prompt changes another's text.
     A prompt that fills more than half of the model's positions loses its beginning. torch's global random state is left
     as it was.
     """
@@ -58,7 +58,7 @@ def write_samples(
     with evaluating(model), torch.random.fork_rng(devices):
         for index, prompt in enumerate(prompts):
             ids = [*opening, *tokenizer.encode(prompt, add_special_tokens=False).ids]
-            new_tokens = section.max_new_tokens
+            new_tokens = config.max_new_tokens
             if positions is not None:
                 ids = ids[-max(1, positions // 2) :]
                 new_tokens = min(new_tokens, positions - len(ids))
@@ -67,7 +67,7 @@ def write_samples(
             output = model.generate(
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
-                generation_config=_generation_config(section, new_tokens, eos_token_id, pad_token_id),
+                generation_config=_generation_config(config, new_tokens, eos_token_id, pad_token_id),
             )
             yield {"prompt": prompt, "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
 
@@ -79,7 +79,7 @@ def continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> s
 
 
 def continue_prompts(
-    folder: Path, prompts: Sequence[str], section: SamplesConfig, seed: int
+    folder: Path, prompts: Sequence[str], config: SamplesConfig, seed: int
 ) -> Iterator[dict[str, str]]:
     """`write_samples` with the model of a Hugging Face folder, as an exported run has it.
 
@@ -96,7 +96,7 @@ def continue_prompts(
         model,
         tokenizer,
         prompts,
-        section,
+        config,
         seed,
         eos_token_id=model.config.get_text_config().eos_token_id,
         pad_token_id=_pad_token_id(model),
@@ -111,11 +111,11 @@ def _pad_token_id(model: PreTrainedModel) -> int:
 
 
 def _generation_config(
-    section: SamplesConfig, new_tokens: int, eos_token_id: int, pad_token_id: int
+    config: SamplesConfig, new_tokens: int, eos_token_id: int, pad_token_id: int
 ) -> GenerationConfig:
     sampling = (
-        {"do_sample": True, "temperature": section.temperature, "top_k": section.top_k or 0}
-        if section.temperature > 0
+        {"do_sample": True, "temperature": config.temperature, "top_k": config.top_k or 0}
+        if config.temperature > 0
         else {"do_sample": False}
     )
     return GenerationConfig(

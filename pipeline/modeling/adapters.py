@@ -20,12 +20,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.atomic import write_json
-from pipeline.config.model import AdapterConfig, ModelConfig
-from pipeline.config.pretrained import base_name
 from pipeline.errors import ConfigError
+from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.heads import Task, task_of
+from pipeline.modeling.model_config import AdapterConfig, ModelConfig
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
-from pipeline.modeling.settings import one_line
+from pipeline.pretrained.origin import base_name
 
 DESCRIPTION = "adapter.json"
 """In the artifact of the model stage: which adapter to train."""
@@ -51,7 +51,7 @@ _WRAPPER = "_adapter_wrapper"
 TASK_TYPES: dict[Task, str] = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "regression": "SEQ_CLS"}
 
 
-def peft_config(section: AdapterConfig, task: Task = "causal_lm") -> Any:
+def peft_config(config: AdapterConfig, task: Task = "causal_lm") -> Any:
     """The configuration of peft that a section means. A head over labels is trained whole and saved with the adapter.
 
     Raises ConfigError for an argument that the method does not have, with the nearest that it has, or a value that it
@@ -60,22 +60,22 @@ def peft_config(section: AdapterConfig, task: Task = "causal_lm") -> Any:
     from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    method, fixed = VARIANTS.get(section.type, (section.type, {}))
+    method, fixed = VARIANTS.get(config.type, (config.type, {}))
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method.upper())]
     known = {field.name for field in dataclasses.fields(config_class) if field.init} - SET_HERE - fixed.keys()
-    for name in section.arguments:
+    for name in config.arguments:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
-            raise ConfigError(f"model.adapter.{name}: {section.type} has no such argument; {hint}")
+            raise ConfigError(f"model.adapter.{name}: {config.type} has no such argument; {hint}")
     try:
-        return config_class(task_type=TASK_TYPES[task], **fixed, **section.arguments)
+        return config_class(task_type=TASK_TYPES[task], **fixed, **config.arguments)
     except Exception as error:
         # Every method has checks of its own and raises what it likes.
-        raise ConfigError(f"model.adapter: {section.type} refuses these arguments: {one_line(error)}") from None
+        raise ConfigError(f"model.adapter: {config.type} refuses these arguments: {one_line(error)}") from None
 
 
-def add_adapter(model: PreTrainedModel, section: AdapterConfig, seed: int) -> PreTrainedModel:
+def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PreTrainedModel:
     """Freeze `model` and give it a fresh adapter, the same for the same seed; returns what is to be trained.
 
     That is `model` itself, or a wrapper where the method learns a prompt, whose logits are those of the given tokens
@@ -84,23 +84,23 @@ def add_adapter(model: PreTrainedModel, section: AdapterConfig, seed: int) -> Pr
     from peft import get_peft_model
 
     task = task_of(model.config)
-    config = peft_config(section, task)
-    if config.is_prompt_learning and task != "causal_lm":
-        raise ConfigError(f"model.adapter: {section.type} learns a prompt, for language models; for {task} take lora")
+    hf_config = peft_config(config, task)
+    if hf_config.is_prompt_learning and task != "causal_lm":
+        raise ConfigError(f"model.adapter: {config.type} learns a prompt, for language models; for {task} take lora")
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the missing path of the base model
             torch.manual_seed(seed)
-            wrapper = get_peft_model(model, config)
+            wrapper = get_peft_model(model, hf_config)
     except Exception as error:
         reason = one_line(error)
         if "specify `target_modules`" in reason:
             raise ConfigError(
-                f"model.adapter: which layers of {model.config.model_type} {section.type} changes is not known; name "
+                f"model.adapter: which layers of {model.config.model_type} {config.type} changes is not known; name "
                 "them in target_modules, such as [q_proj, v_proj] or all-linear"
             ) from None
-        raise ConfigError(f"model.adapter: {section.type} does not fit this model: {reason}") from None
-    return _adapted(wrapper, config.is_prompt_learning)
+        raise ConfigError(f"model.adapter: {config.type} does not fit this model: {reason}") from None
+    return _adapted(wrapper, hf_config.is_prompt_learning)
 
 
 def wrapper_of(model: nn.Module) -> Any:
@@ -198,16 +198,16 @@ def virtual_tokens(model: nn.Module) -> int:
     return getattr(wrapper.peft_config["default"], "num_virtual_tokens", None) or 0 if wrapper is not None else 0
 
 
-def save_description(folder: Path, section: ModelConfig, merges: bool, rows: int) -> None:
+def save_description(folder: Path, config: ModelConfig, merges: bool, rows: int) -> None:
     """Note in the model's artifact which adapter is to be trained on it, whether it can be merged, and how many `rows`
     the vocabulary has more than that of the base."""
-    assert section.adapter is not None
+    assert config.adapter is not None
     values = {
-        "adapter": section.adapter.model_dump(mode="json"),
-        "quantization": section.quantization,
+        "adapter": config.adapter.model_dump(mode="json"),
+        "quantization": config.quantization,
         "merges": merges,
         "new_rows": rows,
-        "base": {"pretrained": section.pretrained, "revision": section.revision},
+        "base": {"pretrained": config.pretrained, "revision": config.revision},
     }
     write_json(folder / DESCRIPTION, values)
 

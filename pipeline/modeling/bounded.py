@@ -10,8 +10,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from pipeline.config.foreign import AGAIN
 from pipeline.errors import ConfigError
+from pipeline.pretrained.inspection import AGAIN
 
 
 @contextmanager

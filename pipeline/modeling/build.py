@@ -18,18 +18,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pipeline.config.foreign import check_model
-from pipeline.config.model import ModelConfig, causal_architectures, labelling_architectures
-from pipeline.config.pretrained import CODE_FILES, has_code
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import load_adapter
+from pipeline.modeling.architecture_settings import check_keys, one_line, without_bars
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
+from pipeline.modeling.model_config import ModelConfig, causal_architectures, labelling_architectures
 from pipeline.modeling.portable import copy_tokenizer, make_portable
-from pipeline.modeling.pretrained import load_pretrained, vocabulary_size
-from pipeline.modeling.settings import check_keys, one_line, without_bars
+from pipeline.modeling.pretrained_model import load_pretrained, vocabulary_size
 from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import storage_errors
+from pipeline.pretrained.inspection import check_model
+from pipeline.pretrained.origin import CODE_FILES, has_code
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -109,32 +109,32 @@ def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> 
         weights.chmod((folder / "config.json").stat().st_mode)
 
 
-def configure(section: ModelConfig, head: Head = CAUSAL_LM, **values: Any) -> PreTrainedConfig:
+def configure(config: ModelConfig, head: Head = CAUSAL_LM, **values: Any) -> PreTrainedConfig:
     """The architecture's configuration with the section's values and further ones.
 
     Raises ConfigError for an unknown architecture, a key that it does not have, or a value that it refuses.
     """
-    architecture = section.model_type
+    architecture = config.model_type
     assert architecture is not None, "a pretrained model brings its configuration"
     try:
         defaults = AutoConfig.for_model(architecture)
     except Exception as error:
         # Every architecture has checks of its own and raises what it likes.
         raise ConfigError(f"model.architecture: {architecture} cannot be had: {one_line(error)}") from None
-    check_keys(section.values, defaults, head)
+    check_keys(config.values, defaults, head)
     try:
-        config = AutoConfig.for_model(architecture, **section.values, **values, **head.config_values)
-        config.get_text_config()
+        hf_config = AutoConfig.for_model(architecture, **config.values, **values, **head.config_values)
+        hf_config.get_text_config()
     except Exception as error:
         raise ConfigError(f"model.config: {architecture} refuses these values: {one_line(error)}") from None
     for name in ("num_hidden_layers", "hidden_size"):
-        value = getattr(config.get_text_config(), name, 1)
+        value = getattr(hf_config.get_text_config(), name, 1)
         if isinstance(value, int) and value < 1:
             raise ConfigError(f"model.config: {architecture} has {name} {value}; give at least 1")
-    return config
+    return hf_config
 
 
-def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, head: Head = CAUSAL_LM) -> PreTrainedConfig:
+def build_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, head: Head = CAUSAL_LM) -> PreTrainedConfig:
     """The architecture's configuration with the section's values and the tokenizer's vocabulary.
 
     Raises ConfigError as `configure`, and for an architecture that does not take the vocabulary.
@@ -145,19 +145,19 @@ def build_config(section: ModelConfig, tokenizer: PreTrainedTokenizerBase, head:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    architecture = section.model_type
+    architecture = config.model_type
     if tokenizer.bos_token_id is None and not _takes_null(architecture, "bos_token_id"):
         # Such as cwm. Every document follows the end of another, so that is how one begins.
         from_tokenizer["bos_token_id"] = tokenizer.eos_token_id
-    config = configure(section, head, **from_tokenizer)
-    if any(getattr(config.get_text_config(), name, None) != value for name, value in from_tokenizer.items()):
+    hf_config = configure(config, head, **from_tokenizer)
+    if any(getattr(hf_config.get_text_config(), name, None) != value for name, value in from_tokenizer.items()):
         text_model = f"{architecture}_text"
         known = causal_architectures() if head is CAUSAL_LM else labelling_architectures()
         raise ConfigError(
             f"model.architecture: {architecture} is made up of several models and does not take the tokenizer's "
             f"vocabulary; choose a text model, such as {f'{text_model} or ' if text_model in known else ''}llama"
         )
-    return config
+    return hf_config
 
 
 def _takes_null(architecture: str | None, name: str) -> bool:
@@ -172,7 +172,7 @@ def _takes_null(architecture: str | None, name: str) -> bool:
 
 
 def build_model(
-    section: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, head: Head = CAUSAL_LM
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, head: Head = CAUSAL_LM
 ) -> PreTrainedModel:
     """A pretrained model, or one with float32 weights as `model.initialization` says; the same for the same seed.
 
@@ -181,31 +181,31 @@ def build_model(
     The global random state is left as it was. Raises ConfigError where the values do not make a working model: a short
     pass checks that it computes, and of a causal language model that no position sees a later one.
     """
-    if section.pretrained is not None:
-        model = load_pretrained(section, tokenizer, seed, head)
+    if config.pretrained is not None:
+        model = load_pretrained(config, tokenizer, seed, head)
     else:
-        config = build_config(section, tokenizer, head)
+        hf_config = build_config(config, tokenizer, head)
         try:
-            model = empty_model(config, head)
-            if model.num_parameters() <= section.materialize_limit:
-                fill(model, section.initialization, seed, head)
+            model = empty_model(hf_config, head)
+            if model.num_parameters() <= config.materialize_limit:
+                fill(model, config.initialization, seed, head)
         except ConfigError:
             raise
         except Exception as error:
-            raise _cannot_be_built(section, error) from None
+            raise _cannot_be_built(config, error) from None
     if model.device.type != "meta":
-        _check_forward_pass(model, section, head)
+        _check_forward_pass(model, config, head)
     return model
 
 
-def _check_forward_pass(model: PreTrainedModel, section: ModelConfig, head: Head) -> None:
+def _check_forward_pass(model: PreTrainedModel, config: ModelConfig, head: Head) -> None:
     try:
         sees_later_tokens = head is CAUSAL_LM and _sees_later_tokens(model)
         if head is not CAUSAL_LM:
             _score(model)
     except Exception as error:
         # What does not fit together shows in many ways.
-        raise _cannot_be_built(section, error) from None
+        raise _cannot_be_built(config, error) from None
     if sees_later_tokens:
         raise ConfigError(
             f"model: {model.config.model_type} lets a position see later tokens, so it cannot learn to predict them; "
@@ -213,10 +213,8 @@ def _check_forward_pass(model: PreTrainedModel, section: ModelConfig, head: Head
         )
 
 
-def _cannot_be_built(section: ModelConfig, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"model.config: {section.model_type or section.pretrained} cannot be built so: {one_line(error)}"
-    )
+def _cannot_be_built(config: ModelConfig, error: Exception) -> ConfigError:
+    return ConfigError(f"model.config: {config.model_type or config.pretrained} cannot be built so: {one_line(error)}")
 
 
 @torch.no_grad()

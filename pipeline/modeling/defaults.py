@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from pipeline.modeling.heads import Head
-from pipeline.modeling.streams import seed_of
+from pipeline.modeling.weight_streams import seed_of
 
 RANDOM = ("normal_", "uniform_", "bernoulli_", "exponential_", "cauchy_", "log_normal_")
 

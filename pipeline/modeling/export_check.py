@@ -20,9 +20,9 @@ from transformers.models.auto import configuration_auto, modeling_auto
 
 from pipeline.errors import ExportError
 from pipeline.modeling.adapters import virtual_tokens
+from pipeline.modeling.architecture_settings import one_line, without_bars
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
-from pipeline.modeling.settings import one_line, without_bars
 from pipeline.modeling.usage import Usage
 
 REASSOCIATED = 1e-4

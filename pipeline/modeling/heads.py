@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
-from pipeline.config.model import Task as Task
 from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
+from pipeline.modeling.model_config import Task as Task
 
 
 @dataclass(frozen=True)

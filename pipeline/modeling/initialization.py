@@ -17,12 +17,12 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.config.model import InitializationConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.defaults import DefaultInitialization
 from pipeline.modeling.heads import Head
+from pipeline.modeling.model_config import InitializationConfig
 from pipeline.modeling.parameters import blocks, is_block, layer_of
-from pipeline.modeling.streams import Sample, draw, local_part, normal, truncated_normal, uniform
+from pipeline.modeling.weight_streams import Sample, draw, local_part, normal, truncated_normal, uniform
 
 CUT = 3.0
 """Standard deviations at which a truncated normal ends."""
@@ -34,13 +34,13 @@ INTO_RESIDUALS = re.compile(
 
 
 @torch.no_grad()
-def initialize(model: PreTrainedModel, section: InitializationConfig, seed: int, head: Head) -> None:
+def initialize(model: PreTrainedModel, config: InitializationConfig, seed: int, head: Head) -> None:
     """Set every parameter of `model` in place, of sharded ones the part that this process holds.
 
     Raises ConfigError where residuals are to be scaled and no matrix of the architecture is known to feed them.
     """
-    plan = _Plan(model, section, DefaultInitialization(model.config, head))
-    if section.depth_scaled_residuals and not any(map(plan.feeds_residuals, dict(model.named_parameters()))):
+    plan = _Plan(model, config, DefaultInitialization(model.config, head))
+    if config.depth_scaled_residuals and not any(map(plan.feeds_residuals, dict(model.named_parameters()))):
         raise ConfigError(
             f"model.initialization.depth_scaled_residuals: which matrices of {model.config.model_type} feed the "
             "residual stream is not known; set it to false"
@@ -54,8 +54,8 @@ def initialize(model: PreTrainedModel, section: InitializationConfig, seed: int,
 class _Plan:
     """Which rule a parameter follows."""
 
-    def __init__(self, model: PreTrainedModel, section: InitializationConfig, default: DefaultInitialization) -> None:
-        self._section, self._default = section, default
+    def __init__(self, model: PreTrainedModel, config: InitializationConfig, default: DefaultInitialization) -> None:
+        self._config, self._default = config, default
         self._prefix = model.base_model_prefix
         self._depth = max(1, len(blocks(model)))
 
@@ -73,30 +73,30 @@ class _Plan:
             padding = getattr(module, "padding_idx", None)
             if padding is not None and region[0].start <= padding < region[0].stop:
                 values[padding - region[0].start] = 0
-        if self._section.depth_scaled_residuals and self.feeds_residuals(name):
+        if self._config.depth_scaled_residuals and self.feeds_residuals(name):
             # Two branches a block add to the stream.
             values = values / math.sqrt(2 * self._depth)
         return values
 
     def _sample(self, name: str, shape: torch.Size, module: nn.Module) -> Sample | None:
         """How a matrix is drawn; None for what keeps the architecture's default."""
-        section = self._section
+        config = self._config
         if len(shape) < 2 or not self._default.is_drawn(name):
             return None
         if isinstance(module, nn.Embedding):
-            if section.embedding_std is not None:
-                return normal(section.embedding_std)
-            if section.type in ("xavier", "kaiming"):
+            if config.embedding_std is not None:
+                return normal(config.embedding_std)
+            if config.type in ("xavier", "kaiming"):
                 return None  # both reason about sums over inputs, and a look-up has none
-        if section.type == "normal":
-            return normal(section.std)
-        if section.type == "truncated_normal":
-            return truncated_normal(section.std, CUT)
-        kind = normal if section.distribution == "normal" else uniform
+        if config.type == "normal":
+            return normal(config.std)
+        if config.type == "truncated_normal":
+            return truncated_normal(config.std, CUT)
+        kind = normal if config.distribution == "normal" else uniform
         fan_in, fan_out = fans(module, shape)
-        if section.type == "xavier":
+        if config.type == "xavier":
             return kind(math.sqrt(2 / (fan_in + fan_out)))
-        if section.type == "kaiming":
+        if config.type == "kaiming":
             return kind(math.sqrt(2 / fan_in))
         return None
 

@@ -12,11 +12,11 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from pipeline.atomic import write_json
-from pipeline.config.model import InitializationConfig
-from pipeline.config.pretrained import has_code
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.initialization import initialize
+from pipeline.modeling.model_config import InitializationConfig
 from pipeline.modeling.sharding import is_sharded, keeping_marks
+from pipeline.pretrained.origin import has_code
 
 RECIPE = "initialization.json"
 """In the folder of a model that is saved without weights: how to make them."""
@@ -32,7 +32,7 @@ def empty_model(config: PreTrainedConfig, head: Head = CAUSAL_LM) -> PreTrainedM
 
 def fill(
     model: PreTrainedModel,
-    section: InitializationConfig,
+    config: InitializationConfig,
     seed: int,
     head: Head = CAUSAL_LM,
     device: torch.device | str = "cpu",
@@ -44,7 +44,7 @@ def fill(
     other methods draw the shard alone.
     """
     allocate(model, device)
-    initialize(model, section, seed, head)
+    initialize(model, config, seed, head)
     return model
 
 
@@ -72,9 +72,9 @@ def allocate(model: PreTrainedModel, device: torch.device | str) -> None:
             module._buffers[name] = buffer.to(device)
 
 
-def save_recipe(folder: Path, section: InitializationConfig, seed: int) -> None:
+def save_recipe(folder: Path, config: InitializationConfig, seed: int) -> None:
     """Write how the weights of the model in `folder`, which holds its configuration alone, are made."""
-    write_json(folder / RECIPE, {"seed": seed, "initialization": section.model_dump(mode="json")})
+    write_json(folder / RECIPE, {"seed": seed, "initialization": config.model_dump(mode="json")})
 
 
 def is_recipe(folder: Path) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_json
-from pipeline.config.foreign import without_foreign_code
-from pipeline.config.pretrained import TOKENIZER_FILES
 from pipeline.modeling.heads import CAUSAL_LM, head_in
+from pipeline.pretrained.inspection import without_foreign_code
+from pipeline.pretrained.origin import TOKENIZER_FILES
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")

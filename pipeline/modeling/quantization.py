@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from pipeline.config.pretrained import has_code
 from pipeline.errors import ConfigError
+from pipeline.pretrained.origin import has_code
 
 
 def check_quantization(kind: str) -> None:

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.config.model import AdapterConfig
-from pipeline.config.pretrained import CODE_FILES
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import add_adapter, load_adapter, merge_adapter, read_description, save_adapter
 from pipeline.modeling.build import load_model, save_model
 from pipeline.modeling.export_check import check_export, expected_logits
 from pipeline.modeling.materialize import allocate, is_recipe, materialize, open_empty
+from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.portable import copy_tokenizer
 from pipeline.modeling.quantization import load_quantized
 from pipeline.modeling.sharding import spread
 from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import model_tensors
+from pipeline.pretrained.origin import CODE_FILES
 
 
 def open_for_training(

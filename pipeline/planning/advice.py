@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.train import TrainConfig
+from pipeline.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from pipeline.planning.estimate import Estimator
@@ -16,51 +16,51 @@ Settings = dict[str, Any]
 """Fields of `train:` and their new values."""
 
 
-def advise(estimator: Estimator, section: TrainConfig, num_devices: int) -> list[dict[str, Any]]:
+def advise(estimator: Estimator, config: TrainConfig, num_devices: int) -> list[dict[str, Any]]:
     """The least changes after which every weight can be trained: `{"scheme", "num_devices", "settings"}`, where
     `settings` are those of `train:` to change. On as many devices if that can be, else on more of them, the fewer the
     more is changed; and with LoRA where that fits. Empty where nothing helps."""
-    for settings in _savings(estimator, section):
-        found = _on_these_devices(estimator, section, settings, num_devices)
+    for settings in _savings(estimator, config):
+        found = _on_these_devices(estimator, config, settings, num_devices)
         if found is not None:
             return [found]
     advice: list[dict[str, Any]] = []
     fewest = MOST_DEVICES + 1
-    batch = section.device_batch_size(num_devices)
-    for settings in _savings(estimator, section):
+    batch = config.device_batch_size(num_devices)
+    for settings in _savings(estimator, config):
         for device_batch in dict.fromkeys((batch, 1)):
-            more = _on_more_devices(estimator, section, settings, device_batch, num_devices)
+            more = _on_more_devices(estimator, config, settings, device_batch, num_devices)
             if more is not None and more["num_devices"] < fewest:
                 fewest = more["num_devices"]
                 advice.append(more)
-    if "lora" in (schemes := estimator.schemes(section)) and estimator.fits(schemes["lora"]):
+    if "lora" in (schemes := estimator.schemes(config)) and estimator.fits(schemes["lora"]):
         advice.append({"scheme": "lora", "num_devices": 1, "settings": {}})
     return advice
 
 
-def _savings(estimator: Estimator, section: TrainConfig) -> Iterator[Settings]:
+def _savings(estimator: Estimator, config: TrainConfig) -> Iterator[Settings]:
     """Settings that save activations and change no result, from the cheapest on."""
     checkpointing: list[Settings] = [{}]
-    if estimator.can_checkpoint and not section.gradient_checkpointing:
+    if estimator.can_checkpoint and not config.gradient_checkpointing:
         checkpointing.append({"gradient_checkpointing": True})
     attention: list[Settings] = [{}]
-    if estimator.keeps_scores and section.attn_implementation is None:
+    if estimator.keeps_scores and config.attn_implementation is None:
         attention.append({"attn_implementation": "flex_attention"})
     return ({**first, **second} for first in attention for second in checkpointing)
 
 
 def _on_these_devices(
-    estimator: Estimator, section: TrainConfig, settings: Settings, num_devices: int
+    estimator: Estimator, config: TrainConfig, settings: Settings, num_devices: int
 ) -> dict[str, Any] | None:
     """With these settings and the largest device batch with which a scheme fits, if there is one."""
-    batch, share = section.device_batch_size(num_devices), section.global_batch_size // num_devices
+    batch, share = config.device_batch_size(num_devices), config.global_batch_size // num_devices
     sizes = [size for size in range(1, batch + 1) if share % size == 0]
 
     def schemes(size: int) -> dict[str, int]:
         own = settings if size == batch else {**settings, "per_device_train_batch_size": size}
         return {
             scheme: sum(parts.values())
-            for scheme, parts in estimator.schemes(section.model_copy(update=own)).items()
+            for scheme, parts in estimator.schemes(config.model_copy(update=own)).items()
             if scheme != "lora"
         }
 
@@ -81,16 +81,16 @@ def _on_these_devices(
 
 
 def _on_more_devices(
-    estimator: Estimator, section: TrainConfig, settings: Settings, device_batch: int, num_devices: int
+    estimator: Estimator, config: TrainConfig, settings: Settings, device_batch: int, num_devices: int
 ) -> dict[str, Any] | None:
     """The smallest power of two of devices on which FSDP2 fits with these settings and such device batches."""
     number = 2
     while number <= MOST_DEVICES:
         at_once = number * device_batch
         changes = {**settings, "per_device_train_batch_size": device_batch}
-        changes["global_batch_size"] = -(-section.global_batch_size // at_once) * at_once
-        if number > num_devices and estimator.fits(estimator.under_fsdp(section.model_copy(update=changes), number)):
-            is_news = {name: value for name, value in changes.items() if getattr(section, name) != value}
+        changes["global_batch_size"] = -(-config.global_batch_size // at_once) * at_once
+        if number > num_devices and estimator.fits(estimator.under_fsdp(config.model_copy(update=changes), number)):
+            is_news = {name: value for name, value in changes.items() if getattr(config, name) != value}
             return {"scheme": "fsdp2", "num_devices": number, "settings": is_news}
         number *= 2
     return None

@@ -12,12 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import PreTrainedModel
 
 from pipeline.config import Config
-from pipeline.config.model import AdapterConfig
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.flops import forward_flops_per_token, training_flops_per_token
 from pipeline.modeling.inputs import context_length
+from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.parameters import active_parameters, parameter_table
 from pipeline.planning.advice import advise
 from pipeline.planning.attention import attention_flops, set_attention
@@ -35,6 +34,7 @@ from pipeline.planning.memory import (
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
 from pipeline.training.peaks import known_peak
 from pipeline.training.setup import check_context
+from pipeline.training.train_config import TrainConfig
 
 LORA_RANK = 16
 LORA = AdapterConfig.model_validate({"type": "lora", "r": LORA_RANK, "target_modules": "all-linear"})
@@ -73,7 +73,7 @@ class Estimator:
 
     def result(self) -> dict[str, Any]:
         """Everything, as JSON values."""
-        section, hardware = self._config.train, self._hardware
+        config, hardware = self._config.train, self._hardware
         memory = {
             scheme: {
                 "num_devices": 1 if scheme in ("one_device", "lora") else hardware.num_devices,
@@ -81,7 +81,7 @@ class Estimator:
                 "total_bytes": sum(parts.values()),
                 "fits": self.fits(parts),
             }
-            for scheme, parts in self.schemes(section).items()
+            for scheme, parts in self.schemes(config).items()
         }
         fits = any(figures["fits"] for scheme, figures in memory.items() if scheme != "lora")
         return {
@@ -90,8 +90,8 @@ class Estimator:
             # How many characters a text has is not known before it is read.
             "vocab_size_is_bound": self._config.tokenizer.type == "characters",
             "block_size": self._config.pack.block_size,
-            "mixed_precision": section.mixed_precision,
-            "device_batch_size": section.device_batch_size(hardware.num_devices),
+            "mixed_precision": config.mixed_precision,
+            "device_batch_size": config.device_batch_size(hardware.num_devices),
             "hardware": {
                 "device": hardware.device.name,
                 "num_devices": hardware.num_devices,
@@ -104,30 +104,30 @@ class Estimator:
             "flops_per_token": self._flops(),
             "memory": memory,
             "time": self._time(),
-            "advice": [] if fits else advise(self, section, hardware.num_devices),
+            "advice": [] if fits else advise(self, config, hardware.num_devices),
         }
 
-    def schemes(self, section: TrainConfig) -> dict[str, Parts]:
+    def schemes(self, config: TrainConfig) -> dict[str, Parts]:
         """Memory of a device by scheme: alone, with each of the others under DDP and FSDP2, and alone with LoRA."""
         number = self._hardware.num_devices
-        batch = section.device_batch_size(number)
-        step = self._step(section, batch)
-        schemes = {"one_device": (step.accumulating() if section.global_batch_size > batch else step).peak}
+        batch = config.device_batch_size(number)
+        step = self._step(config, batch)
+        schemes = {"one_device": (step.accumulating() if config.global_batch_size > batch else step).peak}
         if number > 1:
             schemes["ddp"] = step.under_ddp().peak
             if self._config.model.quantization is None:
-                schemes["fsdp2"] = self.under_fsdp(section, number)
+                schemes["fsdp2"] = self.under_fsdp(config, number)
         if self._config.model.adapter is None:
             # peft knows no place for it in some architectures.
             with contextlib.suppress(ConfigError):
-                schemes["lora"] = self._step(section, batch, adapter=LORA).peak
+                schemes["lora"] = self._step(config, batch, adapter=LORA).peak
         return schemes
 
-    def under_fsdp(self, section: TrainConfig, num_devices: int) -> Parts:
+    def under_fsdp(self, config: TrainConfig, num_devices: int) -> Parts:
         """Memory of a device when so many share the model under FSDP2."""
-        batch, dtype = section.device_batch_size(num_devices), PRECISIONS[section.mixed_precision]
-        optimizer = self._step(section, batch).peak["optimizer"]
-        return under_fsdp(self._step(section, batch, dtype=dtype), optimizer, self._sizes, num_devices, dtype)
+        batch, dtype = config.device_batch_size(num_devices), PRECISIONS[config.mixed_precision]
+        optimizer = self._step(config, batch).peak["optimizer"]
+        return under_fsdp(self._step(config, batch, dtype=dtype), optimizer, self._sizes, num_devices, dtype)
 
     def fits(self, parts: Parts) -> bool:
         """Whether a device has that much memory for tensors."""
@@ -193,25 +193,25 @@ class Estimator:
 
     def _step(
         self,
-        section: TrainConfig,
+        config: TrainConfig,
         batch: int,
         *,
         dtype: torch.dtype | None = None,
         adapter: AdapterConfig | None = None,
     ) -> StepMemory:
-        key = (batch, section.gradient_checkpointing, section.attn_implementation, dtype, adapter is None)
+        key = (batch, config.gradient_checkpointing, config.attn_implementation, dtype, adapter is None)
         if key not in self._simulated:
-            shape = StepShape(batch, section.per_device_eval_batch_size or batch, self._config.pack.block_size)
-            self._simulated[key] = self._simulate(section, shape, dtype, adapter)
+            shape = StepShape(batch, config.per_device_eval_batch_size or batch, self._config.pack.block_size)
+            self._simulated[key] = self._simulate(config, shape, dtype, adapter)
         return self._simulated[key]
 
     def _simulate(
-        self, section: TrainConfig, shape: StepShape, dtype: torch.dtype | None, adapter: AdapterConfig | None
+        self, config: TrainConfig, shape: StepShape, dtype: torch.dtype | None, adapter: AdapterConfig | None
     ) -> StepMemory:
         def at(depth: int | None) -> StepMemory:
             with without_data():
                 model = self._skeleton(depth, self._config.model.quantization, dtype, adapter)
-                return simulate_step(model, section, shape)
+                return simulate_step(model, config, shape)
 
         if self._depth.alike <= ALIKE[1]:
             return at(None)
@@ -242,14 +242,14 @@ class Estimator:
     def _time(self) -> dict[str, float | None]:
         """Tokens a second and days, at the expected share of the devices' peak. A training that may stop early takes
         at most so long."""
-        section, hardware = self._config.train, self._hardware
+        config, hardware = self._config.train, self._hardware
         speed = self._peak * hardware.num_devices * hardware.utilization
         tokens_per_second = speed / training_flops_per_token(self._model, self._config.pack.block_size)
-        tokens = section.max_tokens
-        if section.max_steps is not None:
-            tokens = section.max_steps * section.global_batch_size * self._config.pack.block_size
+        tokens = config.max_tokens
+        if config.max_steps is not None:
+            tokens = config.max_steps * config.global_batch_size * self._config.pack.block_size
         days = tokens / tokens_per_second / SECONDS_PER_DAY if tokens else None
-        may_end_early = section.early_stopping_patience is not None
+        may_end_early = config.early_stopping_patience is not None
         return {"tokens_per_second": tokens_per_second, "tokens": tokens, "days": days, "is_bound": may_end_early}
 
 
@@ -261,9 +261,9 @@ def _in_precision_of(device: Device, config: Config) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"mixed_precision": precision})})
 
 
-def _peak_of(device: Device, section: TrainConfig) -> float:
+def _peak_of(device: Device, config: TrainConfig) -> float:
     """Operations a second of a device in the precision of a training, as `training.throughput` takes it."""
-    kind = {"no": "fp32"}.get(section.mixed_precision, section.mixed_precision)
+    kind = {"no": "fp32"}.get(config.mixed_precision, config.mixed_precision)
     peak = known_peak(device.name, kind)
     if peak is None:
         other = " or train.mixed_precision=fp16" if kind == "bf16" else ""

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from transformers.integrations import moe
 from transformers.utils import logging
 
-from pipeline.config.train import TrainConfig
 from pipeline.evaluation.losses import evaluating, number_sums, token_sums
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.heads import task_of
@@ -24,11 +23,12 @@ from pipeline.modeling.inputs import trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.attention import set_attention
-from pipeline.planning.optimizers import optimizer_without_data
-from pipeline.telemetry.layers import LayerNorms
+from pipeline.planning.optimizer_states import optimizer_without_data
+from pipeline.telemetry.layer_norms import LayerNorms
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.objective import objective
 from pipeline.training.routing import Routing
+from pipeline.training.train_config import TrainConfig
 
 Parts = dict[str, int]
 """Bytes by kind, one of allocations.KINDS."""
@@ -120,7 +120,7 @@ class StepMemory:
         return self.forward, self.update, self.validation
 
 
-def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape) -> StepMemory:
+def simulate_step(model: PreTrainedModel, config: TrainConfig, shape: StepShape) -> StepMemory:
     """The memory that an optimizer step of `training.loop` needs where it is computed in one device batch, in bytes.
 
     `model` is made inside `without_data`. What kernels take for themselves is not seen; on the CPU it is a few percent
@@ -129,24 +129,24 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
     Raises ConfigError for what training refuses as well: attention that the architecture does not have, arguments that
     the optimizer does not.
     """
-    set_attention(model, section.attn_implementation)
-    if section.mixed_precision != "no":
+    set_attention(model, config.attn_implementation)
+    if config.mixed_precision != "no":
         cast_experts(model)
-    optimizer = optimizer_without_data(section, model)
-    routing, average = Routing(section, model), WeightAverage(model, section.ema_decay)
+    optimizer = optimizer_without_data(config, model)
+    routing, average = Routing(config, model), WeightAverage(model, config.ema_decay)
     norms = LayerNorms(model)
     allocations = Allocations(model.config.get_text_config().vocab_size)
     model.train()
-    if section.gradient_checkpointing:
+    if config.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     _make_optimizer_state(optimizer)
     with allocations, allocations.watching_gradients(model):
         allocations.hold("weights", [*model.parameters(), *model.buffers()])
         allocations.hold("optimizer", [*_state_tensors(optimizer), *average.tensors.values()])
         ids, labels = _batch(model, shape.device_batch_size, shape.block_size)
-        output = _forward(model, ids, section, routing.inputs)
+        output = _forward(model, ids, config, routing.inputs)
         part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
-        total, _ = routing.add(objective(output, labels, section), output, part)
+        total, _ = routing.add(objective(output, labels, config), output, part)
         del output
         (total / labels.numel()).backward()
         forward = allocations.most_activations
@@ -162,9 +162,9 @@ def simulate_step(model: PreTrainedModel, section: TrainConfig, shape: StepShape
         if shape.eval_batch_size > shape.device_batch_size:
             ids, labels = _batch(model, shape.eval_batch_size, shape.block_size)
             with evaluating(model):
-                logits = _forward(model, ids, section, {}).logits
+                logits = _forward(model, ids, config, {}).logits
                 if labels.is_floating_point():
-                    number_sums(logits, labels, section.huber_delta_used)
+                    number_sums(logits, labels, config.huber_delta_used)
                 else:
                     token_sums(logits, labels)
         validation = allocations.peak
@@ -177,9 +177,9 @@ def _batch(model: PreTrainedModel, size: int, length: int) -> tuple[torch.Tensor
     return ids, ids if task == "causal_lm" else ids[:, 0] if task == "classification" else ids[:, 0].float()
 
 
-def _forward(model: PreTrainedModel, ids: torch.Tensor, section: TrainConfig, inputs: dict[str, Any]) -> Any:
-    is_mixed = section.mixed_precision != "no"
-    with torch.autocast("cpu", PRECISIONS[section.mixed_precision] if is_mixed else None, enabled=is_mixed):
+def _forward(model: PreTrainedModel, ids: torch.Tensor, config: TrainConfig, inputs: dict[str, Any]) -> Any:
+    is_mixed = config.mixed_precision != "no"
+    with torch.autocast("cpu", PRECISIONS[config.mixed_precision] if is_mixed else None, enabled=is_mixed):
         output = model(input_ids=ids, use_cache=False, **inputs)
     return convert_to_fp32(output) if is_mixed else output  # as Accelerate does
 

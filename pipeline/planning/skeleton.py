@@ -13,18 +13,18 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipeline.config import Config
-from pipeline.config.model import AdapterConfig
-from pipeline.config.pretrained import check_vocabulary, model_files
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import add_adapter
+from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.bounded import at_most
 from pipeline.modeling.build import build_config
 from pipeline.modeling.heads import Head, head_of
+from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.parameters import blocks
-from pipeline.modeling.pretrained import read_config
-from pipeline.modeling.settings import one_line
+from pipeline.modeling.pretrained_model import read_config
 from pipeline.planning.quantized import quantize
-from pipeline.tokens.pretrained import opened
+from pipeline.pretrained.origin import check_vocabulary, model_files
+from pipeline.tokens.pretrained_tokenizer import opened
 from pipeline.tokens.training import EOS_ID, PAD_ID
 from pipeline.training.sparsity import freeze
 
@@ -45,18 +45,18 @@ class _Vocabulary:
         return {"": self.size - 1}
 
 
-def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
+def skeleton_config(hf_config: Config) -> tuple[PreTrainedConfig, Head]:
     """The architecture's configuration with the vocabulary that the tokenizer is asked for, and the head.
 
     Raises ConfigError and MissingInputError as building the model.
     """
-    section = config.model
-    head = head_of(section.task)
-    if section.pretrained is None:
-        return build_config(section, _Vocabulary(config.tokenizer.vocab_size), head), head
-    check_vocabulary(model_files(section, "model"), section, "model")
-    with opened(section, "model", ("config.json",)) as folder:
-        return read_config(folder, section, head), head
+    config = hf_config.model
+    head = head_of(config.task)
+    if config.pretrained is None:
+        return build_config(config, _Vocabulary(hf_config.tokenizer.vocab_size), head), head
+    check_vocabulary(model_files(config, "model"), config, "model")
+    with opened(config, "model", ("config.json",)) as folder:
+        return read_config(folder, config, head), head
 
 
 def build_skeleton(

@@ -9,7 +9,7 @@ from html import escape
 
 from pipeline.reporting.axes import Scale, line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
 from pipeline.reporting.formats import real, shorten
-from pipeline.reporting.metrics import Point
+from pipeline.reporting.recorded_curves import Point
 
 STEP_LABEL = "step (optimizer updates)"
 

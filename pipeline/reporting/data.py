@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.report import ReportConfig
-from pipeline.manifests import read_manifest, warnings_of
+from pipeline.engine.manifests import read_manifest, warnings_of
 from pipeline.modeling.usage import BASE, Usage
 from pipeline.reporting import formats
-from pipeline.reporting.metrics import Metrics, read_metrics
-from pipeline.reporting.tasks import OF_LOST_TEXT, WORDS, TaskWords
+from pipeline.reporting.recorded_curves import Metrics, read_metrics
+from pipeline.reporting.report_config import ReportConfig
+from pipeline.reporting.task_words import OF_LOST_TEXT, WORDS, TaskWords
 from pipeline.tokens.round_trip import loss_in_words
 
 

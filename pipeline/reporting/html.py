@@ -16,7 +16,7 @@ from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparklin
 from pipeline.reporting.data import RunData
 from pipeline.reporting.flow import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
-from pipeline.reporting.settings import configuration, given
+from pipeline.reporting.settings_table import configuration, given
 
 MAX_ROWS = 60
 MAX_SAMPLES = 20

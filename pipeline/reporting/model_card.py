@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.config.pretrained import base_name
+from pipeline.pretrained.origin import base_name
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
-from pipeline.reporting.tasks import Figure
+from pipeline.reporting.task_words import Figure
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (
@@ -95,9 +95,9 @@ def front_matter(run: RunData) -> dict[str, Any]:
         matter["language"] = list(run.config.language)
     if run.config.license:
         matter["license"] = run.config.license
-    section = run.section("model")
-    if section.get("pretrained"):
-        matter["base_model"] = base_name(section["pretrained"], section.get("revision"))
+    config = run.section("model")
+    if config.get("pretrained"):
+        matter["base_model"] = base_name(config["pretrained"], config.get("revision"))
     matter["library_name"] = "peft" if run.usage.has_adapter else "transformers"
     matter["pipeline_tag"] = run.words.hub_task[0]
     tags = [run.words.hub_tag, run.model_config.get("model_type"), "descent"]
@@ -121,12 +121,12 @@ def front_matter(run: RunData) -> dict[str, Any]:
     return matter
 
 
-def _origin(section: dict[str, Any]) -> str:
-    if section.get("pretrained"):
-        commit = f" at commit {section['revision']}" if section.get("revision") else ""
-        name = base_name(section["pretrained"], section.get("revision"))
+def _origin(config: dict[str, Any]) -> str:
+    if config.get("pretrained"):
+        commit = f" at commit {config['revision']}" if config.get("revision") else ""
+        name = base_name(config["pretrained"], config.get("revision"))
         return f"It was fine-tuned from {_cell(name)}{commit}."
-    return "It was trained from random weights." if section.get("architecture") else ""
+    return "It was trained from random weights." if config.get("architecture") else ""
 
 
 def _figures(figures: dict[str, Any], columns: Sequence[Figure]) -> list[str]:
@@ -170,7 +170,7 @@ def _data_words(run: RunData) -> str:
 
 
 def _training(run: RunData) -> list[tuple[str, str]]:
-    summary, section = run.summary("train"), run.section("train")
+    summary, config = run.summary("train"), run.section("train")
     rows = []
     if run.num_parameters:
         rows.append(("parameters", formats.count(run.num_parameters)))
@@ -186,16 +186,16 @@ def _training(run: RunData) -> list[tuple[str, str]]:
     if run.early_end:
         rows.append(("end", run.early_end))
     rows += [
-        (key, str(section[key])) for key in _TRAIN_SETTINGS if section.get(key) is not None and _applies(key, section)
+        (key, str(config[key])) for key in _TRAIN_SETTINGS if config.get(key) is not None and _applies(key, config)
     ]
     seed = run.manifests.get("train", {}).get("seed")
     return [(name, _cell(value)) for name, value in [*rows, *([("seed", str(seed))] if seed is not None else [])]]
 
 
-def _applies(key: str, section: dict[str, Any]) -> bool:
+def _applies(key: str, config: dict[str, Any]) -> bool:
     if key == "momentum":
-        return bool(section.get("optim") == "sgd")
-    return not key.startswith("adam_") or str(section.get("optim", "")).startswith("adam")
+        return bool(config.get("optim") == "sgd")
+    return not key.startswith("adam_") or str(config.get("optim", "")).startswith("adam")
 
 
 def _limitations(run: RunData) -> list[str]:

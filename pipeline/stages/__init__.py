@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.stages.augment import STAGE as AUGMENT
-from pipeline.stages.contract import Stage, StageContext
 from pipeline.stages.curate import STAGE as CURATE
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.evaluate import STAGE as EVALUATE

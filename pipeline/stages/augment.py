@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.corpus.augmenting import AugmentConfig
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
-from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
@@ -20,10 +20,10 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.corpus.documents import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
-    section = context.section
-    assert isinstance(section, AugmentConfig)
+    config = context.config
+    assert isinstance(config, AugmentConfig)
     shards = shard_paths(context.inputs["curate"] / "train")
-    tasks = [(path, context.output / "train" / path.name, section, context.seed) for path in shards]
+    tasks = [(path, context.output / "train" / path.name, config, context.seed) for path in shards]
     size = text_bytes(shards)
     tally = map_shards(_augment_shard, tasks, size, context.num_workers, context.progress, "augmenting")
     summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
@@ -34,13 +34,13 @@ def run(context: StageContext) -> dict[str, Any]:
     return summary
 
 
-def _augment_shard(source: Path, target: Path, section: AugmentConfig, seed: int) -> Tally:
+def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int) -> Tally:
     from pipeline.corpus.augmenting import Augmenter, derived
     from pipeline.corpus.documents import ShardWriter, read_shard
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    augmenter = Augmenter(section, seed)
+    augmenter = Augmenter(config, seed)
     writer = ShardWriter(target)
     for document in read_shard(source):
         tally.add("total", "documents_in")
@@ -64,8 +64,8 @@ def _augment_shard(source: Path, target: Path, section: AugmentConfig, seed: int
     return tally
 
 
-def _files(section: AugmentConfig) -> dict[str, list[Path]]:
-    return files_of_key(section.operations)
+def _files(config: AugmentConfig) -> dict[str, list[Path]]:
+    return files_of_key(config.operations)
 
 
 def _draws(config: Config) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.curation import CurateConfig
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
-from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
@@ -29,27 +29,27 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.corpus.documents import shard_paths, text_bytes
     from pipeline.corpus.shards import join_files, map_shards
 
-    section = context.section
-    assert isinstance(section, CurateConfig)
+    config = context.config
+    assert isinstance(config, CurateConfig)
     shards = shard_paths(context.inputs["normalize"])
     size = text_bytes(shards)
     scratch = context.output / "scratch"
     scratch.mkdir()
-    tasks = [(path, scratch / path.stem, section) for path in shards]
+    tasks = [(path, scratch / path.stem, config) for path in shards]
     map_shards(_filter_shard, tasks, size, context.num_workers, context.progress, "filtering")
-    if section.deduplicate == "exact":
+    if config.deduplicate == "exact":
         find_repeats([ShardHashes(scratch / path.stem) for path in shards])
-    sorting = [(path, scratch / path.stem, context.output, section) for path in shards]
+    sorting = [(path, scratch / path.stem, context.output, config) for path in shards]
     tally = map_shards(_split_shard, sorting, size, context.num_workers, context.progress, "splitting")
     join_files([scratch / f"{path.stem}.jsonl" for path in shards], context.output / "dropped.jsonl")
     shutil.rmtree(scratch)
     summary = _summarize(tally)
-    _check(section, summary)
-    warnings = _warnings(section, tally)
+    _check(config, summary)
+    warnings = _warnings(config, tally)
     return {**summary, "warnings": warnings} if warnings else summary
 
 
-def _filter_shard(source: Path, scratch: Path, section: CurateConfig) -> Tally:
+def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
     """Write the filters' verdict on each document, and the hashes of those that stay."""
     from pipeline.corpus.curation import reason_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
@@ -59,7 +59,7 @@ def _filter_shard(source: Path, scratch: Path, section: CurateConfig) -> Tally:
     reasons: list[str | None] = []
     hashes: list[int] = []
     for document in read_shard(source):
-        reasons.append(reason_to_drop(document, section.filters))
+        reasons.append(reason_to_drop(document, config.filters))
         if reasons[-1] is None:
             hashes.append(text_hash(document.text))
     scratch.with_suffix(".reasons").write_text(json.dumps(reasons))
@@ -67,7 +67,7 @@ def _filter_shard(source: Path, scratch: Path, section: CurateConfig) -> Tally:
     return Tally()
 
 
-def _split_shard(source: Path, scratch: Path, output: Path, section: CurateConfig) -> Tally:
+def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig) -> Tally:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     from pipeline.corpus.dedup import ShardHashes
     from pipeline.corpus.documents import ShardWriter, read_shard
@@ -89,7 +89,7 @@ def _split_shard(source: Path, scratch: Path, output: Path, section: CurateConfi
                 position, value = next(hashes)
                 if position not in repeats:
                     tally.add_documents("source", document.source, size)
-                    writers[split_of_hash(value, section)].write(document)
+                    writers[split_of_hash(value, config)].write(document)
                     continue
                 reason = REPEATS
             tally.add("dropped", reason)
@@ -114,12 +114,12 @@ def _summarize(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _warnings(section: CurateConfig, tally: Tally) -> list[str]:
+def _warnings(config: CurateConfig, tally: Tally) -> list[str]:
     """A warning for each source of which defaults, limits that nobody chose for it, drop a large part."""
     values = (
         {}
-        if "filters" in section.model_fields_set
-        else {one.type: one.model_dump().get("value") for one in section.filters}
+        if "filters" in config.model_fields_set
+        else {one.type: one.model_dump().get("value") for one in config.filters}
     )
     warnings = []
     for source, total in tally.of("source_in").items():
@@ -127,8 +127,8 @@ def _warnings(section: CurateConfig, tally: Tally) -> list[str]:
         words = {
             reason: f"{reason} ({values[last]})" for reason, _ in dropped if (last := reason.split()[-1]) in values
         }
-        if "deduplicate" not in section.model_fields_set:
-            words[REPEATS] = f"{REPEATS} (curate.deduplicate: {section.deduplicate})"
+        if "deduplicate" not in config.model_fields_set:
+            words[REPEATS] = f"{REPEATS} (curate.deduplicate: {config.deduplicate})"
         unset = {reason: count for reason, count in dropped if reason in words}
         count = sum(unset.values())
         if count > WARNED_SHARE * total:
@@ -142,7 +142,7 @@ def _warnings(section: CurateConfig, tally: Tally) -> list[str]:
     return warnings
 
 
-def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
+def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
     if summary["documents_out"] == 0:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary["dropped"].items())
         raise BadDataError(f"curate: every document was dropped ({reasons}); loosen the limits of curate")
@@ -155,8 +155,8 @@ def _check(section: CurateConfig, summary: dict[str, Any]) -> None:
             )
 
 
-def _files(section: CurateConfig) -> dict[str, list[Path]]:
-    return files_of_key(section.filters)
+def _files(config: CurateConfig) -> dict[str, list[Path]]:
+    return files_of_key(config.filters)
 
 
 STAGE = Stage(name="curate", version=3, run=run, inputs=("normalize",), records=("dropped.jsonl",), files=_files)

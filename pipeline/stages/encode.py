@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline import atomic
-from pipeline.config.tokens import EncodeConfig
-from pipeline.stages.contract import Stage, StageContext
+from pipeline.engine.stage import Stage, StageContext
+from pipeline.tokens.tokens_config import EncodeConfig
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -16,12 +16,12 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.tokens.encoding import encode_documents
     from pipeline.tokens.labels import write_labels
     from pipeline.tokens.round_trip import RoundTrip, loss_in_words
-    from pipeline.tokens.streams import id_dtype
     from pipeline.tokens.template import Template
+    from pipeline.tokens.token_streams import id_dtype
     from pipeline.tokens.training import load_tokenizer, read_vocabulary, rust_threads
 
-    section = context.section
-    assert isinstance(section, EncodeConfig)
+    config = context.config
+    assert isinstance(config, EncodeConfig)
     folders = {
         "train": context.inputs["augment"] / "train",
         "validation": context.inputs["curate"] / "validation",
@@ -39,7 +39,7 @@ def run(context: StageContext) -> dict[str, Any]:
             # Of the training text a sample was compared when the tokenizer was made.
             round_trip = RoundTrip() if split != "train" else None
             splits[split] = encode_documents(
-                read_texts(folder), tokenizer, vocabulary, output, section.batch_bytes, task.update, round_trip
+                read_texts(folder), tokenizer, vocabulary, output, config.batch_bytes, task.update, round_trip
             )
             assert splits[split]["documents"] == totals[split]
             if round_trip is not None:

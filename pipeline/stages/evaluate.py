@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
-from pipeline.config.evaluation import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig, Metric
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import DivergedError
-from pipeline.stages.contract import Stage, StageContext
+from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig, Metric
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
 ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
@@ -25,7 +25,7 @@ def run(context: StageContext) -> dict[str, Any]:
     be of another text. `withheld` then says so. Where they come back but for a space at their beginning, one bit a
     document is charged for telling whether there is one.
     """
-    from pipeline.tokens.labelled import LabelledSplit, open_split
+    from pipeline.tokens.labelled_split import LabelledSplit, open_split
 
     test = open_split(context.inputs["pack"], context.inputs["encode"], "test")
     is_labelled = isinstance(test, LabelledSplit)
@@ -37,24 +37,24 @@ def run(context: StageContext) -> dict[str, Any]:
 def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
     from pipeline.corpus.documents import read_documents
     from pipeline.evaluation.heldout import HeldOut, score_documents
-    from pipeline.evaluation.models import load_trained, pick_device
     from pipeline.evaluation.scores import score
+    from pipeline.evaluation.trained_model import load_trained, pick_device
     from pipeline.tokens.round_trip import is_whole, loss_in_words
 
-    section = context.section
-    assert isinstance(section, EvaluateConfig)
+    config = context.config
+    assert isinstance(config, EvaluateConfig)
     round_trip = json.loads((context.inputs["encode"] / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
     lost = "" if is_whole(round_trip) else loss_in_words(round_trip, "test documents")
     bits_a_document = int(not lost and round_trip["lost_first_spaces"] > 0)
     main: Metric = "perplexity" if lost else PRIMARY_METRIC["causal_lm"]
-    metrics = [main, *(name for name in section.metrics or METRICS_OF_TASK["causal_lm"] if name != "bits_per_byte")]
+    metrics = [main, *(name for name in config.metrics or METRICS_OF_TASK["causal_lm"] if name != "bits_per_byte")]
     test_documents = context.inputs["curate"] / "test"
     heldout = HeldOut.read((document.source, document.text) for document in read_documents(test_documents))
     device = pick_device()
     model = load_trained(context.inputs["train"] / "model", device)
     with context.progress.task("scoring", total=test.target_tokens, unit="tokens") as task:
-        batch_size = section.per_device_eval_batch_size
-        totals = score_documents(model, test, heldout, batch_size, device, stride=section.stride, on_tokens=task.update)
+        batch_size = config.per_device_eval_batch_size
+        totals = score_documents(model, test, heldout, batch_size, device, stride=config.stride, on_tokens=task.update)
     if not math.isfinite(sum(part.nll for part in totals.values())):
         raise DivergedError(
             "evaluate: the model's loss on the test split is not finite: training diverged; lower train.learning_rate"
@@ -70,7 +70,7 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
         "task": "causal_lm",
         "test": overall,
         "sources": sources,
-        "baselines": _baselines(context, test, overall, bits_a_document) if section.baselines and not lost else {},
+        "baselines": _baselines(context, test, overall, bits_a_document) if config.baselines and not lost else {},
         "samples": _samples(context, model, device, test, test_documents),
         "round_trip": round_trip,
         "withheld": {"bits_per_byte": lost} if lost else {},
@@ -80,25 +80,25 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
 
 def _evaluate_labels(context: StageContext, test: Any) -> dict[str, Any]:
     from pipeline.corpus.documents import read_documents
-    from pipeline.evaluation.labelled import score_labels, tell, write_predictions
-    from pipeline.evaluation.models import load_trained, pick_device
+    from pipeline.evaluation.predictions import score_labels, tell, write_predictions
+    from pipeline.evaluation.trained_model import load_trained, pick_device
     from pipeline.modeling.heads import task_of
-    from pipeline.tokens.labelled import LabelledSplit
+    from pipeline.tokens.labelled_split import LabelledSplit
 
-    section = context.section
-    assert isinstance(section, EvaluateConfig)
+    config = context.config
+    assert isinstance(config, EvaluateConfig)
     device = pick_device()
     model = load_trained(context.inputs["train"] / "model", device)
     task = task_of(model.config)
     names = model.config.id2label
     classes = [names[number] for number in range(len(names))] if task == "classification" else None
     with context.progress.task("scoring", total=len(test), unit="docs") as bar:
-        logits = tell(model, test, section.per_device_eval_batch_size, device, bar.update)
+        logits = tell(model, test, config.per_device_eval_batch_size, device, bar.update)
     every = [(document.id, document.source) for document in read_documents(context.inputs["curate"] / "test")]
     ids, sources = zip(*(every[index] for index in test.documents), strict=True)
     train = LabelledSplit.open(context.inputs["pack"], context.inputs["encode"], "train")
-    metrics = list(dict.fromkeys((PRIMARY_METRIC[task], *(section.metrics or METRICS_OF_TASK[task]))))
-    found = score_labels(logits, train, test, sources, metrics, classes, with_baseline=section.baselines)
+    metrics = list(dict.fromkeys((PRIMARY_METRIC[task], *(config.metrics or METRICS_OF_TASK[task]))))
+    found = score_labels(logits, train, test, sources, metrics, classes, with_baseline=config.baselines)
     write_predictions(context.output, ids, logits, test, classes)
     packed = json.loads((context.inputs["pack"] / "test/pack.json").read_bytes())
     return {"task": task, **found, "samples": [], "left_out": packed["dropped"]}
@@ -123,16 +123,16 @@ def _samples(context: StageContext, model: Any, device: Any, test: Any, document
     from pipeline.evaluation.samples import openings, write_samples
     from pipeline.tokens.training import load_tokenizer
 
-    assert isinstance(context.section, EvaluateConfig)
-    section = context.section.samples
-    prompts = section.prompts or list(openings(read_texts(documents), count_documents(documents), section.num_samples))
+    assert isinstance(context.config, EvaluateConfig)
+    config = context.config.samples
+    prompts = config.prompts or list(openings(read_texts(documents), count_documents(documents), config.num_samples))
     samples = []
     with context.progress.task("samples", total=len(prompts), unit="texts") as task:
         for sample in write_samples(
             model,
             load_tokenizer(context.inputs["train"] / "model"),
             prompts,
-            section,
+            config,
             context.seed,
             eos_token_id=test.eos_token_id,
             pad_token_id=test.pad_token_id,

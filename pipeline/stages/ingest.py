@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.sources import Source
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
-from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.corpus.documents import Document
@@ -41,13 +41,13 @@ DOUBTS = {
 
 def run(context: StageContext) -> dict[str, Any]:
     """Read every source into shards of documents; write what was rejected, with place and reason."""
-    from pipeline.corpus.readers.tasks import reading_tasks
+    from pipeline.corpus.readers.work_shares import reading_tasks
     from pipeline.corpus.shards import map_shards
 
-    section = context.section
-    assert isinstance(section, IngestConfig)
+    config = context.config
+    assert isinstance(config, IngestConfig)
     parts = context.output / "parts"
-    tasks = [(source, group, parts / f"{n:06d}") for n, (source, group) in enumerate(reading_tasks(section))]
+    tasks = [(source, group, parts / f"{n:06d}") for n, (source, group) in enumerate(reading_tasks(config))]
     size = sum(part.num_bytes for _, group, _ in tasks for part in group)
     tally = map_shards(_read_group, tasks, size, context.num_workers, context.progress, "reading")
     _gather([folder for _, _, folder in tasks], context.output)
@@ -55,7 +55,7 @@ def run(context: StageContext) -> dict[str, Any]:
     sizes: Counter[str] = Counter()
     for source, group, _ in tasks:
         sizes[source.name] += sum(part.num_bytes for part in group)
-    _check(section, tally, sizes, context.output / "rejected.jsonl")
+    _check(config, tally, sizes, context.output / "rejected.jsonl")
     counts = tally.documents_of("source")
     warnings = _warnings(tally)
     return {
@@ -70,7 +70,7 @@ def run(context: StageContext) -> dict[str, Any]:
 def _read_group(source: Source, group: list[Part], folder: Path) -> Tally:
     from pipeline.corpus.documents import write_shards
     from pipeline.corpus.readers.records import Rejected
-    from pipeline.corpus.readers.tasks import read_parts
+    from pipeline.corpus.readers.work_shares import read_parts
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
@@ -110,11 +110,11 @@ def _gather(folders: list[Path], output: Path) -> None:
     join_files([folder / "rejected.jsonl" for folder in folders], output / "rejected.jsonl")
 
 
-def _check(section: IngestConfig, tally: Tally, sizes: Mapping[str, int], rejects: Path) -> None:
+def _check(config: IngestConfig, tally: Tally, sizes: Mapping[str, int], rejects: Path) -> None:
     """Raises BadDataError when too much of a source is unusable: of its records, or of its bytes where files could
     not be read to their end, for how many records those hold is not known."""
     accepted, lost = tally.of("source_documents"), tally.of("lost_bytes")
-    share = section.max_rejected_fraction
+    share = config.max_rejected_fraction
     for name, num_rejected in tally.of("source_rejected").items():
         records = accepted.get(name, 0) + num_rejected
         if lost[name] > share * sizes[name]:
@@ -151,8 +151,8 @@ def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool])
     return f"{entry['origin']} ({': '.join(filter(None, (entry['reason'], entry['detail'])))})"
 
 
-def _files(section: IngestConfig) -> dict[str, list[Path]]:
-    return files_of_key(section.sources)
+def _files(config: IngestConfig) -> dict[str, list[Path]]:
+    return files_of_key(config.sources)
 
 
 STAGE = Stage(name="ingest", version=5, run=run, records=("rejected.jsonl",), files=_files)

@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
-from pipeline.config.model import ModelConfig
-from pipeline.config.pretrained import check_vocabulary, model_files
-from pipeline.stages.contract import Stage, StageContext
+from pipeline.engine.stage import Stage, StageContext
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.pretrained.origin import check_vocabulary, model_files
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -24,44 +24,44 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
     from pipeline.modeling.portable import set_longest_input
-    from pipeline.modeling.pretrained import new_rows
+    from pipeline.modeling.pretrained_model import new_rows
     from pipeline.modeling.quantization import check_quantization
     from pipeline.tokens.template import end_texts
 
-    section = context.section
-    assert isinstance(section, ModelConfig)
+    config = context.config
+    assert isinstance(config, ModelConfig)
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
-    classes = _classes(context) if section.task == "classification" else None
-    head = head_of(section.task, classes=classes)
-    with context.progress.task(f"building {section.model_type or section.pretrained}", total=1, unit="model") as task:
-        model = build_model(section, tokenizer, context.seed, head)
+    classes = _classes(context) if config.task == "classification" else None
+    head = head_of(config.task, classes=classes)
+    with context.progress.task(f"building {config.model_type or config.pretrained}", total=1, unit="model") as task:
+        model = build_model(config, tokenizer, context.seed, head)
         left_out = left_out_in_words(settle_generation(model))
         save_model(model, context.inputs["tokenizer"], context.output / "model")
-        set_longest_input(context.output / "model", _longest_of_base(section, model, tokenizer))
+        set_longest_input(context.output / "model", _longest_of_base(config, model, tokenizer))
         if model.device.type == "meta":
-            save_recipe(context.output / "model", section.initialization, context.seed)
+            save_recipe(context.output / "model", config.initialization, context.seed)
         check_tokenizer(context.output / "model", tokenizer)
-        if section.task != "causal_lm":
+        if config.task != "causal_lm":
             end_texts(context.output / "model")
         task.update()
         start = _start(model, context.seed)
     if start["verdict"] not in ("healthy", "unknown"):
         context.progress.say(f"warning: before any training the model is {start['verdict']}: {start['why']}")
-    if section.adapter is not None:
-        if section.quantization is not None:
-            check_quantization(section.quantization)
-        model = add_adapter(model, section.adapter, context.seed)
+    if config.adapter is not None:
+        if config.quantization is not None:
+            check_quantization(config.quantization)
+        model = add_adapter(model, config.adapter, context.seed)
     table = parameter_table(model)
     atomic.write_json(context.output / "parameters.json", table)
-    if section.adapter is not None:
-        rows = new_rows(section, model)
+    if config.adapter is not None:
+        rows = new_rows(config, model)
         if rows:
             size = model.get_input_embeddings().weight.shape[0]
             context.progress.say(
-                f"the embeddings have {rows} more row{'s' * (rows > 1)} than those of {section.pretrained}, for new "
+                f"the embeddings have {rows} more row{'s' * (rows > 1)} than those of {config.pretrained}, for new "
                 f"tokens: adapter/ alone fits it after base.resize_token_embeddings({size})"
             )
-        save_description(context.output, section, merges=can_merge(model), rows=rows)
+        save_description(context.output, config, merges=can_merge(model), rows=rows)
     return {
         "architecture": model.config.model_type,
         "vocab_size": model.config.get_text_config().vocab_size,
@@ -71,20 +71,20 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def _longest_of_base(section: ModelConfig, model: Any, tokenizer: Any) -> int | None:
+def _longest_of_base(config: ModelConfig, model: Any, tokenizer: Any) -> int | None:
     """Most tokens of an input of a pretrained language model; None: as many as it will be trained on."""
     from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
     from pipeline.modeling.inputs import context_length
 
-    if section.pretrained is None or section.task != "causal_lm":
+    if config.pretrained is None or config.task != "causal_lm":
         return None
     longest = min(tokenizer.model_max_length, context_length(model) or VERY_LARGE_INTEGER)
     return int(longest) if longest < VERY_LARGE_INTEGER else None
 
 
 def _classes(context: StageContext) -> list[str]:
-    from pipeline.tokens.labelled import CLASSES
+    from pipeline.tokens.labelled_split import CLASSES
 
     classes: list[str] = json.loads((context.inputs["pack"] / CLASSES).read_bytes())["classes"]
     return classes
@@ -116,8 +116,8 @@ def _draws(config: Config) -> bool:
     return config.model.pretrained is None or config.model.task != "causal_lm"
 
 
-def _files(section: ModelConfig) -> dict[str, list[Path]]:
-    return model_files(section, "model")
+def _files(config: ModelConfig) -> dict[str, list[Path]]:
+    return model_files(config, "model")
 
 
 STAGE = Stage(

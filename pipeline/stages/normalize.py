@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.features import files_of_key
-from pipeline.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
@@ -18,16 +18,16 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.corpus.documents import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
-    section = context.section
-    assert isinstance(section, NormalizeConfig)
+    config = context.config
+    assert isinstance(config, NormalizeConfig)
     shards = shard_paths(context.inputs["ingest"])
-    tasks = [(path, context.output / path.name, section) for path in shards]
+    tasks = [(path, context.output / path.name, config) for path in shards]
     size = text_bytes(shards)
     tally = map_shards(_normalize_shard, tasks, size, context.num_workers, context.progress, "normalizing")
     return {**tally.of("total"), "changed": tally.of("changed")}
 
 
-def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Tally:
+def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
     from pipeline.corpus.documents import ShardWriter, read_shard
     from pipeline.corpus.normalizing import normalize
     from pipeline.corpus.shards import Tally
@@ -37,7 +37,7 @@ def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Ta
     for document in read_shard(source):
         tally.add("total", "documents_in")
         tally.add("total", "bytes_in", document.num_bytes)
-        for name in normalize(document, section.steps):
+        for name in normalize(document, config.steps):
             tally.add("changed", name)
         writer.write(document)
     writer.close()
@@ -46,8 +46,8 @@ def _normalize_shard(source: Path, target: Path, section: NormalizeConfig) -> Ta
     return tally
 
 
-def _files(section: NormalizeConfig) -> dict[str, list[Path]]:
-    return files_of_key(section.steps)
+def _files(config: NormalizeConfig) -> dict[str, list[Path]]:
+    return files_of_key(config.steps)
 
 
 STAGE = Stage(name="normalize", version=3, run=run, inputs=("ingest",), libraries=("ftfy",), files=_files)

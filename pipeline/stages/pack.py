@@ -7,61 +7,61 @@ from itertools import chain
 from typing import Any
 
 from pipeline import atomic
-from pipeline.config.tokens import PackConfig
-from pipeline.stages.contract import Stage, StageContext
+from pipeline.engine.stage import Stage, StageContext
+from pipeline.tokens.tokens_config import PackConfig
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write `<split>/pack.json`, from which pipeline.tokens.reader finds every window in the streams of encode.
 
-    With labels, also `<split>/sequences.npy` and `targets.npy` for pipeline.tokens.labelled, and `labels/classes.json`.
+    With labels, also `<split>/sequences.npy` and `targets.npy` for its reader, and `labels/classes.json`.
     """
     from pipeline.tokens.packing import pack_contiguous
 
-    section = context.section
-    assert isinstance(section, PackConfig)
+    config = context.config
+    assert isinstance(config, PackConfig)
     encoded = json.loads((context.inputs["encode"] / "encode.json").read_bytes())
-    if section.strategy != "contiguous":
-        return _pack_labelled(context, section, encoded)
+    if config.strategy != "contiguous":
+        return _pack_labelled(context, config, encoded)
     with context.progress.task("packing", total=len(encoded["splits"]), unit="splits") as task:
         splits = {}
         for split in encoded["splits"]:
-            packed = pack_contiguous(encoded, split, section.block_size)
+            packed = pack_contiguous(encoded, split, config.block_size)
             (context.output / split).mkdir()
             atomic.write_json(context.output / split / "pack.json", packed)
             splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens")}
             task.update()
-    return {"block_size": section.block_size, "splits": splits}
+    return {"block_size": config.block_size, "splits": splits}
 
 
-def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str, Any]) -> dict[str, Any]:
+def _pack_labelled(context: StageContext, config: PackConfig, encoded: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
-    from pipeline.tokens import labelled
+    from pipeline.tokens import labelled_split
 
-    assert section.strategy != "contiguous"
-    encode, task = context.inputs["encode"], section.strategy
-    labels = {split: labelled.read_stream_labels(encode, split) for split in encoded["splits"]}
-    classes = labelled.classes_of(labels["train"]) if task == "classification" else None
-    warnings = labelled.doubtful_classes(chain.from_iterable(labels.values())) if classes is not None else []
-    (context.output / labelled.CLASSES).parent.mkdir()
-    atomic.write_json(context.output / labelled.CLASSES, {"task": task, "classes": classes})
+    assert config.strategy != "contiguous"
+    encode, task = context.inputs["encode"], config.strategy
+    labels = {split: labelled_split.read_stream_labels(encode, split) for split in encoded["splits"]}
+    classes = labelled_split.classes_of(labels["train"]) if task == "classification" else None
+    warnings = labelled_split.doubtful_classes(chain.from_iterable(labels.values())) if classes is not None else []
+    (context.output / labelled_split.CLASSES).parent.mkdir()
+    atomic.write_json(context.output / labelled_split.CLASSES, {"task": task, "classes": classes})
     splits: dict[str, Any] = {}
     dropped: dict[str, int] = {}
     for split in encoded["splits"]:
         if classes is None:
-            found = labelled.choose_numbers(labels[split], split)
+            found = labelled_split.choose_numbers(labels[split], split)
         else:
-            found = labelled.choose_classes(labels[split], classes)
-        packed = labelled.pack_documents(encoded, encode, split, section.block_size, task, found)
+            found = labelled_split.choose_classes(labels[split], classes)
+        packed = labelled_split.pack_documents(encoded, encode, split, config.block_size, task, found)
         (context.output / split).mkdir()
         atomic.write_json(context.output / split / "pack.json", packed)
-        np.save(context.output / split / labelled.SEQUENCES, found.sequences)
-        np.save(context.output / split / labelled.TARGETS, found.targets)
+        np.save(context.output / split / labelled_split.SEQUENCES, found.sequences)
+        np.save(context.output / split / labelled_split.TARGETS, found.targets)
         splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens", "truncated", "dropped")}
-        targets = labelled.describe_targets(found, classes)
+        targets = labelled_split.describe_targets(found, classes)
         splits[split] |= targets
-        if split == "train" and classes is None and not labelled.is_near_one(targets["mean"], targets["std"]):
+        if split == "train" and classes is None and not labelled_split.is_near_one(targets["mean"], targets["std"]):
             warnings.append(
                 f"the labels have mean {targets['mean']:.3g} and standard deviation {targets['std']:.3g}, and "
                 "are not rescaled; training takes long unless both are near 1: write them in other units"
@@ -72,10 +72,10 @@ def _pack_labelled(context: StageContext, section: PackConfig, encoded: dict[str
         if packed["truncated"]:
             context.progress.say(
                 f"{split}: {packed['truncated']:,} of {packed['windows']:,} documents are cut after "
-                f"{section.block_size} tokens; raise pack.block_size to keep them whole"
+                f"{config.block_size} tokens; raise pack.block_size to keep them whole"
             )
     told = {"warnings": warnings} if warnings else {}
-    return {"block_size": section.block_size, "classes": classes, "splits": splits, "dropped": dropped, **told}
+    return {"block_size": config.block_size, "classes": classes, "splits": splits, "dropped": dropped, **told}
 
 
 STAGE = Stage(name="pack", version=1, run=run, inputs=("encode",))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline import atomic
-from pipeline.config.report import ReportConfig
-from pipeline.stages.contract import Stage, StageContext
+from pipeline.engine.stage import Stage, StageContext
+from pipeline.reporting.report_config import ReportConfig
 
 UPSTREAM = (
     "ingest",
@@ -28,9 +28,9 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.reporting.html import render_report
     from pipeline.reporting.model_card import render_card
 
-    section = context.section
-    assert isinstance(section, ReportConfig)
-    data = read_run(context.inputs, section)
+    config = context.config
+    assert isinstance(config, ReportConfig)
+    data = read_run(context.inputs, config)
     page = render_report(data).encode()
     atomic.write_bytes(context.output / "report.html", page)
     atomic.write_bytes(context.output / "model_card.md", render_card(data).encode())

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.config.foreign import check_links, check_model
-from pipeline.config.train import TrainConfig
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.modeling.usage import ADAPTER
-from pipeline.stages.contract import Stage, StageContext
+from pipeline.pretrained.inspection import check_links, check_model
+from pipeline.training.train_config import TrainConfig
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -30,11 +30,11 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.training_models import export_model, give_weights, open_for_training
     from pipeline.modeling.usage import ADAPTER
     from pipeline.telemetry.verdicts import judge
-    from pipeline.tokens.labelled import open_split
+    from pipeline.tokens.labelled_split import open_split
     from pipeline.training.early_stopping import early_end, early_end_in_words
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
-    from pipeline.training.metrics import copy_records, read_metrics
+    from pipeline.training.metrics_log import copy_records, read_metrics
     from pipeline.training.peaks import peak_of
     from pipeline.training.precision import in_words
     from pipeline.training.processes import part
@@ -42,25 +42,25 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.trackers import RunLabel
     from pipeline.training.warm_start import start_from
 
-    section, work = context.section, context.work
-    assert isinstance(section, TrainConfig)
+    config, work = context.config, context.work
+    assert isinstance(config, TrainConfig)
     assert work is not None
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"]
     train_split = open_split(pack, encode, "train")
     validation_split = open_split(pack, encode, "validation")
     if note := idle_cores():
         context.progress.say(note)
-    is_mixed = section.mixed_precision != "no"
+    is_mixed = config.mixed_precision != "no"
     model = open_for_training(initial, context.seed, is_mixed=is_mixed, will_be_sharded=wants_sharding())
     check_context(train_split.block_size + virtual_tokens(model), context_length(model))
 
     def complete(model: Any, device: Any) -> None:
         give_weights(model, initial, device)
-        if section.init_from is not None:
-            start_from(Path(section.init_from), model, initial / "model", context.progress.say)
+        if config.init_from is not None:
+            start_from(Path(config.init_from), model, initial / "model", context.progress.say)
 
     at = train(
-        section,
+        config,
         model,
         train_split,
         validation_split,
@@ -78,7 +78,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
     num_parameters, device = model.num_parameters(), model.device
     build = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
-    model, exported_step = exported_model(section, model, at, work, build)
+    model, exported_step = exported_model(config, model, at, work, build)
     longest = longest_input(initial / "model")
     longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
     checked = export_model(model, initial, context.output, is_mixed=is_mixed)
@@ -90,21 +90,21 @@ def run(context: StageContext) -> dict[str, Any]:
     result: dict[str, Any] = {
         "steps": at.step,
         "target_tokens": at.target_tokens,
-        "sequences": at.step * section.global_batch_size,
-        "epochs": round(at.step * section.global_batch_size / len(train_split), 6),
-        "export": section.export,
+        "sequences": at.step * config.global_batch_size,
+        "epochs": round(at.step * config.global_batch_size / len(train_split), 6),
+        "export": config.export,
         "exported_step": exported_step,
     }
-    ended, planned = None, num_steps(section, train_split)
-    if section.early_stopping_patience is not None:
-        ended = early_end(section, at, planned)
+    ended, planned = None, num_steps(config, train_split)
+    if config.early_stopping_patience is not None:
+        ended = early_end(config, at, planned)
         result["stopped_early"] = ended
     atomic.write_json(context.output / "training.json", result)
     if ended is not None:
-        ended = {**ended, "why": early_end_in_words(section, at, planned)}
+        ended = {**ended, "why": early_end_in_words(config, at, planned)}
         result["stopped_early"] = ended
         context.progress.say(ended["why"])
-        context.progress.say(_exported_of_an_early_end(section, at, exported_step))
+        context.progress.say(_exported_of_an_early_end(config, at, exported_step))
     return {
         **result,
         "final_loss": _last(history, "train/loss"),
@@ -113,27 +113,27 @@ def run(context: StageContext) -> dict[str, Any]:
         "tokens_per_second": _speed(train_split, at.target_tokens, at.seconds),
         "parameters": num_parameters,
         "mfu": _median(history, "throughput/mfu"),
-        "peak": asdict(peak_of(device, section.mixed_precision)),
-        "precision": in_words(section.mixed_precision, device),
+        "peak": asdict(peak_of(device, config.mixed_precision)),
+        "precision": in_words(config.mixed_precision, device),
         "peak_memory_bytes": _last(history, "memory/peak_bytes"),
         "skipped_steps": at.skipped_steps,
         "loss_spikes": at.loss_spikes,
         "rollbacks": at.rollbacks,
         "resumed_from_steps": at.resumed_from_steps,
         "gradients": judge(history),
-        "library_versions": numerics_of(section, device, context.num_processes),
+        "library_versions": numerics_of(config, device, context.num_processes),
         "export_check": checked,
         "warnings": [checked[name] for name in ("unmerged", "unchecked") if name in checked],
     }
 
 
-def _exported_of_an_early_end(section: TrainConfig, at: Any, exported_step: int) -> str:
+def _exported_of_an_early_end(config: TrainConfig, at: Any, exported_step: int) -> str:
     """Which weights become the artifact of a training that ended early, for people."""
-    if section.export == "best":
+    if config.export == "best":
         return f"the weights of step {exported_step:,}, which had the lowest validation loss, become the artifact"
-    what = "the averaged weights" if section.export == "ema" else "the weights"
+    what = "the averaged weights" if config.export == "ema" else "the weights"
     return (
-        f"{what} of step {exported_step:,} become the artifact, as train.export: {section.export} says; with "
+        f"{what} of step {exported_step:,} become the artifact, as train.export: {config.export} says; with "
         f"export: best it would be those of step {at.lowest_loss_step:,}, of the lowest validation loss"
     )
 
@@ -146,20 +146,20 @@ def resume_point(work: Path) -> str | None:
     return f"step {step_of(saved[-1])}" if saved else None
 
 
-def _files(section: TrainConfig) -> dict[str, list[Path]]:
+def _files(config: TrainConfig) -> dict[str, list[Path]]:
     """The weights to start from."""
-    if section.init_from is None:
+    if config.init_from is None:
         return {}
-    folder = Path(section.init_from)
+    folder = Path(config.init_from)
     weights = sorted(folder.glob("*.safetensors"))
     if (folder / ADAPTER).is_dir():
         raise ConfigError(
-            f"train.init_from: the model in {section.init_from} is an adapter that is not merged into its base, and "
+            f"train.init_from: the model in {config.init_from} is an adapter that is not merged into its base, and "
             "nothing can be started from both; name the folder of a model whose weights are its own"
         )
     if not weights:
         raise MissingInputError(
-            f"train.init_from: {section.init_from} holds no weights (*.safetensors); carry out that run first, or name "
+            f"train.init_from: {config.init_from} holds no weights (*.safetensors); carry out that run first, or name "
             "the folder of a model"
         )
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}

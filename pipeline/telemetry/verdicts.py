@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.modeling.parameters import is_block
-from pipeline.telemetry.layers import QUANTITIES
+from pipeline.telemetry.layer_norms import QUANTITIES
 
 VANISHING_RATIO = 1e-3
 EXPLODING_RATIO = 1e3

@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pipeline.tokens.round_trip import RoundTrip
-from pipeline.tokens.streams import StreamWriter, id_dtype
 from pipeline.tokens.template import Template
+from pipeline.tokens.token_streams import StreamWriter, id_dtype
 from pipeline.tokens.training import Vocabulary, encode_texts
 
 METADATA_TOKENIZER = "tokenizer"

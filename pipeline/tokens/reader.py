@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MissingInputError
-from pipeline.tokens.streams import INDEX, STREAM, TokenStream
+from pipeline.tokens.token_streams import INDEX, STREAM, TokenStream
 
 IGNORED_LABEL = -100
 """Label of a position that has no target: PyTorch's and transformers' `ignore_index`."""

@@ -17,9 +17,9 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pipeline.config.tokens import SMALLEST_VOCABULARY, TokenizerConfig
 from pipeline.errors import ConfigError
 from pipeline.tokens.round_trip import RoundTrip
+from pipeline.tokens.tokens_config import SMALLEST_VOCABULARY, TokenizerConfig
 
 PAD_TOKEN, EOS_TOKEN = "<pad>", "<|endoftext|>"
 PAD_ID, EOS_ID = 0, 1
@@ -35,24 +35,24 @@ SAMPLE_BYTES = 8 * 2**20
 """Text on which a tokenizer is described."""
 
 
-def train_tokenizer(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """Train on `texts`, which are read once; memory grows with the number of distinct words only.
 
     The same texts in the same order give the same tokenizer for any number of threads. Its vocabulary is smaller than
     `section.vocab_size` when no pair of tokens, or no character, occurs `min_frequency` times any more.
     """
-    tokenizer = _train_characters(texts, section) if section.type == "characters" else _train_bpe(texts, section)
+    tokenizer = _train_characters(texts, config) if config.type == "characters" else _train_bpe(texts, config)
     assert (tokenizer.token_to_id(PAD_TOKEN), tokenizer.token_to_id(EOS_TOKEN)) == (PAD_ID, EOS_ID)
     return tokenizer
 
 
-def _train_characters(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer:
+def _train_characters(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """One token a character, by code point, and the 256 bytes for all others (as in SentencePiece's byte fallback)."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    room = section.vocab_size - SMALLEST_VOCABULARY
-    frequent = [character for character, count in counts.items() if count >= section.min_frequency]
+    room = config.vocab_size - SMALLEST_VOCABULARY
+    frequent = [character for character, count in counts.items() if count >= config.min_frequency]
     chosen = sorted(sorted(frequent, key=lambda character: (-counts[character], character))[:room])
     tokens = [PAD_TOKEN, EOS_TOKEN, *(f"<0x{byte:02X}>" for byte in range(256)), *chosen]
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -63,19 +63,19 @@ def _train_characters(texts: Iterable[str], section: TokenizerConfig) -> Tokeniz
     return tokenizer
 
 
-def _train_bpe(texts: Iterable[str], section: TokenizerConfig) -> Tokenizer:
+def _train_bpe(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     cuts: list[pre_tokenizers.PreTokenizer] = [
-        pre_tokenizers.Split(Regex(SPLIT_PATTERNS[section.split_pattern]), behavior="isolated"),
+        pre_tokenizers.Split(Regex(SPLIT_PATTERNS[config.split_pattern]), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
-    if section.split_digits:
+    if config.split_digits:
         cuts.insert(0, pre_tokenizers.Digits(individual_digits=True))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=section.vocab_size,
-        min_frequency=section.min_frequency,
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
         special_tokens=[PAD_TOKEN, EOS_TOKEN],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,

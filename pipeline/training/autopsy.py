@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from pipeline.atomic import replacing_folder, write_json
-from pipeline.config.train import TrainConfig
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
@@ -30,6 +29,7 @@ from pipeline.training.processes import Processes
 from pipeline.training.random_states import GeneratorStates, generator_states, restore_generator_states
 from pipeline.training.routing import Routing
 from pipeline.training.sparsity import freeze
+from pipeline.training.train_config import TrainConfig
 
 FOLDER = "autopsy"
 DESCRIPTION, CONFIG, WEIGHTS, BATCH = "autopsy.json", "config.json", "model.safetensors", "batch.safetensors"
@@ -47,10 +47,10 @@ class Autopsy:
     """Autopsies of steps of a training, saved below `work`."""
 
     def __init__(
-        self, section: TrainConfig, model: PreTrainedModel, batches: GlobalBatches, processes: Processes, work: Path
+        self, config: TrainConfig, model: PreTrainedModel, batches: GlobalBatches, processes: Processes, work: Path
     ) -> None:
         self.work = work
-        self._section = section
+        self._config = config
         self._model = model
         self._batches = batches
         self._processes = processes
@@ -87,7 +87,7 @@ class Autopsy:
             random = generator_states()
             divisor = batch.target_tokens / self._processes.count
             # The backward pass of a sharded model belongs to its wrapper.
-            found = _examine(self._section, self._model, part, divisor=divisor, backward=not in_parts)
+            found = _examine(self._config, self._model, part, divisor=divisor, backward=not in_parts)
             if culprit is None and found.finding is not None:
                 culprit = _Culprit(found.finding, index, random)
                 if not in_parts:  # whose passes all processes must make together
@@ -113,7 +113,7 @@ class Autopsy:
             "device": str(part["input_ids"].device.type),
             "model_class": [model_class.__module__, model_class.__qualname__],
             "attention": self._model.config._attn_implementation,
-            "train": self._section.model_dump(mode="json"),
+            "train": self._config.model_dump(mode="json"),
         }
         tensors = {f"batch/{name}": tensor.cpu().contiguous() for name, tensor in part.items()}
         tensors |= {f"random/{name}": state for name, state in culprit.random.items()}
@@ -161,7 +161,7 @@ def replay(folder: Path, device_name: str) -> Replay:
         raise MissingInputError(f"{folder}: no autopsy is there ({DESCRIPTION} is missing); give its folder")
     try:
         saved = json.loads((folder / DESCRIPTION).read_bytes())
-        section = TrainConfig(**saved["train"])
+        config = TrainConfig(**saved["train"])
         # Flash and flex attention are the GPU's.
         attention = saved["attention"] if device.type != "cpu" or saved["attention"] == "sdpa" else "eager"
         model = _load(folder, saved, attention).to(device)
@@ -171,9 +171,9 @@ def replay(folder: Path, device_name: str) -> Replay:
         raise BadDataError(f"{folder}: the autopsy cannot be read: {reason}; was it copied whole?") from error
     part = {name.removeprefix("batch/"): t.to(device) for name, t in tensors.items() if name.startswith("batch/")}
     restore_generator_states({name[7:]: state for name, state in tensors.items() if name.startswith("random/")})
-    dtype = AUTOCAST.get(section.mixed_precision)
+    dtype = AUTOCAST.get(config.mixed_precision)
     with trusted_inputs(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        found = _examine(section, model, part, divisor=saved["target_tokens"] / saved["num_processes"])
+        found = _examine(config, model, part, divisor=saved["target_tokens"] / saved["num_processes"])
     told = (saved["step"], saved["finding"], saved["name"], saved["device"])
     return Replay(*told, device.type, found.rows, found.finding)
 
@@ -198,18 +198,18 @@ def format_replay(found: Replay) -> str:
 
 
 def _examine(
-    section: TrainConfig,
+    config: TrainConfig,
     model: PreTrainedModel,
     part: dict[str, torch.Tensor],
     *,
     divisor: float,
     backward: bool = True,
 ) -> Examination:
-    routing = Routing(section, model)
+    routing = Routing(config, model)
 
     def loss() -> torch.Tensor:
         output = model(**model_inputs(part), **routing.inputs)
-        return routing.add(objective(output, part["labels"], section), output, part).total
+        return routing.add(objective(output, part["labels"], config), output, part).total
 
     return examine(model, loss, backward=backward, divisor=divisor)
 

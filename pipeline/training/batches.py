@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.order import DataOrder
+from pipeline.training.train_config import TrainConfig
 
 
 class TrainingSplit(Protocol):
@@ -46,15 +46,15 @@ class GlobalBatches:
         self,
         split: TrainingSplit,
         order: DataOrder,
-        section: TrainConfig,
+        config: TrainConfig,
         device: torch.device,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
         self._split = split
         self._order = order
-        self._size = section.global_batch_size
-        self._device_size = section.device_batch_size(num_processes)
+        self._size = config.global_batch_size
+        self._device_size = config.device_batch_size(num_processes)
         share = self._size // num_processes
         self._own = range(process_index * share, (process_index + 1) * share, self._device_size)
         self._device = device

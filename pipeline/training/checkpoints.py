@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, discard, list_files, replacing_folder, write_json
-from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
 from pipeline.machine import num_cores
 from pipeline.training.schedules import decay_start
+from pipeline.training.train_config import TrainConfig
 
 PREFIX = "step-"
 NAME = re.compile(f"{PREFIX}[0-9]{{1,18}}")
@@ -40,10 +40,10 @@ class CheckpointWriter:
     first `num_writers` processes write; in the others nothing happens.
     """
 
-    def __init__(self, section: TrainConfig, max_steps: int, work: Path, index: int, num_writers: int) -> None:
-        self._decay_start = decay_start(section, max_steps)
-        self._work, self._keep, self._index, self._num_writers = work, section.save_total_limit, index, num_writers
-        minutes = section.save_minutes
+    def __init__(self, config: TrainConfig, max_steps: int, work: Path, index: int, num_writers: int) -> None:
+        self._decay_start = decay_start(config, max_steps)
+        self._work, self._keep, self._index, self._num_writers = work, config.save_total_limit, index, num_writers
+        minutes = config.save_minutes
         self._is_abandoned = threading.Event()
         self._interval_seconds = None if minutes is None else 60 * minutes
         self._saved = time.monotonic()

@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from pipeline.config.optimization import OptimizationConfig
 from pipeline.modeling.sharding import whole
+from pipeline.training.optimization_config import OptimizationConfig
 from pipeline.training.sparsity import keep_largest
 
 
@@ -28,12 +28,12 @@ class GradientNorms:
 class Clipping:
     """Keeps the largest entries, cuts every entry, and scales the whole down, in this order and where asked to."""
 
-    def __init__(self, section: OptimizationConfig, accelerator: Accelerator, network: nn.Module) -> None:
+    def __init__(self, config: OptimizationConfig, accelerator: Accelerator, network: nn.Module) -> None:
         self._accelerator = accelerator
         self._network = network
-        self._density = section.gradient_density
-        self._max_value = section.max_grad_value
-        self._max_norm = section.max_grad_norm or math.inf
+        self._density = config.gradient_density
+        self._max_value = config.max_grad_value
+        self._max_norm = config.max_grad_norm or math.inf
 
     @torch.no_grad()
     def __call__(self) -> GradientNorms:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.state import Counters
+from pipeline.training.train_config import TrainConfig
 
 
-def note_validation(section: TrainConfig, at: Counters, max_steps: int, loss: float) -> None:
+def note_validation(config: TrainConfig, at: Counters, max_steps: int, loss: float) -> None:
     """Count the validation after `at.step`. That of the last step, or of the last before a re-warming, has nothing left
     to decide, and does not count."""
-    if at.step in section.rewarmed_at:
+    if at.step in config.rewarmed_at:
         begin_phase(at)
-    if section.early_stopping_patience is None or section.ends_at(at.step, max_steps):
+    if config.early_stopping_patience is None or config.ends_at(at.step, max_steps):
         return
     lowest = at.lowest_loss
-    is_better = lowest is None or lowest - loss > section.early_stopping_threshold
+    is_better = lowest is None or lowest - loss > config.early_stopping_threshold
     at.validations_without_improvement = 0 if is_better else at.validations_without_improvement + 1
     if lowest is None or loss < lowest:
         at.lowest_loss, at.lowest_loss_step = loss, at.step
@@ -33,18 +33,18 @@ def begin_phase(at: Counters) -> None:
     at.validations_without_improvement = 0
 
 
-def ends_early(section: TrainConfig, at: Counters) -> bool:
+def ends_early(config: TrainConfig, at: Counters) -> bool:
     """Whether patience is at its end. Before the last re-warming nothing ends: where it begins is given."""
-    patience = section.early_stopping_patience
-    if at.step <= max(section.rewarmed_at, default=-1):
+    patience = config.early_stopping_patience
+    if at.step <= max(config.rewarmed_at, default=-1):
         return False
     return patience is not None and at.validations_without_improvement >= patience
 
 
-def early_end(section: TrainConfig, at: Counters, max_steps: int) -> dict[str, Any] | None:
+def early_end(config: TrainConfig, at: Counters, max_steps: int) -> dict[str, Any] | None:
     """Where a training ended early, of how many steps, and the validations that decided it; None for one that did not.
     JSON values."""
-    if not ends_early(section, at):
+    if not ends_early(config, at):
         return None
     return {
         "step": at.step,
@@ -55,9 +55,9 @@ def early_end(section: TrainConfig, at: Counters, max_steps: int) -> dict[str, A
     }
 
 
-def early_end_in_words(section: TrainConfig, at: Counters, max_steps: int) -> str:
+def early_end_in_words(config: TrainConfig, at: Counters, max_steps: int) -> str:
     """Why a training ended early, for people."""
-    count, margin = at.validations_without_improvement, section.early_stopping_threshold
+    count, margin = at.validations_without_improvement, config.early_stopping_threshold
     by_more = f" by more than {margin:g}" if margin else ""
     return (
         f"stopped early after step {at.step:,} of {max_steps:,}: in {count} validation{'s' if count > 1 else ''} the "

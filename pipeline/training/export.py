@@ -7,16 +7,16 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
 from pipeline.modeling.materialize import allocate
 from pipeline.modeling.sharding import is_sharded
 from pipeline.training.checkpoints import checkpoint_of, problem_of
 from pipeline.training.state import Counters, restore_weights
+from pipeline.training.train_config import TrainConfig
 
 
 def exported_model(
-    section: TrainConfig, trained: PreTrainedModel, at: Counters, work: Path, build: Callable[[], PreTrainedModel]
+    config: TrainConfig, trained: PreTrainedModel, at: Counters, work: Path, build: Callable[[], PreTrainedModel]
 ) -> tuple[PreTrainedModel, int]:
     """The model with the weights that `train.export` asks for, and the step that they are of.
 
@@ -24,8 +24,8 @@ def exported_model(
     checkpoint, the latter into a model that `build` makes. Raises StorageError when the checkpoint that holds them is
     broken.
     """
-    step = at.best_step if section.export == "best" else at.step
-    if step == at.step and not is_sharded(trained) and section.export != "ema":
+    step = at.best_step if config.export == "best" else at.step
+    if step == at.step and not is_sharded(trained) and config.export != "ema":
         return trained, step
     problem = "it is gone" if step is None else problem_of(checkpoint_of(work, step))
     if step is None or problem is not None:
@@ -35,5 +35,5 @@ def exported_model(
         model = build()
         if model.device.type == "meta":
             allocate(model, "cpu")
-    restore_weights(checkpoint_of(work, step), model, averaged=section.export == "ema")
+    restore_weights(checkpoint_of(work, step), model, averaged=config.export == "ema")
     return model, step

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.atomic import link, remove, replacing_folder
-from pipeline.config.train import PATIENCE, TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, step_of
 from pipeline.training.schedules import num_common_steps, num_steps
+from pipeline.training.train_config import PATIENCE, TrainConfig
 
 
 def find_checkpoint(
-    section: TrainConfig, earlier: TrainConfig, num_sequences: int, target_tokens: int, work: Path
+    config: TrainConfig, earlier: TrainConfig, num_sequences: int, target_tokens: int, work: Path
 ) -> Path | str:
     """The newest checkpoint in the work folder of an `earlier` training that a training of `section` would have come
     to as well, or why there is none. The split has so many sequences and target tokens. Both stop early, or neither.
@@ -23,12 +23,12 @@ def find_checkpoint(
     Weights depend on the length through the learning rate, so the rates up to the checkpoint must not; and, where a
     spike of the loss undoes steps, through when losses are looked at: at records, and at the end.
     """
-    is_less_patient = (section.early_stopping_patience or 0) < (earlier.early_stopping_patience or 0)
-    rewarmed_at = section.rewarmed_at
+    is_less_patient = (config.early_stopping_patience or 0) < (earlier.early_stopping_patience or 0)
+    rewarmed_at = config.rewarmed_at
     if is_less_patient and not rewarmed_at:
         return f"with a smaller train.{PATIENCE} it may have ended before"
-    steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (section, earlier))
-    lasting = num_common_steps(section, steps, earlier, earlier_steps)
+    steps, earlier_steps = (num_steps(one, num_sequences, target_tokens) for one in (config, earlier))
+    lasting = num_common_steps(config, steps, earlier, earlier_steps)
     for checkpoint in reversed(list_checkpoints(work)):
         # At its last step a training validates and records in any case: the new one must have more to do.
         step = step_of(checkpoint)
@@ -37,9 +37,9 @@ def find_checkpoint(
             is_common = is_common and step <= rewarmed_at[-1]
         if step in rewarmed_at:  # Both validate and record there, where the earlier one ended.
             earlier_steps = 0
-        elif section.on_loss_spike == "rollback":
-            is_common = is_common and step % section.logging_steps == 0
-        if is_common and (section.export != "best" or _knows_the_best(section, checkpoint, earlier_steps)):
+        elif config.on_loss_spike == "rollback":
+            is_common = is_common and step % config.logging_steps == 0
+        if is_common and (config.export != "best" or _knows_the_best(config, checkpoint, earlier_steps)):
             return checkpoint
     if rewarmed_at:
         return (
@@ -47,9 +47,9 @@ def find_checkpoint(
             "train.init_from starts from its weights instead, with a new optimizer"
         )
     if lasting == math.inf:
-        best = " with that of the lowest validation loss" if section.export == "best" else ""
+        best = " with that of the lowest validation loss" if config.export == "best" else ""
         return f"it left no checkpoint from before step {steps}{best}"
-    what = "train.warmup_ratio" if section.warmup_ratio else f"train.lr_scheduler_type {section.lr_scheduler_type}"
+    what = "train.warmup_ratio" if config.warmup_ratio else f"train.lr_scheduler_type {config.lr_scheduler_type}"
     if lasting == 0:
         return f"with {what} every learning rate depends on the length"
     return (
@@ -57,13 +57,13 @@ def find_checkpoint(
     )
 
 
-def _knows_the_best(section: TrainConfig, checkpoint: Path, earlier_steps: int) -> bool:
+def _knows_the_best(config: TrainConfig, checkpoint: Path, earlier_steps: int) -> bool:
     """Whether a checkpoint tells the lowest loss among the validations of every `eval_steps`, and its weights are kept.
 
     The earlier training validated after its last step as well, where the new one may not.
     """
     step = step_of(checkpoint)
-    if step == earlier_steps and (section.eval_steps is None or step % section.eval_steps):
+    if step == earlier_steps and (config.eval_steps is None or step % config.eval_steps):
         return False
     with suppress(OSError, ValueError, LookupError, TypeError):
         best = json.loads((checkpoint / "state.json").read_bytes())["counters"]["best_step"]
@@ -74,7 +74,7 @@ def _knows_the_best(section: TrainConfig, checkpoint: Path, earlier_steps: int) 
 def adopt(checkpoint: Path, work: Path) -> None:
     """Let `work` be that of a training which came to `checkpoint`, of another work folder, that stays as it is:
     checkpoints are hard links, records copies. A half-done work folder is one of an earlier step, or of none."""
-    from pipeline.training.metrics import METRICS, TENSORBOARD
+    from pipeline.training.metrics_log import METRICS, TENSORBOARD
 
     work.mkdir(parents=True, exist_ok=True)
     for name in (METRICS, TENSORBOARD):

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import DivergedError
 from pipeline.modeling.sharding import whole
 from pipeline.training.autopsy import Autopsy
@@ -26,6 +25,7 @@ from pipeline.training.random_states import GeneratorStates, generator_states
 from pipeline.training.resume import roll_back
 from pipeline.training.spikes import spike_in
 from pipeline.training.state import TrainingState
+from pipeline.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,21 @@ class Guard:
 
     def __init__(
         self,
-        section: TrainConfig,
+        config: TrainConfig,
         state: TrainingState,
         autopsy: Autopsy,
         checkpoints: CheckpointWriter,
         say: Callable[[str], None],
     ) -> None:
-        self._section = section
+        self._config = config
         self._state = state
         self._autopsy = autopsy
         self._checkpoints = checkpoints
         self._say = say if state.processes.is_main else _nothing
         self._has_loss_scaler = state.loss_scaler is not None
         self._is_deferred = (
-            section.on_nonfinite == "halt"
-            and section.on_loss_spike != "skip"
+            config.on_nonfinite == "halt"
+            and config.on_loss_spike != "skip"
             and not self._has_loss_scaler
             and _skips_on_the_device(state.optimizer)
         )
@@ -105,7 +105,7 @@ class Guard:
         for seen, (loss, norm) in zip(unread, self._read(unread), strict=True):
             self._judge(seen, loss, norm)
         losses, self._losses = self._losses, []
-        if self._section.on_loss_spike in ("warn", "rollback"):
+        if self._config.on_loss_spike in ("warn", "rollback"):
             for step, loss in losses:
                 spike = self._spike_in(loss)
                 if spike is not None and self._handle_spike(step, spike):
@@ -131,16 +131,16 @@ class Guard:
                 # Too large a scale, not a broken step: the scaler skips it by itself, and lowers the scale.
                 self._count_skip(seen, f"{what} with this loss scale")
                 return True
-            if self._section.on_nonfinite == "halt":
+            if self._config.on_nonfinite == "halt":
                 raise self._diverged(what, seen)
             self._count_skip(seen, what)
             return False
-        if self._section.on_loss_spike == "skip" and (spike := self._spike_in(loss)):
+        if self._config.on_loss_spike == "skip" and (spike := self._spike_in(loss)):
             at.loss_spikes += 1
             self._count_skip(seen, spike)
             return False
         at.skipped_in_a_row = 0
-        if self._section.on_loss_spike == "skip":
+        if self._config.on_loss_spike == "skip":
             self._remember(loss)
         else:
             self._losses.append((seen.step, loss))
@@ -150,36 +150,36 @@ class Guard:
         at = self._state.counters
         at.skipped_steps += 1
         at.skipped_in_a_row += 1
-        if at.skipped_in_a_row >= self._section.max_consecutive_skips:
+        if at.skipped_in_a_row >= self._config.max_consecutive_skips:
             raise self._diverged(f"{at.skipped_in_a_row} steps in a row were skipped, the last as {why}", seen)
         is_first = at.skipped_steps == 1 and "standard deviations" not in why
         found = f"; {self._autopsy.perform(seen.step, seen.random)}" if is_first else ""
         self._say(f"warning: step {seen.step} is skipped: {why}{found}")
 
     def _spike_in(self, loss: float) -> str | None:
-        section, recent = self._section, self._state.counters.recent_losses
-        return spike_in(loss, recent, section.loss_spike_window, section.loss_spike_threshold)
+        config, recent = self._config, self._state.counters.recent_losses
+        return spike_in(loss, recent, config.loss_spike_window, config.loss_spike_threshold)
 
     def _remember(self, loss: float) -> None:
         recent = self._state.counters.recent_losses
         recent.append(loss)
-        del recent[: -self._section.loss_spike_window]
+        del recent[: -self._config.loss_spike_window]
 
     def _handle_spike(self, step: int, spike: str) -> bool:
         """Warn, or go back; whether the steps since then are undone."""
         at = self._state.counters
         at.loss_spikes += 1
-        if self._section.on_loss_spike == "warn":
+        if self._config.on_loss_spike == "warn":
             self._say(f"warning: {spike}, at step {step}")
             return False
         self._checkpoints.wait()
-        target = roll_back(self._autopsy.work, self._state, self._section.save_steps)
+        target = roll_back(self._autopsy.work, self._state, self._config.save_steps)
         if target is None:
             self._say(f"warning: {spike}, at step {step}; there is no checkpoint to go back to yet")
             return False
         at.rollbacks += 1
         self._num_rollbacks[target] = self._num_rollbacks.get(target, 0) + 1
-        if self._num_rollbacks[target] >= self._section.max_consecutive_skips:
+        if self._num_rollbacks[target] >= self._config.max_consecutive_skips:
             raise DivergedError(
                 f"training diverged: {spike}, at step {step}, after {self._num_rollbacks[target]} rollbacks to step "
                 f"{target}; lower train.learning_rate or raise train.loss_spike_threshold"
@@ -190,7 +190,7 @@ class Guard:
     def _diverged(self, what: str, seen: Seen) -> DivergedError:
         found = self._autopsy.perform(seen.step, seen.random)
         self._checkpoints.wait()
-        return _diverged(what, seen.step, self._autopsy.work, found, can_skip=self._section.on_nonfinite != "skip")
+        return _diverged(what, seen.step, self._autopsy.work, found, can_skip=self._config.on_nonfinite != "skip")
 
 
 def check_finite(values: Mapping[str, float], step: int, work: Path) -> None:

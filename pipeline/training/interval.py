@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.clipping import GradientNorms
 from pipeline.training.processes import Processes
+from pipeline.training.train_config import TrainConfig
 
 GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 
@@ -20,14 +20,14 @@ class Interval:
     processes. The losses of a step count once it is added, so that one that is dropped leaves nothing.
     """
 
-    def __init__(self, section: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.losses: dict[str, torch.Tensor] = {}
         self.of_step: dict[str, torch.Tensor] = {}
         self.norms = torch.zeros(4, device=device)
-        self._logging_steps = section.logging_steps
-        self._cuts = section.max_grad_value is not None
+        self._logging_steps = config.logging_steps
+        self._cuts = config.max_grad_value is not None
         # Under a loss scale gradients may overflow; such a step is skipped and its norm counts as 0.
-        self._may_overflow = section.mixed_precision == "fp16"
+        self._may_overflow = config.mixed_precision == "fp16"
         self.start()
 
     def start(self) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.modeling.sharding import is_sharded
 from pipeline.progress import Progress
-from pipeline.telemetry.layers import LayerNorms
-from pipeline.tokens.labelled import LabelledSplit
+from pipeline.telemetry.layer_norms import LayerNorms
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.autopsy import Autopsy
 from pipeline.training.averaging import WeightAverage
@@ -29,7 +28,7 @@ from pipeline.training.early_stopping import ends_early, note_validation
 from pipeline.training.guards import Guard, check_finite, check_weights
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.interval import Interval
-from pipeline.training.metrics import MetricsLog, headline
+from pipeline.training.metrics_log import MetricsLog, headline
 from pipeline.training.objective import objective
 from pipeline.training.optimizers import set_learning_rate
 from pipeline.training.order import DataOrder
@@ -51,12 +50,13 @@ from pipeline.training.setup import (
 from pipeline.training.state import Counters, TrainingState, take_snapshot
 from pipeline.training.throughput import Meter
 from pipeline.training.trackers import RunLabel
+from pipeline.training.train_config import TrainConfig
 from pipeline.training.validation import validate
 from pipeline.training.watchdog import Watchdog
 
 
 def train(
-    section: TrainConfig,
+    config: TrainConfig,
     model: PreTrainedModel,
     train_split: TrainingSplit,
     validation_split: PackedSplit | LabelledSplit,
@@ -75,56 +75,56 @@ def train(
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
-    max_steps = num_steps(section, train_split)
-    accelerator = make_accelerator(section, chosen, work, progress.say)
+    max_steps = num_steps(config, train_split)
+    accelerator = make_accelerator(config, chosen, work, progress.say)
     processes, device = Processes(accelerator), accelerator.device
     order = DataOrder(len(train_split), seed)
-    batches = GlobalBatches(train_split, order, section, device, processes.index, processes.count)
-    prepare_layers(section, model)
-    network, optimizer = join(section, accelerator, model, give_weights)
-    routing, norms, clip = Routing(section, model), LayerNorms(model), Clipping(section, accelerator, network)
-    average, interval = WeightAverage(model, section.ema_decay), Interval(section, device)
-    numerics = numerics_of(section, device, processes.count)
+    batches = GlobalBatches(train_split, order, config, device, processes.index, processes.count)
+    prepare_layers(config, model)
+    network, optimizer = join(config, accelerator, model, give_weights)
+    routing, norms, clip = Routing(config, model), LayerNorms(model), Clipping(config, accelerator, network)
+    average, interval = WeightAverage(model, config.ema_decay), Interval(config, device)
+    numerics = numerics_of(config, device, processes.count)
     state = TrainingState(model, optimizer.optimizer, average, interval, numerics, processes, seed, accelerator.scaler)
-    autopsy = Autopsy(section, model, batches, processes, work)
+    autopsy = Autopsy(config, model, batches, processes, work)
     num_writers = processes.count if is_sharded(model) else 1
-    checkpoints = CheckpointWriter(section, max_steps, work, processes.index, num_writers)
-    guard = Guard(section, state, autopsy, checkpoints, progress.say)
-    meter = Meter(model, train_split.block_size, peak_of(device, section.mixed_precision), device, processes.count)
+    checkpoints = CheckpointWriter(config, max_steps, work, processes.index, num_writers)
+    guard = Guard(config, state, autopsy, checkpoints, progress.say)
+    meter = Meter(model, train_split.block_size, peak_of(device, config.mixed_precision), device, processes.count)
 
     with (
-        deterministic_algorithms(section.deterministic),
+        deterministic_algorithms(config.deterministic),
         trusted_inputs(),
         processes.lost_peers(),
         Interrupts(progress.say) as interrupts,
-        Watchdog(section.hang_timeout_seconds, network, work, processes.index, progress.say, fail),
+        Watchdog(config.hang_timeout_seconds, network, work, processes.index, progress.say, fail),
     ):
         network.train()
-        settle_buckets(section, accelerator, network, batches(0))
-        begin(work, state, section, max_steps, progress.say)
+        settle_buckets(config, accelerator, network, batches(0))
+        begin(work, state, config, max_steps, progress.say)
         at, stop, note, began = state.counters, 0, "", time.perf_counter() - state.counters.seconds
         with (
             checkpoints,
-            MetricsLog(work, accelerator, section, max_steps, label, at.step > 0, progress.say) as log,
+            MetricsLog(work, accelerator, config, max_steps, label, at.step > 0, progress.say) as log,
             progress.task("training", total=max_steps, unit="steps") as task,
         ):
             task.start_at(at.step)
-            while not stop and (at.evaluation_due or not is_over(section, at, max_steps)):
+            while not stop and (at.evaluation_due or not is_over(config, at, max_steps)):
                 if not at.evaluation_due:
                     meter.start()
                     guard.begin()
-                    rate = learning_rate(section, at.step, max_steps)
+                    rate = learning_rate(config, at.step, max_steps)
                     batch = batches(at.step)
                     at.step, at.target_tokens = at.step + 1, at.target_tokens + batch.target_tokens
-                    records = section.ends_at(at.step, max_steps) or section.records_at(at.step)
-                    measures = section.ends_at(at.step, max_steps) or section.measures_at(at.step)
+                    records = config.ends_at(at.step, max_steps) or config.records_at(at.step)
+                    measures = config.ends_at(at.step, max_steps) or config.measures_at(at.step)
                     meter.mark("data")
 
                     for part in batch.device_batches:
                         is_last = part is batch.device_batches[-1]
                         with nullcontext() if is_last else without_averaging(accelerator, network):
                             output = network(**model_inputs(part), **routing.inputs)
-                            total, sums = routing.add(objective(output, part["labels"], section), output, part)
+                            total, sums = routing.add(objective(output, part["labels"], config), output, part)
                             del output  # logits, the largest of all activations: free for the backward pass
                             # By the tokens of the whole global batch, so that every accumulation and any number of
                             # processes, over which gradients are averaged, gives the same gradient.
@@ -152,21 +152,21 @@ def train(
                         log.log(at, values)
                         note = headline(values, meter.peak_kind)
                         interval.recorded(at.step)
-                    at.evaluation_due = section.ends_at(at.step, max_steps) or is_due(at.step, section.eval_steps)
+                    at.evaluation_due = config.ends_at(at.step, max_steps) or is_due(at.step, config.eval_steps)
                     task.update(1, note)
 
                 is_best = False
                 if at.evaluation_due:
-                    validated = validate(section, network, validation_split, average, device, processes, interrupts)
+                    validated = validate(config, network, validation_split, average, device, processes, interrupts)
                     if validated is not None:
                         at.evaluation_due, at.seconds = False, time.perf_counter() - began
                         check_finite(validated, at.step, work)
                         log.log(at, validated)
-                        is_best = section.export == "best" and at.note_validation(validated["eval/loss"])
-                        note_validation(section, at, max_steps, validated["eval/loss"])
+                        is_best = config.export == "best" and at.note_validation(validated["eval/loss"])
+                        note_validation(config, at, max_steps, validated["eval/loss"])
 
                 stop, is_wanted = processes.agree(interrupts.signal, checkpoints.is_wanted(at.step))
-                if stop or is_best or is_wanted or is_over(section, at, max_steps) or at.step % section.save_steps == 0:
+                if stop or is_best or is_wanted or is_over(config, at, max_steps) or at.step % config.save_steps == 0:
                     guard.settle()
                     check_weights(model, at.step, work)
                     checkpoints.save(at.step, take_snapshot(state, log.state()).write, at.best_step)
@@ -185,9 +185,9 @@ def interrupted_by(number: int, step: int, max_steps: int) -> InterruptedRun:
     )
 
 
-def is_over(section: TrainConfig, at: Counters, max_steps: int) -> bool:
+def is_over(config: TrainConfig, at: Counters, max_steps: int) -> bool:
     """Whether no step is left to take."""
-    return at.step >= max_steps or ends_early(section, at)
+    return at.step >= max_steps or ends_early(config, at)
 
 
 def is_due(step: int, interval: int | None) -> bool:

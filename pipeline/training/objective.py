@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from pipeline.config.train import TrainConfig
 from pipeline.evaluation.losses import regression_losses
 from pipeline.tokens.reader import IGNORED_LABEL
+from pipeline.training.train_config import TrainConfig
 
 
 class Objective(NamedTuple):
@@ -24,7 +24,7 @@ class Objective(NamedTuple):
     parts: dict[str, torch.Tensor]
 
 
-def objective(output: Any, labels: torch.Tensor, section: TrainConfig) -> Objective:
+def objective(output: Any, labels: torch.Tensor, config: TrainConfig) -> Objective:
     """Cross-entropy in nats of a model's `output.logits` (B, T, V) against shifted labels (B, T); -100 is no target.
     The same of scores of classes (B, C) against their numbers (B,). Of predicted numbers (B, 1) against numbers (B,),
     where NaN is no target, the squared error or Huber's loss.
@@ -33,10 +33,10 @@ def objective(output: Any, labels: torch.Tensor, section: TrainConfig) -> Object
     2016). The z-loss is the squared logarithm of the softmax's normalizer, times `z_loss_coef` (Chowdhery et al. 2022).
     """
     if labels.is_floating_point():
-        loss = regression_losses(output.logits, labels, section.huber_delta_used).sum()
+        loss = regression_losses(output.logits, labels, config.huber_delta_used).sum()
         return Objective(loss, {"loss": loss.detach()})
     rows, targets = output.logits.float().flatten(0, -2), labels.flatten()
-    smoothing, coefficient = section.label_smoothing_factor, section.z_loss_coef
+    smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
     if not smoothing and not coefficient:
         loss = functional.cross_entropy(rows, targets, ignore_index=IGNORED_LABEL, reduction="sum")
         return Objective(loss, {"loss": loss.detach()})

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.config.optimization import BITSANDBYTES_OPTIMIZERS, OptimizationConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.parameters import norm_parameters
 from pipeline.modeling.sharding import is_held_by_few
 from pipeline.training.muon import USE_MUON, MuonWithAdamW
-from pipeline.training.patterns import Finder
+from pipeline.training.name_patterns import Finder
+from pipeline.training.optimization_config import BITSANDBYTES_OPTIMIZERS, OptimizationConfig
 
 CLASSES = {
     "adamw_torch_fused": "AdamW",
@@ -28,18 +28,18 @@ RATE_SCALE = "learning_rate_scale"
 """Key of a parameter group: its highest learning rate as a part of `train.learning_rate`."""
 
 
-def build_optimizer(section: OptimizationConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(config: OptimizationConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     """The optimizer of `train.optim` over the model's trainable parameters, which will be on `device`.
 
     `set_learning_rate` is to be called before every step; no step copies from the device, but those of torch's own
     Adafactor. Raises ConfigError for arguments that the class does not take, a group that matches nothing, and when
     bitsandbytes is needed and missing.
     """
-    groups = parameter_groups(section, model)
+    groups = parameter_groups(config, model)
     try:
-        return _build(section, groups, device)
+        return _build(config, groups, device)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"train.optim_args: {section.optim} refuses its arguments: {error}") from None
+        raise ConfigError(f"train.optim_args: {config.optim} refuses its arguments: {error}") from None
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -48,28 +48,28 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group[RATE_SCALE]
 
 
-def parameter_groups(section: OptimizationConfig, model: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(config: OptimizationConfig, model: nn.Module) -> list[dict[str, Any]]:
     """Trainable parameters in groups of equal learning rate, weight decay and, for muon, method.
 
     Norms, biases and embeddings are not decayed unless a group of the configuration says so. Raises ConfigError for
     a group that no parameter is in.
     """
     undecayed = norm_parameters(model) | _embeddings(model)
-    with_muon = _hidden_matrices(model) if _is_muon(section) else set()
-    rules, used = section.parameter_groups, set()
+    with_muon = _hidden_matrices(model) if _is_muon(config) else set()
+    rules, used = config.parameter_groups, set()
     finders = [Finder(f"train.parameter_groups.{index}.pattern", rule.pattern) for index, rule in enumerate(rules)]
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in trainable(model):
         plain = name in undecayed or name.endswith("bias") or parameter.ndim < 2
         plain |= getattr(parameter, "_no_weight_decay", False)  # set by state-space models
-        decay: float = 0.0 if plain else section.weight_decay
-        rate: float = section.learning_rate
+        decay: float = 0.0 if plain else config.weight_decay
+        rate: float = config.learning_rate
         index = next((index for index, finder in enumerate(finders) if finder.finds(name)), None)
         if index is not None:
             used.add(index)
             own_decay = rules[index].weight_decay
             decay, rate = decay if own_decay is None else own_decay, rules[index].learning_rate or rate
-        key = (rate / section.learning_rate, decay, name in with_muon)
+        key = (rate / config.learning_rate, decay, name in with_muon)
         groups.setdefault(key, {"params": []})["params"].append(parameter)
     if unused := sorted(set(range(len(rules))) - used):
         names = [name for name, _ in trainable(model)]
@@ -88,10 +88,10 @@ def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def _build(section: OptimizationConfig, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
-    name, rate, extra = section.optim, {"lr": section.learning_rate}, section.optim_args
-    adam = {"betas": (section.adam_beta1, section.adam_beta2), "eps": section.adam_epsilon}
-    if _is_muon(section):
+def _build(config: OptimizationConfig, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    name, rate, extra = config.optim, {"lr": config.learning_rate}, config.optim_args
+    adam = {"betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_epsilon}
+    if _is_muon(config):
         # An update as large as AdamW's, so that one learning rate fits both (Liu et al. 2025, arXiv 2502.16982).
         muon = {"adjust_lr_fn": "match_rms_adamw", **extra}
         stuck = [matrix for group in groups if group[USE_MUON] for matrix in group["params"] if is_held_by_few(matrix)]
@@ -117,7 +117,7 @@ def _build(section: OptimizationConfig, groups: list[dict[str, Any]], device: to
     if name in ("adam", "adamw_torch", "adamw_torch_fused"):
         settings |= {**adam, "fused": name != "adamw_torch"}
     elif name == "sgd":
-        settings |= {"momentum": section.momentum, "nesterov": section.nesterov, "fused": True}
+        settings |= {"momentum": config.momentum, "nesterov": config.nesterov, "fused": True}
     elif "capturable" in takes and device.type == "cuda":
         settings["capturable"] = True  # keeps the number of steps on the device
     if "weight_decay" not in takes and any(group["weight_decay"] for group in groups):
@@ -125,8 +125,8 @@ def _build(section: OptimizationConfig, groups: list[dict[str, Any]], device: to
     return kind(groups, **{**settings, **extra})
 
 
-def _is_muon(section: OptimizationConfig) -> bool:
-    return section.optim in ("muon", "Muon", "torch.optim.Muon")
+def _is_muon(config: OptimizationConfig) -> bool:
+    return config.optim in ("muon", "Muon", "torch.optim.Muon")
 
 
 def _embeddings(model: nn.Module) -> set[str]:

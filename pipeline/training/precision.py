@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training.products import Products
+from pipeline.training.train_config import TrainConfig
 
 SIZE, TRIES = 512, 3
 """Rows and columns of the products in which an emulated bf16 is compared: those of a small model's layers."""
 
 
 def check_precision(
-    section: TrainConfig, chosen: Mapping[str, Any], device: torch.device, say: Callable[[str], None] | None
+    config: TrainConfig, chosen: Mapping[str, Any], device: torch.device, say: Callable[[str], None] | None
 ) -> None:
     """Compare what was chosen for `mixed_precision: auto` with what torch says of this process's device; tell people of
     a bf16 that they asked for and that is emulated, where there is somebody to `say` it to.
@@ -26,18 +26,18 @@ def check_precision(
     """
     is_native, name = multiplies_bf16(device), {"cpu": "CPU", "cuda": "GPU"}.get(device.type, device.type)
     if "mixed_precision" in chosen:
-        if (section.mixed_precision == "bf16") != is_native:
+        if (config.mixed_precision == "bf16") != is_native:
             verb = "multiplies" if is_native else "does not multiply"
             raise ConfigError(
-                f"train.mixed_precision: auto came to {section.mixed_precision}, but torch says that the {name} {verb} "
+                f"train.mixed_precision: auto came to {config.mixed_precision}, but torch says that the {name} {verb} "
                 "bf16 natively; write bf16 or no"
             )
-    elif section.mixed_precision == "bf16" and not is_native and say is not None:
+    elif config.mixed_precision == "bf16" and not is_native and say is not None:
         say(
             f"warning: train.mixed_precision is bf16, which the {name} only emulates: products take "
             f"{slowdown(device):.1f} times as long as in float32; write auto or no"
         )
-    if section.optim == "muon" and not is_native and say is not None:
+    if config.optim == "muon" and not is_native and say is not None:
         say(
             f"warning: train.optim is muon, which orthogonalizes in bf16, and the {name} only emulates that: products "
             f"take {slowdown(device):.1f} times as long as in float32; take adamw_torch_fused"

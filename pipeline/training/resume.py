@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of, list_checkpoints, newest_valid, problem_of, step_of
 from pipeline.training.early_stopping import begin_phase
-from pipeline.training.metrics import BEFORE_END, RECORDS, RECORDS_SHA256, rewind
+from pipeline.training.metrics_log import BEFORE_END, RECORDS, RECORDS_SHA256, rewind
 from pipeline.training.random_states import seed_process
 from pipeline.training.state import Counters, TrainingState, restore_learned, restore_state
+from pipeline.training.train_config import TrainConfig
 
 
-def begin(work: Path, state: TrainingState, section: TrainConfig, max_steps: int, say: Callable[[str], None]) -> None:
+def begin(work: Path, state: TrainingState, config: TrainConfig, max_steps: int, say: Callable[[str], None]) -> None:
     """Put the newest valid checkpoint of `work` into `state` and cut the records back to it, or begin anew.
 
     From a checkpoint of the last step of a shorter training, what that recorded only because it ended is left out,
@@ -36,11 +36,11 @@ def begin(work: Path, state: TrainingState, section: TrainConfig, max_steps: int
     else:
         values = restore_state(checkpoint, state)
         at, before, records = state.counters, values["numerics"], RECORDS
-        if at.step in section.rewarmed_at:
+        if at.step in config.rewarmed_at:
             begin_phase(at)
-        if not section.ends_at(at.step, max_steps) and (BEFORE_END in values or at.evaluation_due):
+        if not config.ends_at(at.step, max_steps) and (BEFORE_END in values or at.evaluation_due):
             records = BEFORE_END if BEFORE_END in values else RECORDS
-            at.evaluation_due = section.eval_steps is not None and at.step % section.eval_steps == 0
+            at.evaluation_due = config.eval_steps is not None and at.step % config.eval_steps == 0
         sizes, sha256 = values[records], values.get(RECORDS_SHA256, {}).get(records)
         at.resumed_from_steps.append(at.step)
         if processes.gather(processes.is_main and _lost_best(work, at))[0]:

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.modeling.expert_loads import balanced_mixture, expert_load_sums, router_loss_sums
 from pipeline.modeling.heads import task_of
-from pipeline.modeling.router_losses import balanced_mixture, expert_load_sums, router_loss_sums
 from pipeline.tokens.reader import IGNORED_LABEL
 from pipeline.training.objective import Objective
+from pipeline.training.train_config import TrainConfig
 
 LOAD = "expert_load/"
 
@@ -27,7 +27,7 @@ class Routing:
     Coefficients that the section leaves open are those of the model's configuration.
     """
 
-    def __init__(self, section: TrainConfig, model: PreTrainedModel) -> None:
+    def __init__(self, config: TrainConfig, model: PreTrainedModel) -> None:
         """Raises ConfigError when a coefficient is given for a model without such losses."""
         self._mixture = balanced_mixture(model.config)
         self._heard: Sequence[torch.Tensor] | None = None
@@ -41,7 +41,7 @@ class Routing:
         given = {
             name: value
             for name in ("router_aux_loss_coef", "router_z_loss_coef")
-            if (value := getattr(section, name)) is not None
+            if (value := getattr(config, name)) is not None
         }
         if given and self._mixture is None:
             task = task_of(model.config)

@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipeline.config.optimization import NEVER_END, OptimizationConfig, Ramp
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.training.optimization_config import NEVER_END, OptimizationConfig, Ramp
+from pipeline.training.train_config import TrainConfig
 
 POLYNOMIAL_END = 1e-7
 """Rate at which transformers' polynomial ends when nothing is said."""
@@ -34,7 +34,7 @@ class Phase:
         return self.begin + self.rewarm_steps
 
 
-def learning_rate(section: OptimizationConfig, step: int, max_steps: int) -> float:
+def learning_rate(config: OptimizationConfig, step: int, max_steps: int) -> float:
     """Learning rate of update number `step`, counted from 0, in a run of `max_steps` updates.
 
     It rises over the warm-up from 0 at update 0 to the full rate at update `num_warmup_steps`, then follows
@@ -42,92 +42,92 @@ def learning_rate(section: OptimizationConfig, step: int, max_steps: int) -> flo
     rises from what it would be at the next one to the full rate at update `begin + rewarm_steps`, then follows
     `lr_scheduler_type` without a warm-up (Ibrahim et al. 2024, section 3).
     """
-    begun = [phase for phase in phases_of(section, max_steps) if phase.begin <= step]
-    return section.learning_rate * _factor_in(section, begun, step)
+    begun = [phase for phase in phases_of(config, max_steps) if phase.begin <= step]
+    return config.learning_rate * _factor_in(config, begun, step)
 
 
-def phases_of(section: OptimizationConfig, max_steps: int) -> list[Phase]:
+def phases_of(config: OptimizationConfig, max_steps: int) -> list[Phase]:
     """The phases of a run of `max_steps` updates: one, and one more for each re-warming."""
-    earlier = section.rewarm_from
-    begins = [0, *section.rewarmed_at]
-    rewarming = [one.rewarm_steps for one in earlier[1:]] + ([section.rewarm_steps] if earlier else [])
+    earlier = config.rewarm_from
+    begins = [0, *config.rewarmed_at]
+    rewarming = [one.rewarm_steps for one in earlier[1:]] + ([config.rewarm_steps] if earlier else [])
     ends = [*(one.schedule_steps for one in earlier), max_steps]
     return [Phase(*one) for one in zip(begins, [0, *(steps or 0 for steps in rewarming)], ends, strict=True)]
 
 
-def num_steps(section: TrainConfig, num_sequences: int, target_tokens: int) -> int:
+def num_steps(config: TrainConfig, num_sequences: int, target_tokens: int) -> int:
     """Optimizer steps of a training on a split of so many sequences and target tokens."""
-    if section.max_steps is not None:
-        return section.max_steps
+    if config.max_steps is not None:
+        return config.max_steps
     # In fractions: 0.07 * 100 is more than 7 in floating point.
-    epochs = Fraction(str(section.num_train_epochs or 0))
-    if section.max_tokens is not None:
-        epochs = Fraction(section.max_tokens, target_tokens)
-    return math.ceil(epochs * num_sequences / section.global_batch_size)
+    epochs = Fraction(str(config.num_train_epochs or 0))
+    if config.max_tokens is not None:
+        epochs = Fraction(config.max_tokens, target_tokens)
+    return math.ceil(epochs * num_sequences / config.global_batch_size)
 
 
-def num_lasting_steps(section: OptimizationConfig, max_steps: int) -> float:
+def num_lasting_steps(config: OptimizationConfig, max_steps: int) -> float:
     """First updates whose rates stay the same when `max_steps` is raised; infinity where none depends on it."""
-    if section.warmup_ratio:
+    if config.warmup_ratio:
         return 0
-    if section.lr_scheduler_type in NEVER_END:
+    if config.lr_scheduler_type in NEVER_END:
         return math.inf
-    if section.lr_scheduler_type == "warmup_stable_decay":
-        begins = decay_start(section, max_steps)
+    if config.lr_scheduler_type == "warmup_stable_decay":
+        begins = decay_start(config, max_steps)
         return math.inf if begins is None else begins
-    return num_warmup_steps(section, max_steps)
+    return num_warmup_steps(config, max_steps)
 
 
-def num_common_steps(section: OptimizationConfig, steps: int, other: OptimizationConfig, other_steps: int) -> float:
+def num_common_steps(config: OptimizationConfig, steps: int, other: OptimizationConfig, other_steps: int) -> float:
     """First updates whose rates are the same in two runs that differ in their length and re-warming alone; infinity
     where all are that both have."""
-    runs = [phases_of(section, steps), phases_of(other, other_steps)]
+    runs = [phases_of(config, steps), phases_of(other, other_steps)]
     for index, (one, two) in enumerate(zip(*runs, strict=False)):
         if one.rewarm_steps != two.rewarm_steps:
             return one.begin
         lasting = math.inf
         if one.schedule_steps != two.schedule_steps:
-            lasting = min(_num_lasting_in(section, one), _num_lasting_in(other, two))
+            lasting = min(_num_lasting_in(config, one), _num_lasting_in(other, two))
         following = [phases[index + 1].begin for phases in runs if index + 1 < len(phases)]
         if len(following) < 2 or following[0] != following[1] or lasting < following[0]:
             return min(lasting, *following) if following else lasting
     raise AssertionError("a run has a last phase")
 
 
-def _num_lasting_in(section: OptimizationConfig, phase: Phase) -> float:
+def _num_lasting_in(config: OptimizationConfig, phase: Phase) -> float:
     if phase.begin == 0:
-        return num_lasting_steps(section, phase.schedule_steps)
-    return phase.first + num_lasting_steps(_without_warmup(section), phase.schedule_steps - phase.first)
+        return num_lasting_steps(config, phase.schedule_steps)
+    return phase.first + num_lasting_steps(_without_warmup(config), phase.schedule_steps - phase.first)
 
 
-def decay_start(section: OptimizationConfig, max_steps: int) -> int | None:
+def decay_start(config: OptimizationConfig, max_steps: int) -> int | None:
     """Updates before the decay, where that is the end of the run, of whatever length."""
-    extra = section.lr_scheduler_kwargs
-    is_at_end = section.lr_scheduler_type == "warmup_stable_decay" and extra.num_stable_steps is None
-    if not is_at_end or section.warmup_ratio:
+    extra = config.lr_scheduler_kwargs
+    is_at_end = config.lr_scheduler_type == "warmup_stable_decay" and extra.num_stable_steps is None
+    if not is_at_end or config.warmup_ratio:
         return None
     assert extra.num_decay_steps is not None
     return max_steps - extra.num_decay_steps
 
 
-def num_warmup_steps(section: OptimizationConfig, max_steps: int) -> int:
+def num_warmup_steps(config: OptimizationConfig, max_steps: int) -> int:
     """Steps of the warm-up, whether given as such or as a part of all."""
-    if section.warmup_ratio is None:
-        return section.warmup_steps
-    return math.ceil(section.warmup_ratio * max_steps)
+    if config.warmup_ratio is None:
+        return config.warmup_steps
+    return math.ceil(config.warmup_ratio * max_steps)
 
 
-def check_phases(section: OptimizationConfig, max_steps: int) -> None:
+def check_phases(config: OptimizationConfig, max_steps: int) -> None:
     """Raises ConfigError when warm-up and decay are longer than the run."""
-    warmup, decay = num_warmup_steps(section, max_steps), section.lr_scheduler_kwargs.num_decay_steps or 0
+    warmup, decay = num_warmup_steps(config, max_steps), config.lr_scheduler_kwargs.num_decay_steps or 0
     if warmup > max_steps:
         raise ConfigError(f"train.warmup_steps {warmup} is more than the {max_steps} steps of the run")
-    if section.lr_scheduler_kwargs.num_stable_steps is None and warmup + decay > max_steps:
+    if config.lr_scheduler_kwargs.num_stable_steps is None and warmup + decay > max_steps:
         raise ConfigError(
             f"train.lr_scheduler_kwargs.num_decay_steps {decay} and a warm-up of {warmup} are more than the "
             f"{max_steps} steps of the run; lower one of them"
         )
-    for phase in phases_of(section, max_steps)[1:]:
+    for phase in phases_of(config, max_steps)[1:]:
         if phase.first + decay > phase.schedule_steps:
             raise ConfigError(
                 f"train.rewarm_steps {phase.rewarm_steps}{f' and num_decay_steps {decay}' if decay else ''} after the "
@@ -136,28 +136,28 @@ def check_phases(section: OptimizationConfig, max_steps: int) -> None:
             )
 
 
-def _factor_in(section: OptimizationConfig, phases: list[Phase], step: int) -> float:
+def _factor_in(config: OptimizationConfig, phases: list[Phase], step: int) -> float:
     """The part of the highest rate in the last of the phases that were begun."""
     phase = phases[-1]
     if len(phases) == 1:
-        return _factor(section, step, phase.schedule_steps)
+        return _factor(config, step, phase.schedule_steps)
     if step < phase.first:
-        low = _factor_in(section, phases[:-1], phase.begin)
+        low = _factor_in(config, phases[:-1], phase.begin)
         return low + (1 - low) * (step - phase.begin) / phase.rewarm_steps
-    return _factor(_without_warmup(section), step - phase.first, phase.schedule_steps - phase.first)
+    return _factor(_without_warmup(config), step - phase.first, phase.schedule_steps - phase.first)
 
 
-def _without_warmup(section: OptimizationConfig) -> OptimizationConfig:
-    return section.model_copy(update={"warmup_steps": 0, "warmup_ratio": None})
+def _without_warmup(config: OptimizationConfig) -> OptimizationConfig:
+    return config.model_copy(update={"warmup_steps": 0, "warmup_ratio": None})
 
 
-def _factor(section: OptimizationConfig, step: int, max_steps: int) -> float:
+def _factor(config: OptimizationConfig, step: int, max_steps: int) -> float:
     """The part of the highest rate."""
-    kind, extra, floor = section.lr_scheduler_type, section.lr_scheduler_kwargs, _floor(section)
-    warmup = num_warmup_steps(section, max_steps)
+    kind, extra, floor = config.lr_scheduler_type, config.lr_scheduler_kwargs, _floor(config)
+    warmup = num_warmup_steps(config, max_steps)
     done = (step - warmup) / max(1, max_steps - warmup)
     if kind == "warmup_stable_decay":
-        return _warmup_stable_decay(section, step, warmup, max_steps)
+        return _warmup_stable_decay(config, step, warmup, max_steps)
     if kind == "cosine_warmup_with_min_lr":
         start = extra.warmup_lr_rate
         if step < warmup:
@@ -181,10 +181,10 @@ def _factor(section: OptimizationConfig, step: int, max_steps: int) -> float:
     return floor + (1 - floor) * left
 
 
-def _warmup_stable_decay(section: OptimizationConfig, step: int, warmup: int, max_steps: int) -> float:
+def _warmup_stable_decay(config: OptimizationConfig, step: int, warmup: int, max_steps: int) -> float:
     """Hu et al. 2024, "MiniCPM": up, flat, and down in the last steps. It rises from where it ends."""
-    extra, floor = section.lr_scheduler_kwargs, _floor(section)
-    decay_begins = warmup + _num_stable_steps(section, warmup, max_steps)
+    extra, floor = config.lr_scheduler_kwargs, _floor(config)
+    decay_begins = warmup + _num_stable_steps(config, warmup, max_steps)
     assert extra.num_decay_steps is not None
     if step < warmup:
         height = _ramp(extra.warmup_type, step / warmup)
@@ -206,26 +206,26 @@ def _ramp(shape: Ramp, done: float) -> float:
     return 1 - math.sqrt(1 - done) if shape == "1-sqrt" else _half_cosine(1 - done)
 
 
-def _num_stable_steps(section: OptimizationConfig, warmup: int, max_steps: int) -> int:
-    extra = section.lr_scheduler_kwargs
+def _num_stable_steps(config: OptimizationConfig, warmup: int, max_steps: int) -> int:
+    extra = config.lr_scheduler_kwargs
     assert extra.num_decay_steps is not None
     if extra.num_stable_steps is not None:
         return extra.num_stable_steps
     return max_steps - warmup - extra.num_decay_steps
 
 
-def _floor(section: OptimizationConfig) -> float:
+def _floor(config: OptimizationConfig) -> float:
     """The part of the highest rate at which the schedule ends."""
-    extra = section.lr_scheduler_kwargs
+    extra = config.lr_scheduler_kwargs
     for rate in (extra.min_lr, extra.lr_end):
         if rate is not None:
-            return rate / section.learning_rate
+            return rate / config.learning_rate
     for ratio in (extra.min_lr_rate, extra.min_lr_ratio):
         if ratio is not None:
             return ratio
-    if section.lr_scheduler_type == "polynomial" and not section.min_lr_ratio:
-        return POLYNOMIAL_END / section.learning_rate
-    return section.min_lr_ratio
+    if config.lr_scheduler_type == "polynomial" and not config.min_lr_ratio:
+        return POLYNOMIAL_END / config.learning_rate
+    return config.min_lr_ratio
 
 
 def _half_cosine(done: float) -> float:

@@ -26,13 +26,12 @@ from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores, wants_cpu
+from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
-from pipeline.modeling.settings import one_line
 from pipeline.modeling.sharding import is_sharded, shard
 from pipeline.training import schedules
 from pipeline.training.batches import GlobalBatch, TrainingSplit
@@ -40,10 +39,11 @@ from pipeline.training.objective import no_targets, objective
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.precision import check_precision
 from pipeline.training.sparsity import freeze
+from pipeline.training.train_config import TrainConfig
 
 
 def make_accelerator(
-    section: TrainConfig, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
+    config: TrainConfig, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
 ) -> Accelerator:
     """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
     other processes. Process 0 says what is slow of a precision that was asked for.
@@ -56,15 +56,15 @@ def make_accelerator(
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     # One process on a GPU has nobody to share a model with, yet Accelerate would prepare it for that.
     os.environ["ACCELERATE_USE_FSDP"] = str(wants_sharding()).lower()
-    assert section.mixed_precision != "auto", "what it comes to is chosen before"
-    if section.mixed_precision == "fp16" and _is_on_cpu():
+    assert config.mixed_precision != "auto", "what it comes to is chosen before"
+    if config.mixed_precision == "fp16" and _is_on_cpu():
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
     handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
-    if section.hang_timeout_seconds is not None:
+    if config.hang_timeout_seconds is not None:
         # Later than the watchdog, which tells where each process is; the backend only ends them.
-        handlers.append(InitProcessGroupKwargs(timeout=timedelta(seconds=section.hang_timeout_seconds + 120)))
+        handlers.append(InitProcessGroupKwargs(timeout=timedelta(seconds=config.hang_timeout_seconds + 120)))
     accelerator = Accelerator(
-        mixed_precision=section.mixed_precision,
+        mixed_precision=config.mixed_precision,
         # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # Where there is no GPU, Accelerate trains in each process by itself unless it is told so.
@@ -75,7 +75,7 @@ def make_accelerator(
         project_dir=str(work),
     )
     assert accelerator.num_processes == launched, "Accelerate joined other processes than the launcher's"
-    check_precision(section, chosen, accelerator.device, say if accelerator.is_main_process else None)
+    check_precision(config, chosen, accelerator.device, say if accelerator.is_main_process else None)
     return accelerator
 
 
@@ -84,7 +84,7 @@ def _is_on_cpu() -> bool:
 
 
 def join(
-    section: TrainConfig,
+    config: TrainConfig,
     accelerator: Accelerator,
     model: PreTrainedModel,
     give_weights: Callable[[PreTrainedModel, torch.device], None],
@@ -102,17 +102,17 @@ def join(
         shard(
             model,
             device,
-            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(section.mixed_precision),
+            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision),
             plugin.cpu_offload,
             reshard_after_forward=plugin.reshard_after_forward,
         )
         give_weights(model, home)
-        return model, accelerator.prepare_optimizer(build_optimizer(section, model, home))
+        return model, accelerator.prepare_optimizer(build_optimizer(config, model, home))
     give_weights(model, device)
     with warnings.catch_warnings():
         # The new name of this option is not among Accelerate's yet.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return accelerator.prepare(model, build_optimizer(section, model, device))
+        return accelerator.prepare(model, build_optimizer(config, model, device))
 
 
 def wants_sharding() -> bool:
@@ -127,7 +127,7 @@ def without_averaging(accelerator: Accelerator, network: nn.Module) -> AbstractC
     return nullcontext() if is_sharded(network) else accelerator.no_sync(network)
 
 
-def settle_buckets(section: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
+def settle_buckets(config: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
     """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass without targets.
 
     It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
@@ -137,14 +137,14 @@ def settle_buckets(section: TrainConfig, accelerator: Accelerator, network: nn.M
         return
     part = batch.device_batches[0]
     output = network(**model_inputs(part))
-    accelerator.backward(objective(output, no_targets(part["labels"]), section).total)
+    accelerator.backward(objective(output, no_targets(part["labels"]), config).total)
     network.zero_grad(set_to_none=True)
 
 
-def num_steps(section: TrainConfig, split: TrainingSplit) -> int:
+def num_steps(config: TrainConfig, split: TrainingSplit) -> int:
     """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
-    steps = schedules.num_steps(section, len(split), split.target_tokens)
-    schedules.check_phases(section, steps)
+    steps = schedules.num_steps(config, len(split), split.target_tokens)
+    schedules.check_phases(config, steps)
     return steps
 
 
@@ -167,20 +167,20 @@ def check_context(block_size: int, context: int | None) -> None:
         )
 
 
-def prepare_layers(section: TrainConfig, model: PreTrainedModel) -> None:
+def prepare_layers(config: TrainConfig, model: PreTrainedModel) -> None:
     """Freeze parameters, let experts compute in the precision asked for, choose the attention, and turn on gradient
     checkpointing and compilation. Blocks are compiled in place and one by one: the names of parameters stay, and equal
     blocks share one compilation."""
-    freeze(model, section.freeze)
-    if section.mixed_precision != "no":
+    freeze(model, config.freeze)
+    if config.mixed_precision != "no":
         cast_experts(model)
-    if section.attn_implementation is not None:
-        _set_attention(model, section.attn_implementation)
-    if section.gradient_checkpointing:
+    if config.attn_implementation is not None:
+        _set_attention(model, config.attn_implementation)
+    if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise ConfigError(f"train.gradient_checkpointing: {model.config.model_type} does not support it; remove it")
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    if section.torch_compile:
+    if config.torch_compile:
         for block in blocks(model).values():
             block.compile()
 
@@ -195,7 +195,7 @@ def _set_attention(model: PreTrainedModel, name: str) -> None:
         raise ConfigError(f"train.attn_implementation: {model.config.model_type} cannot use {name}: {reason}") from None
 
 
-def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) -> dict[str, Any]:
+def numerics_of(config: TrainConfig, device: torch.device, num_processes: int) -> dict[str, Any]:
     """What shapes the last bits of the weights beside the configuration's identity, to record and compare."""
     libraries = {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
     if device.type == "cuda":
@@ -208,10 +208,10 @@ def numerics_of(section: TrainConfig, device: torch.device, num_processes: int) 
         "num_threads": torch.get_num_threads(),
         "num_processes": num_processes,
         "sharded": wants_sharding(),
-        "device_batch": section.device_batch_size(num_processes),
-        "deterministic": section.deterministic,
-        "gradient_checkpointing": section.gradient_checkpointing,
-        "attn_implementation": section.attn_implementation,
+        "device_batch": config.device_batch_size(num_processes),
+        "deterministic": config.deterministic,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "attn_implementation": config.attn_implementation,
     }
 
 

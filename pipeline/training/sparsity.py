@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.sharding import own_parts, whole
-from pipeline.training.patterns import Finder
+from pipeline.training.name_patterns import Finder
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pipeline.atomic import write_json
-from pipeline.modeling.streams import local_part
+from pipeline.modeling.weight_streams import local_part
 from pipeline.modeling.weights import (
     Part,
     StoredTensor,

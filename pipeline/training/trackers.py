@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Trackers:
     warned of and left out from then on."""
 
     def __init__(
-        self, section: TrainConfig, work: Path, label: RunLabel, is_resumed: bool, say: Callable[[str], None]
+        self, config: TrainConfig, work: Path, label: RunLabel, is_resumed: bool, say: Callable[[str], None]
     ) -> None:
         self._say = say
         self._trackers: dict[str, Any] = {}
-        for name in section.log_with:
-            self._do(name, partial(self._start, name, section.project, label, work.name, is_resumed))
+        for name in config.log_with:
+            self._do(name, partial(self._start, name, config.project, label, work.name, is_resumed))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Record values of a step."""

@@ -9,14 +9,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from pipeline.config.train import TrainConfig
 from pipeline.evaluation.losses import LossSums, Measure, number_sums, sum_losses, token_sums
 from pipeline.modeling.sharding import reshard
-from pipeline.tokens.labelled import LabelledSplit
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interrupts import Interrupts
 from pipeline.training.processes import Processes
+from pipeline.training.train_config import TrainConfig
 
 LARGEST_EXPONENT = 700.0
 
@@ -26,7 +26,7 @@ class _Stopped(Exception):
 
 
 def validate(
-    section: TrainConfig,
+    config: TrainConfig,
     network: nn.Module,
     split: PackedSplit | LabelledSplit,
     average: WeightAverage,
@@ -41,14 +41,14 @@ def validate(
     The processes share the work and all return the same; None when a signal came to one of them. Changes neither the
     model nor any random state.
     """
-    batch_size = section.per_device_eval_batch_size or section.device_batch_size(processes.count)
-    windows = section.eval_batches and section.eval_batches * section.global_batch_size
+    batch_size = config.per_device_eval_batch_size or config.device_batch_size(processes.count)
+    windows = config.eval_batches and config.eval_batches * config.global_batch_size
     measure_sums: Measure = token_sums
     means: Callable[[torch.Tensor], dict[str, float]] = _means_of_tokens
     if isinstance(split, LabelledSplit):
         means = _means_of_classes
         if split.targets.dtype.kind == "f":
-            measure_sums, means = partial(number_sums, huber_delta=section.huber_delta_used), _means_of_numbers
+            measure_sums, means = partial(number_sums, huber_delta=config.huber_delta_used), _means_of_numbers
 
     def before_batch() -> None:
         if any(processes.agree(interrupts.signal)):
@@ -73,7 +73,7 @@ def validate(
 
     try:
         values = measure("eval/")
-        if section.eval_ema:
+        if config.eval_ema:
             with average.in_place_of_weights():
                 values |= measure("eval/ema_")
     except _Stopped:

@@ -9,13 +9,13 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.atomic import digest_file
-from pipeline.config.foreign import nothing_but, read_object
-from pipeline.config.pretrained import CODE_FILES, MODEL_FILES
 from pipeline.errors import ConfigError
+from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.build import read_model
-from pipeline.modeling.settings import one_line
 from pipeline.modeling.sharding import copy_part
 from pipeline.modeling.weights import first_not_finite, model_tensors
+from pipeline.pretrained.inspection import nothing_but, read_object
+from pipeline.pretrained.origin import CODE_FILES, MODEL_FILES
 
 
 def start_from(folder: Path, model: PreTrainedModel, initial: Path, say: Callable[[str], None]) -> None:

@@ -26,7 +26,7 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback o
 
 def selection_of(first: str | None, last: str | None, only: str | None, force: list[str] | None) -> Any:
     """What the options of stages select, a `runner.Selection`. Raises BadParameter for what they cannot mean."""
-    from pipeline.runner import NAMES, Selection
+    from pipeline.engine.runner import NAMES, Selection
 
     named = {"--from": [first], "--until": [last], "--only": [only], "--force": [*(force or ())]}
     for option, stages in named.items():
@@ -46,7 +46,7 @@ def selection_of(first: str | None, last: str | None, only: str | None, force: l
 
 def unknown_stage(stage: str) -> str:
     """A message for a name that no stage has."""
-    from pipeline.runner import NAMES
+    from pipeline.engine.runner import NAMES
 
     nearest = difflib.get_close_matches(stage, NAMES, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"the stages are {', '.join(NAMES)}"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.guarded import guarded
+from pipeline.console.guarded import guarded
 from pipeline.verbs.arguments import DebugOption
 
 
@@ -20,7 +20,7 @@ def init(
     debug: DebugOption = False,
 ) -> None:
     """Write a commented configuration to start from."""
-    from pipeline import starting
+    from pipeline.verbs import starting
 
     if kind is not None and kind not in starting.KINDS:
         raise typer.BadParameter(starting.nearest_kind(kind), param_hint="KIND")
@@ -46,7 +46,7 @@ def schema() -> None:
 
 
 def _kinds() -> str:
-    from pipeline.starting import KINDS, RUNS, TOPOLOGIES, describe
+    from pipeline.verbs.starting import KINDS, RUNS, TOPOLOGIES, describe
 
     width = max(map(len, KINDS))
     return "\n".join(

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.console.guarded import complain, guarded
 from pipeline.errors import BadDataError, ConfigError, MissingInputError, StorageError
 from pipeline.exporting import OUTTYPES, gguf_name
-from pipeline.guarded import complain, guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def export(
 
     def work() -> None:
         loaded, folder = _model_of(config, overrides or ())
-        from pipeline.artifacts import Workspace
+        from pipeline.engine.artifacts import Workspace
+        from pipeline.engine.model_folder import check_model
+        from pipeline.engine.runner import wait
         from pipeline.exporting.gguf_file import write_gguf
-        from pipeline.model_folder import check_model
-        from pipeline.runner import wait
 
         name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
         target = output or folder.with_name(gguf_name(outtype))
@@ -130,9 +130,9 @@ def replay(
 
 def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
     """The configuration, and the folder of the run's model, which writes text. Says where settings were others."""
-    from pipeline.artifacts import Workspace
     from pipeline.config.loading import load_config
-    from pipeline.model_folder import check_code, made_with
+    from pipeline.engine.artifacts import Workspace
+    from pipeline.engine.model_folder import check_code, made_with
     from pipeline.modeling.usage import Usage
 
     loaded = load_config(config, overrides, ("run", "model"))

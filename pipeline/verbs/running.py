@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.guarded import guarded
+from pipeline.console.guarded import guarded
 from pipeline.verbs.arguments import (
     ConfigArgument,
     DebugOption,
@@ -35,8 +35,8 @@ def run(
     selection = selection_of(first, last, only, force)
 
     def work() -> None:
-        from pipeline import runner
         from pipeline.config.loading import load_config
+        from pipeline.engine import runner
         from pipeline.modeling.usage import Usage
 
         loaded = load_config(config, overrides or (), selection.sections())
@@ -73,9 +73,9 @@ def plan(
     selection = selection_of(first, last, only, force)
 
     def work() -> None:
-        from pipeline import runner
-        from pipeline.artifacts import Workspace
         from pipeline.config.loading import load_config
+        from pipeline.engine import runner
+        from pipeline.engine.artifacts import Workspace
 
         loaded = load_config(config, overrides or (), selection.sections())
         steps = runner.plan(loaded, Workspace(loaded.run.workspace), selection)
@@ -91,16 +91,16 @@ def explain(
     debug: DebugOption = False,
 ) -> None:
     """Show what one stage depends on, and what differs from before."""
-    from pipeline.runner import NAMES
+    from pipeline.engine.runner import NAMES
     from pipeline.stages import STAGES
 
     if stage not in NAMES:
         raise typer.BadParameter(unknown_stage(stage), param_hint="STAGE")
 
     def work() -> None:
-        from pipeline import runner
-        from pipeline.artifacts import Workspace
         from pipeline.config.loading import load_config
+        from pipeline.engine import runner
+        from pipeline.engine.artifacts import Workspace
 
         loaded = load_config(config, overrides or (), runner.Selection(only=stage).sections())
         print(runner.explain(loaded, Workspace(loaded.run.workspace), STAGES[NAMES.index(stage)]))

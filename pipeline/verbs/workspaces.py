@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.console.guarded import guarded
 from pipeline.errors import ConfigError, MissingInputError, StorageError
-from pipeline.guarded import guarded
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import Workspace
     from pipeline.config.run import RunConfig
+    from pipeline.engine.artifacts import Workspace
 
 
 def status(
@@ -27,7 +27,7 @@ def status(
     """List the runs of the workspace, what they set otherwise and came to, and its artifacts."""
 
     def work() -> None:
-        from pipeline.status import format_status
+        from pipeline.engine.status import format_status
 
         print(format_status(_workspace(_run_of(config, overrides)), lists_all))
 
@@ -54,7 +54,7 @@ def diff(
 
     def work() -> None:
         from pipeline.comparison.compare import compare_runs
-        from pipeline.comparison.text import format_comparison
+        from pipeline.comparison.side_by_side import format_comparison
 
         own = _run_of(config, overrides)
         if names == [own.name] and not overrides:
@@ -69,8 +69,8 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
     """Read every artifact and checkpoint again; set broken ones aside."""
 
     def work() -> None:
-        from pipeline import maintenance
-        from pipeline.mirrors import MENDED
+        from pipeline.engine import maintenance
+        from pipeline.engine.mirrors import MENDED
         from pipeline.progress import Progress
 
         found = maintenance.verify(_workspace(_run_of(config, overrides)), Progress("verify"))
@@ -91,7 +91,7 @@ def gc(
     """List what no run uses; with --delete, delete it."""
 
     def work() -> None:
-        from pipeline import maintenance
+        from pipeline.engine import maintenance
 
         unused = maintenance.find_unused(_workspace(_run_of(config, overrides)))
         for item in unused:
@@ -113,7 +113,7 @@ def _run_of(config: Path, overrides: Sequence[str] | None) -> RunConfig:
 
 def _workspace(run: RunConfig) -> Workspace:
     """Raises MissingInputError where there is none: its name may be mistyped."""
-    from pipeline.artifacts import Workspace
+    from pipeline.engine.artifacts import Workspace
 
     if not run.workspace.exists():
         raise MissingInputError(f"run.workspace: there is no {run.workspace} in {Path.cwd()}; descent run makes it")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from reporting.fake_run import STAGES, labelled_changes, make_run, write_manifest
 
-from pipeline.artifacts import Workspace
 from pipeline.atomic import digest_json, sealed
 from pipeline.comparison.compare import compare_runs
-from pipeline.comparison.text import format_comparison
+from pipeline.comparison.side_by_side import format_comparison
 from pipeline.config import Config
 from pipeline.config.reading import dump
+from pipeline.engine.artifacts import Workspace
 from pipeline.errors import MissingInputError, StorageError
 
 Changes = dict[str, dict[str, Any]]

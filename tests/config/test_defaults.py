@@ -18,15 +18,15 @@ from harness import Project
 from pydantic import create_model
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from pipeline.artifacts import Workspace
 from pipeline.config import Config
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import models_in
-from pipeline.config.model import ModelConfig
-from pipeline.config.train import TrainConfig
-from pipeline.runner import Selection, plan
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.runner import Selection, plan
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.section import Section
 from pipeline.stages import STAGES
+from pipeline.training.train_config import TrainConfig
 
 RECORD = Path(__file__).with_name("recorded_defaults.json")
 

@@ -15,8 +15,8 @@ from pipeline.config import Config, Section
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import models_in
 from pipeline.config.reading import dump
-from pipeline.config.train import LENGTHS
 from pipeline.errors import ConfigError
+from pipeline.training.train_config import LENGTHS
 
 VALUES: dict[str, Any] = {
     "max_steps": 50, "num_train_epochs": 2.5, "max_tokens": 4096,

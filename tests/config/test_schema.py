@@ -9,11 +9,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from pipeline.artifacts import Workspace
 from pipeline.config.loading import load_config
 from pipeline.config.reading import read_file
 from pipeline.config.schema import json_schema
-from pipeline.runner import Selection, plan
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.runner import Selection, plan
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.corpus.documents import Document
 from pipeline.corpus.ingesting import AnySource, IngestConfig
 from pipeline.corpus.readers.records import Rejected
-from pipeline.corpus.readers.tasks import read_parts, reading_tasks
+from pipeline.corpus.readers.work_shares import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.features import files_of_key

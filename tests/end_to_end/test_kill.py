@@ -23,7 +23,7 @@ FAST = ("curate", "encode", "train")
 HOLDING = """if True:
     import sys, time
     from pathlib import Path
-    from pipeline import runner
+    from pipeline.engine import runner
     from pipeline.main import main
 
     name = sys.argv.pop(1)

@@ -14,9 +14,9 @@ from modeling.checkpoints import make_pretrained
 from tokens.artifacts import run_stage
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.config.model import ModelConfig
 from pipeline.modeling.build import build_model, load_tokenizer, save_model
 from pipeline.modeling.heads import head_of
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.portable import set_longest_input
 from pipeline.modeling.training_models import export_model, open_for_training
 from pipeline.stages.model import STAGE

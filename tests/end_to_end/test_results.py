@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from harness import PATIENCE_SECONDS, STAGES, Project, wait_until
 
-from pipeline import runner
 from pipeline.config.loading import load_config
+from pipeline.engine import runner
+from pipeline.engine.runner import Selection
+from pipeline.engine.runs import RunView
 from pipeline.errors import StorageError, disk_full
-from pipeline.runner import Selection
-from pipeline.runs import RunView
 
 SLOWER = "train.learning_rate=0.003"
 LONG = (SLOWER, "train.max_steps=100000")

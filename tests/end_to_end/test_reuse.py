@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from harness import PATIENCE_SECONDS, STAGES, Project
 
-from pipeline import runner
 from pipeline.config.loading import load_config
 from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.dedup import text_hash
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splitting import split_of_hash
+from pipeline.engine import runner
+from pipeline.engine.runner import Selection
 from pipeline.errors import BadDataError, ConfigError
-from pipeline.runner import Selection
 from pipeline.stages import ingest
 
 ALL_REUSED = dict.fromkeys(STAGES, "reuse")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pipeline.errors import DivergedError
-from pipeline.evaluation.labelled import score_labels, tell, write_predictions
+from pipeline.evaluation.predictions import score_labels, tell, write_predictions
 from pipeline.evaluation.scores import score_predictions
-from pipeline.tokens.labelled import LabelledSplit
+from pipeline.tokens.labelled_split import LabelledSplit
 
 
 def split_of(targets: list[float] | list[int]) -> LabelledSplit:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from evaluation.tiny import tiny_model
 
-from pipeline.evaluation import models
-from pipeline.evaluation.models import load_trained, pick_device
+from pipeline.evaluation import trained_model
+from pipeline.evaluation.trained_model import load_trained, pick_device
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_model_keeps_its_precision_unless_it_is_emulated(
     is_native: bool,
     loaded: torch.dtype,
 ) -> None:
-    monkeypatch.setattr(models, "multiplies_bf16", lambda device: is_native)
+    monkeypatch.setattr(trained_model, "multiplies_bf16", lambda device: is_native)
     saved = tiny_model().to(dtype)
     saved.save_pretrained(tmp_path)
     capfd.readouterr()

@@ -9,9 +9,9 @@ from tokens.artifacts import PROSE
 from tokens.designs import Design
 from transformers import AutoTokenizer
 
-from pipeline.config.evaluation import SamplesConfig
-from pipeline.config.tokens import TokenizerConfig
+from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.samples import continuation, openings, write_samples
+from pipeline.tokens.tokens_config import TokenizerConfig
 from pipeline.tokens.training import load_tokenizer, train_tokenizer
 
 

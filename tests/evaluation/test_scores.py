@@ -10,7 +10,7 @@ import evaluate
 import pytest
 from harness import PATIENCE_SECONDS
 
-from pipeline.config.evaluation import METRICS_OF_TASK
+from pipeline.evaluation.evaluate_config import METRICS_OF_TASK
 from pipeline.evaluation.scores import METRICS_FOLDER, Totals, load_metric, score
 
 PARTS = [Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2), Totals(12.0, 4, 1, 13, 1)]

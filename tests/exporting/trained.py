@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from harness import write_sources
 
-from pipeline.config.model import ModelConfig
-from pipeline.config.tokens import TokenizerConfig
 from pipeline.modeling.build import build_model, load_tokenizer, save_model
 from pipeline.modeling.heads import CAUSAL_LM
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.portable import set_longest_input
+from pipeline.tokens.tokens_config import TokenizerConfig
 from pipeline.tokens.training import save_tokenizer, train_tokenizer
 
 WINDOW, BATCH, STEPS = 48, 8, 30

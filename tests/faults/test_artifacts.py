@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from harness import STAGES, Project
 
-from pipeline import maintenance
-from pipeline.artifacts import Workspace
 from pipeline.atomic import sealed
 from pipeline.config.loading import load_config
+from pipeline.engine import maintenance
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.runner import Selection, plan, run
+from pipeline.engine.status import format_status
 from pipeline.errors import StorageError
 from pipeline.progress import Progress
-from pipeline.runner import Selection, plan, run
-from pipeline.status import format_status
 from pipeline.training.checkpoints import newest_valid
 
 DAMAGE = ("truncate", "flip", "empty", "delete")

@@ -12,15 +12,15 @@ from random import Random
 import pytest
 from harness import STAGES, Project
 
-from pipeline import maintenance
-from pipeline.artifacts import Workspace
 from pipeline.atomic import list_files, sealed
 from pipeline.config.loading import load_config
+from pipeline.engine import maintenance
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.manifests import CHECKED, find_damage
+from pipeline.engine.runner import Selection, run
 from pipeline.errors import DamageError, StorageError
 from pipeline.intact import check_file
-from pipeline.manifests import CHECKED, find_damage
 from pipeline.progress import Progress
-from pipeline.runner import Selection, run
 
 random = Random(47)
 

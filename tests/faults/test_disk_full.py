@@ -19,7 +19,7 @@ FAST = ("tokenizer", "train")
 
 FILLING = """if True:
     import os, sys
-    from pipeline import runner
+    from pipeline.engine import runner
     from pipeline.main import main
 
     stage_name, num_pages, *arguments = sys.argv[1:]

@@ -23,8 +23,8 @@ from transformers import AutoConfig, AutoTokenizer
 from yardsticks import assert_costs_at_most, cpu_of, importing
 
 from pipeline import cli
-from pipeline.config.foreign import check_tokenizer
 from pipeline.errors import ConfigError
+from pipeline.pretrained.inspection import check_tokenizer
 
 EVIL = ("tokenizer={type: pretrained, pretrained: evil}", "model={pretrained: evil}")
 CODE = "import os\nos.mkdir({!r})\nfrom transformers import LlamaConfig as C, LlamaForCausalLM as M\n"

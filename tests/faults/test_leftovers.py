@@ -8,8 +8,8 @@ import pytest
 from filelock import FileLock
 from harness import Project
 
-from pipeline import maintenance
-from pipeline.artifacts import Workspace
+from pipeline.engine import maintenance
+from pipeline.engine.artifacts import Workspace
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 from harness import Project
 
 from pipeline import atomic, cli
-from pipeline.artifacts import Workspace
 from pipeline.atomic import digest_file, read_json, sealed, write_json
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.mirrors import mirror
+from pipeline.engine.model_folder import check_model
+from pipeline.engine.status import format_status
 from pipeline.errors import DamageError
-from pipeline.mirrors import mirror
-from pipeline.model_folder import check_model
-from pipeline.status import format_status
 
 Descent = Callable[..., tuple[int, str]]
 

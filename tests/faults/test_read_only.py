@@ -107,7 +107,7 @@ def test_what_is_being_built_is_seen_without_writing(mounted: Project) -> None:
     program = f"""if True:
         import sys
         from pathlib import Path
-        from pipeline.artifacts import Workspace
+        from pipeline.engine.artifacts import Workspace
         with Workspace(Path("workspace")).lock("train", {key!r}, print):
             print("locked", flush=True)
             sys.stdin.read()

@@ -14,12 +14,12 @@ from tokens.artifacts import run_stage
 from training.tiny import make_streams, run_train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.config.model import AdapterConfig, ModelConfig, adapter_types
 from pipeline.errors import ConfigError
 from pipeline.modeling import training_models
 from pipeline.modeling.adapters import peft_config, virtual_tokens, wrapper_of
 from pipeline.modeling.build import load_model, load_tokenizer
 from pipeline.modeling.export_check import load_as_told
+from pipeline.modeling.model_config import AdapterConfig, ModelConfig, adapter_types
 from pipeline.modeling.parameters import blocks
 from pipeline.stages.model import STAGE
 

@@ -13,12 +13,12 @@ from modeling.checkpoints import make_pretrained
 from tokens.artifacts import run_stage
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.config.model import ModelConfig
 from pipeline.modeling import training_models
 from pipeline.modeling.build import load_model
 from pipeline.modeling.export_check import load_as_told
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages.model import STAGE
-from pipeline.tokens.pretrained import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer, save_pretrained_tokenizer
 
 WIDTH = {"hidden_size": 16, "num_hidden_layers": 2}
 ATTENTION = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}

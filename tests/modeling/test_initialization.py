@@ -16,14 +16,14 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.config.model import InitializationConfig, ModelConfig
 from pipeline.errors import ConfigError
-from pipeline.modeling import streams
+from pipeline.modeling import weight_streams
 from pipeline.modeling.build import build_config, build_model, load_model, load_tokenizer, save_model
 from pipeline.modeling.defaults import DefaultInitialization
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.initialization import fans
 from pipeline.modeling.materialize import RECIPE, empty_model, fill, is_recipe, materialize, open_empty, save_recipe
+from pipeline.modeling.model_config import InitializationConfig, ModelConfig
 from pipeline.modeling.sharding import shard
 
 WIDE = {**LLAMA, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
@@ -112,10 +112,10 @@ def test_fans_of_layouts():
 
 
 def test_any_part_is_cut_from_the_same_numbers(monkeypatch):
-    monkeypatch.setattr(streams, "CHUNK", 100)
-    whole = streams.draw(1, "w", (30, 20), (slice(0, 30), slice(0, 20)), streams.normal(1.0))
+    monkeypatch.setattr(weight_streams, "CHUNK", 100)
+    whole = weight_streams.draw(1, "w", (30, 20), (slice(0, 30), slice(0, 20)), weight_streams.normal(1.0))
     for region in ((slice(0, 1), slice(0, 20)), (slice(7, 29), slice(3, 4)), (slice(29, 30), slice(0, 20))):
-        assert torch.equal(streams.draw(1, "w", (30, 20), region, streams.normal(1.0)), whole[region])
+        assert torch.equal(weight_streams.draw(1, "w", (30, 20), region, weight_streams.normal(1.0)), whole[region])
     assert whole.std() == pytest.approx(1, abs=0.15)
     assert len(whole.unique()) == 600
 

@@ -10,9 +10,9 @@ from training.tiny import make_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.config import Config
-from pipeline.config.model import ModelConfig, causal_architectures
-from pipeline.config.presets import PRESETS
 from pipeline.modeling.build import build_config, load_tokenizer
+from pipeline.modeling.model_config import ModelConfig, causal_architectures
+from pipeline.modeling.presets import PRESETS
 
 
 def test_architectures_are_those_that_transformers_maps_and_our_own():
@@ -36,7 +36,7 @@ def test_refusals(values, message):
 
 
 def test_validation_does_not_import_transformers():
-    code = "import sys; from pipeline.config.model import ModelConfig; ModelConfig(architecture='gpt2');"
+    code = "import sys; from pipeline.modeling.model_config import ModelConfig; ModelConfig(architecture='gpt2');"
     code += "sys.exit(bool({'transformers', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

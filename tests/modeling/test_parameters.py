@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.config.model import ModelConfig
 from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.parameters import blocks, layer_of, parameter_table
 
 

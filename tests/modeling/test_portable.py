@@ -11,8 +11,8 @@ from tokens.artifacts import run_stage
 from training.tiny import GPT2, LLAMA, context_for, make_inputs, make_tokenizer, run_train
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from pipeline.config.model import ModelConfig
 from pipeline.modeling.build import build_model, load_tokenizer, save_model
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages import model as model_stage
 
 UNUSED = {"temperature": 0.6, "top_p": 0.9, "early_stopping": True, "output_scores": True}

@@ -8,14 +8,14 @@ from modeling.checkpoints import SHAPE, make_pretrained
 from pydantic import ValidationError
 from transformers import AutoTokenizer
 
-from pipeline.config.model import ModelConfig
-from pipeline.config.pretrained import has_code
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
 from pipeline.modeling.heads import head_of
-from pipeline.modeling.pretrained import resize_vocabulary
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.modeling.pretrained_model import resize_vocabulary
+from pipeline.pretrained.origin import has_code
 from pipeline.stages.model import STAGE
-from pipeline.tokens.pretrained import load_pretrained_tokenizer
+from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

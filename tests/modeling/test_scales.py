@@ -6,8 +6,8 @@ import pytest
 import torch
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.config.model import ModelConfig
 from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.scales import measure_scales
 from pipeline.telemetry.start import judge_start
 

@@ -16,13 +16,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from pipeline import runner
 from pipeline.atomic import write_json
 from pipeline.cli import main
-from pipeline.config.train import TrainConfig
+from pipeline.engine import runner
+from pipeline.engine.launches import follower
 from pipeline.errors import BadDataError
-from pipeline.launches import follower
 from pipeline.stages import STAGES, StageContext
+from pipeline.training.train_config import TrainConfig
 
 behaviour = "work"
 
@@ -41,8 +41,8 @@ def sleep(context: StageContext) -> dict[str, Any]:
 def train(context: StageContext) -> dict[str, Any]:
     assert context.work is not None
     context.progress.say(f"here is process {context.process_index}")
-    assert isinstance(context.section, TrainConfig)
-    precision = [context.section.mixed_precision, context.chosen]
+    assert isinstance(context.config, TrainConfig)
+    precision = [context.config.mixed_precision, context.chosen]
     # Whole: the others read it as soon as it is there.
     write_json(context.work / f"{context.process_index}", precision)
     while not all((context.work / str(index)).exists() for index in range(context.num_processes)):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.train import TrainConfig
-from pipeline.training.launch import check_launcher
+from pipeline.training.launcher_flags import check_launcher
+from pipeline.training.train_config import TrainConfig
 
 FOLDER = Path(__file__).parents[2] / "accelerate_configs"
 SECTION = TrainConfig(max_steps=1, mixed_precision="bf16", global_batch_size=16)

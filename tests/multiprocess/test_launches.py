@@ -18,12 +18,12 @@ import pytest
 from filelock import FileLock
 from harness import Project, wait_until
 
+from pipeline.engine.launches import follower as following
+from pipeline.engine.launches import leader as leading
+from pipeline.engine.launches.follower import Follower
+from pipeline.engine.launches.launch import Launch, Task, speaks
+from pipeline.engine.launches.sweeping import sweep
 from pipeline.errors import ConfigError, ProcessError
-from pipeline.launches import follower as following
-from pipeline.launches import leader as leading
-from pipeline.launches.follower import Follower
-from pipeline.launches.launch import Launch, Task, speaks
-from pipeline.launches.sweeping import sweep
 from pipeline.machine import bf16_support
 
 Launcher = Callable[..., Any]

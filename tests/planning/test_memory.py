@@ -27,11 +27,11 @@ PRECISION = "bf16" if bf16_support({**os.environ, "ACCELERATE_USE_CPU": "true"})
 PROGRAM = """
 import gc, json, sys
 from pathlib import Path
-from pipeline import runner
+from pipeline.engine import runner
 from pipeline.config.loading import load_config
 from pipeline.planning.devices import device_named
 from pipeline.planning.estimate import Estimator, Hardware
-from pipeline.runner import Selection
+from pipeline.engine.runner import Selection
 
 path, small, large = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 
@@ -130,7 +130,7 @@ def test_estimated_peak_of_lora_is_within_a_tenth_of_the_measured_one(project: P
     program = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from pipeline import runner
+from pipeline.engine import runner
 from pipeline.config.loading import load_config
 from pathlib import Path
 view = runner.run(load_config(Path(sys.argv[1]), sys.argv[2:]), runner.Selection(last="train"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import digest_json
-from pipeline.manifests import content_digest
+from pipeline.engine.manifests import content_digest
 
 TOKENS = {"train": 482113, "validation": 24500, "test": 25120}
 STAGES = ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate")

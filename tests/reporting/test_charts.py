@@ -9,7 +9,7 @@ import pytest
 from pipeline.reporting.axes import linear_scale, log_scale
 from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
 from pipeline.reporting.heatmap import heat_map
-from pipeline.reporting.metrics import LayerGrid
+from pipeline.reporting.recorded_curves import LayerGrid
 
 
 def texts(svg: str) -> list[str]:

@@ -22,9 +22,9 @@ from reporting.fake_run import (
 )
 from yardsticks import assert_costs_at_most, cpu_of
 
-from pipeline.config.report import ReportConfig
 from pipeline.reporting.data import read_run
 from pipeline.reporting.html import render_report
+from pipeline.reporting.report_config import ReportConfig
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

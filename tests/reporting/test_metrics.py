@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting.metrics import MAX_BUCKETS, MAX_GRID_COLUMNS, Curve, LayerGrid, read_metrics
+from pipeline.reporting.recorded_curves import MAX_BUCKETS, MAX_GRID_COLUMNS, Curve, LayerGrid, read_metrics
 
 
 def test_a_short_curve_keeps_every_point() -> None:

@@ -18,10 +18,10 @@ from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.documents import read_documents, shard_paths
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.engine.stage import StageContext
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.progress import Progress
 from pipeline.section import Section
-from pipeline.stages.contract import StageContext
 
 Run = Callable[..., dict[str, Any]]
 AUGMENT = {"fraction": 0.5, "operations": [{"type": "synonym"}, {"type": "keyboard"}]}
@@ -97,7 +97,9 @@ def test_results_do_not_depend_on_the_number_of_workers(
 ) -> None:
     for number in range(4):
         write_jsonl(f"{number}.jsonl", [*(story(n) for n in range(number, 60 + number)), "short"])
-    monkeypatch.setattr("pipeline.corpus.readers.tasks.SHARD_BYTES", 5000)  # less than a file, more than half of one
+    monkeypatch.setattr(
+        "pipeline.corpus.readers.work_shares.SHARD_BYTES", 5000
+    )  # less than a file, more than half of one
     monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
     for folder, workers in (("one", 1), ("many", 2)):
         run("ingest", ingest_config(), folder, workers)

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer
 
 from pipeline.atomic import digest_file, list_files, write_json
 from pipeline.config import Config
-from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
 from pipeline.corpus.documents import Document, document_id, write_shards
 from pipeline.stages import STAGES
-from pipeline.tokens.labelled import CLASSES
+from pipeline.tokens.labelled_split import CLASSES
+from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
 
 STAGE_OF = {stage.name: stage for stage in STAGES}
 BASE: dict[str, Any] = {

@@ -12,10 +12,10 @@ from tokens.artifacts import PROSE, run_stage, write_split
 from transformers import AutoTokenizer
 
 from pipeline.atomic import digest_file, list_files
-from pipeline.config.tokens import EncodeConfig, TokenizerConfig
 from pipeline.corpus.documents import read_documents, write_shards
 from pipeline.stages.encode import STAGE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
+from pipeline.tokens.tokens_config import EncodeConfig, TokenizerConfig
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from tokens.artifacts import PROSE, run_stage, write_split
 from tokens.designs import Design
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.config.evaluation import EvaluateConfig, main_metric
-from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.engine.results import main_result
 from pipeline.errors import DivergedError
-from pipeline.results import main_result
+from pipeline.evaluation.evaluate_config import EvaluateConfig, main_metric
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.pack import STAGE as PACK
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
+from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
 
 BLOCK = 16
 SAMPLES = {"max_new_tokens": 6, "num_samples": 2}

@@ -7,9 +7,9 @@ from tokens.artifacts import run_stage
 from training.tiny import LLAMA, context_for, make_tokenizer
 
 from pipeline.atomic import digest_file, list_files
-from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import load_model
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages import model
 
 

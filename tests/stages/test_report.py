@@ -5,16 +5,16 @@ from pathlib import Path
 
 from reporting.fake_run import STAGES, make_run
 
-from pipeline.config.report import ReportConfig
+from pipeline.engine.stage import StageContext
 from pipeline.progress import Progress
-from pipeline.stages.contract import StageContext
+from pipeline.reporting.report_config import ReportConfig
 from pipeline.stages.report import STAGE
 
 
 def run_stage(inputs: dict[str, Path], output: Path) -> dict[str, object]:
     output.mkdir()
     context = StageContext(
-        section=ReportConfig(title="A run"),
+        config=ReportConfig(title="A run"),
         seed=0,
         inputs=inputs,
         output=output,

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from tokens.artifacts import PROSE, run_stage, write_split
 from transformers import AutoTokenizer
 
-from pipeline.config.tokens import TokenizerConfig
 from pipeline.errors import BadDataError, ConfigError
 from pipeline.stages.tokenizer import STAGE
+from pipeline.tokens.tokens_config import TokenizerConfig
 from pipeline.tokens.training import Vocabulary, load_tokenizer, read_vocabulary
 
 

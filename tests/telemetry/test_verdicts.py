@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.telemetry.layers import LayerNorms
+from pipeline.telemetry.layer_norms import LayerNorms
 from pipeline.telemetry.verdicts import judge
 
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from pipeline.atomic import write_json
 from pipeline.corpus.documents import Document, document_id, write_shards
+from pipeline.engine.stage import Stage, StageContext
 from pipeline.progress import Progress
 from pipeline.section import Section
-from pipeline.stages.contract import Stage, StageContext
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.reader import PackedSplit
-from pipeline.tokens.streams import StreamWriter, id_dtype
+from pipeline.tokens.token_streams import StreamWriter, id_dtype
 
 PROSE = [
     "The pipeline reads raw text and trains a tokenizer on it, and then a model on its tokens.",

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokens.artifacts import PROSE
 
 from pipeline.atomic import digest_file
-from pipeline.config.tokens import TokenizerConfig
 from pipeline.tokens.encoding import batches_of_bytes, encode_documents
-from pipeline.tokens.streams import StreamWriter, id_dtype, in_short
+from pipeline.tokens.token_streams import StreamWriter, id_dtype, in_short
+from pipeline.tokens.tokens_config import TokenizerConfig
 from pipeline.tokens.training import Vocabulary, train_tokenizer
 
 TEXTS = [*PROSE, "", "<|endoftext|> in the text", "x" * 5000]

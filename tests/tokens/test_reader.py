@@ -15,7 +15,7 @@ from tokens.artifacts import packed, write_streams
 from pipeline.errors import BadDataError, DamageError, MissingInputError
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.reader import PackedSplit
-from pipeline.tokens.streams import StreamWriter, TokenStream, id_dtype
+from pipeline.tokens.token_streams import StreamWriter, TokenStream, id_dtype
 
 
 @settings(max_examples=40, deadline=None)

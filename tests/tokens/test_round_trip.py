@@ -13,10 +13,10 @@ from tokens.artifacts import PROSE, run_stage, write_split
 from tokens.designs import AWKWARD, Design, designs, texts
 from transformers import AutoTokenizer
 
-from pipeline.config.tokens import EncodeConfig, TokenizerConfig
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.tokens.round_trip import RoundTrip, bag_distance, foresee_losses, is_whole, loss_in_words
+from pipeline.tokens.tokens_config import EncodeConfig, TokenizerConfig
 from pipeline.tokens.training import describe, load_tokenizer, train_tokenizer
 
 UNICODE = st.characters(exclude_categories=["Cs"])

@@ -16,16 +16,16 @@ from tokens.artifacts import PROSE, run_stage, write_split, write_streams
 from tokens.designs import BOS, CLS, EOS, SEP, Design, designs, texts
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pipeline.config.tokens import EncodeConfig, PackConfig, TokenizerConfig
 from pipeline.errors import ConfigError
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.pack import STAGE as PACK
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.tokens.encoding import encode_documents
-from pipeline.tokens.labelled import LabelledSplit
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.labels import write_labels
-from pipeline.tokens.pretrained import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer, save_pretrained_tokenizer
 from pipeline.tokens.template import Template, end_texts
+from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
 from pipeline.tokens.training import load_tokenizer, read_vocabulary, save_tokenizer, train_tokenizer
 
 
@@ -159,7 +159,7 @@ def test_a_tokenizer_that_cannot_encode_the_text_is_refused_in_a_line(tmp_path: 
 
 
 def test_a_model_of_sentencepiece_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.tokens.pretrained.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.tokens.pretrained_tokenizer.find_spec", lambda name: None)
     (tmp_path / "tokenizer.model").write_bytes(b"")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     with pytest.raises(ConfigError, match=r"is a SentencePiece model.*: pip install sentencepiece"):

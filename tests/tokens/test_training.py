@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokens.artifacts import PROSE
 from transformers import AutoConfig, AutoTokenizer
 
-from pipeline.config.tokens import TokenizerConfig
+from pipeline.tokens.tokens_config import TokenizerConfig
 from pipeline.tokens.training import TextSample, describe, load_tokenizer, rust_threads, save_tokenizer, train_tokenizer
 
 SECTIONS = {
@@ -100,7 +100,8 @@ def test_beside_a_model_it_is_the_same_tokenizer(tmp_path: Path, architecture: s
 
 def test_threads_leave_no_trace(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from tokens.artifacts import PROSE; from pipeline.config.tokens import TokenizerConfig;"
+        "import sys, pathlib; from tokens.artifacts import PROSE\n"
+        "from pipeline.tokens.tokens_config import TokenizerConfig;"
         "from pipeline.tokens.training import *\n"
         "with rust_threads(int(sys.argv[1])): tokenizer = train_tokenizer(PROSE, TokenizerConfig(vocab_size=500))\n"
         "save_tokenizer(tokenizer, pathlib.Path(sys.argv[2]))"

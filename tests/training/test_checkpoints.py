@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import StorageError
 from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, newest_valid, problem_of, save_checkpoint
+from pipeline.training.train_config import TrainConfig
 
 PATIENCE = 10.0
 

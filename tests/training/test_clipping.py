@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.clipping import Clipping
+from pipeline.training.train_config import TrainConfig
 
 GRADIENT = [3.0, -4.0, 0.0, 12.0]  # of norm 13
 

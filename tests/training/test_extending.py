@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from training.tiny import SECTION, outcome, run_train, train_in_child, train_in_children
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoints import checkpoint_of
 from pipeline.training.extending import adopt, find_checkpoint
+from pipeline.training.train_config import TrainConfig
 
 NUM_SEQUENCES, TARGET_TOKENS = 27, 420
 CONSTANT = {"lr_scheduler_type": "constant", "ema_decay": 0.9, "export": "ema"}

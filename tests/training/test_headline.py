@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.training.metrics import headline, validation_line
+from pipeline.training.metrics_log import headline, validation_line
 
 
 def test_a_record_in_a_few_words() -> None:

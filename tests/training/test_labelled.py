@@ -25,14 +25,14 @@ from training.tiny import (
     train_in_children,
 )
 
-from pipeline.config.model import ModelConfig
-from pipeline.config.tokens import PackConfig
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.heads import head_of
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages import model, pack
-from pipeline.tokens.labelled import LabelledSplit
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.labels import write_labels
+from pipeline.tokens.tokens_config import PackConfig
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 MIXTURE = {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2}

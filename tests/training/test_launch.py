@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.training.launch import check_launcher
+from pipeline.training.launcher_flags import check_launcher
+from pipeline.training.train_config import TrainConfig
 
 SECTION = TrainConfig(max_steps=1, mixed_precision="bf16", global_batch_size=12, per_device_train_batch_size=3)
 ONE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "OMP_NUM_THREADS": "1"}

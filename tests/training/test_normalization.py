@@ -11,17 +11,17 @@ import pytest
 import torch
 from training.tiny import LLAMA, in_processes, make_streams, make_tokenizer
 
-from pipeline.config.model import ModelConfig
-from pipeline.config.train import TrainConfig
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.heads import CAUSAL_LM, head_of
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.progress import Progress
-from pipeline.tokens.labelled import LabelledSplit
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training import loop
 from pipeline.training.loop import train
 from pipeline.training.objective import Objective
 from pipeline.training.trackers import RunLabel
+from pipeline.training.train_config import TrainConfig
 
 TOLERANCE = 1e-6
 """Relative; float32 has 6e-8 a rounding, and a sum of some hundred terms in another order loses a few of them."""

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.config.train import TrainConfig
 from pipeline.training.objective import objective
+from pipeline.training.train_config import TrainConfig
 
 VOCAB = 11
 

@@ -9,16 +9,16 @@ from accelerate import Accelerator
 from pydantic import ValidationError
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.config.model import ModelConfig
-from pipeline.config.optimization import BITSANDBYTES_OPTIMIZERS, TORCH_OPTIMIZERS, torch_classes
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interval import Interval
+from pipeline.training.optimization_config import BITSANDBYTES_OPTIMIZERS, TORCH_OPTIMIZERS, torch_classes
 from pipeline.training.optimizers import build_optimizer, parameter_groups, set_learning_rate, trainable
 from pipeline.training.processes import Processes
 from pipeline.training.state import TrainingState, restore_state, take_snapshot
+from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the extra is not installed")

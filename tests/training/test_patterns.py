@@ -8,11 +8,11 @@ import pytest
 import torch
 from yardsticks import assert_costs_at_most, cpu_of, importing
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.training.name_patterns import Finder
 from pipeline.training.optimizers import parameter_groups
-from pipeline.training.patterns import Finder
 from pipeline.training.sparsity import freeze
+from pipeline.training.train_config import TrainConfig
 
 NAMES = [
     "model.embed_tokens.weight",

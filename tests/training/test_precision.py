@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training import precision
 from pipeline.training.precision import check_precision
 from pipeline.training.setup import numerics_of
+from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from training.tiny import GPT2, LLAMA, make_inputs, metrics, outcome, train_in_child, train_in_children
 
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.training.train_config import TrainConfig
 
 LOSS_TOLERANCE = 1e-5
 """Relative, over 12 steps in float32: gradients differ in their last bits, and the steps carry that on."""

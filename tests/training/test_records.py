@@ -14,7 +14,7 @@ import pytest
 from training.tiny import make_inputs, run_train
 
 from pipeline.atomic import digest_file, remove
-from pipeline.training.metrics import MetricsLog, rewind
+from pipeline.training.metrics_log import MetricsLog, rewind
 
 
 def cut_in_a_line(path: Path) -> None:

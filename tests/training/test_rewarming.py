@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from training.tiny import SECTION, metrics, outcome, run_train, train_in_child
 
-from pipeline.config.train import TrainConfig
 from pipeline.modeling.weights import read_lazily
 from pipeline.training.checkpoints import checkpoint_of
 from pipeline.training.extending import adopt, find_checkpoint
+from pipeline.training.train_config import TrainConfig
 
 NUM_SEQUENCES, TARGET_TOKENS = 27, 420
 REWARMED = {"rewarm_steps": 2, "rewarm_from": [{"steps": 7, "schedule_steps": 7}]}

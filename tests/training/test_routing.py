@@ -10,15 +10,15 @@ import pytest
 import torch
 from training.tiny import LLAMA, make_inputs, make_tokenizer, run_train
 
-from pipeline.config.model import ModelConfig
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.expert_loads import balanced_mixture, expert_load_sums
 from pipeline.modeling.heads import head_of, task_of
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.parameters import mixture_of
-from pipeline.modeling.router_losses import balanced_mixture, expert_load_sums
 from pipeline.training.objective import objective
 from pipeline.training.routing import Routing, load_ratio
+from pipeline.training.train_config import TrainConfig
 
 GROK1 = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,

@@ -7,9 +7,8 @@ import torch
 from pydantic import ValidationError
 from transformers import get_scheduler
 
-from pipeline.config.optimization import NEVER_END, SCHEDULER_KWARGS
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.training.optimization_config import NEVER_END, SCHEDULER_KWARGS
 from pipeline.training.schedules import (
     check_phases,
     learning_rate,
@@ -17,6 +16,7 @@ from pipeline.training.schedules import (
     num_lasting_steps,
     num_warmup_steps,
 )
+from pipeline.training.train_config import TrainConfig
 
 PEAK, WARMUP, MAX_STEPS = 0.8, 4, 23
 NEED = {

@@ -11,10 +11,10 @@ import pytest
 from accelerate import PartialState, tracking
 from training.tiny import SECTION, context_for, make_inputs, metrics, run_train
 
-from pipeline.config.train import Tracker, TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.stages.train import STAGE
 from pipeline.training.trackers import RunLabel, Trackers, check_trackers, flattened
+from pipeline.training.train_config import Tracker, TrainConfig
 
 
 def test_the_names_are_those_of_accelerate():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config.train import TrainConfig
+from pipeline.training.train_config import TrainConfig
 
 
 @pytest.mark.parametrize(

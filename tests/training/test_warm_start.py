@@ -12,13 +12,13 @@ from tokens.artifacts import run_stage
 from training.tiny import LLAMA, make_inputs, make_tokenizer, metrics, run_train
 
 from pipeline.config import Config
-from pipeline.config.model import ModelConfig
-from pipeline.config.train import TrainConfig
 from pipeline.errors import ConfigError, MissingInputError
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.training_models import open_for_training
 from pipeline.stages import model as model_stage
 from pipeline.stages import train
-from pipeline.tokens.pretrained import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.training.train_config import TrainConfig
 from pipeline.training.warm_start import start_from
 
 

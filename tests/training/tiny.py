@@ -17,13 +17,13 @@ import numpy as np
 from harness import PATIENCE_SECONDS, default_signals
 
 from pipeline.atomic import digest_file
-from pipeline.config.model import ModelConfig
-from pipeline.config.train import TrainConfig
+from pipeline.engine.stage import StageContext
 from pipeline.errors import DescentError, storage_errors
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.progress import Progress
-from pipeline.stages.contract import StageContext
 from pipeline.tokens.packing import pack_contiguous
-from pipeline.tokens.streams import StreamWriter
+from pipeline.tokens.token_streams import StreamWriter
+from pipeline.training.train_config import TrainConfig
 
 VOCAB_SIZE, BLOCK_SIZE = 64, 16
 FULL_DISK_BYTES = 20_000
@@ -222,7 +222,7 @@ def _child(
 def arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
-    from pipeline.training import checkpoints, loop, metrics, state
+    from pipeline.training import checkpoints, loop, metrics_log, state
     from pipeline.training.objective import Objective
 
     models: list[Any] = []
@@ -232,8 +232,8 @@ def arm(place: str, count: int, what: str) -> None:
     places: dict[str, tuple[Any, str, bool]] = {
         "forward": (loop, "objective", False),
         "update": (loop.Interval, "add_step", False),
-        "record": (metrics.MetricsLog, "log", False),
-        "recorded": (metrics.MetricsLog, "log", True),
+        "record": (metrics_log.MetricsLog, "log", False),
+        "recorded": (metrics_log.MetricsLog, "log", True),
         "validate": (loop, "validate", False),
         "validation batch": (losses, "token_losses", False),
         "snapshot": (loop, "take_snapshot", False),

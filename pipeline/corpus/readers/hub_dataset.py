@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.corpus.documents import Document
-from pipeline.corpus.patterns import fixed_folder
 from pipeline.corpus.readers.records import Fields, Rejected
 from pipeline.corpus.readers.tables import Rows
 from pipeline.corpus.sources.hub import Hub
+from pipeline.corpus.wildcards import fixed_folder
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError
 
 READABLE = ("arrow", "csv", "json", "parquet", "text")

@@ -12,10 +12,10 @@ from harness import PATIENCE_SECONDS
 from modeling.grok1.tiny import initialized, shaken, token_ids
 from training.tiny import make_tokenizer
 
-from pipeline.config.model import ModelConfig
 from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
 from pipeline.modeling.grok1 import Grok1ForCausalLM, Grok1ForSequenceClassification
-from pipeline.tokens.pretrained import load_pretrained_tokenizer
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer
 
 ELSEWHERE = """
 import json, sys

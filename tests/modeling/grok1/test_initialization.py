@@ -10,9 +10,9 @@ import torch
 from modeling.grok1.tiny import initialized
 from torch.nn import functional
 
-from pipeline.config.presets import PRESETS
+from pipeline.modeling.expert_loads import expert_load_sums, router_loss_sums
 from pipeline.modeling.grok1 import Grok1Config, Grok1ForSequenceClassification
-from pipeline.modeling.router_losses import expert_load_sums, router_loss_sums
+from pipeline.modeling.presets import PRESETS
 from pipeline.modeling.scales import measure_scales
 from pipeline.telemetry.start import judge_start
 

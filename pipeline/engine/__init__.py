@@ -1,0 +1,1 @@
+"""Cached stages, knowing nothing of language models: identity, artifacts, runner, launches, runs."""

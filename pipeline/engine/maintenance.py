@@ -1,0 +1,304 @@
+"""Care of a workspace: find what is broken, and sweep what no run uses."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.damage import Lineage
+from pipeline.engine.manifests import Manifest, damaged_records, find_damage, is_key, leave_out, read_manifest
+from pipeline.engine.mirrors import CARD, compare, in_words, mirror, shown_files, weights_of
+from pipeline.engine.results import (
+    REMEDY,
+    UNKNOWN,
+    UNREADABLE,
+    earlier_results,
+    placed_stages,
+    read_run,
+    result_in_words,
+    shown_stages,
+    unreadable_runs,
+    used_by,
+)
+from pipeline.errors import StorageError
+from pipeline.intact import MANIFEST
+from pipeline.progress import Progress
+from pipeline.stages import STAGES
+from pipeline.training.checkpoints import list_checkpoints, problem_of, set_aside
+
+DOUBTFUL = "may have been made from damage, by a version that did not compare what it read"
+
+STAYS = "it stays in use until it is verified where it can be written"
+FOLDERS = ("artifacts", "checkpoints", "locks", "runs")
+
+
+def verify(workspace: Workspace, progress: Progress) -> list[str]:
+    """Read every file of every artifact and checkpoint again and set the broken ones aside, with what may have been
+    made from them.
+
+    Returns a line for each: what is wrong, and where it went, or why it could not be moved. Whatever needs it is built
+    again by the next run. What somebody is building just now is left alone.
+    """
+    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
+    workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
+    artifacts, checkpoints = list(_artifacts(workspace)), list(_checkpoints(workspace))
+    found = [f"{path} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
+    lineage, users = Lineage(workspace), _users(workspace)
+    damaged = []
+    with progress.task("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
+        for folder in artifacts:
+            if _mend(workspace, folder.parent.name, folder.name, partial(_problem, folder)):
+                damaged.append(folder)
+            task.update()
+        for folder in checkpoints:
+            found += _mend(workspace, "train", folder.parent.name, partial(_check_checkpoint, folder))
+            task.update()
+    # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
+    doubtful, trainings = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
+    for work in trainings:
+        for folder in list_checkpoints(work):
+            found += _mend(workspace, "train", work.name, partial(_give_up_checkpoint, folder))
+    folders = [(workspace.artifact(*artifact), DOUBTFUL) for artifact in doubtful] + [(one, "") for one in damaged]
+    for folder, doubt in folders:
+        stage, key = folder.parent.name, folder.name
+        check = partial(_check_artifact, workspace, folder, doubt, users.get((stage, key), []))
+        found += _mend(workspace, stage, key, check)
+    return found + [line for name in _run_names(workspace) for line in _verify_folders(workspace, name, progress)]
+
+
+def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list[str]:
+    """Compare what people upload of a run with what it made, and put back what differs. What was edited on purpose is
+    said by `progress` and stays."""
+    run, state = workspace.run(name), read_run(workspace.run(name))
+    if state is None or workspace.is_locked("run", name):
+        return []
+    placed, lines = placed_stages(state), []
+    if not placed and (run / "model").exists():
+        return [f"{run / 'model'}: {UNKNOWN}"]
+    shown = shown_files(workspace, placed)
+    if not weights_of(shown):  # the training is set aside, or gone: a run makes it, and these folders, anew
+        return []
+    for part, files in ((part, files) for part, files in shown.items() if files):
+        folder = run / part
+        found = compare(files, folder, files, digest_file)
+        if differing := sorted({*found.wrong, *found.surplus}):
+            try:
+                workspace.check_inside(f"runs/{name}")
+                with workspace.unless_locked("run", name) as held:
+                    if held:
+                        found = mirror(files, folder, files, digest_file)
+                        lines += in_words(replace(found, card_was_edited=False), folder, was_shown=True)
+            except OSError as error:
+                why = f"cannot be mended ({error.strerror}); {STAYS}"
+                lines += [f"{folder / one} is not as the run made it: {why}" for one in differing]
+        if found.card_was_edited:
+            progress.say(f"{folder / CARD} was edited and stays so")
+        for own in dict.fromkeys(PurePosixPath(one).parts[0] for one in found.further):
+            progress.say(f"{folder / own} is none of the run's files and stays where it is")
+    return lines
+
+
+def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], str]) -> list[str]:
+    """What `check` finds, after it has set the folder aside. The builder of a folder may be changing it while it is
+    read, so a problem counts only when it is still there while nobody can build."""
+    if not check(False):
+        return []
+    try:
+        with workspace.unless_locked(stage, key) as held:
+            problem = check(True) if held else ""
+    except OSError as error:  # a workspace that may only be looked at
+        found = "" if workspace.is_locked(stage, key) else check(False)
+        problem = f"{found}: cannot be set aside ({error.strerror}); {STAYS}" if found else ""
+    return [problem] if problem else []
+
+
+def _problem(folder: Path, sets_aside: bool = False) -> str:
+    return find_damage(folder) if folder.exists() or folder.is_symlink() else ""
+
+
+def _check_artifact(workspace: Workspace, folder: Path, doubt: str, runs: Sequence[str], sets_aside: bool) -> str:
+    problem = f"the artifact {folder} {doubt}" if doubt and folder.exists() else _problem(folder)
+    if problem and sets_aside and not doubt and (records := _dear_records(workspace, folder)):
+        return _leave_out(workspace, folder, records)
+    if problem and sets_aside:
+        shown = f"; run {', '.join(runs)} again, which showed it" if runs else ""
+        return f"{problem}: moved to {workspace.set_aside(folder.parent.name, folder.name)}{shown}"
+    return problem
+
+
+def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
+    """What is wrong with the records of a training of which all else is whole, where setting it aside would train it
+    anew: with a checkpoint the next run makes it again, records included, in moments."""
+    is_dear = folder.parent.name == "train" and not list_checkpoints(workspace.checkpoints(folder.name))
+    return damaged_records(folder) if is_dear else {}
+
+
+def _leave_out(workspace: Workspace, folder: Path, records: Mapping[str, str]) -> str:
+    """Set damaged records aside and leave the artifact, with a warning, without them."""
+    aside = workspace.place_aside(folder.parent.name, folder.name)
+    for name in records:
+        if os.path.lexists(folder / name):
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder / name, aside / name)
+    lost = f"{', '.join(sorted(records))} was damaged and is left out of reports"
+    leave_out(folder, records, lost)
+    return f"{next(iter(records.values()))}: moved to {aside}; its training is whole and stays, without these records"
+
+
+def _check_checkpoint(folder: Path, sets_aside: bool) -> str:
+    wrong = problem_of(folder) if folder.is_dir() else None
+    problem = f"the checkpoint {folder} is broken ({wrong})" if wrong else ""
+    return f"{problem}: moved to {set_aside(folder)}" if problem and sets_aside else problem
+
+
+def _give_up_checkpoint(folder: Path, sets_aside: bool) -> str:
+    if not folder.is_dir():
+        return ""
+    problem = f"the checkpoint {folder} {DOUBTFUL}"
+    return f"{problem}: moved to {set_aside(folder)}" if sets_aside else problem
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A folder that no run needs, why, and its size."""
+
+    folder: Path
+    reason: str
+    num_bytes: int
+
+
+def find_unused(workspace: Workspace) -> list[Unused]:
+    """What may be deleted: artifacts that no run.json names, those set aside, leftovers of killed builders, and
+    checkpoints of trainings that are complete or that no run is at. What somebody is building is left out, and what
+    came since a run that is in progress began: it may be about to be used.
+
+    Raises StorageError when what a run uses cannot be known, or where a folder is a link out of the workspace.
+    """
+    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
+    for path in unreadable_runs(workspace):
+        raise StorageError(f"{path} {UNREADABLE}, so what it uses is not known; {REMEDY}")
+    runs = _run_names(workspace)
+    workspace.check_inside(*(f"runs/{name}{below}" for name in runs for below in ("", "/earlier")))
+    used, in_progress = _marked(workspace)
+    overwritten = _overwritten(workspace, runs)
+    horizon = _began(workspace)
+    found = []
+    for folder in sorted(workspace.root.glob("artifacts/*/*")):
+        stage, name = folder.parent.name, folder.name
+        if is_key(name) and (stage, name) not in used and folder.lstat().st_ctime < horizon:
+            found.append((folder, name, overwritten.get((stage, name), "no run uses it")))
+        elif name.startswith("aside-"):
+            found.append((folder, name.split("-")[1], "was set aside"))
+        elif name.startswith(TEMPORARY_PREFIX):
+            found.append((folder, name.removeprefix(TEMPORARY_PREFIX).split("-")[0], "was left by a killed run"))
+    unused = [
+        Unused(
+            path,
+            f"{result_in_words(workspace, state)}: an earlier result of run {name}",
+            num_bytes(path),
+        )
+        for name in runs
+        if not workspace.is_locked("run", name)
+        for path, state in earlier_results(workspace, name)
+    ]
+    unused += [
+        Unused(folder, reason, num_bytes(folder))
+        for folder, key, reason in found
+        if not workspace.is_locked(folder.parent.name, key)
+    ]
+    for folder in sorted(workspace.root.glob("checkpoints/*")):
+        complete = (workspace.artifact("train", folder.name) / MANIFEST).exists()
+        if (complete or folder.name not in in_progress) and not workspace.is_locked("train", folder.name):
+            reason = (
+                "its training is complete: only a longer one could go on from it"
+                if complete
+                else "no run is at this training"
+            )
+            unused.append(Unused(folder, reason, num_bytes(folder)))
+    swept = {item.folder for item in unused}
+    return unused + [
+        Unused(path, "was left by a killed run", num_bytes(path))
+        for path in _leftovers(workspace)
+        if not swept & {path, *path.parents}
+    ]
+
+
+def delete(unused: list[Unused]) -> None:
+    """Delete folders so that none is ever taken for a whole artifact."""
+    for item in unused:
+        doomed = item.folder.with_name(f"{TEMPORARY_PREFIX}{item.folder.name}-doomed")
+        remove(doomed)
+        os.rename(item.folder, doomed)
+        remove(doomed)
+
+
+def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
+    """Artifacts that runs name, with all that they were made from, and the keys of trainings in progress."""
+    states = [state for folder in workspace.root.glob("runs/*") if (state := read_run(folder)) is not None]
+    in_progress = {str(state.get("training")) for state in states}
+    return _with_ancestors(workspace, [artifact for state in states for artifact in used_by(state)]), in_progress
+
+
+def _overwritten(workspace: Workspace, runs: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Of the artifacts of results that others took the place of, which run's they are."""
+    return {
+        artifact: f"of an earlier result of run {name}"
+        for name in runs
+        for _, state in earlier_results(workspace, name)
+        for artifact in _with_ancestors(workspace, used_by(state))
+    }
+
+
+def _with_ancestors(workspace: Workspace, artifacts: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Artifacts with all that they were made from."""
+    pending, found = [*artifacts], set()
+    while pending:
+        stage, key = pending.pop()
+        if (stage, key) not in found:
+            found.add((stage, key))
+            manifest: Manifest | None = read_manifest(workspace.artifact(stage, key))
+            pending += manifest["input_keys"].items() if manifest else []
+    return found
+
+
+def _leftovers(workspace: Workspace) -> Iterator[Path]:
+    """Temporary files and notes of holders beside all locks that nobody holds."""
+    for lock in sorted(workspace.root.glob("locks/*.lock")):
+        stage, _, key = lock.stem.partition("-")
+        if not workspace.is_locked(stage, key):
+            yield from workspace.leftovers(stage, key)
+
+
+def _users(workspace: Workspace) -> dict[tuple[str, str], list[str]]:
+    """Names of the runs that show an artifact."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for folder in sorted(workspace.root.glob("runs/*")):
+        for stage, entry in shown_stages(read_run(folder) or {"stages": {}}).items():
+            users.setdefault((stage, entry["key"]), []).append(folder.name)
+    return users
+
+
+def _artifacts(workspace: Workspace) -> Iterator[Path]:
+    yield from (path for path in sorted(workspace.root.glob("artifacts/*/*")) if is_key(path.name))
+
+
+def _checkpoints(workspace: Workspace) -> Iterator[Path]:
+    for work in sorted(workspace.root.glob("checkpoints/*")):
+        if not workspace.is_locked("train", work.name):
+            yield from list_checkpoints(work)
+
+
+def _run_names(workspace: Workspace) -> list[str]:
+    return sorted(folder.name for folder in workspace.root.glob("runs/*"))
+
+
+def _began(workspace: Workspace) -> float:
+    """When the oldest run that is in progress began; infinity when none is."""
+    states = [read_run(folder) for folder in workspace.root.glob("runs/*") if workspace.is_locked("run", folder.name)]
+    return min((float(state["started"]) for state in states if state), default=math.inf)

@@ -1,0 +1,222 @@
+"""Folders of a run that people copy, edit and upload: made of files of artifacts, and compared with them by content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline import atomic
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.manifests import read_manifest
+
+CARD = "README.md"
+"""What people are meant to edit."""
+
+FOLDERS = ("model", "adapter")
+MENDED = "it is again as the run made it"
+LOADED = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "pytorch_model.bin.index.json",
+    "adapter_model.bin",
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer.*.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.*",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+)
+"""Names that transformers and peft look for in a model's folder: one more of these may make another model of it."""
+
+Files = Mapping[str, tuple[Path, str]]
+"""Files of a folder by name: where each lies in an artifact, and its SHA-256."""
+
+
+def shown_files(workspace: Workspace, stages: Mapping[str, Any]) -> dict[str, Files]:
+    """What `model/` and `adapter/` of a run hold that shows these artifacts, given by stage as in run.json."""
+    found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in FOLDERS}
+    for stage, prefix in (("train", ""), ("report", "model_card.md")):
+        folder = workspace.artifact(stage, stages[stage]["key"]) if stage in stages else None
+        manifest = read_manifest(folder) if folder is not None else None
+        for name, entry in manifest["files"].items() if manifest is not None else ():
+            assert folder is not None
+            part, _, rest = (f"model/{CARD}" if name == prefix else name).partition("/")
+            if part in FOLDERS:
+                found[part][rest] = (folder / name, entry["sha256"])
+    return {**found}
+
+
+def weights_of(shown: Mapping[str, Files]) -> dict[str, str]:
+    """Digests of what `shown_files` has of `model/`, the card aside."""
+    return {name: digest for name, (_, digest) in shown["model"].items() if name != CARD}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How a folder differs from what it should hold: files that are missing or others; those of what it held before;
+    those that must not lie there, and where they went; those that somebody put there and that stay; an edited card."""
+
+    wrong: list[str]
+    outdated: list[str]
+    surplus: list[str]
+    further: list[str]
+    card_was_edited: bool
+    aside: Path | None = None
+
+
+def compare(files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str]) -> Differences:
+    """`earlier` is what the folder was made to hold before; what neither lists is somebody's own."""
+    if folder.is_symlink() or not folder.is_dir():
+        return Differences([*files], [], [], [], False)
+    links = {*atomic.list_links(folder)}
+    names = {*atomic.list_files(folder)} - links
+    edited = card_was_edited(files, folder, earlier, digest)
+
+    def is_one_of(files: Files, name: str) -> bool:
+        source, wanted = files[name]
+        return (source.exists() and os.path.samefile(source, folder / name)) or digest(folder / name) == wanted
+
+    def is_kept(name: str) -> bool:
+        is_harmless = name.startswith(".") or not _is_loaded(name)
+        return bool(files) and name not in links and is_harmless and not _collides(name, files)
+
+    wrong = [name for name in files if not (name == CARD and edited) and not (name in names and is_one_of(files, name))]
+    others = [name for name in sorted((names | links) - files.keys()) if not (name == CARD and edited)]
+    outdated = [name for name in others if name in names and name in earlier and is_one_of(earlier, name)]
+    further = [name for name in others if name not in outdated and is_kept(name)]
+    in_the_way = [name for name in wrong if name in links or (name in names and name not in earlier)]
+    surplus = [*in_the_way, *(name for name in others if name not in outdated and name not in further)]
+    return Differences(wrong, outdated, surplus, further, edited)
+
+
+def card_was_edited(files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str]) -> bool:
+    """Whether the card is neither the one that should be there nor the one that was put there."""
+    card = folder / CARD
+    cards = [one[CARD][1] for one in (files, earlier) if CARD in one]
+    is_file = card.is_file() and not card.is_symlink()
+    return is_file and bool(earlier) and bool(cards) and digest(card) not in cards
+
+
+def _collides(name: str, files: Files) -> bool:
+    """Whether a file would have to be a folder, or the other way round."""
+    return any(name == other or name.startswith(f"{other}/") or other.startswith(f"{name}/") for other in files)
+
+
+def _is_loaded(name: str) -> bool:
+    return any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in LOADED)
+
+
+def mirror(files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str]) -> Differences:
+    """Make `folder` hold these files, and what people put there or edited that does no harm; what does is moved aside.
+    Where a file is wrong or does not belong there, the folder is replaced as a whole. Returns how it differed."""
+    recover(folder)
+    found = compare(files, folder, earlier, digest)
+    if not (found.wrong or found.outdated or found.surplus):
+        return found
+    if found.surplus:
+        aside = place_aside(folder)
+        found = replace(found, aside=aside)
+        for name in found.surplus:
+            target = aside / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder / name, target)
+    elif os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+        target = place_aside(folder) / folder.name
+        target.parent.mkdir(exist_ok=True)
+        os.rename(folder, target)
+    fresh = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{folder.name}")
+    atomic.remove(fresh)
+    kept = [*found.further, *([CARD] if found.card_was_edited else [])]
+    for name, (source, _) in files.items():
+        if name not in kept:
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            _place(source, fresh / name)
+    for name in kept:
+        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+        atomic.link(folder / name, fresh / name)
+    if files:
+        for name in (one for one in _empty_folders(folder) if not _collides(one, files)):
+            (fresh / name).mkdir(parents=True, exist_ok=True)
+    _exchange(fresh, folder)
+    return found
+
+
+def _empty_folders(folder: Path) -> list[str]:
+    """Those without anything in them, which matter to git."""
+    return [os.path.relpath(root, folder) for root, folders, files in os.walk(folder) if not (folders or files)]
+
+
+def _exchange(fresh: Path, folder: Path) -> None:
+    """Put a folder in the place of another. Killed at any moment one of them is whole, and `recover` finds it."""
+    replaced = _replaced(folder)
+    if folder.exists():
+        os.rename(folder, replaced)
+    if fresh.exists():
+        os.rename(fresh, folder)
+    _throw_away(replaced)
+
+
+def recover(folder: Path) -> None:
+    """End a replacement of the folder that was killed."""
+    replaced = _replaced(folder)
+    if not os.path.lexists(folder) and replaced.is_dir() and not replaced.is_symlink():
+        os.rename(replaced, folder)
+    else:
+        _throw_away(replaced)
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".replaced-{folder.name}")
+
+
+def _throw_away(path: Path) -> None:
+    """By a name under which the next run sweeps what is left of it, if this is killed."""
+    if os.path.lexists(path):
+        doomed = path.with_name(f"{atomic.TEMPORARY_PREFIX}{path.name}")
+        atomic.remove(doomed)
+        os.rename(path, doomed)
+        atomic.remove(doomed)
+
+
+def place_aside(folder: Path) -> Path:
+    """Where something of a folder can be moved out of the way."""
+    number = 1
+    while True:
+        aside = folder.with_name(f"aside-{folder.name}-{number}")
+        if not os.path.lexists(aside) or (aside.is_dir() and not atomic.list_files(aside) + atomic.list_links(aside)):
+            return aside
+        number += 1
+
+
+def _place(source: Path, target: Path) -> None:
+    """Hard-link weights, which are large; copy what a person may want to edit."""
+    if source.suffix == ".safetensors":
+        atomic.link(source, target)
+    else:
+        shutil.copy2(source, target)
+        target.chmod(0o644)
+
+
+def in_words(found: Differences, folder: Path, was_shown: bool) -> list[str]:
+    """What a person should know of how a folder differed from what it showed, after `mirror`."""
+    changed = [name for name in sorted(found.wrong) if name not in found.surplus] if was_shown else []
+    said = [f"{folder / name} was not as the run made it: {MENDED}" for name in changed]
+    said += [f"{folder / name} is not of this run: moved to {found.aside}; {MENDED}" for name in found.surplus]
+    if found.card_was_edited:
+        said.append(f"{folder / CARD} was edited and stays so")
+    return said

@@ -1,0 +1,59 @@
+"""Why a stage has to run, and whether it repeated its result: what differs from an earlier artifact."""
+
+from __future__ import annotations
+
+from pipeline.engine.artifacts import Identity, Workspace
+from pipeline.engine.manifests import Manifest, describe_differences, have_common_input, read_manifest
+from pipeline.engine.results import read_run
+from pipeline.progress import Progress
+
+NOTHING_EARLIER = "no earlier artifact of this run"
+
+
+def find_reasons(workspace: Workspace, run: str, identity: Identity) -> tuple[tuple[str, ...], str]:
+    """How an identity without an artifact differs from the one that the run of this name used before, or else from the
+    nearest that was made of the same files or inputs in part; and whose that is, "" where there is none."""
+    stage = identity.payload["stage"]
+    state = read_run(workspace.run(run)) or {"stages": {}}
+    own = {**state.get("earlier", {}), **state["stages"]}.get(stage)
+    if own is not None and own["key"] == identity.key:
+        return ("its artifact is no longer there",), ""
+    earlier = read_manifest(workspace.artifact(stage, own["key"])) if own else None
+    if earlier is not None:
+        return tuple(describe_differences(identity.with_defaults(earlier), identity.payload)), f"run {run}"
+    nearest = _nearest(workspace, identity)
+    if nearest is None:
+        return (NOTHING_EARLIER,), ""
+    return tuple(describe_differences(identity.with_defaults(nearest), identity.payload)), _user_of(workspace, nearest)
+
+
+def _nearest(workspace: Workspace, identity: Identity) -> Manifest | None:
+    kin = [
+        manifest
+        for manifest in workspace.manifests(identity.payload["stage"])
+        if have_common_input(manifest, identity.payload)
+    ]
+
+    def distance(manifest: Manifest) -> int:
+        return len(describe_differences(identity.with_defaults(manifest), identity.payload))
+
+    return min(kin, key=distance, default=None)
+
+
+def _user_of(workspace: Workspace, manifest: Manifest) -> str:
+    """The last run that used an artifact, or else the artifact itself."""
+    states = filter(None, map(read_run, sorted(workspace.root.glob("runs/*"))))
+    users = [state for state in states if state["stages"].get(manifest["stage"], {}).get("key") == manifest["key"]]
+    last = max(users, key=lambda state: float(state["started"]), default=None)
+    return f"run {last['name']}" if last else f"artifact {manifest['key']}"
+
+
+def tell_repeated(progress: Progress, earlier: Manifest, manifest: Manifest) -> None:
+    """Say whether a stage that was built again repeated its result, and which files differ."""
+    same = earlier["digest"] == manifest["digest"]
+    verdict = "the digests agree" if same else "the digests DIFFER: this stage did not repeat its result"
+    progress.say(f"{verdict}; the earlier artifact is set aside beside the new one")
+    for name in sorted(earlier["files"].keys() | manifest["files"].keys()):
+        before, after = earlier["files"].get(name), manifest["files"].get(name)
+        if before is None or after is None or (after["kind"] == "result" and before["sha256"] != after["sha256"]):
+            progress.say(f"  differs: {name}")

@@ -1,0 +1,158 @@
+"""What run.json tells: how a run ended, which artifacts it uses, and whose result its folder shows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.manifests import is_key, read_manifest
+from pipeline.errors import StorageError
+from pipeline.evaluation.evaluate_config import main_metric
+
+RESULT = ("train", "evaluate", "report")
+"""Stages whose artifacts a result consists of."""
+
+LATEST = 253_402_214_400
+"""Seconds since 1970 up to which every time zone has a date: 9999-12-31, 0:00 UTC."""
+
+UNREADABLE, REMEDY = "is missing or cannot be read", "run it again, or remove its folder"
+
+
+UNKNOWN = "nothing tells of which training it is; run again: it is put there anew"
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """A run's run.json, or None when there is none that can be read, or it was altered."""
+    try:
+        value = atomic.read_sealed(folder / "run.json")
+        if value is None:
+            return None
+        whole = isinstance(value["name"], str) and isinstance(value["outcome"], str)
+        whole = whole and _is_time(value["started"]) and _is_time(value.get("finished", value["started"]))
+        if shown := value.get("shown"):
+            whole = whole and isinstance(shown["config"], str) and {*RESULT} <= shown["stages"].keys()
+            whole = whole and all(_is_time(shown[name]) for name in ("started", "finished"))
+        return value if whole and all(stage.isidentifier() and is_key(key) for stage, key in used_by(value)) else None
+    except (StorageError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _is_time(value: Any) -> bool:
+    """Whether these are seconds since 1970 that calendars know."""
+    return isinstance(value, (int, float)) and 0 <= value < LATEST
+
+
+def unreadable_runs(workspace: Workspace) -> list[Path]:
+    """Each run.json that cannot be read, or is missing where more is left of a run than one has that is killed as it
+    begins."""
+    folders = sorted(path for path in workspace.root.glob("runs/*") if path.is_dir())
+    begun = [path for path in folders if any(not _is_of_a_beginning(name) for name in os.listdir(path))]
+    return [path / "run.json" for path in begun if read_run(path) is None]
+
+
+def _is_of_a_beginning(name: str) -> bool:
+    return name == "config.yaml" or name.startswith(atomic.TEMPORARY_PREFIX)
+
+
+def used_by(state: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Stages and keys of the artifacts that a run.json marks as in use: of the last attempt, of what the folder shows
+    and holds, and of what the run used before."""
+    shown = state.get("shown", {}).get("stages", {})
+    parts = (state["stages"], state.get("earlier", {}), shown, state.get("placed", {}))
+    return [(stage, entry["key"]) for part in parts for stage, entry in part.items()]
+
+
+def shown_stages(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages of what the folder of a run shows."""
+    return dict(state.get("shown", state)["stages"])
+
+
+def is_shown(state: Mapping[str, Any]) -> bool:
+    """Whether `shown_stages` are what the folder shows: a run that failed may have come to others."""
+    return "shown" in state or state.get("outcome") == "done"
+
+
+def placed_stages(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages of what `model/` and `adapter/` of a run hold, where that is known."""
+    return dict(state["placed"]) if "placed" in state else shown_stages(state) if is_shown(state) else {}
+
+
+def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Results of a run that others took the place of, oldest first: their folders, and what their run.json says."""
+    paths = [path for path in workspace.earlier(name).glob("*") if not path.name.startswith(atomic.TEMPORARY_PREFIX)]
+    found = [(path, state) for path in sorted(paths) if (state := read_run(path)) is not None]
+    return [(path, state) for path, state in found if is_whole(state) and isinstance(state.get("finished"), float)]
+
+
+def shown_by(state: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+    """What a folder shows at the beginning of an attempt, by its run.json: the result of a whole run."""
+    if "shown" in state:
+        return dict(state["shown"])
+    if not is_whole(state):
+        return None
+    try:
+        config = (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        config = ""
+    finished = state.get("finished", state["started"])
+    return {"started": state["started"], "finished": finished, "config": config, "stages": state["stages"]}
+
+
+def is_whole(state: Mapping[str, Any]) -> bool:
+    """Whether a run.json tells of a whole run."""
+    return state.get("outcome") == "done" and {*RESULT} <= state["stages"].keys()
+
+
+def is_same(stages: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two results are of one training and evaluation: their reports may then differ in a title."""
+    return all(key_of(stages, name) == key_of(others, name) for name in RESULT[:2])
+
+
+def key_of(stages: Mapping[str, Any], name: str) -> str | None:
+    """Key of a stage's artifact among the stages of a run.json; None when it has none."""
+    entry = stages.get(name)
+    return str(entry["key"]) if entry else None
+
+
+def shown_in_words(workspace: Workspace, shown: Mapping[str, Any]) -> str:
+    """What a folder shows that is not the last attempt's."""
+    return f"the result of {when(shown['finished'])}: {result_in_words(workspace, shown)}"
+
+
+def part_in_words(workspace: Workspace, placed: Mapping[str, Any]) -> str:
+    """What a folder shows that is not the last attempt's, where that is no whole result."""
+    key = key_of(placed, "train") or "none"
+    manifest = read_manifest(workspace.artifact("train", key))
+    return f"training {key}" + (f" of {manifest['summary']['steps']:,} steps" if manifest else "")
+
+
+def when(seconds: float) -> str:
+    """A time for people."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def result_in_words(workspace: Workspace, state: Mapping[str, Any]) -> str:
+    """The main figure of a whole run on held-out documents; "" where its artifacts are not there."""
+    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
+    train, evaluate = (read_manifest(workspace.artifact(one, keys.get(one, "none"))) for one in RESULT[:2])
+    if train is None or evaluate is None:
+        return ""
+    return f"{main_result(evaluate['summary'])} after {train['summary']['steps']:,} steps"
+
+
+def outcome_of(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str:
+    """How a run ended, from its run.json; one that was killed could not say so itself."""
+    is_running = state["outcome"] == "running" and workspace.is_locked("run", name)
+    return "killed" if state["outcome"] == "running" and not is_running else str(state["outcome"])
+
+
+def main_result(evaluation: Mapping[str, Any]) -> str:
+    """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
+    metric = main_metric(evaluation)
+    remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
+    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"

@@ -1,0 +1,170 @@
+"""What a workspace holds: its runs with their results and what they set otherwise, and its artifacts by stage."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.comparison.opened import differing, read_settings
+from pipeline.console.printable import printable
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.manifests import Manifest, is_key
+from pipeline.engine.results import (
+    REMEDY,
+    UNREADABLE,
+    earlier_results,
+    key_of,
+    outcome_of,
+    part_in_words,
+    placed_stages,
+    read_run,
+    result_in_words,
+    shown_in_words,
+    unreadable_runs,
+    used_by,
+    when,
+)
+from pipeline.errors import ConfigError, MissingInputError
+from pipeline.stages import STAGES
+
+LONGEST_MESSAGE = 100
+MAX_RUNS = 30
+"""Runs that are listed, the last ones, unless all are asked for."""
+
+MAX_EARLIER = 3
+"""Results of a run, the last ones, that are listed of those that others took the place of."""
+
+MAX_SETTINGS, LONGEST_VALUE = 6, 40
+"""Settings that are told of a run, and letters of a value."""
+
+State = Mapping[str, Any]
+
+
+def format_status(workspace: Workspace, lists_all: bool = False) -> str:
+    """Two tables, runs in the order in which they began and artifacts, as text: the last runs and the artifacts of each
+    stage together, or every one."""
+    root = workspace.root
+    paths = (root / "runs").iterdir() if (root / "runs").is_dir() else ()
+    found = [(state, printable(path.name)) for path in paths if (state := read_run(path)) is not None]
+    states = {folder: state for state, folder in sorted(found, key=lambda item: (float(item[0]["started"]), item[1]))}
+    users: dict[tuple[str, str], list[str]] = {}
+    for folder, state in states.items():
+        kept = [(f"{folder}/{path.parent.name}/{path.name}", one) for path, one in earlier_results(workspace, folder)]
+        for user, one in ((folder, state), *kept):
+            for artifact in dict.fromkeys(used_by(one)):
+                users.setdefault(artifact, []).append(user)
+    shown = states if lists_all else dict([*states.items()][-MAX_RUNS:])
+    lines = [f"workspace {root}", "", *_runs(workspace, shown)]
+    lines += [f"{printable(str(path))} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
+    if len(shown) < len(states):
+        lines.append(f"and {len(states) - len(shown):,} before; --all lists them")
+    return "\n".join([*lines, "", *(_artifacts if lists_all else _artifacts_by_stage)(workspace, users)])
+
+
+def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
+    width = max(map(len, states), default=0)
+    lines = [f"{'run':<{width}}  {'outcome':<12} {'started':<17} result"]
+    settings = _told_settings([_settings_of(workspace.run(folder)) for folder in states])
+    for (folder, state), told in zip(states.items(), settings, strict=True):
+        outcome = outcome_of(workspace, folder, state)
+        lines.append(f"{folder:<{width}}  {outcome:<12} {when(state['started'])}  {_result(workspace, state)}".rstrip())
+        lines += [f"  {printable(told)}"] if told else []
+        if told := _still_shown(workspace, folder, state):
+            lines.append(f"  its folder still shows {told}")
+        kept = earlier_results(workspace, folder)
+        for path, earlier in kept[-MAX_EARLIER:]:
+            lines.append(f"  earlier: {result_in_words(workspace, earlier) or 'swept'}, in {path}")
+        if more := kept[:-MAX_EARLIER]:
+            lines.append(f"  and {len(more):,} more in {more[0][0].parent}")
+    return lines
+
+
+def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
+    """What a run's folder shows that is not the last attempt's; of what a killed one had begun the records remain."""
+    shown, placed = state.get("shown"), placed_stages(state)
+    train = key_of(placed, "train")
+    if shown is None and (train is None or state["outcome"] == "done" or train == key_of(state["stages"], "train")):
+        return ""
+    words = shown_in_words(workspace, shown) if shown else part_in_words(workspace, placed)
+    work = (workspace.run(folder) / "metrics.jsonl").resolve().parent.name
+    remark = f"; its metrics.jsonl and tensorboard/ are of training {work}" if is_key(work) and work != train else ""
+    return words + remark
+
+
+def _settings_of(folder: Path) -> dict[str, Any]:
+    try:
+        return read_settings(folder / "config.yaml")[0]
+    except (ConfigError, MissingInputError):
+        return {}
+
+
+def _told_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each run the settings in which it differs from others, as on the command line. A value that more than half of
+    the runs have is left out."""
+    known = [own for own in settings if own]
+    told: list[list[str]] = [[] for _ in settings]
+    for key in differing(known) if known else ():
+        values = [json.dumps(own[key], ensure_ascii=False) if key in own else "" for own in settings]
+        counts = Counter(values)
+        for of_run, value in zip(told, values, strict=True):
+            if value and 2 * counts[value] <= len(known):
+                short = value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 1]}…"
+                of_run.append(f"{key}={short}")
+    return [
+        "  ".join(of_run[:MAX_SETTINGS]) + (f"  and {more} more" if (more := len(of_run) - MAX_SETTINGS) > 0 else "")
+        for of_run in told
+    ]
+
+
+def _artifacts_by_stage(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
+    lines = [f"{'stage':<10} {'artifacts':>9} {'size':>13}"]
+    unused: list[Manifest] = []
+    earlier: list[Manifest] = []
+    for stage in STAGES:
+        manifests = workspace.manifests(stage.name)
+        unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in users]
+        named = [users.get((stage.name, manifest["key"]), []) for manifest in manifests]
+        earlier += [one for one, runs in zip(manifests, named, strict=True) if runs and all("/" in run for run in runs)]
+        if manifests:
+            lines.append(f"{stage.name:<10} {len(manifests):>9} {_size(manifests):>13}")
+    if unused:
+        lines.append(f"{len(unused):,} of them, {_size(unused)}, are of no run now: see descent gc")
+    if earlier:
+        lines.append(
+            f"{len(earlier):,} of them, {_size(earlier)}, are of earlier results alone: descent gc sweeps them"
+        )
+    return lines
+
+
+def _artifacts(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
+    lines = [f"{'stage':<10} {'key':<17} {'size':>10} {'age':>8} {'took':>9}  used by"]
+    for stage in STAGES:
+        for manifest in workspace.manifests(stage.name):
+            runs = ", ".join(users.get((stage.name, manifest["key"]), ["-"]))
+            age = _age(time.time() - manifest["started"])
+            taken = f"{manifest['seconds']:.1f} s"
+            lines.append(f"{stage.name:<10} {manifest['key']:<17} {_size([manifest]):>10} {age:>8} {taken:>9}  {runs}")
+    return lines
+
+
+def _size(manifests: Sequence[Manifest]) -> str:
+    return f"{sum(entry['size'] for manifest in manifests for entry in manifest['files'].values()) / 1e6:,.2f} MB"
+
+
+def _result(workspace: Workspace, state: State) -> str:
+    """The main figure of a run on held-out documents, or why there is none."""
+    if result := result_in_words(workspace, state):
+        return result
+    message = printable(str(state.get("message", "")))
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

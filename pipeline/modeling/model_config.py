@@ -1,0 +1,237 @@
+"""The `model:` section: which network to build. Checked without importing transformers."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from pipeline.modeling.presets import PRESETS, PresetName
+from pipeline.pretrained.origin import OWN_ARCHITECTURES, Origin
+from pipeline.section import Alternatives, Section
+
+FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
+"""Values of a transformers configuration that only the tokenizer artifact may set."""
+
+
+SET_ELSEWHERE = {
+    "model_type": "it is model.architecture",
+    "dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
+    "torch_dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
+}
+
+
+DEFAULT_ARCHITECTURE = "llama"
+
+Task = Literal["causal_lm", "classification", "regression"]
+
+
+class InitializationConfig(Section):
+    """How initial weights are drawn. Biases, norms and what else an architecture sets to constants stay so."""
+
+    type: Literal["default", "normal", "truncated_normal", "xavier", "kaiming"] = "default"
+    """Rule for matrices. `default`: the architecture's own. `truncated_normal` ends at three standard deviations.
+    `xavier` and `kaiming` follow from the number of inputs and outputs, and leave embeddings as `default` has them."""
+
+    std: float = Field(default=0.02, gt=0)
+    """Standard deviation of `normal` and `truncated_normal`."""
+
+    distribution: Literal["normal", "uniform"] = "normal"
+    """Shape of `xavier` and `kaiming`."""
+
+    depth_scaled_residuals: bool = False
+    """Divide the matrices that write into the residual stream by the square root of their number, two a block, as
+    GPT-2 does. transformers' gpt2 has this in its `default` already."""
+
+    embedding_std: float | None = Field(default=None, gt=0)
+    """Standard deviation of the token embeddings, such as 1e-4 for a small one. Null leaves them to `type`."""
+
+
+class AdapterConfig(Section):
+    """Train a few weights of an adapter and leave the pretrained model's as they are. Beside `type` go the arguments of
+    the method under peft's own names, such as r, lora_alpha and target_modules."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "lora"
+    """A method of peft by its type in lower case, such as lora, ia3, prompt_tuning, loha or vera; or `dora` and
+    `rslora`, which are lora with use_dora or use_rslora."""
+
+    @field_validator("type")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name in UNSUPPORTED_ADAPTERS:
+            raise ValueError(f"got {name!r}, which {UNSUPPORTED_ADAPTERS[name]}; choose another, such as lora")
+        known = adapter_types()
+        if known and name not in known:
+            matches = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(known)}"
+            raise ValueError(f"got {name!r}, which is no method of peft; {hint}")
+        return name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The method's own arguments."""
+        return dict(self.model_extra or {})
+
+    def identity(self) -> dict[str, Any]:
+        """All of it."""
+        return self.model_dump(mode="json")
+
+
+class ModelConfig(Origin):
+    """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
+
+    alternatives: ClassVar[Alternatives] = (("architecture", "preset", "pretrained"),)
+
+    task: Task = "causal_lm"
+    """What the model learns. `causal_lm`: predict the next token. `classification`: tell the label of a document, one
+    of those in the training split. `regression`: tell the number that is a document's label. Sources then name where
+    labels are (such as label_field)."""
+
+    architecture: str | None = None
+    """A model of transformers for the task by its model type, such as llama, gpt2, qwen3 or mixtral, for labels also
+    bert and its kin; or grok1. Null takes the one of the preset or the pretrained model, or else llama."""
+
+    preset: PresetName | None = None
+    """A named architecture with the values of its configuration, over which those of `config` go."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Values for the architecture's own configuration class, under its own names, such as hidden_size and
+    num_hidden_layers, and dropout: attention_dropout in llama; attn_pdrop, embd_pdrop and resid_pdrop in gpt2. The
+    vocabulary size and the special token ids come from the tokenizer."""
+
+    initialization: InitializationConfig = Field(default_factory=InitializationConfig)
+    """How initial weights are drawn: each from the seed and its parameter's name, so alike for any sharding."""
+
+    materialize_limit: int = Field(default=10_000_000_000, ge=0)
+    """Most parameters of a model that is written with its weights. Of a larger one the artifact holds the
+    configuration and the recipe of the initialization, and training makes each shard where it will live."""
+
+    adapter: AdapterConfig | None = None
+    """Train an adapter on the pretrained model instead of its weights. Null trains the weights."""
+
+    quantization: Literal["nf4", "fp4", "int8"] | None = None
+    """Keep the frozen weights under an adapter in this format of bitsandbytes (QLoRA with nf4); needs a CUDA GPU. The
+    export is merged into the weights as they were before. Null keeps them as the checkpoint has them."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
+        is_causal = info.data.get("task", "causal_lm") == "causal_lm"
+        known = causal_architectures() if is_causal else labelling_architectures()
+        if name is not None and known and name not in known:
+            matches = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
+            kind = "causal language model" if is_causal else "sequence classification model"
+            raise ValueError(f"got {name!r}, which is no {kind} of transformers{hint}")
+        return name
+
+    @field_validator("config")
+    @classmethod
+    def _leaves_the_tokenizer_its_part(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key, value in values.items():
+            if key in FROM_TOKENIZER:
+                raise ValueError(f"remove {key}: it comes from the tokenizer (see tokenizer.vocab_size)")
+            if key in SET_ELSEWHERE:
+                raise ValueError(f"remove {key}: {SET_ELSEWHERE[key]}")
+            if not _is_finite(value):
+                raise ValueError(f"{key}: {value!r} has a number that is not finite")
+        return values
+
+    @model_validator(mode="after")
+    def _fits_its_beginning(self) -> Self:
+        if self.pretrained is not None and self.initialization != InitializationConfig():
+            raise ValueError("a pretrained model has its weights; remove initialization")
+        if self.adapter is not None and self.pretrained is None:
+            raise ValueError("adapter needs pretrained: random weights would stay as they are; remove adapter")
+        if self.quantization is not None and self.task != "causal_lm":
+            raise ValueError(f"quantization is for causal_lm: the new head of a {self.task} would be rounded too")
+        if self.quantization is not None and self.adapter is None:
+            raise ValueError("quantization needs adapter: rounded weights cannot be trained themselves")
+        return self
+
+    @property
+    def model_type(self) -> str | None:
+        """The architecture; None where the pretrained model decides."""
+        if self.preset is not None:
+            return PRESETS[self.preset].architecture
+        return None if self.pretrained is not None else self.architecture or DEFAULT_ARCHITECTURE
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values for the architecture's configuration class, those of the preset included."""
+        return (PRESETS[self.preset].config if self.preset is not None else {}) | self.config
+
+    def identity(self) -> dict[str, Any]:
+        """With the preset's values in place of its name, so that a changed preset is another model."""
+        kept = super().identity()
+        del kept["preset"]
+        return kept | {"architecture": self.model_type, "config": self.values}
+
+
+UNSUPPORTED_ADAPTERS = {
+    "adalora": "moves ranks about on calls that training here does not make",
+    "cartridge": "starts from a cache that it is given in code",
+    "cpt": "needs other labels than the next token",
+    "multitask_prompt_tuning": "needs the task of every sequence",
+    "poly": "needs the task of every sequence",
+    "xlora": "mixes adapters that are trained already",
+}
+"""Methods of peft that need more than a model and text, and what."""
+
+
+@functools.cache
+def adapter_types() -> tuple[str, ...]:
+    """Names that `model.adapter.type` may have, sorted; read from the text of peft, empty when that is elsewhere."""
+    spec = find_spec("peft")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "utils", "peft_types.py") if folders else None
+    if path is None or not path.is_file():
+        return ()
+    enum = re.search(r"^class PeftType.*?^class ", path.read_text(), re.MULTILINE | re.DOTALL)
+    if enum is None:
+        return ()
+    names = {name.lower() for name in re.findall(r'^    [A-Z0-9_]+ = "([A-Z0-9_]+)"', enum.group(), re.MULTILINE)}
+    return tuple(sorted((names | {"dora", "rslora"}) - UNSUPPORTED_ADAPTERS.keys()))
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number inside is infinite or NaN: JSON, and so an identity, cannot tell those apart."""
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def causal_architectures() -> tuple[str, ...]:
+    """Model types that transformers maps to a causal language model, and our own, sorted."""
+    return _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+
+
+def labelling_architectures() -> tuple[str, ...]:
+    """Model types that transformers maps to a model with a head over labels, and our own, sorted."""
+    return _architectures("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES")
+
+
+@functools.cache
+def _architectures(mapping_name: str) -> tuple[str, ...]:
+    """Model types of one of transformers' mappings, and our own, sorted.
+
+    Read from the text of its mapping, because importing transformers takes seconds. Empty when transformers is
+    not installed or keeps the mapping elsewhere; then the model stage is the first to notice a wrong name.
+    """
+    spec = find_spec("transformers")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "models", "auto", "modeling_auto.py") if folders else None
+    if path is None or not path.is_file():
+        return ()
+    mapping = re.search(rf"^{mapping_name} = .*?^\)", path.read_text(), re.MULTILINE | re.DOTALL)
+    return tuple(sorted({*re.findall(r'\(\s*"([^"]+)"', mapping.group()), *OWN_ARCHITECTURES})) if mapping else ()

@@ -1,0 +1,120 @@
+"""The row of a run in TensorBoard's table of settings and results (HPARAMS), and its configuration as text.
+
+A folder of its own beside the training's records, since those belong to an artifact that several runs may share: in
+`tensorboard --logdir workspace/runs` the row of a run is `NAME/hparams`. It declares no experiment, so that TensorBoard
+takes the columns from all runs together.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic
+from pipeline.config import Config
+from pipeline.config.reading import dump
+from pipeline.engine.manifests import Manifest, flatten
+from pipeline.evaluation.evaluate_config import METRICS_OF_TASK
+
+FOLDER = "hparams"
+ALWAYS = frozenset(
+    {
+        "tokenizer.vocab_size", "pack.block_size", "model.task", "model.architecture", "train.optim",
+        "train.learning_rate", "train.lr_scheduler_type", "train.weight_decay", "train.global_batch_size",
+        "train.mixed_precision",
+    }
+)  # fmt: skip
+"""Settings that have a column even where they are at their default."""
+
+Scalar = bool | int | float | str
+
+
+def write_row(folder: Path, config: Config, manifests: Mapping[str, Manifest]) -> None:
+    """Make `folder/hparams/` tell the settings of a run and the results in its `manifests`, of which `train` may be
+    missing as yet. What is there already stays."""
+    results = results_of(manifests)
+    content = {"settings": settings_of(config, manifests), "config": dump(config.values()), "results": results}
+    target = folder / FOLDER
+    if target.is_symlink():
+        atomic.remove(target)
+    target.mkdir(exist_ok=True)
+    digest = atomic.digest_json(content)[:16]
+    found = sorted(path for path in target.iterdir())
+    if [path.name.rpartition(".")[2] for path in found] == [digest]:
+        return
+    # TensorBoard reads a run's files in the order of their names.
+    path = target / f"events.out.tfevents.{time.time_ns() // 1000}.{digest}"
+    atomic.write_bytes(path, _events(content, manifests.get("train")))
+    for old in found:
+        atomic.remove(old)
+
+
+def settings_of(config: Config, manifests: Mapping[str, Manifest]) -> dict[str, Scalar]:
+    """What tells runs apart, by dotted key: settings of the identity that are not at their default, the few that always
+    matter, and the size of the model. Lists are JSON text."""
+    chosen: dict[str, Any] = {"run.name": config.run.name, "run.seed": config.run.seed}
+    for name in config.values().keys() - {"run", "report"}:
+        section = getattr(config, name)
+        identified = {key: value for key, value in flatten(section.identity(), name).items() if key != name}
+        given = flatten(section.model_dump(mode="json", by_alias=True, exclude_defaults=True), name)
+        # A preset stands for the values that it brings.
+        keys = given.keys() | {key for key in identified if key.startswith("model.config.")}
+        keys |= {key for key in ALWAYS if identified.get(key) is not None}
+        chosen |= {key: value for key, value in identified.items() if key in keys}
+    if total := manifests.get("model", {}).get("summary", {}).get("total"):
+        chosen["model.parameters"] = total
+    scalars = {key: value if isinstance(value, Scalar) else json.dumps(value) for key, value in chosen.items()}
+    return dict(sorted(scalars.items()))
+
+
+def results_of(manifests: Mapping[str, Manifest]) -> dict[str, float]:
+    """The last losses of a training and the figures of its evaluation, by tag."""
+    found: dict[str, float | None] = {}
+    if "train" in manifests:
+        trained = manifests["train"]["summary"]
+        tags = {"train_loss": "final_loss", "eval_loss": "eval_loss", "steps": "steps"}
+        found |= {f"final/{tag}": trained.get(name) for tag, name in tags.items()}
+    if "evaluate" in manifests:
+        evaluated = manifests["evaluate"]["summary"]
+        names = ("loss", *METRICS_OF_TASK[evaluated["task"]])
+        found |= {f"test/{name}": evaluated["test"].get(name) for name in names}
+    return {tag: value for tag, value in found.items() if value is not None}
+
+
+def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
+    """An event file in TensorBoard's format."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.api_pb2 import STATUS_RUNNING, STATUS_SUCCESS
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+    from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+    from tensorboard.plugins.text.summary_v2 import text_pb
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def told(tag: str, **info: Any) -> Summary:
+        described = metadata.create_summary_metadata(HParamsPluginData(**info))
+        return Summary(value=[Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)])
+
+    now = time.time()
+    began = SessionStartInfo(start_time_secs=train["started"] if train else now)
+    for name, value in content["settings"].items():
+        kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+        setattr(began.hparams[name], f"{kind}_value", value)
+    summaries = [told(metadata.SESSION_START_INFO_TAG, session_start_info=began)]
+    summaries.append(text_pb("config", f"```yaml\n{content['config']}```\n"))
+    summaries += [scalar_pb(tag, value) for tag, value in content["results"].items()]
+    ended = SessionEndInfo(status=STATUS_SUCCESS if train else STATUS_RUNNING, end_time_secs=now)
+    summaries.append(told(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
+
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    step = int(content["results"].get("final/steps", 0))
+    writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+    for summary in summaries:
+        writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())
+    return buffer.getvalue()

@@ -1,0 +1,236 @@
+"""The `train:` section: optimization, precision, and what is recorded on the way."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.machine import bf16_support
+from pipeline.section import Alternatives, Choice, Runtime
+from pipeline.training.optimization_config import OptimizationConfig
+
+Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
+LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
+"""Fields of which exactly one says how long a training is."""
+
+PATIENCE = "early_stopping_patience"
+"""With it, a training may be shorter."""
+
+AttentionImplementation = Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
+
+
+class TrainConfig(OptimizationConfig):
+    """Optimization. Names are those of transformers' TrainingArguments where it has one."""
+
+    alternatives: ClassVar[Alternatives] = (*OptimizationConfig.alternatives, LENGTHS)
+
+    max_steps: int | None = Field(default=None, ge=1)
+    """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`: one on the command line stands in for
+    the file's. When the length alone is changed, training goes on from the newest checkpoint up to which the learning
+    rates of both lengths are the same: any with `constant` and `inverse_sqrt`, one from before the decay with
+    `warmup_stable_decay`. Else it begins anew, and `plan` says why. `gc` removes the checkpoints of complete
+    trainings."""
+
+    num_train_epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training windows, rounded up to whole steps."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Target tokens to train on, rounded up to whole steps of the split's average number of them."""
+
+    init_from: Annotated[str | None, Runtime()] = None
+    """Start from the weights of another run instead of the model stage's: the name of a run in the same workspace, or
+    the path of a Hugging Face folder (with a `/`; `./name` for one beside). Its weights, not its name, count for
+    whether the training is done already."""
+
+    global_batch_size: int = Field(default=32, ge=1, le=2**24)
+    """Sequences in one optimizer step, over all devices and accumulated batches."""
+
+    per_device_train_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Sequences that a device computes at once; the rest of its share of the global batch is accumulated. Times the
+    number of processes it must divide `global_batch_size`. Null computes the whole share at once."""
+
+    per_device_eval_batch_size: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Sequences that a device computes at once in validation. Null is the same as in training."""
+
+    regression_loss: Literal["mse", "huber"] = "mse"
+    """What a regression makes small: the squared error, or Huber's loss, in which errors above `huber_delta` count
+    linearly, so that outliers weigh less."""
+
+    huber_delta: float = Field(default=1.0, gt=0)
+    """Error, in the units of the labels, above which Huber's loss is linear."""
+
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """`bf16` computes matrix products in bfloat16 under autocast; weights and optimizer stay in float32. `no` computes
+    in float32, also with frozen weights under an adapter that are saved in less. `auto` is
+    `bf16` where the device multiplies it natively (NVIDIA's GPUs from Ampere on, processors with AVX512-BF16, AMX-BF16
+    or Arm's bf16), else `no`; what it comes to counts for whether the training is done already, as if it stood here.
+    `fp16`, on CUDA devices only, computes products in float16 and scales the loss so that small gradients survive; a
+    step in which they overflow is skipped and the scale lowered."""
+
+    router_aux_loss_coef: float | None = Field(default=None, ge=0)
+    """Weight of the loss that balances the experts of a mixture, taken within each sequence (DeepSeek-V3): 1 times it
+    when all are used alike. Null takes the model configuration's own."""
+
+    router_z_loss_coef: float | None = Field(default=None, ge=0)
+    """Weight of the mean squared logarithm of the router's normalizer (ST-MoE), which keeps its logits small. Null
+    takes the model configuration's own, or 0."""
+
+    gradient_checkpointing: Annotated[bool, Runtime()] = False
+    """Recompute activations in the backward pass: less memory, about a third more computation."""
+
+    attn_implementation: Annotated[AttentionImplementation | None, Runtime()] = None
+    """How attention is computed. Null takes transformers' choice for the architecture. Only `eager` keeps all its
+    scores, length x length for each head; `flex_attention` and the `flash_attention` kinds need a GPU, and the latter
+    their package and bf16 or fp16."""
+
+    torch_compile: bool = False
+    """Compile each layer with torch.compile: faster steps after a slow first one."""
+
+    deterministic: Annotated[bool, Runtime()] = True
+    """Use deterministic algorithms only, so that the same run gives the same bits."""
+
+    export: Literal["last", "best", "ema"] = "last"
+    """Which weights become the artifact: those after the last step, those of the lowest validation loss, or the moving
+    average of `ema_decay`. With `early_stopping_patience` it is `best` unless something else is given here."""
+
+    logging_steps: Annotated[int, Runtime()] = Field(default=10, ge=1)
+    """Steps between two records of loss, learning rate, throughput and gradient norms."""
+
+    layer_telemetry_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Steps between two records of every layer's gradient, weights and update; a multiple of `logging_steps`.
+    Null records them whenever the loss is recorded."""
+
+    eval_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Steps between two validations. Null validates after the last step only; that one always happens."""
+
+    eval_batches: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """At most this many times `global_batch_size` sequences in one validation. Null takes the whole validation
+    split."""
+
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """End the training when so many validations in a row, of those every `eval_steps`, did not lower the lowest
+    validation loss (`eval/loss`) by more than `early_stopping_threshold`, as transformers' EarlyStoppingCallback does.
+    The learning rate follows the schedule of the whole length, which a training that stops early does not come to the
+    end of. Null never ends it early."""
+
+    early_stopping_threshold: float = Field(default=0.0, ge=0)
+    """By more than this, in nats (of a regression in the units of its loss), a validation loss must be below the lowest
+    before it to count as better."""
+
+    save_steps: Annotated[int, Runtime()] = Field(default=200, ge=1)
+    """Steps between two checkpoints."""
+
+    save_minutes: Annotated[float | None, Runtime()] = Field(default=None, gt=0)
+    """Minutes after which a checkpoint is written in any case. Null goes by `save_steps` alone."""
+
+    save_total_limit: Annotated[int, Runtime()] = Field(default=2, ge=1)
+    """Checkpoints kept; older ones are removed, but for the best when `export` is `best`, and that from before the
+    decay of `warmup_stable_decay`, which is saved in any case for a longer training to go on from."""
+
+    on_nonfinite: Annotated[Literal["halt", "skip"], Runtime()] = "halt"
+    """What to do with a step whose loss or gradient is not finite. `halt` ends the training, with an autopsy of the
+    step to replay; `skip` leaves weights and optimizer as they were and goes on with the next batch, at the price of
+    one wait for the device in each step. A run without such steps is the same under both, so that one that was halted
+    can go on with `skip`."""
+
+    on_loss_spike: Literal["ignore", "warn", "skip", "rollback"] = "warn"
+    """What to do with a step whose loss is far above those before. `skip` leaves its batch out, at the price of one
+    wait for the device in each step; `rollback` goes back to the weights of the last checkpoint and on with new
+    batches."""
+
+    loss_spike_threshold: float = Field(default=6.0, gt=0)
+    """Standard deviations above the mean of recent losses from which a loss is a spike."""
+
+    loss_spike_window: int = Field(default=128, ge=4)
+    """Recent steps whose losses a loss is compared with; nothing is a spike before half as many were seen."""
+
+    max_consecutive_skips: Annotated[int, Runtime()] = Field(default=10, ge=1)
+    """The training ends when so many steps in a row were skipped, or so many rollbacks went to one checkpoint."""
+
+    log_with: Annotated[list[Tracker], Runtime()] = Field(default=[])
+    """Trackers of Accelerate that get the records as well, beside metrics.jsonl and TensorBoard, under the run's name.
+    One that raises is warned of and left out."""
+
+    project: Annotated[str, Runtime()] = Field(default="descent", min_length=1)
+    """Name of the project, or experiment, in those trackers."""
+
+    hang_timeout_seconds: Annotated[float | None, Runtime()] = Field(default=1800, gt=0)
+    """A process that begins no forward pass for so long ends, with the stacks of its threads in a file. Null never
+    ends it."""
+
+    def is_runtime(self, name: str) -> bool:
+        """Which validations there are matters where they choose the weights that are exported."""
+        validations_count = self.export == "best" or self.early_stopping_patience is not None
+        return super().is_runtime(name) and not (validations_count and name in ("eval_steps", "eval_batches"))
+
+    def choices(self) -> dict[str, Choice]:
+        """`mixed_precision`, where it is `auto`."""
+        if self.mixed_precision != "auto":
+            return {}
+        support = bf16_support(os.environ)
+        return {"mixed_precision": Choice("bf16" if support.is_native else "no", support.why)}
+
+    @property
+    def huber_delta_used(self) -> float | None:
+        """Where the loss of a regression becomes linear; None where it is the squared error throughout."""
+        return self.huber_delta if self.regression_loss == "huber" else None
+
+    def device_batch_size(self, num_processes: int) -> int:
+        """Sequences that each of the processes computes at once. Raises ConfigError when `global_batch_size` cannot be
+        shared out so."""
+        at_once = self.per_device_train_batch_size or 1
+        if self.global_batch_size % (num_processes * at_once):
+            each = f" times per_device_train_batch_size {at_once}" if at_once > 1 else ""
+            raise ConfigError(
+                f"train.global_batch_size {self.global_batch_size} is not a multiple of the {num_processes} "
+                f"processes{each}; change one of them"
+            )
+        return self.per_device_train_batch_size or self.global_batch_size // num_processes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_training_that_stops_early_exports_its_best(cls, values: Any) -> Any:
+        """Its last weights are those of the validations that made it stop."""
+        if isinstance(values, dict) and values.get("early_stopping_patience") is not None:
+            return {"export": "best", **values}
+        return values
+
+    def records_at(self, step: int) -> bool:
+        """Whether the training loss is recorded after a step, be it the last or not. With early stopping also at every
+        validation, since each may turn out to be the end."""
+        interval = self.eval_steps if self.early_stopping_patience is not None else None
+        return step % self.logging_steps == 0 or (interval is not None and step % interval == 0)
+
+    def measures_at(self, step: int) -> bool:
+        """Whether the figures of layers are recorded after a step, be it the last or not."""
+        if self.layer_telemetry_steps is None:
+            return self.records_at(step)
+        return step % self.layer_telemetry_steps == 0
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if all(getattr(self, name) is None for name in LENGTHS):
+            raise ValueError("give exactly one of max_steps, num_train_epochs and max_tokens")
+        if self.export == "ema" and self.ema_decay is None:
+            raise ValueError("export: ema needs ema_decay")
+        if self.early_stopping_patience is not None and self.eval_steps is None:
+            raise ValueError("early_stopping_patience counts validations; give eval_steps, the steps between two")
+        if self.early_stopping_threshold and self.early_stopping_patience is None:
+            raise ValueError("early_stopping_threshold needs early_stopping_patience")
+        if self.max_steps is not None and self.warmup_steps > self.max_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is more than max_steps {self.max_steps}")
+        device_batch = self.per_device_train_batch_size
+        if device_batch is not None and self.global_batch_size % device_batch:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of "
+                f"per_device_train_batch_size {device_batch}; change one of them"
+            )
+        if self.layer_telemetry_steps is not None and self.layer_telemetry_steps % self.logging_steps:
+            raise ValueError(
+                f"layer_telemetry_steps {self.layer_telemetry_steps} is not a multiple of "
+                f"logging_steps {self.logging_steps}; change one of them"
+            )
+        return self
