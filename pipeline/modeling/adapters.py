@@ -84,14 +84,14 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> Pre
     from peft import get_peft_model
 
     task = task_of(model.config)
-    hf_config = peft_config(config, task)
-    if hf_config.is_prompt_learning and task != "causal_lm":
+    method_config = peft_config(config, task)
+    if method_config.is_prompt_learning and task != "causal_lm":
         raise ConfigError(f"model.adapter: {config.type} learns a prompt, for language models; for {task} take lora")
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the missing path of the base model
             torch.manual_seed(seed)
-            wrapper = get_peft_model(model, hf_config)
+            wrapper = get_peft_model(model, method_config)
     except Exception as error:
         reason = one_line(error)
         if "specify `target_modules`" in reason:
@@ -100,7 +100,7 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> Pre
                 "them in target_modules, such as [q_proj, v_proj] or all-linear"
             ) from None
         raise ConfigError(f"model.adapter: {config.type} does not fit this model: {reason}") from None
-    return _adapted(wrapper, hf_config.is_prompt_learning)
+    return _adapted(wrapper, method_config.is_prompt_learning)
 
 
 def wrapper_of(model: nn.Module) -> Any:

@@ -57,7 +57,7 @@ def _load(folder: Path, config: ModelConfig, seed: int, head: Head) -> PreTraine
             torch.manual_seed(seed)
             model, found = head.auto_class.from_pretrained(
                 folder,
-                hf_config=hf_config,
+                config=hf_config,
                 dtype="auto",
                 use_safetensors=True,
                 local_files_only=True,

@@ -45,18 +45,18 @@ class _Vocabulary:
         return {"": self.size - 1}
 
 
-def skeleton_config(hf_config: Config) -> tuple[PreTrainedConfig, Head]:
+def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
     """The architecture's configuration with the vocabulary that the tokenizer is asked for, and the head.
 
     Raises ConfigError and MissingInputError as building the model.
     """
-    config = hf_config.model
-    head = head_of(config.task)
-    if config.pretrained is None:
-        return build_config(config, _Vocabulary(hf_config.tokenizer.vocab_size), head), head
-    check_vocabulary(model_files(config, "model"), config, "model")
-    with opened(config, "model", ("config.json",)) as folder:
-        return read_config(folder, config, head), head
+    model = config.model
+    head = head_of(model.task)
+    if model.pretrained is None:
+        return build_config(model, _Vocabulary(config.tokenizer.vocab_size), head), head
+    check_vocabulary(model_files(model, "model"), model, "model")
+    with opened(model, "model", ("config.json",)) as folder:
+        return read_config(folder, model, head), head
 
 
 def build_skeleton(
