@@ -10,6 +10,7 @@ from html import escape
 from pipeline.reporting.formats import power_of_ten
 
 Tick = tuple[float, str]
+MAX_LOG_TICKS = 7
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,16 @@ def step_scale(steps: Sequence[float], start: float, end: float) -> Scale:
     return replace(scale, ticks=ticks, factor="")
 
 
-def log_scale(values: Sequence[float], start: float, end: float, *, max_ticks: int = 7) -> Scale:
+def log_scale(values: Sequence[float], start: float, end: float) -> Scale:
     """A logarithmic scale, widened to 1, 2 or 5 times a power of ten. Values must be positive."""
     low, high = (min(values), max(values)) if values else (1.0, 10.0)
     grid = [m * 10.0**e for e in range(_decade(low) - 1, _decade(high) + 2) for m in (1, 2, 5)]
     low = max(mark for mark in grid if mark <= low * (1 + 1e-9))
     high = min(mark for mark in grid if mark >= high * (1 - 1e-9) and mark > low)
     marks = [mark for mark in grid if low * (1 - 1e-9) <= mark <= high * (1 + 1e-9)]
-    if len(marks) > max_ticks:
+    if len(marks) > MAX_LOG_TICKS:
         decades = list(range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1))
-        marks = [10.0**e for e in decades[:: math.ceil(len(decades) / max_ticks)]]
+        marks = [10.0**e for e in decades[:: math.ceil(len(decades) / MAX_LOG_TICKS)]]
     return Scale(low, high, start, end, tuple((mark, log_label(mark)) for mark in marks), logarithmic=True)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pipeline.reporting.axes import Scale, line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
+from pipeline.reporting.axes import line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
 from pipeline.reporting.formats import real, shorten
 from pipeline.reporting.recorded_curves import Point
 
 STEP_LABEL = "step (optimizer updates)"
+WIDTH, HEIGHT = 560, 280
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,7 @@ class Line:
     markers: bool = False
 
 
-def line_chart(
-    lines: Sequence[Line], *, title: str, y_label: str, log_y: bool = False, width: float = 560, height: float = 280
-) -> str:
+def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool = False) -> str:
     """Series over training steps, with axes, grid and legend. Series without points are left out; "" when none has any.
 
     On a logarithmic axis values that are not positive are left out.
@@ -38,13 +37,18 @@ def line_chart(
     ]
     if not kept:
         return ""
-    top, bottom, right = 34.0, height - 44, width - 14
+    top, bottom, right = 34.0, HEIGHT - 44, WIDTH - 14
     values = [p[1] for each in kept for p in each.points]
     y = log_scale(values, bottom, top) if log_y else linear_scale(values, bottom, top)
     left = 34 + 6.8 * max(3, *(len(name) for _, name in y.ticks))
     x = step_scale([p[0] for each in kept for p in each.points], left, right)
-    parts = [_horizontal_grid(y, left, right), step_axis(x, bottom, STEP_LABEL)]
-    parts.append(_vertical_label((top + bottom) / 2, y_label + y.factor + (", log scale" if log_y else "")))
+    parts = []
+    for value, name in y.ticks:
+        parts.append(line(left, y(value), right, y(value), "grid"))
+        parts.append(text(left - 8, y(value) + 4, name, "tick", "end"))
+    parts.append(step_axis(x, bottom, STEP_LABEL))
+    label = y_label + y.factor + (", log scale" if log_y else "")
+    parts.append(text(-(top + bottom) / 2, 14, label, "label", "middle", ' transform="rotate(-90)"'))
     parts.append(_legend(kept, right))
     for each in kept:
         pixels = " ".join(f"{number(x(step))},{number(y(value))}" for step, value in each.points)
@@ -57,19 +61,7 @@ def line_chart(
             ]
     scales = {"x": [left, right, x.low, x.high], "y": [bottom, top, y.low, y.high], "log": log_y}
     extra = f" data-lines='{json.dumps(scales)}'"
-    return svg(width, height, "".join(parts), f"{title}: {y_label} over {STEP_LABEL}", extra)
-
-
-def _horizontal_grid(y: Scale, left: float, right: float) -> str:
-    parts = []
-    for value, name in y.ticks:
-        parts.append(line(left, y(value), right, y(value), "grid"))
-        parts.append(text(left - 8, y(value) + 4, name, "tick", "end"))
-    return "".join(parts)
-
-
-def _vertical_label(middle: float, label: str) -> str:
-    return text(-middle, 14, label, "label", "middle", ' transform="rotate(-90)"')
+    return svg(WIDTH, HEIGHT, "".join(parts), f"{title}: {y_label} over {STEP_LABEL}", extra)
 
 
 def _legend(lines: Sequence[Line], right: float) -> str:
@@ -95,11 +87,11 @@ class Bar:
     highlight: bool = False
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str, width: float = 560) -> str:
+def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
     """Horizontal bars from zero, each with its value."""
     if not bars:
         return ""
-    left, right, top, pitch = 150.0, width - 60, 10.0, 34.0
+    left, right, top, pitch = 150.0, WIDTH - 60, 10.0, 34.0
     bottom = top + pitch * len(bars)
     x = linear_scale([bar.value for bar in bars], left, right, from_zero=True)
     parts = []
@@ -114,11 +106,12 @@ def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str, width: float = 5
         parts.append(text(left + length + 6, y + 15, real(bar.value), "value"))
     parts.append(step_axis(x, bottom, x_label))
     parts.append(line(left, top, left, bottom, "axis"))
-    return svg(width, bottom + 44, "".join(parts), title)
+    return svg(WIDTH, bottom + 44, "".join(parts), title)
 
 
-def sparkline(values: Sequence[float | None], *, width: float = 120, height: float = 22) -> str:
+def sparkline(values: Sequence[float | None]) -> str:
     """A small line without axes, scaled to its own range; gaps where there is no value."""
+    width, height = 120.0, 22.0
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return ""

@@ -78,15 +78,12 @@ class RunData:
     @property
     def num_parameters(self) -> int | None:
         """Parameters of the model."""
-        model = self.summary("model")
-        return _first(model, "total", "parameters") or _first(model.get("parameters"), "total")
+        return self.summary("model").get("total")
 
     @property
     def parts(self) -> list[dict[str, Any]]:
         """Rows of the parameter table."""
-        model = self.summary("model")
-        nested = model.get("parameters")
-        return model.get("parts") or (nested.get("parts") if isinstance(nested, dict) else None) or []
+        return self.summary("model").get("parts") or []
 
     @property
     def architecture(self) -> str:
@@ -194,7 +191,5 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _first(values: Any, *names: str) -> Any:
-    if not isinstance(values, dict):
-        return None
+def _first(values: Mapping[str, Any], *names: str) -> Any:
     return next((values[name] for name in names if isinstance(values.get(name), (int, float))), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,90 +96,19 @@ def flow_diagram(run: RunData) -> str:
     train_port = min(tokenizer.middle, curate.bottom - 12)
     parts = [_across(nodes["ingest"], nodes["normalize"]), _across(nodes["normalize"], curate)]
     parts += [_across(curate, augment), _across(augment, encode)]
-    upper_port = max(middle - 22, curate.top + 8)
-    parts.append(
-        _route(
-            [
-                (curate.right, upper_port),
-                (curate.right + 14, upper_port),
-                (curate.right + 14, held_out),
-                (encode.left - 16, held_out),
-                (encode.left - 16, max(middle - 22, encode.top + 8)),
-                (encode.left, max(middle - 22, encode.top + 8)),
-            ]
-        )
-    )
-    lower_port = min(max(middle + 26, middle), train_port)
-    parts.append(
-        _route(
-            [
-                (curate.right, lower_port),
-                (curate.right + 14, lower_port),
-                (curate.right + 14, tokenizer.middle),
-                (tokenizer.left, tokenizer.middle),
-            ]
-        )
-    )
-    enter = min(middle + 22, encode.bottom - 8)
-    parts.append(
-        _route(
-            [
-                (tokenizer.right, tokenizer.middle),
-                (encode.left - 16, tokenizer.middle),
-                (encode.left - 16, enter),
-                (encode.left, enter),
-            ]
-        )
-    )
-    centre_of = tokenizer.left + _NODE / 2
-    parts.append(
-        _route(
-            [
-                (centre_of, tokenizer.bottom),
-                (centre_of, lane_tokenizer),
-                (pack.left - 42, lane_tokenizer),
-                (pack.left - 42, model.middle),
-                (model.left, model.middle),
-            ]
-        )
-    )
-    centre_of = encode.left + _NODE / 2
-    parts.append(
-        _route(
-            [
-                (centre_of, encode.bottom),
-                (centre_of, lane_encode),
-                (pack.left - 24, lane_encode),
-                (pack.left - 24, pack.middle),
-                (pack.left, pack.middle),
-            ]
-        )
-    )
-    for node, shift in ((pack, -10.0), (model, 10.0)):
-        parts.append(
-            _route(
-                [
-                    (node.right, node.middle),
-                    (node.right + 34, node.middle),
-                    (node.right + 34, centre + shift),
-                    (train.left, centre + shift),
-                ]
-            )
-        )
-    evaluate = nodes["evaluate"]
-    exit_port = max(pack.middle - 14, pack.top + 8)
-    parts.append(
-        _route(
-            [
-                (pack.right, exit_port),
-                (pack.right + 18, exit_port),
-                (pack.right + 18, test_lane),
-                (evaluate.left - 20, test_lane),
-                (evaluate.left - 20, centre - 14),
-                (evaluate.left, centre - 14),
-            ]
-        )
-    )
+    leave, enter = max(middle - 22, curate.top + 8), max(middle - 22, encode.top + 8)
+    parts.append(_route(curate.right, leave, curate.right + 14, held_out, encode.left - 16, enter, encode.left))
+    leave, enter = min(middle + 26, train_port), min(middle + 22, encode.bottom - 8)
+    parts.append(_route(curate.right, leave, curate.right + 14, tokenizer.middle, tokenizer.left))
+    parts.append(_route(tokenizer.right, tokenizer.middle, encode.left - 16, enter, encode.left))
+    x = tokenizer.left + _NODE / 2
+    parts.append(_route(x, tokenizer.bottom, x, lane_tokenizer, pack.left - 42, model.middle, model.left))
+    x = encode.left + _NODE / 2
+    parts.append(_route(x, encode.bottom, x, lane_encode, pack.left - 24, pack.middle, pack.left))
+    for node, enter in ((pack, centre - 10), (model, centre + 10)):
+        parts.append(_route(node.right, node.middle, node.right + 34, enter, train.left))
+    evaluate, leave = nodes["evaluate"], max(pack.middle - 14, pack.top + 8)
+    parts.append(_route(pack.right, leave, pack.right + 18, test_lane, evaluate.left - 20, centre - 14, evaluate.left))
     parts += [_across(train, evaluate), _across(evaluate, nodes["report"])]
     parts += _flow_labels(run, nodes, held_out, test_lane)
     parts += [node.draw() for node in nodes.values()]
@@ -188,13 +117,17 @@ def flow_diagram(run: RunData) -> str:
 
 
 def _across(start: Node, end: Node) -> str:
-    return _route([(start.right, start.middle), (end.left, end.middle)])
+    return _route(start.right, start.middle, end.left)
 
 
-def _route(points: Sequence[tuple[float, float]]) -> str:
-    """A line with right angles that ends in an arrow head, pointing right."""
-    path = "L".join(f"{number(x)} {number(y)}" for x, y in points)
-    x, y = points[-1]
+def _route(x: float, y: float, *turns: float) -> str:
+    """A line that begins at a point, goes to each of `turns`, an x, a y, an x and so on, and ends in an arrow head
+    that points right."""
+    points = [(x, y)]
+    for place, turn in enumerate(turns):
+        x, y = (x, turn) if place % 2 else (turn, y)
+        points.append((x, y))
+    path = "L".join(f"{number(x)} {number(y)}" for x, y in dict.fromkeys(points))
     return f'<path d="M{path}" class="edge"/><path d="M{number(x)} {number(y)}l-7 -4v8z" class="head"/>'
 
 

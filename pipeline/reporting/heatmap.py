@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
+from operator import itemgetter
 
 from pipeline.reporting.axes import line, log_label, number, rect, step_axis, step_scale, svg, text
-from pipeline.reporting.charts import STEP_LABEL
+from pipeline.reporting.charts import STEP_LABEL, WIDTH
 from pipeline.reporting.formats import power_of_ten, shorten
 from pipeline.reporting.recorded_curves import LayerGrid
 
@@ -18,9 +20,7 @@ _NUM_COLOURS = 48
 _QUANTILE = 0.005
 
 
-def heat_map(
-    grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[tuple[float, str]] = (), width: float = 560
-) -> str:
+def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[tuple[float, str]] = ()) -> str:
     """Mean log10 of a figure per layer and column of steps, first layer on top; "" when there is nothing to draw.
 
     The colour scale spans all but the outermost 0.5 percent of cells, and at least one decade; what lies outside
@@ -36,7 +36,7 @@ def heat_map(
     pad = max(0.0, (1 - (high - low)) / 2)
     low, high = low - pad, high + pad
     row_height = max(4.0, min(20.0, 380 / len(layers)))
-    left, right, top = 16 + 6.6 * min(16, max(map(len, layers))), width - 88, 8.0
+    left, right, top = 16 + 6.6 * min(16, max(map(len, layers))), WIDTH - 88, 8.0
     bottom = top + row_height * len(layers)
     x = step_scale([columns[0][0], columns[-1][1]], left, right)
     parts = [rect(left, top, right - left, bottom - top, 'class="void"')]
@@ -57,9 +57,8 @@ def heat_map(
         "values": [[None if value is None else round(value, 3) for value in row] for row in rows],
     }
     extra = f' data-heat="{escape(json.dumps(data, separators=(",", ":")))}"'
-    return svg(
-        width, max(bottom, top + 120) + 44, "".join(parts), f"{title}: {scale_label} by layer over {STEP_LABEL}", extra
-    )
+    words = f"{title}: {scale_label} by layer over {STEP_LABEL}"
+    return svg(WIDTH, max(bottom, top + 120) + 44, "".join(parts), words, extra)
 
 
 def _cells(
@@ -74,18 +73,12 @@ def _cells(
     paths: dict[int, list[str]] = {}
     for index, row in enumerate(rows):
         colours = [None if value is None else _colour_index(value, low, high) for value in row]
-        start = 0
-        for at in range(1, len(colours) + 1):
-            if at < len(colours) and colours[at] == colours[start]:
-                continue
-            colour = colours[start]
+        y, height = number(top + index * row_height), number(row_height)
+        for colour, run in groupby(zip(colours, columns, strict=True), key=itemgetter(0)):
+            spans = [span for _, span in run]
+            x1, x2 = number(spans[0][0]), number(spans[-1][1])
             if colour is not None:
-                x1, x2 = columns[start][0], columns[at - 1][1]
-                y = number(top + index * row_height)
-                paths.setdefault(colour, []).append(
-                    f"M{number(x1)} {y}H{number(x2)}v{number(row_height)}H{number(x1)}z"
-                )
-            start = at
+                paths.setdefault(colour, []).append(f"M{x1} {y}H{x2}v{height}H{x1}z")
     return [
         f'<path shape-rendering="crispEdges" fill="{_colour(index)}" d="{"".join(paths[index])}"/>'
         for index in sorted(paths)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.machine import rate_in_words
@@ -16,30 +15,18 @@ from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparklin
 from pipeline.reporting.data import RunData
 from pipeline.reporting.flow import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
+from pipeline.reporting.pages import TEMPLATES, template
 from pipeline.reporting.settings_table import configuration, given
 
 MAX_ROWS = 60
 MAX_SAMPLES = 20
 MAX_SAMPLE_CHARACTERS = 4000
 _SMOOTH_FROM_POINTS = 100
-_VERDICT_SIGNS = {"healthy": "ok"}
 
 
 def render_report(run: RunData, unfinished: str = "") -> str:
     """The whole page. The same run data gives the same bytes. `unfinished` says what ended a run that is not whole."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        count=formats.count, size=formats.size, duration=formats.duration, real=formats.real, percent=formats.percent
-    )
-    source = environment.loader
-    assert source is not None
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2", escapes=True).render(
         title=run.title,
         sentence=run.sentence,
         tiles=headline(run),
@@ -72,48 +59,42 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         configuration=configuration(run),
         stages=stage_rows(run),
         libraries=libraries(run),
-        css=Markup(source.get_source(environment, "report.css")[0]),
-        script=Markup(source.get_source(environment, "report.js")[0]),
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
     )
 
 
 def headline(run: RunData) -> list[dict[str, str]]:
     """The figures at the top: value, unit, and a remark."""
-    tiles = []
+    tiles: list[dict[str, str]] = []
+
+    def tile(value: str, unit: str, remark: str, sign: str = "") -> None:
+        tiles.append({"value": value, "unit": unit, "remark": remark, "sign": sign})
+
     own, main = _main_figure(run), run.words.main
     if own is not None:
         others = [f"{row['name']} {row['value']}" for row in baselines(run) if row["name"] != "xz primed"]
         others += ["no bits per byte: the tokenizer loses text"] if run.withheld else []
-        tiles.append(
-            {
-                "value": formats.written(own, main.style),
-                "unit": f"{main.name}, test split",
-                "remark": " · ".join(others),
-                "sign": "warn" if run.withheld else "",
-            }
-        )
+        sign = "warn" if run.withheld else ""
+        tile(formats.written(own, main.style), f"{main.name}, test split", " · ".join(others), sign)
     if run.num_parameters:
         shape = f"{run.architecture}, {', '.join(run.shape[:3])}" if run.shape else run.architecture
-        tiles.append({"value": formats.compact(run.num_parameters), "unit": "parameters", "remark": shape})
+        tile(formats.compact(run.num_parameters), "parameters", shape)
     train = run.summary("train")
     if _is_number(train.get("seconds")):
         speed = train.get("tokens_per_second")
         remark = f"{formats.compact(speed)} tokens/s" if _is_number(speed) else ""
         if train.get("steps"):
             remark = f"{formats.count(train['steps'])} steps" + (f" · {remark}" if remark else "")
-        tiles.append({"value": formats.duration(train["seconds"]), "unit": "training time", "remark": remark})
+        tile(formats.duration(train["seconds"]), "training time", remark)
     gradients = train.get("gradients") or {}
-    if gradients.get("verdict"):
-        sign = _VERDICT_SIGNS.get(gradients["verdict"], "warn")
-        tiles.append(
-            {
-                "value": gradients["verdict"],
-                "unit": "gradients",
-                "remark": formats.shorten(gradients.get("why", ""), 130),
-                "sign": sign,
-            }
-        )
-    return [{"sign": "", **tile} for tile in tiles]
+    if verdict := gradients.get("verdict"):
+        tile(verdict, "gradients", formats.shorten(gradients.get("why", ""), 130), _sign(verdict))
+    return tiles
+
+
+def _sign(verdict: str) -> str:
+    return "ok" if verdict == "healthy" else "warn"
 
 
 def flow_rows(run: RunData) -> list[dict[str, Any]]:
@@ -124,17 +105,11 @@ def flow_rows(run: RunData) -> list[dict[str, Any]]:
         if not summary:
             continue
         notes = []
-        for key, label in (("rejected", "rejected"), ("dropped", "dropped"), ("changed", "changed")):
-            reasons = {name: number for name, number in (summary.get(key) or {}).items() if number}
-            if reasons:
-                notes.append(f"{label}: " + ", ".join(f"{formats.count(n)} {readable(r)}" for r, n in reasons.items()))
-        rows.append(
-            {
-                "stage": stage,
-                "notes": notes[:MAX_ROWS],
-                **{key: summary.get(key) for key in ("documents_in", "documents_out", "bytes_in", "bytes_out")},
-            }
-        )
+        for key in ("rejected", "dropped", "changed"):
+            reasons = [f"{formats.count(n)} {readable(name)}" for name, n in (summary.get(key) or {}).items() if n]
+            notes += [f"{key}: {', '.join(reasons)}"] if reasons else []
+        counts = {key: summary.get(key) for key in ("documents_in", "documents_out", "bytes_in", "bytes_out")}
+        rows.append({"stage": stage, "notes": notes, **counts})
     return rows
 
 
@@ -146,11 +121,8 @@ def _curves(run: RunData) -> Iterable[str]:
         lines = [Line("training", loss.points(), "c1 faint"), Line("training, smoothed", loss.smoothed(), "c1")]
     lines.append(Line("validation", curve("eval/loss").points(), "c2", markers=True))
     yield line_chart(lines, title="Loss", y_label=run.words.loss)
-    yield line_chart(
-        [Line("learning rate", curve("train/learning_rate").points(), "c3")],
-        title="Learning rate",
-        y_label="learning rate",
-    )
+    rate = Line("learning rate", curve("train/learning_rate").points(), "c3")
+    yield line_chart([rate], title="Learning rate", y_label="learning rate")
     before = Line("before clipping", curve("train/grad_norm").points(), "c4")
     after = Line("after clipping", curve("train/grad_norm_clipped").points(), "c1 dashed")
     yield line_chart([before, after], title="Gradient norm", y_label="global gradient norm", log_y=True)
@@ -186,18 +158,9 @@ def layer_rows(run: RunData) -> list[dict[str, Any]]:
     layers = (run.summary("train").get("gradients") or {}).get("layers") or {}
     rows = []
     for name, layer in layers.items():
-        sign = _VERDICT_SIGNS.get(layer.get("verdict", ""), "warn")
+        verdict, trend = layer.get("verdict", ""), Markup(sparkline(_thinned(run.metrics.gradients.row(name), 48)))
         figures = {key: layer.get(key) for key in ("grad_norm", "param_norm", "update_ratio")}
-        trend = Markup(sparkline(_thinned(run.metrics.gradients.row(name), 48)))
-        rows.append(
-            {
-                "name": name,
-                "sign": sign,
-                "verdict": layer.get("verdict", ""),
-                "trend": trend,
-                **figures,
-            }
-        )
+        rows.append({"name": name, "sign": _sign(verdict), "verdict": verdict, "trend": trend, **figures})
     return rows
 
 
@@ -208,7 +171,7 @@ def start_rows(run: RunData) -> list[dict[str, Any]]:
         {
             "name": name,
             "verdict": layer.get("verdict", ""),
-            "sign": _VERDICT_SIGNS.get(layer.get("verdict", ""), "warn"),
+            "sign": _sign(layer.get("verdict", "")),
             "figures": [(layer.get(quantity), 0.0) for quantity in ("activation_rms", "grad_norm")],
         }
         for name, layer in list(layers.items())[:MAX_ROWS]
@@ -274,16 +237,10 @@ def _comparison(run: RunData) -> str:
 
 def samples(run: RunData) -> list[dict[str, str]]:
     """Prompts and their continuations."""
-    found = []
-    for sample in (run.summary("evaluate").get("samples") or [])[:MAX_SAMPLES]:
-        prompt, generated = str(sample.get("prompt", "")), str(sample.get("text", ""))
-        found.append(
-            {
-                "prompt": formats.shorten(prompt, MAX_SAMPLE_CHARACTERS),
-                "text": formats.shorten(generated, MAX_SAMPLE_CHARACTERS),
-            }
-        )
-    return found
+    return [
+        {name: formats.shorten(str(sample.get(name, "")), MAX_SAMPLE_CHARACTERS) for name in ("prompt", "text")}
+        for sample in (run.summary("evaluate").get("samples") or [])[:MAX_SAMPLES]
+    ]
 
 
 def part_rows(run: RunData) -> list[dict[str, Any]]:
@@ -341,10 +298,8 @@ def libraries(run: RunData) -> list[tuple[str, str]]:
             if manifest.get(name):
                 found.setdefault(name, str(manifest[name]))
     for stage, manifest in run.manifests.items():
-        found.update({name: str(version) for name, version in (manifest.get("libraries") or {}).items()})
-        found.update(
-            {name: str(version) for name, version in (run.summary(stage).get("library_versions") or {}).items()}
-        )
+        found |= manifest.get("libraries") or {}
+        found |= run.summary(stage).get("library_versions") or {}
     return list(found.items())
 
 

@@ -11,44 +11,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.pretrained.origin import base_name
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
+from pipeline.reporting.pages import template
 from pipeline.reporting.task_words import Figure
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (
-    "optim",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "min_lr_ratio",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "momentum",
-    "max_grad_norm",
-    "global_batch_size",
-    "mixed_precision",
-)
+    "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "min_lr_ratio", "weight_decay", "adam_beta1",
+    "adam_beta2", "momentum", "max_grad_norm", "global_batch_size", "mixed_precision",
+)  # fmt: skip
 _COUNTS = ("tokens", "bytes", "documents")
 _SMALL_TOKENS = 1e9
 
 
 def render_card(run: RunData) -> str:
     """The card as Markdown with YAML front matter. The same results give the same bytes."""
-    environment = Environment(  # Markdown, not HTML: `_cell` escapes what goes into tables
-        loader=PackageLoader("pipeline.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(count=formats.count, size=formats.size)
     evaluation = run.summary("evaluate")
     rows = [("all of them", evaluation["test"])] if evaluation.get("test") else []
     rows += list((evaluation.get("sources") or {}).items())[:MAX_SOURCES] if rows else []
     baselines, main = evaluation.get("baselines") or {}, run.words.main
     columns = [figure for figure in run.words.figures if figure.key not in _COUNTS]
-    page = environment.get_template("model_card.md.j2").render(
+    # Markdown, not HTML: `_cell` escapes what goes into tables.
+    page = template("model_card.md.j2", escapes=False).render(
         front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
         title=_cell(run.title),
         sentence=_cell(run.sentence),
@@ -109,15 +96,11 @@ def front_matter(run: RunData) -> dict[str, Any]:
         if test.get(key) is not None
     ]
     if metrics:
-        dataset = {
-            "name": f"Held-out documents of {', '.join(run.sources) or 'the training sources'}",
-            "type": "custom",
-            "split": "test",
-        }
+        documents = f"Held-out documents of {', '.join(run.sources) or 'the training sources'}"
+        dataset = {"name": documents, "type": "custom", "split": "test"}
         task = dict(zip(("type", "name"), run.words.hub_task, strict=True))
-        matter["model-index"] = [
-            {"name": run.title, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}
-        ]
+        results = [{"task": task, "dataset": dataset, "metrics": metrics}]
+        matter["model-index"] = [{"name": run.title, "results": results}]
     return matter
 
 

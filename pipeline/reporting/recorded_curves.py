@@ -18,6 +18,9 @@ MAX_GRID_CELLS = 10_000
 MAX_GRID_COLUMNS = 96
 
 Point = tuple[float, float]
+Bucket = tuple[Point, Point, Point, Point, int, float]
+"""First, smallest, largest and last point, count, sum."""
+
 Add = Callable[[int, float], None]
 
 
@@ -26,8 +29,7 @@ class Curve:
     """One series of values over steps, in at most 4 x MAX_BUCKETS points."""
 
     _width_log2: int = 0
-    # bucket -> [first, smallest, largest, last] points, count, sum
-    _buckets: dict[int, tuple[Point, Point, Point, Point, int, float]] = field(default_factory=dict)
+    _buckets: dict[int, Bucket] = field(default_factory=dict)
 
     def add(self, step: int, value: float) -> None:
         """Take one point; values that are not finite are left out."""
@@ -43,7 +45,7 @@ class Curve:
 
     def _halve(self) -> None:
         self._width_log2 += 1
-        halved: dict[int, tuple[Point, Point, Point, Point, int, float]] = {}
+        halved: dict[int, Bucket] = {}
         for key in sorted(self._buckets):
             old = halved.get(key >> 1)
             halved[key >> 1] = self._buckets[key] if old is None else _merged(old, self._buckets[key])
@@ -70,9 +72,7 @@ class Curve:
         return sum(bucket[4] for bucket in self._buckets.values())
 
 
-def _merged(
-    left: tuple[Point, Point, Point, Point, int, float], right: tuple[Point, Point, Point, Point, int, float]
-) -> tuple[Point, Point, Point, Point, int, float]:
+def _merged(left: Bucket, right: Bucket) -> Bucket:
     return (
         left[0],
         left[1] if left[1][1] <= right[1][1] else right[1],
@@ -99,21 +99,15 @@ class LayerGrid:
             column = self._columns.get(step >> self._width_log2)
             if column is None:
                 self._columns[step >> self._width_log2] = column = {}
-                if len(self._columns) > self._max_columns():
+                if len(self._columns) > max(24, min(MAX_GRID_COLUMNS, MAX_GRID_CELLS // len(self.layers))):
                     self._halve()
                     column = self._columns[step >> self._width_log2]
             if 0 < value < math.inf:
-                cell = column.get(layer)
-                if cell is None:
-                    column[layer] = [1, math.log10(value)]
-                else:
-                    cell[0] += 1
-                    cell[1] += math.log10(value)
+                cell = column.setdefault(layer, [0, 0.0])
+                cell[0] += 1
+                cell[1] += math.log10(value)
 
         return add
-
-    def _max_columns(self) -> int:
-        return max(24, min(MAX_GRID_COLUMNS, MAX_GRID_CELLS // max(1, len(self.layers))))
 
     def _halve(self) -> None:
         self._width_log2 += 1
@@ -181,10 +175,9 @@ def read_metrics(path: Path) -> Metrics:
             continue
         metrics.num_lines += 1
         for tag, value in record.items():
-            try:
-                add = routes[tag]
-            except KeyError:
-                add = routes[tag] = metrics._route(tag)
+            if tag not in routes:
+                routes[tag] = metrics._route(tag)
+            add = routes[tag]
             if add is not None and isinstance(value, (int, float)):
                 add(step, value)
     return metrics

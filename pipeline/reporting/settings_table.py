@@ -6,30 +6,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import Config
 from pipeline.config.run import RunConfig
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
 
 
 def given(run: RunData) -> list[tuple[str, str]]:
-    """What the file and the command line set, by dotted key, as the stages were made with it. An artifact from before
-    that was recorded tells what is not as by default, and so does a seed."""
+    """What the file and the command line set, by dotted key, as the stages were made with it, and a seed that is not
+    the default."""
     default = RunConfig.model_fields["seed"].default
     seeds = [seed for manifest in run.manifests.values() if (seed := manifest.get("seed")) not in (None, default)]
     sections: dict[str, Any] = {"run": {"seed": seeds[0]}} if seeds else {}
-    for stage, manifest in run.manifests.items():
-        sections[stage] = manifest["given"] if "given" in manifest else _not_as_by_default(stage, manifest)
+    sections |= {stage: manifest.get("given") for stage, manifest in run.manifests.items()}
     sections["report"] = run.config.model_dump(mode="json", exclude_unset=True)
     return _flatten({stage: values for stage, values in sections.items() if values})
-
-
-def _not_as_by_default(stage: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    config = Config.model_fields[stage].annotation
-    assert config is not None
-    defaults = config.model_construct().model_dump(mode="json", by_alias=True)
-    values = {**(manifest.get("section") or {}), **(manifest.get("runtime") or {})}
-    return {name: value for name, value in values.items() if value != defaults.get(name)}
 
 
 def configuration(run: RunData) -> list[dict[str, Any]]:

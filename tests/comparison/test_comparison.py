@@ -219,10 +219,10 @@ def test_steps_of_other_sizes_are_told(workspace: Workspace) -> None:
 
 def test_an_early_cutoff_and_missing_artifacts_are_told(workspace: Workspace) -> None:
     write_run(workspace, "a")
-    write_run(workspace, "b", settings={"curate": {"min_chars": 41}, "train": {"learning_rate": 0.1}})
+    write_run(workspace, "b", settings={"curate": {"test_fraction": 0.06}, "train": {"learning_rate": 0.1}})
     found, text = compared(workspace)
     assert relations(found)["curate"] == "same result"
-    assert "curate: curate.min_chars (not given) -> 41, with the same result" in text
+    assert "curate: curate.test_fraction (not given) -> 0.06, with the same result" in text
     assert relations(found)["encode"] == "shared"
     train = next(row for row in found["stages"] if row["stage"] == "train")
     (workspace.artifact("train", train["keys"][1]) / "manifest.json").unlink()
@@ -263,11 +263,11 @@ def test_of_equally_good_runs_none_is_best(workspace: Workspace) -> None:
 def test_many_runs_get_letters(workspace: Workspace) -> None:
     names = [f"a-sweep-of-rates-{number}" for number in range(30)]
     for number, name in enumerate(names):
-        write_run(workspace, name, until="encode", settings={"curate": {"min_chars": 40 + number}})
+        write_run(workspace, name, until="encode", settings={"pack": {"block_size": 40 + number}})
     text = format_comparison(compare_runs(workspace, names))
     assert text.startswith(f"A = {names[0]}: done after encode, ")
     assert f"\nAD = {names[29]}: done after encode, " in text
-    (row,) = re.findall(r"^  curate.min_chars +(.*)$", text, re.MULTILINE)
+    (row,) = re.findall(r"^  pack.block_size +(.*)$", text, re.MULTILINE)
     assert row.split() == [str(40 + number) for number in range(30)]
     assert text.endswith("training: none of the runs has records of one\n\nevaluation: none of the runs has one")
 

@@ -92,15 +92,6 @@ def given_in(page: str) -> dict[str, str]:
     return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", apart[1]))
 
 
-def test_settings_of_artifacts_that_do_not_tell_stand_apart_where_they_are_not_as_by_default(tmp_path: Path) -> None:
-    page = render(make_run(tmp_path), title="A title")
-    given = given_in(page)
-    assert (given["run.seed"], given["train.learning_rate"], given["report.title"]) == ("17", "0.003", "A title")
-    assert "train.weight_decay" not in given, "it is 0.1, as by default"
-    folded = page[page.index("<details>") : page.index("</details>")]
-    assert all(f"<dt>{name}</dt>" in folded for name in ("weight_decay", "learning_rate", "run.seed"))
-
-
 def test_what_was_given_stands_apart_even_where_it_is_the_default(tmp_path: Path) -> None:
     folders = make_run(tmp_path)
     for stage, folder in folders.items():
