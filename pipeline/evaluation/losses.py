@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.modeling.inputs import model_inputs
+from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.tokens.labelled_split import LabelledSplit, ignore_labels
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 
@@ -163,22 +162,6 @@ def strided_spans(num_tokens: int, block_size: int, stride: int) -> Iterable[tup
         yield start, scored
         scored = start + block_size + 1
         start += stride
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module's own training flag is as it was.
-
-    Under `no_grad` rather than `inference_mode`, whose tensors compiled and distributed models cannot always take.
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 def model_logits(

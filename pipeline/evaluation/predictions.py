@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from pipeline.errors import DivergedError
-from pipeline.evaluation.losses import evaluating, model_logits
+from pipeline.evaluation.losses import model_logits
 from pipeline.evaluation.scores import score_predictions
+from pipeline.modeling.inputs import evaluating
 from pipeline.tokens.labelled_split import LabelledSplit
 
 PREDICTIONS = "predictions.parquet"

@@ -12,10 +12,9 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 from pipeline.errors import StorageError, panics_as_errors
 from pipeline.evaluation.evaluate_config import SamplesConfig
-from pipeline.evaluation.losses import evaluating
 from pipeline.evaluation.trained_model import load_trained, pick_device
 from pipeline.modeling.architecture_settings import one_line
-from pipeline.modeling.inputs import context_length
+from pipeline.modeling.inputs import context_length, evaluating
 from pipeline.tokens.template import Template
 from pipeline.tokens.training import load_tokenizer
 

@@ -25,6 +25,7 @@ from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.heads import Task, task_of
 from pipeline.modeling.model_config import AdapterConfig, ModelConfig
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
+from pipeline.modeling.refusals import config_errors
 from pipeline.pretrained.origin import base_name
 
 DESCRIPTION = "adapter.json"
@@ -35,18 +36,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rslora": ("lora", {"use_rslora": True}),
 }
 SET_HERE = {
-    "peft_type",
-    "task_type",
-    "inference_mode",
-    "base_model_name_or_path",
-    "revision",
-    "auto_mapping",
-    "peft_version",
+    "peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version",
     "runtime_config",
-}
-
+}  # fmt: skip
 _WRAPPER = "_adapter_wrapper"
-
 
 TASK_TYPES: dict[Task, str] = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "regression": "SEQ_CLS"}
 
@@ -68,11 +61,8 @@ def peft_config(config: AdapterConfig, task: Task = "causal_lm") -> Any:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"model.adapter.{name}: {config.type} has no such argument; {hint}")
-    try:
+    with config_errors(f"model.adapter: {config.type} refuses these arguments"):
         return config_class(task_type=TASK_TYPES[task], **fixed, **config.arguments)
-    except Exception as error:
-        # Every method has checks of its own and raises what it likes.
-        raise ConfigError(f"model.adapter: {config.type} refuses these arguments: {one_line(error)}") from None
 
 
 def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PreTrainedModel:

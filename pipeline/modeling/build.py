@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +18,14 @@ from transformers import (
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import load_adapter
-from pipeline.modeling.architecture_settings import check_keys, one_line, without_bars
+from pipeline.modeling.architecture_settings import check_keys, without_bars
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
+from pipeline.modeling.inputs import evaluating
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.model_config import ModelConfig, causal_architectures, labelling_architectures
 from pipeline.modeling.portable import copy_tokenizer, make_portable
 from pipeline.modeling.pretrained_model import load_pretrained, vocabulary_size
+from pipeline.modeling.refusals import config_errors
 from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import storage_errors
 from pipeline.pretrained.inspection import check_model
@@ -47,11 +47,7 @@ def load_model(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float3
     An adapter inside the folder is put on the base beside it. A model that was saved as a recipe is initialized, whole.
     """
     if (folder / ADAPTER).is_dir():
-        return load_adapter(_load(folder / BASE, dtype), folder / ADAPTER)
-    return _load(folder, dtype)
-
-
-def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+        return load_adapter(load_model(folder / BASE, dtype), folder / ADAPTER)
     if is_recipe(folder):
         return materialize(folder, open_empty(folder)).to(torch.float32 if dtype == "auto" else dtype)
     return read_model(folder, dtype)[0]
@@ -116,17 +112,12 @@ def configure(config: ModelConfig, head: Head = CAUSAL_LM, **values: Any) -> Pre
     """
     architecture = config.model_type
     assert architecture is not None, "a pretrained model brings its configuration"
-    try:
+    with config_errors(f"model.architecture: {architecture} cannot be had"):
         defaults = AutoConfig.for_model(architecture)
-    except Exception as error:
-        # Every architecture has checks of its own and raises what it likes.
-        raise ConfigError(f"model.architecture: {architecture} cannot be had: {one_line(error)}") from None
     check_keys(config.values, defaults, head)
-    try:
+    with config_errors(f"model.config: {architecture} refuses these values"):
         hf_config = AutoConfig.for_model(architecture, **config.values, **values, **head.config_values)
         hf_config.get_text_config()
-    except Exception as error:
-        raise ConfigError(f"model.config: {architecture} refuses these values: {one_line(error)}") from None
     for name in ("num_hidden_layers", "hidden_size"):
         value = getattr(hf_config.get_text_config(), name, 1)
         if isinstance(value, int) and value < 1:
@@ -161,7 +152,6 @@ def build_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, head: 
 
 
 def _takes_null(architecture: str | None, name: str) -> bool:
-    assert architecture is not None
     try:
         setattr(AutoConfig.for_model(architecture), name, None)
     except StrictDataclassError:
@@ -181,43 +171,31 @@ def build_model(
     The global random state is left as it was. Raises ConfigError where the values do not make a working model: a short
     pass checks that it computes, and of a causal language model that no position sees a later one.
     """
+    cannot = f"model.config: {config.model_type or config.pretrained} cannot be built so"
     if config.pretrained is not None:
         model = load_pretrained(config, tokenizer, seed, head)
     else:
         hf_config = build_config(config, tokenizer, head)
-        try:
+        with config_errors(cannot):
             model = empty_model(hf_config, head)
             if model.num_parameters() <= config.materialize_limit:
                 fill(model, config.initialization, seed, head)
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise _cannot_be_built(config, error) from None
     if model.device.type != "meta":
-        _check_forward_pass(model, config, head)
+        with config_errors(cannot):
+            _check_forward_pass(model, head)
     return model
 
 
-def _check_forward_pass(model: PreTrainedModel, config: ModelConfig, head: Head) -> None:
-    try:
-        sees_later_tokens = head is CAUSAL_LM and _sees_later_tokens(model)
-        if head is not CAUSAL_LM:
-            _score(model)
-    except Exception as error:
-        # What does not fit together shows in many ways.
-        raise _cannot_be_built(config, error) from None
-    if sees_later_tokens:
+def _check_forward_pass(model: PreTrainedModel, head: Head) -> None:
+    if head is not CAUSAL_LM:
+        _score(model)
+    elif _sees_later_tokens(model):
         raise ConfigError(
             f"model: {model.config.model_type} lets a position see later tokens, so it cannot learn to predict them; "
             "choose a decoder, or set model.config.is_decoder: true where the architecture has it"
         )
 
 
-def _cannot_be_built(config: ModelConfig, error: Exception) -> ConfigError:
-    return ConfigError(f"model.config: {config.model_type or config.pretrained} cannot be built so: {one_line(error)}")
-
-
-@torch.no_grad()
 def _sees_later_tokens(model: PreTrainedModel) -> bool:
     """Whether changing the last of four tokens changes the logits of those before it."""
     text = model.config.get_text_config()
@@ -225,12 +203,11 @@ def _sees_later_tokens(model: PreTrainedModel) -> bool:
     usable = [token for token in range(min(text.vocab_size, 5)) if token != text.pad_token_id]
     first, second, last = usable[0], usable[1 % len(usable)], usable[-1]
     ids = torch.tensor([[first, second, last, second], [first, second, last, first]], device=model.device)
-    with _evaluating(model):
+    with evaluating(model):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     return not torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
 
 
-@torch.no_grad()
 def _score(model: PreTrainedModel) -> None:
     """Two short sequences as training gives them: of two lengths, each ending in the end-of-document token."""
     text = model.config.get_text_config()
@@ -238,17 +215,7 @@ def _score(model: PreTrainedModel) -> None:
     other = next(token for token in range(text.vocab_size) if token not in (pad, end))
     ids = torch.tensor([[other, other, end], [other, end, pad]], device=model.device)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=model.device)
-    with _evaluating(model):
+    with evaluating(model):
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     if logits.shape != (2, model.config.num_labels):
         raise ValueError(f"it scores {tuple(logits.shape)} for 2 sequences and {model.config.num_labels} labels")
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

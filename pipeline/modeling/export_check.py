@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from transformers.models.auto import configuration_auto, modeling_auto
 from pipeline.errors import ExportError
 from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.architecture_settings import one_line, without_bars
+from pipeline.modeling.inputs import replaced
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
 from pipeline.modeling.usage import Usage
@@ -106,22 +107,17 @@ def _elsewhere() -> Iterator[None]:
         modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
         modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     ]
-    before = [mapping._extra_content for mapping in mappings]
-    cache, path, modules = dynamic_module_utils.HF_MODULES_CACHE, [*sys.path], _take_code_modules()
-    for mapping in mappings:
-        mapping._extra_content = {}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            dynamic_module_utils.HF_MODULES_CACHE = folder
-            sys.path.insert(0, folder)  # before where such code was put earlier
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for mapping in mappings:
+            stack.enter_context(replaced(mapping, "_extra_content", {}))
+        stack.enter_context(replaced(dynamic_module_utils, "HF_MODULES_CACHE", folder))
+        stack.enter_context(replaced(sys, "path", [folder, *sys.path]))  # before where such code was put earlier
+        modules = _take_code_modules()
+        try:
             yield
-    finally:
-        dynamic_module_utils.HF_MODULES_CACHE = cache
-        sys.path[:] = path
-        _take_code_modules()
-        sys.modules.update(modules)
-        for mapping, content in zip(mappings, before, strict=True):
-            mapping._extra_content = content
+        finally:
+            _take_code_modules()
+            sys.modules.update(modules)
 
 
 def _take_code_modules() -> dict[str, ModuleType]:

@@ -30,20 +30,44 @@ def model_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module's own training flag is as it was.
+
+    Under `no_grad` rather than `inference_mode`, whose tensors compiled and distributed models cannot always take.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Put another value in the place of an attribute of a library's, while the block runs."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
 def trusted_inputs() -> Iterator[None]:
     """Promise that each row holds one sequence, padded at most on its right where no label is, while the block runs.
 
     transformers otherwise looks in every forward pass whether a row packs several sequences, and some architectures
     whether it is padded. Each look copies a value from the device, and so waits for all the work queued on it.
     """
-    packed, padded = masking_utils.find_packed_sequence_indices, PreTrainedModel.warn_if_padding_and_no_attention_mask
-    masking_utils.find_packed_sequence_indices = _nothing
-    PreTrainedModel.warn_if_padding_and_no_attention_mask = _nothing
-    try:
+    with (
+        replaced(masking_utils, "find_packed_sequence_indices", _nothing),
+        replaced(PreTrainedModel, "warn_if_padding_and_no_attention_mask", _nothing),
+    ):
         yield
-    finally:
-        masking_utils.find_packed_sequence_indices = packed
-        PreTrainedModel.warn_if_padding_and_no_attention_mask = padded
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

@@ -13,10 +13,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.initialization import no_init_weights
 
 from pipeline.errors import ConfigError
-from pipeline.modeling.architecture_settings import check_keys, one_line, without_bars
+from pipeline.modeling.architecture_settings import check_keys, without_bars
 from pipeline.modeling.bounded import at_most
 from pipeline.modeling.heads import CAUSAL_LM, Head
 from pipeline.modeling.model_config import ModelConfig
+from pipeline.modeling.refusals import config_errors
 from pipeline.modeling.weights import first_not_finite
 from pipeline.pretrained.inspection import AGAIN, read_shapes
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, check_weights
@@ -52,24 +53,20 @@ def load_pretrained(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, see
 def _load(folder: Path, config: ModelConfig, seed: int, head: Head) -> PreTrainedModel:
     hf_config = read_config(folder, config, head)
     _check_memory(folder, hf_config, config, head)
-    try:
-        with without_bars(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model, found = head.auto_class.from_pretrained(
-                folder,
-                config=hf_config,
-                dtype="auto",
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=config.trust_remote_code,
-                output_loading_info=True,
-                # A classifier of other classes gets a new head.
-                ignore_mismatched_sizes=not head.is_pretrained,
-            )
-    except Exception as error:
-        # Every architecture has checks of its own and raises what it likes.
-        reason = one_line(error).replace(str(folder), str(config.pretrained))
-        raise ConfigError(f"model.pretrained: {config.pretrained} cannot be loaded: {reason}") from None
+    cannot = f"model.pretrained: {config.pretrained} cannot be loaded"
+    with config_errors(cannot, folder, config.pretrained), without_bars(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, found = head.auto_class.from_pretrained(
+            folder,
+            config=hf_config,
+            dtype="auto",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+            # A classifier of other classes gets a new head.
+            ignore_mismatched_sizes=not head.is_pretrained,
+        )
     if head.is_pretrained and found["missing_keys"]:
         raise ConfigError(
             f"model.pretrained: {config.pretrained} lacks weights of {type(model).__name__}, such as "
@@ -86,21 +83,20 @@ def _check_memory(folder: Path, hf_config: PreTrainedConfig, config: ModelConfig
         return
     shapes = [shape for path in folder.glob("*.safetensors") for shape in read_shapes(path, "").values()]
     most = PARTS_OF_A_TENSOR * len(shapes) + SPARE_PARTS
-    try:
-        with torch.device("meta"), no_init_weights(), at_most(most, f"model.pretrained: {config.pretrained}"):
-            model = head.auto_class.from_config(hf_config)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"model.pretrained: {config.pretrained} cannot be built as its config.json says: {one_line(error)}"
-        ) from None
+    where = f"model.pretrained: {config.pretrained}"
+    with (
+        config_errors(f"{where} cannot be built as its config.json says"),
+        torch.device("meta"),
+        no_init_weights(),
+        at_most(most, where),
+    ):
+        model = head.auto_class.from_config(hf_config)
     wanted = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     found = sum(math.prod(shape) for shape in shapes)
     if wanted > 4 * found + SPARE_NUMBERS:
         raise ConfigError(
-            f"model.pretrained: {config.pretrained}: config.json describes a model of {wanted:,} numbers, but the "
-            f"weights beside it have {found:,}; {AGAIN}"
+            f"{where}: config.json describes a model of {wanted:,} numbers, but the weights beside it have {found:,}; "
+            f"{AGAIN}"
         )
 
 
@@ -155,36 +151,25 @@ def read_config(folder: Path, config: ModelConfig, head: Head) -> PreTrainedConf
     Raises ConfigError where it has none that can be used, and for values that the architecture does not take.
     """
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
-    try:
+    where = f"model.pretrained: {config.pretrained}"
+    with config_errors(f"{where} has no usable config.json", folder, config.pretrained):
         hf_config = AutoConfig.from_pretrained(folder, **options)
-    except Exception as error:
-        raise ConfigError(
-            f"model.pretrained: {config.pretrained} has no usable config.json: "
-            f"{one_line(error).replace(str(folder), str(config.pretrained))}"
-        ) from None
     if getattr(hf_config, "quantization_config", None) is not None:
         raise ConfigError(
-            f"model.pretrained: {config.pretrained} is quantized already, and such weights cannot be trained; "
-            "take the model that it was made from"
+            f"{where} is quantized already, and such weights cannot be trained; take the model that it was made from"
         )
     check_keys(config.config, hf_config, head)
-    try:
+    with config_errors(f"model.config: {hf_config.model_type} refuses these values"):
         return AutoConfig.from_pretrained(folder, **options, **config.config, **head.config_values)
-    except Exception as error:
-        raise ConfigError(f"model.config: {hf_config.model_type} refuses these values: {one_line(error)}") from None
 
 
 def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> None:
     """Raises ConfigError when the folder brings a tokenizer whose tokens have other ids than the run's."""
     if not (folder / "tokenizer_config.json").is_file():
         return
-    try:
-        own = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=config.trust_remote_code
-        ).get_vocab()
-    except Exception as error:
-        reason = one_line(error).replace(str(folder), str(config.pretrained))
-        raise ConfigError(f"model.pretrained: {config.pretrained} gives no tokenizer: {reason}") from None
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": config.trust_remote_code}
+    with config_errors(f"model.pretrained: {config.pretrained} gives no tokenizer", folder, config.pretrained):
+        own = AutoTokenizer.from_pretrained(folder, **options).get_vocab()
     given = tokenizer.get_vocab()
     other = next((token for token, index in own.items() if given.get(token) != index), None)
     if other is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.modeling.inputs import context_length
+from pipeline.modeling.inputs import context_length, evaluating
 from pipeline.modeling.parameters import mixture_of
 
 NUM_TOKENS = 64
@@ -30,18 +30,12 @@ def probe_ids(model: PreTrainedModel, prompt: int = 0) -> torch.Tensor:
     return ids[None]
 
 
-@torch.no_grad()
 def probe_logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Logits of the ids, (1, tokens, vocabulary) or (1, labels), on the CPU; without dropout and in float32 with the
     weights as they are: what a device makes of their precision is not compared. The model stays as it is."""
     ids = ids.to(model.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with _in_float32(model), torch.compiler.set_stance("force_eager"):
-            output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    finally:
-        model.train(was_training)
+    with evaluating(model), _in_float32(model), torch.compiler.set_stance("force_eager"):
+        output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     # A learned prompt stands before the sequence.
     return (output[:, -ids.shape[1] :] if output.dim() == 3 else output).float().cpu()
 

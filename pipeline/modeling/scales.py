@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from pipeline.modeling.heads import task_of
-from pipeline.modeling.inputs import context_length
+from pipeline.modeling.inputs import context_length, evaluating
 from pipeline.modeling.parameters import blocks, is_block, layer_of
 
 LARGEST_PARAMETERS = 1_000_000_000
@@ -47,18 +47,16 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
         return hook
 
     handles = [module.register_forward_hook(note(name)) for name, module in blocks(model).items()]
-    training = model.training
-    model.eval()
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     try:
-        loss, uniform = _loss(model, ids)
-        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
+        with evaluating(model), torch.enable_grad():
+            loss, uniform = _loss(model, ids)
+            gradients = torch.autograd.grad(loss, [*named.values()], allow_unused=True)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     norms: dict[str, float] = {}
-    for (name, _), gradient in zip(named, gradients, strict=True):
+    for name, gradient in zip(named, gradients, strict=True):
         layer = layer_of(name, model.base_model_prefix)
         if is_block(layer) and gradient is not None:
             norms[layer] = norms.get(layer, 0.0) + float(gradient.float().norm()) ** 2

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 from accelerate.utils.operations import convert_to_fp32
@@ -16,10 +15,10 @@ from transformers import PreTrainedModel
 from transformers.integrations import moe
 from transformers.utils import logging
 
-from pipeline.evaluation.losses import evaluating, number_sums, token_sums
+from pipeline.evaluation.losses import number_sums, token_sums
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.heads import task_of
-from pipeline.modeling.inputs import trusted_inputs
+from pipeline.modeling.inputs import evaluating, replaced, trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.attention import set_attention
@@ -63,9 +62,9 @@ def without_data() -> Iterator[None]:
         contextlib.ExitStack() as stack,
         FakeTensorMode(),
         trusted_inputs(),
-        mock.patch.object(torch.Tensor, "item", value),
+        replaced(torch.Tensor, "item", value),
         # Which token goes to which expert is not known.
-        mock.patch.object(moe, "_grouped_mm", _GroupedProduct.apply),
+        replaced(moe, "_grouped_mm", _GroupedProduct.apply),
     ):
         stack.callback(logging.set_verbosity, verbosity)
         logging.set_verbosity_error()

@@ -13,15 +13,14 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import add_adapter
-from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.bounded import at_most
 from pipeline.modeling.build import build_config
 from pipeline.modeling.heads import Head, head_of
 from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.pretrained_model import read_config
+from pipeline.modeling.refusals import config_errors
 from pipeline.planning.quantized import quantize
 from pipeline.pretrained.origin import check_vocabulary, model_files
 from pipeline.tokens.pretrained_tokenizer import opened
@@ -64,10 +63,10 @@ def build_skeleton(
     architecture: PreTrainedConfig,
     head: Head,
     *,
-    adapter: AdapterConfig | None = None,
-    quantization: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    depth: int | None = None,
+    adapter: AdapterConfig | None,
+    quantization: str | None,
+    dtype: torch.dtype,
+    depth: int | None,
 ) -> PreTrainedModel:
     """A model as it is trained, with `adapter` and frozen parts, whose weights have shapes but no values; of `depth`
     blocks alone if that is given. With `quantization` weights are packed into bytes, so that they cannot be counted. To
@@ -78,23 +77,18 @@ def build_skeleton(
     with unset_fake_temporarily(), torch.device("meta"):
         foreign = config.model.pretrained
         bounded = nullcontext() if foreign is None else at_most(MOST_PARTS, f"model.pretrained: {foreign}")
-        try:
-            with bounded:
-                model = head.auto_class.from_config(copy.deepcopy(architecture), dtype=dtype)
-        except ConfigError:
-            raise
-        except Exception as error:
-            # Every architecture has checks of its own and raises what it likes.
-            raise ConfigError(
-                f"model.config: {architecture.model_type} cannot be built so: {one_line(error)}"
-            ) from None
+        with config_errors(f"model.config: {architecture.model_type} cannot be built so"), bounded:
+            model = head.auto_class.from_config(copy.deepcopy(architecture), dtype=dtype)
         if adapter is not None:
             if quantization is not None:
                 quantize(model, quantization)
             model = add_adapter(model, adapter, config.run.seed)
         freeze(model, config.train.freeze)
         if depth is not None:
-            _shorten(model, depth)
+            stack = _stack(model)
+            assert stack is not None
+            del stack[depth:]
+            model.config.get_text_config().num_hidden_layers = depth
     # From the meta device, whose tensors some operations refuse, to the CPU; tied weights stay tied.
     moved: dict[int, torch.Tensor] = {}
     for module in model.modules():
@@ -108,14 +102,6 @@ def build_skeleton(
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
     return nn.Parameter(fake, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
-
-
-def _shorten(model: PreTrainedModel, depth: int) -> None:
-    """Leave a model its first `depth` blocks."""
-    stack = _stack(model)
-    assert stack is not None
-    del stack[depth:]
-    model.config.get_text_config().num_hidden_layers = depth
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from tokens.artifacts import packed
 from torch.nn import functional as F
 
 from pipeline.evaluation import losses
-from pipeline.evaluation.losses import LossSums, evaluating, iterate_losses, strided_spans, sum_losses, token_losses
+from pipeline.evaluation.losses import LossSums, iterate_losses, strided_spans, sum_losses, token_losses
+from pipeline.modeling.inputs import evaluating
 from pipeline.tokens.reader import PackedSplit
 
 CPU = torch.device("cpu")
