@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Union
@@ -57,32 +58,41 @@ def files_of_key(features: Iterable[Feature]) -> dict[str, list[Path]]:
     return files
 
 
-def one_of(kinds: tuple[type[Feature], ...], base: type[Feature]) -> Any:
-    """The type of a setting that is one of these kinds, or a class of the user's own derived from `base`."""
+def one_of(kinds: tuple[type[Feature], ...], base: type[Feature], default: type[Feature] | None = None) -> Any:
+    """The type of a setting that is one of these kinds, or a class of the user's own derived from `base`. Without a
+    `type` it is of the kind `default`."""
+    by_name = {kind.model_fields["type"].default: kind for kind in kinds}
 
     def validate(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
-        spec = value.get("type") if isinstance(value, dict) else None
-        if isinstance(value, base) and ":" in value.type:
+        if isinstance(value, base):
             return value
-        if not isinstance(spec, str) or ":" not in spec:
-            return known(value)
-        return own_class(spec, base).model_validate(value)
+        spec = value.get("type") if isinstance(value, dict) else None
+        if isinstance(spec, str) and ":" in spec:
+            return own_class(spec, base).model_validate(value)
+        kind = default if isinstance(value, dict) and "type" not in value else by_name.get(str(spec))
+        return kind.model_validate(value) if kind is not None else known(value)
 
     union: Any = Union[kinds]  # noqa: UP007
     return Annotated[
         SerializeAsAny[union],  # type: ignore[misc]
         Field(discriminator="type"),
         WrapValidator(validate),
-        _OwnInSchema(),
+        _InSchema(has_default=default is not None),
     ]
 
 
-class _OwnInSchema:
+@dataclass(frozen=True)
+class _InSchema:
     """Lets editors accept a class of the user's own, of which they cannot know the settings."""
 
+    has_default: bool
+
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        known = handler(core)
+        if self.has_default:  # Settings without a type may be those of several kinds.
+            known = {"anyOf": known["oneOf"]}
         own = {"type": "object", "properties": {"type": {"type": "string", "pattern": OWN}}, "required": ["type"]}
-        return {"anyOf": [handler(core), {**own, "description": "A class of your own."}]}
+        return {"anyOf": [known, {**own, "description": "A class of your own."}]}
 
 
 def own_class(spec: str, base: type[Feature]) -> type[Feature]:

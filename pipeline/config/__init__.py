@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -13,13 +13,22 @@ from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.normalizing import NormalizeConfig
 from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, EvaluateConfig
+from pipeline.features import one_of
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.section import Runtime, Section
-from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.tokens.encoding import EncodeConfig
+from pipeline.tokens.packing import PackConfig
+from pipeline.tokens.tokenizers import TOKENIZERS, Tokenizer
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 from pipeline.training.train_config import TrainConfig
 
 __all__ = ["Config", "Runtime", "Section"]
+
+if TYPE_CHECKING:
+    AnyTokenizer = Tokenizer
+else:
+    AnyTokenizer = one_of(TOKENIZERS, Tokenizer, default=ByteLevelBpe)
 
 
 class Config(Section):
@@ -43,8 +52,8 @@ class Config(Section):
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     """Add altered copies to the training split."""
 
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    """Train the tokenizer."""
+    tokenizer: AnyTokenizer = Field(default_factory=ByteLevelBpe)
+    """Train the tokenizer, or take a pretrained model's."""
 
     encode: EncodeConfig = Field(default_factory=EncodeConfig)
     """Turn documents into streams of token ids."""

@@ -36,9 +36,9 @@ def remove(values: dict[str, Any], key: Key, places: Places) -> None:
 
 
 def may_be_null(key: Key) -> bool:
-    """Whether null is a value of a setting, or may be, as of one that is another library's."""
+    """Whether null is a value of a setting beside its default, or may be, as of one that is another library's."""
     fields = [model.model_fields[key[-1]] for model in models_at(key[:-1]) if key[-1] in model.model_fields]
-    return not fields or any(type(None) in get_args(field.annotation) for field in fields)
+    return not fields or any(type(None) in get_args(one.annotation) and one.default is not None for one in fields)
 
 
 def _alternatives_of(key: Key) -> Iterator[Key]:

@@ -81,7 +81,8 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     kind, given, context = item["type"], item["input"], item.get("ctx", {})
     where = f"{_place(key, places, path)}: {dotted_key(key) or 'configuration'}"
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{known_instead(key, container)}"
+        hint = known_instead(key, container)
+        return f"{where}: unknown key{hint}{_how_to_remove(hint, key[:-1], key, places)}"
     if kind == "missing":
         needs_none = " (data alone needs none: `--until pack`)" if key in (("model",), ("train",)) else ""
         return f"{where}: required, but not given{needs_none}"
@@ -96,7 +97,8 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     if kind in ("literal_error", "union_tag_invalid", "enum"):
         allowed = str(context.get("expected") or context.get("expected_tags"))
         names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
-        given = context.get("tag", given)
+        if kind == "union_tag_invalid":
+            given, where = given["type"], f"{_place((*key, 'type'), places, path)}: {dotted_key((*key, 'type'))}"
         hint = nearest(str(given), names, or_all=False)
         return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
     expected = (
@@ -130,6 +132,8 @@ def known_instead(key: Key, container: Any) -> str:
         meant = OTHER_NAMES[name.lower()]
         is_bare = not section and re.split(r"\W", meant)[0] in _fields_at(("train",), None)
         return f"; here it is {'train.' if is_bare else ''}{meant}"
+    if others := _tags([model for model in models_at(key[:-1]) if name in model.model_fields]):
+        return f"; only type {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it: set that, or remove it"
     hint = nearest(name, names := _fields_at(key[:-1], container), or_all=False)
     if hint or not names:
         return hint

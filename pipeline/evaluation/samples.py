@@ -16,7 +16,7 @@ from pipeline.evaluation.trained_model import load_trained, pick_device
 from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.inputs import context_length, evaluating
 from pipeline.tokens.template import Template
-from pipeline.tokens.training import load_tokenizer
+from pipeline.tokens.tokenizer_folder import load_tokenizer
 
 OPENING = re.compile(r"\s*\S+(?:\s+\S+){0,7}")
 OPENING_CHARS = 80

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import ConfigError
 from pipeline.tokens.template import Template
-from pipeline.tokens.training import SPLIT_PATTERNS
+from pipeline.tokens.tokenizers.byte_level_bpe import SPLIT_PATTERNS
 
 DIGITS = "each digit alone"
 

@@ -20,8 +20,8 @@ from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.refusals import config_errors
 from pipeline.modeling.weights import first_not_finite
 from pipeline.pretrained.inspection import AGAIN, read_shapes
+from pipeline.pretrained.opening import opened
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, check_weights
-from pipeline.tokens.pretrained_tokenizer import opened
 
 PARTS_OF_A_TENSOR, SPARE_PARTS = 20, 10_000
 """Modules and parameters that a model may have for each tensor beside it, and besides."""

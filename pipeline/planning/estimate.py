@@ -88,7 +88,7 @@ class Estimator:
             "architecture": self._architecture.model_type,
             "vocab_size": self._architecture.get_text_config().vocab_size,
             # How many characters a text has is not known before it is read.
-            "vocab_size_is_bound": self._config.tokenizer.type == "characters",
+            "vocab_size_is_bound": self._config.tokenizer.is_bound,
             "block_size": self._config.pack.block_size,
             "mixed_precision": config.mixed_precision,
             "device_batch_size": config.device_batch_size(hardware.num_devices),

@@ -22,9 +22,9 @@ from pipeline.modeling.parameters import blocks
 from pipeline.modeling.pretrained_model import read_config
 from pipeline.modeling.refusals import config_errors
 from pipeline.planning.quantized import quantize
+from pipeline.pretrained.opening import opened
 from pipeline.pretrained.origin import check_vocabulary, model_files
-from pipeline.tokens.pretrained_tokenizer import opened
-from pipeline.tokens.training import EOS_ID, PAD_ID
+from pipeline.tokens.tokenizers.base_tokenizer import EOS_ID, PAD_ID
 from pipeline.training.sparsity import freeze
 
 MOST_PARTS = 500_000
@@ -52,7 +52,7 @@ def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
     model = config.model
     head = head_of(model.task)
     if model.pretrained is None:
-        return build_config(model, _Vocabulary(config.tokenizer.vocab_size), head), head
+        return build_config(model, _Vocabulary(config.tokenizer.num_tokens()), head), head
     check_vocabulary(model_files(model, "model"), model, "model")
     with opened(model, "model", ("config.json",)) as folder:
         return read_config(folder, model, head), head

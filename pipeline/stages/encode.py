@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.engine.stage import Stage, StageContext
-from pipeline.tokens.tokens_config import EncodeConfig
+from pipeline.tokens.encoding import EncodeConfig
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.tokens.round_trip import RoundTrip, loss_in_words
     from pipeline.tokens.template import Template
     from pipeline.tokens.token_streams import id_dtype
-    from pipeline.tokens.training import load_tokenizer, read_vocabulary, rust_threads
+    from pipeline.tokens.tokenizer_folder import load_tokenizer, read_vocabulary, rust_threads
 
     config = context.config
     assert isinstance(config, EncodeConfig)

@@ -121,7 +121,7 @@ def _baselines(context: StageContext, test: Any, overall: dict[str, Any], bits_a
 def _samples(context: StageContext, model: Any, device: Any, test: Any, documents: Path) -> list[dict[str, str]]:
     from pipeline.corpus.documents import count_documents, read_texts
     from pipeline.evaluation.samples import openings, write_samples
-    from pipeline.tokens.training import load_tokenizer
+    from pipeline.tokens.tokenizer_folder import load_tokenizer
 
     assert isinstance(context.config, EvaluateConfig)
     config = context.config.samples

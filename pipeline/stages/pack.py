@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.engine.stage import Stage, StageContext
-from pipeline.tokens.tokens_config import PackConfig
+from pipeline.tokens.packing import PackConfig
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -9,18 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from tokenizers import Tokenizer
+from pydantic import Field
 
-from pipeline.tokens.round_trip import RoundTrip
-from pipeline.tokens.template import Template
-from pipeline.tokens.token_streams import StreamWriter, id_dtype
-from pipeline.tokens.training import Vocabulary, encode_texts
+from pipeline.section import Runtime, Section
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from pipeline.tokens.round_trip import RoundTrip
+    from pipeline.tokens.tokenizer_folder import Vocabulary
 
 METADATA_TOKENIZER = "tokenizer"
 """Name of the tokenizer in datatrove's metadata: the artifact beside, not a path of this machine."""
+
+
+class EncodeConfig(Section):
+    """Turn documents into streams of token ids, one a split: each as the tokenizer gives it to its user, with special
+    tokens such as `<s>`, and ended by an end-of-document token."""
+
+    batch_bytes: Annotated[int, Runtime()] = Field(default=2 * 2**20, ge=1)
+    """Text encoded at once, in UTF-8 bytes; bounds the memory, which is some 70 times as much."""
 
 
 def encode_documents(
@@ -38,6 +48,12 @@ def encode_documents(
     result. `on_batch` is told how many documents were just written. With a `round_trip` all texts are decoded again
     and compared.
     """
+    import numpy as np
+
+    from pipeline.tokens.template import Template
+    from pipeline.tokens.token_streams import StreamWriter, id_dtype
+    from pipeline.tokens.tokenizer_folder import encode_texts
+
     template = Template.of(tokenizer).ended_by(vocabulary.eos_token_id)
     num_around = len(template.prefix) + len(template.suffix)
     with StreamWriter(folder, id_dtype(vocabulary.size), METADATA_TOKENIZER) as writer:

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from pipeline.errors import BadDataError
-from pipeline.tokens.reader import num_windows
+from pipeline.section import Section
+
+
+class PackConfig(Section):
+    """Cut the streams into training sequences."""
+
+    block_size: int = Field(default=512, ge=1)
+    """Target tokens in a sequence; of a document with a label the most tokens, its end included."""
+
+    strategy: Literal["contiguous", "classification", "regression"] = "contiguous"
+    """Follows from `model.task`. `contiguous` cuts the stream every `block_size` tokens, across documents: no padding,
+    and every token but the first of the stream is a target exactly once. `classification` and `regression` make one
+    sequence of every document that has a label, a class or a number: cut after `block_size` tokens, and padded on its
+    right to the longest of its batch."""
 
 
 def special_ids(encoded: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,6 +37,8 @@ def pack_contiguous(encoded: Mapping[str, Any], split: str, block_size: int) -> 
 
     Raises BadDataError for a split that has no target token.
     """
+    from pipeline.tokens.reader import num_windows
+
     stream = encoded["splits"][split]
     if stream["tokens"] < 2:
         raise BadDataError(

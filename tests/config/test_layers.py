@@ -134,7 +134,7 @@ def test_the_later_of_two_alternatives_stands(tmp_path: Path, section: str, pair
         ),
         (
             ["tokenizer.type=pretrained", "tokenizer.pretrained=x"],
-            "remove vocab_size: a pretrained tokenizer is taken as it is",
+            "unknown key; only type byte_level_bpe and characters have it: set that, or remove it",
             "tokenizer.vocab_size=null",
         ),
         (

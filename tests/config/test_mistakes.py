@@ -162,7 +162,7 @@ CONFIGURATIONS = {
     "union with a wrong type": (
         changed("type: python_docs", "type: jsnl"),
         78,
-        r"run\.yaml:5: ingest\.sources\.0: got 'jsnl'; allowed: .*'jsonl'.*; did you mean jsonl\?",
+        r"run\.yaml:6: ingest\.sources\.0\.type: got 'jsnl'; allowed: .*'jsonl'.*; did you mean jsonl\?",
     ),
     "empty list": (
         changed("\n    - name: docs\n      type: python_docs", " []"),

@@ -1,4 +1,5 @@
-"""A source, a step, a filter and an augmentation of the user's own, by path, run as those of the project do."""
+"""A source, a step, a filter, an augmentation and a tokenizer of the user's own, by path, run as those of the project
+do."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import Project
+from tokenizers import Tokenizer
 
 from pipeline.corpus.documents import read_documents
 
@@ -71,6 +73,28 @@ class Reverse(Augmentation):
         return " ".join(reversed(words)), len(words)
 '''
 
+WORDS = '''\
+from collections import Counter
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from pipeline.tokens.tokenizers import TrainedTokenizer
+
+SPECIAL = ["<pad>", "<|endoftext|>", "<unk>"]
+
+
+class Words(TrainedTokenizer):
+    """What stands between white space is a token."""
+
+    def train(self, texts):
+        counts = Counter(word for text in texts for word in text.split())
+        frequent = [word for word, count in counts.most_common(self.vocab_size) if count >= self.min_frequency]
+        vocabulary = {token: index for index, token in enumerate([*SPECIAL, *frequent])}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return tokenizer
+'''
+
 CONFIG = """\
 run: {name: tiny, seed: 1}
 ingest: {sources: [{name: mine, type: "sources.py:Diary", path: diary.txt}]}
@@ -121,6 +145,26 @@ def test_own_code_runs_and_its_file_is_part_of_the_key(project: Project) -> None
     assert outcomes == {"ingest": "reused", "normalize": "built", "curate": "built", "augment": "built"}
     plan = project.plan("curate.filters.1.limit=1", "--until", "curate")
     assert plan["curate"]["reasons"] == ["curate.filters.1.limit 0 -> 1"]
+
+
+def test_a_tokenizer_of_ones_own_trains_and_its_file_is_part_of_the_key(project: Project) -> None:
+    words = project.folder / "words.py"
+    words.write_text(WORDS)
+    given = ("tokenizer={type: './words.py:Words'}", "--until", "encode")
+    project.run(*given)
+    tokenizer = Tokenizer.from_file(str(project.artifact("tokenizer") / "tokenizer.json"))
+    assert tokenizer.encode("Jack und Jill zzz").tokens == ["Jack", "und", "Jill", "<unk>"]
+    warnings = json.loads((project.artifact("tokenizer") / "manifest.json").read_text())["summary"]["warnings"]
+    assert "do not come back" in warnings[0]
+    assert set(project.run(*given).values()) == {"reused"}
+
+    words.write_text(WORDS.replace("frequent = [", "frequent = [word for word in ()] or ["))
+    plan = project.plan(*given)
+    assert (plan["augment"]["action"], plan["tokenizer"]["reasons"]) == ("reuse", ["source ./words.py changed"])
+    words.write_text(WORDS.replace('"<pad>", "<|endoftext|>"', '"<|endoftext|>", "<pad>"'))
+    result = project.descent("run", "tiny.yaml", *given)
+    assert result.code == 78
+    assert "tokenizer.type: ./words.py:Words gives a vocabulary without <pad> as id 0" in result.err.splitlines()[-1]
 
 
 def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.samples import continuation, openings, write_samples
-from pipeline.tokens.tokens_config import TokenizerConfig
-from pipeline.tokens.training import load_tokenizer, train_tokenizer
+from pipeline.tokens.tokenizer_folder import load_tokenizer
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer(PROSE, TokenizerConfig(vocab_size=300))
+    return ByteLevelBpe(vocab_size=300).train(PROSE)
 
 
 @pytest.fixture(scope="module")

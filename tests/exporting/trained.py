@@ -13,8 +13,8 @@ from pipeline.modeling.build import build_model, load_tokenizer, save_model
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.portable import set_longest_input
-from pipeline.tokens.tokens_config import TokenizerConfig
-from pipeline.tokens.training import save_tokenizer, train_tokenizer
+from pipeline.tokens.tokenizer_folder import save_tokenizer
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 WINDOW, BATCH, STEPS = 48, 8, 30
 SHAPE: dict[str, Any] = {
@@ -45,7 +45,7 @@ def prose(folder: Path) -> tuple[str, ...]:
 
 def make_tokenizer(folder: Path, texts: tuple[str, ...], **settings: Any) -> None:
     """A tokenizer as the pipeline trains it."""
-    save_tokenizer(train_tokenizer(texts, TokenizerConfig(vocab_size=600, **settings)), folder)
+    save_tokenizer(ByteLevelBpe(vocab_size=600, **settings).train(texts), folder)
 
 
 def make_export(

@@ -18,7 +18,7 @@ from pipeline.modeling.build import load_model
 from pipeline.modeling.export_check import load_as_told
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages.model import STAGE
-from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.tokens.tokenizers.pretrained import load_pretrained_tokenizer, save_pretrained_tokenizer
 
 WIDTH = {"hidden_size": 16, "num_hidden_layers": 2}
 ATTENTION = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}

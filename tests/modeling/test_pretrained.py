@@ -15,7 +15,7 @@ from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.pretrained_model import resize_vocabulary
 from pipeline.pretrained.origin import has_code
 from pipeline.stages.model import STAGE
-from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer
+from pipeline.tokens.tokenizers.pretrained import load_pretrained_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -17,8 +17,10 @@ from pipeline.atomic import digest_file, list_files, write_json
 from pipeline.config import Config
 from pipeline.corpus.documents import Document, document_id, write_shards
 from pipeline.stages import STAGES
+from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.labelled_split import CLASSES
-from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.tokens.packing import PackConfig
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 STAGE_OF = {stage.name: stage for stage in STAGES}
 BASE: dict[str, Any] = {
@@ -102,7 +104,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for split in ("train", "validation", "test"):
         write_split(folders["curate"] / split, PROSE[:6])
     write_split(folders["augment"] / "train", PROSE)
-    run_stage(STAGE_OF["tokenizer"], TokenizerConfig(vocab_size=300), folders, folders["tokenizer"])
+    run_stage(STAGE_OF["tokenizer"], ByteLevelBpe(vocab_size=300), folders, folders["tokenizer"])
     run_stage(STAGE_OF["encode"], EncodeConfig(), folders, folders["encode"])
     run_stage(STAGE_OF["pack"], PackConfig(block_size=16), folders, folders["pack"])
     tiny_model(300).save_pretrained(folders["train"] / "model")

@@ -15,7 +15,8 @@ from pipeline.atomic import digest_file, list_files
 from pipeline.corpus.documents import read_documents, write_shards
 from pipeline.stages.encode import STAGE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
-from pipeline.tokens.tokens_config import EncodeConfig, TokenizerConfig
+from pipeline.tokens.encoding import EncodeConfig
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     write_split(curate / "validation", PROSE[20:25])
     write_split(curate / "test", [*PROSE[25:28], "<|endoftext|>"])
     write_split(tmp_path / "augment/train", [*PROSE[:20], "An altered copy."])
-    run_stage(TOKENIZER, TokenizerConfig(vocab_size=350), {"curate": curate}, tmp_path / "tokenizer")
+    run_stage(TOKENIZER, ByteLevelBpe(vocab_size=350), {"curate": curate}, tmp_path / "tokenizer")
     return {name: tmp_path / name for name in ("curate", "augment", "tokenizer")}
 
 

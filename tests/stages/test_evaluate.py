@@ -19,7 +19,10 @@ from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.pack import STAGE as PACK
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
-from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
+from pipeline.tokens.encoding import EncodeConfig
+from pipeline.tokens.packing import PackConfig
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
+from pipeline.tokens.tokenizers.pretrained import Pretrained
 
 BLOCK = 16
 SAMPLES = {"max_new_tokens": 6, "num_samples": 2}
@@ -33,7 +36,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_split(folders["curate"] / "validation", PROSE[:2])
     write_split(folders["curate"] / "test", [text.upper() for text in PROSE[:7]], sources=("books", "letters"))
     write_split(folders["augment"] / "train", PROSE)
-    run_stage(TOKENIZER, TokenizerConfig(vocab_size=300), folders, folders["tokenizer"])
+    run_stage(TOKENIZER, ByteLevelBpe(vocab_size=300), folders, folders["tokenizer"])
     run_stage(ENCODE, EncodeConfig(), folders, folders["encode"])
     run_stage(PACK, PackConfig(block_size=BLOCK), folders, folders["pack"])
     tiny_model(300).save_pretrained(folders["train"] / "model")
@@ -131,7 +134,7 @@ def with_tokenizer(design: Design, root: Path, test: list[str], block_size: int)
     for split in ("curate/train", "curate/validation", "augment/train"):
         write_split(root / split, PROSE[:5])
     write_split(root / "curate/test", test)
-    section = TokenizerConfig(type="pretrained", pretrained=str(root / "theirs"))
+    section = Pretrained(pretrained=str(root / "theirs"))
     run_stage(TOKENIZER, section, folders, folders["tokenizer"])
     run_stage(ENCODE, EncodeConfig(), folders, folders["encode"])
     run_stage(PACK, PackConfig(block_size=block_size), folders, folders["pack"])

@@ -12,8 +12,10 @@ from transformers import AutoTokenizer
 
 from pipeline.errors import BadDataError, ConfigError
 from pipeline.stages.tokenizer import STAGE
-from pipeline.tokens.tokens_config import TokenizerConfig
-from pipeline.tokens.training import Vocabulary, load_tokenizer, read_vocabulary
+from pipeline.tokens.tokenizer_folder import Vocabulary, load_tokenizer, read_vocabulary
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
+from pipeline.tokens.tokenizers.characters import Characters
+from pipeline.tokens.tokenizers.pretrained import Pretrained
 
 
 def test_it_sees_original_training_documents_only() -> None:
@@ -23,7 +25,7 @@ def test_it_sees_original_training_documents_only() -> None:
 
 def test_it_writes_a_tokenizer_and_says_how_well_it_fits(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/train", PROSE)
-    summary, said = run_stage(STAGE, TokenizerConfig(vocab_size=300), {"curate": tmp_path / "curate"}, tmp_path / "out")
+    summary, said = run_stage(STAGE, ByteLevelBpe(vocab_size=300), {"curate": tmp_path / "curate"}, tmp_path / "out")
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == 300 == summary["vocab_size"]
     assert summary["documents_in"] == len(PROSE)
     assert 1 < summary["bytes_per_token"] < 5
@@ -34,14 +36,14 @@ def test_it_writes_a_tokenizer_and_says_how_well_it_fits(tmp_path: Path) -> None
 
 def test_a_small_corpus_is_said_plainly(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/train", ["ab ab"])
-    summary, said = run_stage(STAGE, TokenizerConfig(), {"curate": tmp_path / "curate"}, tmp_path / "out")
+    summary, said = run_stage(STAGE, ByteLevelBpe(), {"curate": tmp_path / "curate"}, tmp_path / "out")
     assert (summary["vocab_size"], summary["requested_vocab_size"]) == (259, 8192)
     assert "vocabulary of 259 instead of 8,192 tokens" in said
 
 
 def test_characters_are_counted_without_a_word(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/train", ["abba", "cc"])
-    section = TokenizerConfig(type="characters")
+    section = Characters()
     summary, said = run_stage(STAGE, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
     assert (summary["vocab_size"], summary["bytes_per_token"]) == (261, 1)
     assert said == ""
@@ -50,13 +52,13 @@ def test_characters_are_counted_without_a_word(tmp_path: Path) -> None:
 def test_no_text_is_bad_data(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/train", [])
     with pytest.raises(BadDataError, match="no text to train on"):
-        run_stage(STAGE, TokenizerConfig(), {"curate": tmp_path / "curate"}, tmp_path / "out")
+        run_stage(STAGE, ByteLevelBpe(), {"curate": tmp_path / "curate"}, tmp_path / "out")
 
 
 def take(tmp_path: Path, special: dict[str, str] | None = None) -> tuple[dict[str, Any], Any]:
     make_pretrained(tmp_path / "model", special)
     write_split(tmp_path / "curate/train", PROSE)
-    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "model"))
+    section = Pretrained(pretrained=str(tmp_path / "model"))
     summary, _ = run_stage(STAGE, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
     return summary, AutoTokenizer.from_pretrained(tmp_path / "out")
 
@@ -85,9 +87,9 @@ def test_a_pretrained_tokenizer_gets_what_it_lacks(tmp_path: Path, special: dict
 
 def test_the_files_of_a_pretrained_tokenizer_are_its_identity(tmp_path: Path) -> None:
     make_pretrained(tmp_path)
-    files = STAGE.files(TokenizerConfig(type="pretrained", pretrained=str(tmp_path)))
+    files = STAGE.files(Pretrained(pretrained=str(tmp_path)))
     assert {Path(name).name for name in files} == {"config.json", "tokenizer.json", "tokenizer_config.json"}
-    assert STAGE.files(TokenizerConfig()) == {}
+    assert STAGE.files(ByteLevelBpe()) == {}
 
 
 def test_nothing_is_cut_off_where_the_tokenizer_says_so(tmp_path: Path) -> None:
@@ -102,20 +104,18 @@ def test_nothing_is_cut_off_where_the_tokenizer_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"type": "pretrained"}, "type pretrained needs `pretrained`"),
-        ({"pretrained": "x"}, "pretrained is given, but type is byte_level_bpe"),
-        ({"type": "pretrained", "pretrained": "x", "vocab_size": 300}, "remove vocab_size"),
-        ({"type": "pretrained", "pretrained": "x/y", "revision": "v1"}, "'v1' is no commit"),
+        ({}, "type pretrained needs `pretrained`"),
+        ({"pretrained": "x/y", "revision": "v1"}, "'v1' is no commit"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        TokenizerConfig(**values)
+        Pretrained(**values)
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     write_split(tmp_path / "curate/train", PROSE)
-    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "model"))
+    section = Pretrained(pretrained=str(tmp_path / "model"))
     with pytest.raises(ConfigError, match=r"tokenizer\.pretrained: .* gives no tokenizer"):
         run_stage(STAGE, section, {"curate": tmp_path / "curate"}, tmp_path / "out")

@@ -15,8 +15,8 @@ from tokens.artifacts import PROSE
 from pipeline.atomic import digest_file
 from pipeline.tokens.encoding import batches_of_bytes, encode_documents
 from pipeline.tokens.token_streams import StreamWriter, id_dtype, in_short
-from pipeline.tokens.tokens_config import TokenizerConfig
-from pipeline.tokens.training import Vocabulary, train_tokenizer
+from pipeline.tokens.tokenizer_folder import Vocabulary
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 TEXTS = [*PROSE, "", "<|endoftext|> in the text", "x" * 5000]
 VOCABULARY = Vocabulary(400, pad_token_id=0, eos_token_id=1)
@@ -25,7 +25,7 @@ FILES = ("stream.ds", "stream.ds.index", "stream.ds.metadata")
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    tokenizer = train_tokenizer(PROSE, TokenizerConfig(vocab_size=400))
+    tokenizer = ByteLevelBpe(vocab_size=400).train(PROSE)
     tokenizer.encode_special_tokens = True
     return tokenizer
 

@@ -13,7 +13,7 @@ from pipeline.errors import BadDataError
 from pipeline.stages.pack import STAGE
 from pipeline.tokens.labelled_split import LabelledSplit, classes_of, ignore_labels
 from pipeline.tokens.labels import write_labels
-from pipeline.tokens.tokens_config import PackConfig
+from pipeline.tokens.packing import PackConfig
 
 DOCUMENTS = [[5, 6, 1], [7, 1], [8, 9, 10, 11, 1], [1], [12, 13, 1]]
 EOS, PAD = 1, 0

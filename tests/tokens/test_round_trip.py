@@ -15,9 +15,14 @@ from transformers import AutoTokenizer
 
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
+from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.round_trip import RoundTrip, bag_distance, foresee_losses, is_whole, loss_in_words
-from pipeline.tokens.tokens_config import EncodeConfig, TokenizerConfig
-from pipeline.tokens.training import describe, load_tokenizer, train_tokenizer
+from pipeline.tokens.tokenizer_figures import describe
+from pipeline.tokens.tokenizer_folder import load_tokenizer
+from pipeline.tokens.tokenizers import TrainedTokenizer
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
+from pipeline.tokens.tokenizers.characters import Characters
+from pipeline.tokens.tokenizers.pretrained import Pretrained
 
 UNICODE = st.characters(exclude_categories=["Cs"])
 
@@ -64,9 +69,9 @@ def test_characters_are_counted_from_below(one: str, other: str) -> None:
     assert bag_distance(one, one.swapcase()) <= max(len(one), len(one.swapcase()))
 
 
-@pytest.mark.parametrize("kind", ["byte_level_bpe", "characters"])
-def test_tokenizers_that_are_trained_here_lose_nothing(kind: str) -> None:
-    tokenizer = train_tokenizer(PROSE, TokenizerConfig(type=kind, vocab_size=300))
+@pytest.mark.parametrize("kind", [ByteLevelBpe, Characters])
+def test_tokenizers_that_are_trained_here_lose_nothing(kind: type[TrainedTokenizer]) -> None:
+    tokenizer = kind(vocab_size=300).train(PROSE)
     tokenizer.encode_special_tokens = True
     found = describe(tokenizer, [*AWKWARD, "\ud7ff\ue000\U0010ffff"]).round_trip
     assert (found["lost_documents"], found["lost_characters"], found["example"]) == (0, 0, None)
@@ -140,7 +145,7 @@ def test_stages_measure_and_warn(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/validation", ["nothing here"])
     write_split(tmp_path / "curate/test", ["NOW it is", "and", "Then"])
     inputs = {name: tmp_path / name for name in ("curate", "augment", "tokenizer")}
-    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "theirs"))
+    section = Pretrained(pretrained=str(tmp_path / "theirs"))
     assert TOKENIZER.foresee is not None
     (foretold,) = TOKENIZER.foresee(section)
     assert "may lose text (normalizer Lowercase)" in foretold
@@ -160,8 +165,8 @@ def test_a_plan_is_silent_where_it_knows_nothing(tmp_path: Path) -> None:
     assert TOKENIZER.foresee is not None
     (tmp_path / "tokenizer.json").write_text("[")
     for section in (
-        TokenizerConfig(),
-        TokenizerConfig(type="pretrained", pretrained=str(tmp_path)),
-        TokenizerConfig(type="pretrained", pretrained="a/b", revision="0" * 40),
+        ByteLevelBpe(),
+        Pretrained(pretrained=str(tmp_path)),
+        Pretrained(pretrained="a/b", revision="0" * 40),
     ):
         assert TOKENIZER.foresee(section) == []

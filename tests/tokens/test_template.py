@@ -20,13 +20,15 @@ from pipeline.errors import ConfigError
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.pack import STAGE as PACK
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
-from pipeline.tokens.encoding import encode_documents
+from pipeline.tokens.encoding import EncodeConfig, encode_documents
 from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.labels import write_labels
-from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.tokens.packing import PackConfig
 from pipeline.tokens.template import Template, end_texts
-from pipeline.tokens.tokens_config import EncodeConfig, PackConfig, TokenizerConfig
-from pipeline.tokens.training import load_tokenizer, read_vocabulary, save_tokenizer, train_tokenizer
+from pipeline.tokens.tokenizer_folder import load_tokenizer, read_vocabulary, save_tokenizer
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
+from pipeline.tokens.tokenizers.characters import Characters
+from pipeline.tokens.tokenizers.pretrained import Pretrained, load_pretrained_tokenizer, save_pretrained_tokenizer
 
 
 @contextmanager
@@ -115,11 +117,12 @@ def test_a_template_by_hand(tmp_path: Path) -> None:
 
 
 def test_none_is_added_to_the_text_of_tokenizers_that_are_trained_here(tmp_path: Path) -> None:
-    for kind in ("byte_level_bpe", "characters"):
-        save_tokenizer(train_tokenizer(PROSE, TokenizerConfig(type=kind, vocab_size=300)), tmp_path / kind)
-        assert Template.of(load_tokenizer(tmp_path / kind)) == Template()
-        tokenizer = AutoTokenizer.from_pretrained(tmp_path / kind)
-        streams = encode(tmp_path / kind, PROSE[:5], tmp_path / kind / "stream")
+    for kind in (ByteLevelBpe(vocab_size=300), Characters(vocab_size=300)):
+        folder = tmp_path / kind.type
+        save_tokenizer(kind.train(PROSE), folder)
+        assert Template.of(load_tokenizer(folder)) == Template()
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        streams = encode(folder, PROSE[:5], folder / "stream")
         assert streams == [[*given_to_a_user(tokenizer, text), tokenizer.eos_token_id] for text in PROSE[:5]]
 
 
@@ -153,13 +156,13 @@ def test_a_tokenizer_that_cannot_encode_the_text_is_refused_in_a_line(tmp_path: 
     special = {"eos_token": "<end>", "pad_token": "<pad>"}
     PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(tmp_path / "a")
     write_split(tmp_path / "curate/train", ["a", "b"])
-    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "a"))
+    section = Pretrained(pretrained=str(tmp_path / "a"))
     with pytest.raises(ConfigError, match=r"tokenizer\.pretrained: it cannot encode all of the text \(WordLevel error"):
         run_stage(TOKENIZER, section, {"curate": tmp_path / "curate"}, tmp_path / "out")
 
 
 def test_a_model_of_sentencepiece_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.tokens.pretrained_tokenizer.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.tokens.tokenizers.pretrained.find_spec", lambda name: None)
     (tmp_path / "tokenizer.model").write_bytes(b"")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     with pytest.raises(ConfigError, match=r"is a SentencePiece model.*: pip install sentencepiece"):
@@ -171,7 +174,7 @@ def test_encode_and_pack_say_what_stands_around_documents(tmp_path: Path) -> Non
     for split in ("curate/train", "augment/train", "curate/validation", "curate/test"):
         write_split(tmp_path / split, ["one text", "another", "a third"])
     inputs = {name: tmp_path / name for name in ("curate", "augment", "tokenizer", "encode")}
-    section = TokenizerConfig(type="pretrained", pretrained=str(tmp_path / "theirs"))
+    section = Pretrained(pretrained=str(tmp_path / "theirs"))
     run_stage(TOKENIZER, section, inputs, inputs["tokenizer"])
     summary, _ = run_stage(ENCODE, EncodeConfig(), inputs, inputs["encode"])
     assert summary["tokenizer_adds"] == {"before": [CLS], "after": [SEP]}

@@ -32,7 +32,7 @@ from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages import model, pack
 from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.labels import write_labels
-from pipeline.tokens.tokens_config import PackConfig
+from pipeline.tokens.packing import PackConfig
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 MIXTURE = {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2}

@@ -17,7 +17,7 @@ from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.training_models import open_for_training
 from pipeline.stages import model as model_stage
 from pipeline.stages import train
-from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer, save_pretrained_tokenizer
+from pipeline.tokens.tokenizers.pretrained import load_pretrained_tokenizer, save_pretrained_tokenizer
 from pipeline.training.train_config import TrainConfig
 from pipeline.training.warm_start import start_from
 

@@ -15,7 +15,7 @@ from training.tiny import make_tokenizer
 from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
 from pipeline.modeling.grok1 import Grok1ForCausalLM, Grok1ForSequenceClassification
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.tokens.pretrained_tokenizer import load_pretrained_tokenizer
+from pipeline.tokens.tokenizers.pretrained import load_pretrained_tokenizer
 
 ELSEWHERE = """
 import json, sys

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from tokenizers import Tokenizer
 from tokens.artifacts import PROSE
 from transformers import AutoConfig, AutoTokenizer
 
-from pipeline.tokens.tokens_config import TokenizerConfig
-from pipeline.tokens.training import TextSample, describe, load_tokenizer, rust_threads, save_tokenizer, train_tokenizer
+from pipeline.tokens.tokenizer_figures import TextSample, describe
+from pipeline.tokens.tokenizer_folder import load_tokenizer, rust_threads, save_tokenizer
+from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
+from pipeline.tokens.tokenizers.characters import Characters
 
 SECTIONS = {
-    "gpt4": TokenizerConfig(vocab_size=400),
-    "gpt2": TokenizerConfig(vocab_size=400, split_pattern="gpt2"),
-    "digits": TokenizerConfig(vocab_size=400, split_digits=True),
-    "characters": TokenizerConfig(vocab_size=400, type="characters"),
+    "gpt4": ByteLevelBpe(vocab_size=400),
+    "gpt2": ByteLevelBpe(vocab_size=400, split_pattern="gpt2"),
+    "digits": ByteLevelBpe(vocab_size=400, split_digits=True),
+    "characters": Characters(vocab_size=400),
 }
 AWKWARD = [
     "",
@@ -40,7 +41,7 @@ AWKWARD = [
 
 @cache
 def trained(name: str) -> Tokenizer:
-    tokenizer = train_tokenizer(PROSE, SECTIONS[name])
+    tokenizer = SECTIONS[name].train(PROSE)
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -56,7 +57,7 @@ def test_every_text_comes_back(name: str, text: str) -> None:
 
 def test_the_folder_is_an_ordinary_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
-    save_tokenizer(train_tokenizer(PROSE, SECTIONS["gpt4"]), tmp_path)
+    save_tokenizer(SECTIONS["gpt4"].train(PROSE), tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<pad>", 0)
     assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("<|endoftext|>", 1)
@@ -72,9 +73,9 @@ def test_the_folder_is_an_ordinary_tokenizer(tmp_path: Path, monkeypatch: pytest
 
 def test_characters_are_tokens_and_rare_ones_are_bytes(tmp_path: Path) -> None:
     texts = ["hello, wörld", "ö!", "日本 日 日本語"]
-    section = TokenizerConfig(type="characters", vocab_size=258 + 4)
-    save_tokenizer(train_tokenizer(texts, section), tmp_path)
-    for tokenizer in (train_tokenizer(texts, section), AutoTokenizer.from_pretrained(tmp_path)):
+    section = Characters(vocab_size=258 + 4)
+    save_tokenizer(section.train(texts), tmp_path)
+    for tokenizer in (section.train(texts), AutoTokenizer.from_pretrained(tmp_path)):
         # Those that occur thrice, and of ö and 本, which occur twice, the one of the lower code point.
         assert tokenizer.decode(range(258, 262)) == " lö日"
         ids = {text: tokenizer.encode(text) for text in ("hel", "ö日", "本")}
@@ -85,8 +86,8 @@ def test_characters_are_tokens_and_rare_ones_are_bytes(tmp_path: Path) -> None:
             "本": [2 + 0xE6, 2 + 0x9C, 2 + 0xAC],
         }
         assert tokenizer.decode([*ids["hel"], *ids["本"]]) == "hel本"
-    assert train_tokenizer(texts, TokenizerConfig(type="characters", min_frequency=1)).get_vocab_size() == 258 + 14
-    assert train_tokenizer([], section).get_vocab_size() == 258
+    assert Characters(min_frequency=1).train(texts).get_vocab_size() == 258 + 14
+    assert section.train([]).get_vocab_size() == 258
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "mixtral", "qwen3"])
@@ -101,9 +102,9 @@ def test_beside_a_model_it_is_the_same_tokenizer(tmp_path: Path, architecture: s
 def test_threads_leave_no_trace(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from tokens.artifacts import PROSE\n"
-        "from pipeline.tokens.tokens_config import TokenizerConfig;"
-        "from pipeline.tokens.training import *\n"
-        "with rust_threads(int(sys.argv[1])): tokenizer = train_tokenizer(PROSE, TokenizerConfig(vocab_size=500))\n"
+        "from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe\n"
+        "from pipeline.tokens.tokenizer_folder import *\n"
+        "with rust_threads(int(sys.argv[1])): tokenizer = ByteLevelBpe(vocab_size=500).train(PROSE)\n"
         "save_tokenizer(tokenizer, pathlib.Path(sys.argv[2]))"
     )
     root = Path(__file__).parents[2]
@@ -117,10 +118,10 @@ def test_threads_leave_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_small_corpus_gives_a_smaller_vocabulary() -> None:
-    assert train_tokenizer(["ab ab", "xyz"], TokenizerConfig(vocab_size=1000)).get_vocab_size() == 259
-    once = TokenizerConfig(vocab_size=1000, min_frequency=1)
-    assert train_tokenizer(["ab ab", "xyz"], once).get_vocab_size() > 259
-    assert train_tokenizer([], TokenizerConfig()).get_vocab_size() == 258
+    assert ByteLevelBpe(vocab_size=1000).train(["ab ab", "xyz"]).get_vocab_size() == 259
+    once = ByteLevelBpe(vocab_size=1000, min_frequency=1)
+    assert once.train(["ab ab", "xyz"]).get_vocab_size() > 259
+    assert ByteLevelBpe().train([]).get_vocab_size() == 258
 
 
 def longest_number(tokenizer: Tokenizer) -> int:
@@ -130,7 +131,7 @@ def longest_number(tokenizer: Tokenizer) -> int:
 
 def test_digits_stay_together_as_configured() -> None:
     numbers = ["1234567890 1234567890 1234567890"] * 3
-    lengths = {name: longest_number(train_tokenizer(numbers, section)) for name, section in SECTIONS.items()}
+    lengths = {name: longest_number(section.train(numbers)) for name, section in SECTIONS.items()}
     assert lengths == {"gpt4": 3, "gpt2": 10, "digits": 1, "characters": 1}
 
 
@@ -153,14 +154,9 @@ def test_a_sample_is_bounded_and_evenly_spaced() -> None:
 
 
 def test_figures_of_a_tokenizer() -> None:
-    tokenizer: Any = train_tokenizer(["aa aa aa"], TokenizerConfig(vocab_size=1000))
+    tokenizer: Any = ByteLevelBpe(vocab_size=1000).train(["aa aa aa"])
     assert tokenizer.encode("aa aa aa").tokens == ["aa", "Ġaa", "Ġaa"]
     figures = describe(tokenizer, ["aa aa", "zé"])
     assert figures.bytes_per_token == (5 + 3) / (2 + 3)
     assert figures.fertility == 5 / 3
     assert figures.vocabulary_used == 5 / (figures.vocab_size - 2)
-
-
-def test_characters_leave_nothing_to_split() -> None:
-    with pytest.raises(ValidationError, match="remove split_pattern and split_digits"):
-        TokenizerConfig(type="characters", split_digits=True)

@@ -1,116 +1,87 @@
-"""Tokenizers that come with a pretrained model: fetched, given the tokens that the pipeline needs, checked."""
+"""A tokenizer that comes with a pretrained model: given the tokens that the pipeline needs, and checked."""
 
 from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from pipeline.atomic import write_json
-from pipeline.errors import ConfigError, MissingInputError, panics_as_errors, without_panic_messages
-from pipeline.pretrained.inspection import nothing_but, read_object, without_foreign_code
-from pipeline.pretrained.origin import CODE_FILES, OWN_ARCHITECTURES, Origin, check_vocabulary, has_code, used_files
-from pipeline.tokens.template import Template
-from pipeline.tokens.training import EOS_TOKEN, PAD_TOKEN, encode_texts, load_tokenizer
+from pipeline.errors import ConfigError, panics_as_errors, without_panic_messages
+from pipeline.pretrained.inspection import read_object, without_foreign_code
+from pipeline.pretrained.opening import opened
+from pipeline.pretrained.origin import OWN_ARCHITECTURES, TOKENIZER_FILES, Origin, has_code, origin_files
+from pipeline.tokens.round_trip import foresee_losses
+from pipeline.tokens.tokenizers.base_tokenizer import EOS_TOKEN, PAD_TOKEN, Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# Beside a model's config.json transformers picks the tokenizer's class by the kind of model.
+PATTERNS = (*TOKENIZER_FILES, "config.json")
 CHECKED_TEXTS = 200
 MOST_GROWTH = 1_000
 """How many times as long a normalizer may make a text. One letter of Unicode becomes 18."""
 
-NAMES_OF_FILES = {"configuration_files", "fast_tokenizer_files", "init_inputs", "merges", "vocab"}
-"""Settings that name files, beside those whose name ends in `_file`."""
-
-HUB_TIMEOUT_SECONDS = 10.0
 PAD_TOKENS = (PAD_TOKEN, "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>")
 """Names under which vocabularies have a token for padding, though their tokenizer may not say so."""
 
 
-@contextmanager
-def opened(origin: Origin, section: str, patterns: Sequence[str]) -> Iterator[Path]:
-    """A folder with the files of something pretrained that match, and trusted code, downloaded first if it is a hub
-    repository and not in the cache.
+class Pretrained(Tokenizer, Origin):
+    """The tokenizer of a pretrained model, for fine-tuning. Nothing is trained."""
 
-    It holds links to them and nothing else, and no file in it names another one.
+    type: Literal["pretrained"] = "pretrained"
+    """That of the folder or repository `pretrained`."""
 
-    Raises MissingInputError when the hub does not give it, ConfigError when its files are not what they should be or
-    its code lies elsewhere.
-    """
-    source, where = _fetch(origin, section, patterns), f"{section}.pretrained: {origin.pretrained}"
-    paths = used_files(source, origin, section, patterns)
-    check_vocabulary(map(str, paths), origin, section)
-    with nothing_but(paths, source) as folder:
-        for name in ("config.json", "tokenizer_config.json"):
-            _cut_names(folder / name, where)
-        if origin.trust_remote_code:
-            _check_code_is_inside(folder, where)
-        yield folder
+    is_bound: ClassVar[bool] = False
 
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> Self:
+        if self.pretrained is None:
+            raise ValueError("type pretrained needs `pretrained`, a folder or a hub repository")
+        return self
 
-def _cut_names(path: Path, where: str) -> None:
-    """Put the settings of a tokenizer or model without those that name files in place of a link to them. Many folders
-    name files of the machine on which they were written; where the library does not overlook that, it reads what lies
-    there, or another version than that of the plain name."""
-    if not path.is_file():
-        return
-    values = read_object(path, where)
-    kept = {name: value for name, value in values.items() if not (name in NAMES_OF_FILES or name.endswith("_file"))}
-    if kept != values:
-        path.unlink()
-        path.write_text(json.dumps(kept))
+    def num_tokens(self) -> int:
+        """Those of its vocabulary. Raises as `make`."""
+        with opened(self, "tokenizer", PATTERNS) as source:
+            return len(load_pretrained_tokenizer(source, self.trust_remote_code, "tokenizer"))
 
+    def files_of_key(self) -> Mapping[str, Sequence[Path]]:
+        """The files of a local folder by their paths."""
+        return origin_files(self, "tokenizer", PATTERNS)
 
-def _fetch(origin: Origin, section: str, patterns: Sequence[str]) -> Path:
-    assert origin.pretrained is not None
-    if origin.revision is None:
-        return Path(origin.pretrained).expanduser()
-    from huggingface_hub import HfApi, snapshot_download
+    def foresee(self) -> list[str]:
+        """What the file of a local tokenizer tells of texts that it will not give back."""
+        if self.revision is not None:
+            return []
+        assert self.pretrained is not None
+        try:
+            tokenizer = json.loads((Path(self.pretrained).expanduser() / "tokenizer.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return []
+        parts = foresee_losses(tokenizer) if isinstance(tokenizer, dict) else []
+        if not parts:
+            return []
+        return [
+            f"the tokenizer may lose text ({', '.join(parts)}): how much of yours is measured when it is made, and by "
+            "encode of the held-out documents"
+        ]
 
-    wanted = [*patterns, *(CODE_FILES if origin.trust_remote_code else ())]
-    failure: Exception | None = None
-    try:
-        # Asked once, while the download asks again for half a minute, with a line each time.
-        HfApi().model_info(origin.pretrained, revision=origin.revision, timeout=HUB_TIMEOUT_SECONDS)
-    except Exception as error:
-        # Of whichever library huggingface_hub talks HTTP with. The cache may hold everything.
-        failure = error
-    try:
-        return Path(
-            snapshot_download(
-                origin.pretrained,
-                revision=origin.revision,
-                allow_patterns=wanted,
-                local_files_only=failure is not None,
-            )
-        )
-    except (OSError, ValueError) as error:
-        # huggingface_hub's errors are of these kinds: no network, no such repository or commit, no permission.
-        reason = " ".join(f"{type(failure).__name__}: {failure}".split() if failure else str(error).split())[:200]
-        raise MissingInputError(
-            f"{section}.pretrained: the hub does not give {origin.pretrained} at {origin.revision}: {reason}; "
-            "check the name, the commit, the network and `hf auth login`, or name a local folder"
-        ) from None
+    def make(self, texts: Iterable[str], sample: Sequence[str], folder: Path) -> None:
+        """Write it with the tokens that it lacks.
 
-
-def _check_code_is_inside(folder: Path, where: str) -> None:
-    """Code that lies elsewhere could change without a trace in any identity."""
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        entries = read_object(path, where).get("auto_map") if path.is_file() else None
-        listed = entries.values() if isinstance(entries, dict) else [entries]
-        for entry in [one for found in listed for one in (found if isinstance(found, list) else [found])]:
-            module = str(entry).rpartition(".")[0]
-            if entry is not None and not (module.isidentifier() and (folder / f"{module}.py").is_file()):
-                raise ConfigError(
-                    f"{where}: {name} takes code from {str(entry)!r}, whose version nothing pins; copy that code "
-                    "into a local folder, and let its auto_map name the files there"
-                )
+        Raises MissingInputError and ConfigError for what cannot be had or used.
+        """
+        with opened(self, "tokenizer", PATTERNS) as source:
+            tokenizer = load_pretrained_tokenizer(source, self.trust_remote_code, "tokenizer")
+            for _ in texts:
+                pass
+            save_pretrained_tokenizer(tokenizer, folder, sample)
 
 
 def _check_growth(folder: Path, where: str) -> None:
@@ -202,6 +173,9 @@ def save_pretrained_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, 
     Raises ConfigError when the two give other ids: the trained model would see other tokens than a user of its export.
     """
     from transformers import AutoTokenizer
+
+    from pipeline.tokens.template import Template
+    from pipeline.tokens.tokenizer_folder import encode_texts, load_tokenizer
 
     try:
         tokenizer.save_pretrained(folder)
