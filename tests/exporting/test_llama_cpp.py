@@ -28,6 +28,7 @@ from pipeline.exporting import OUTTYPES, vocabulary
 from pipeline.exporting.architectures import check_settings
 from pipeline.exporting.converter import main
 from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
+from pipeline.tokens.tokenizers.characters import Characters
 
 Trained = Callable[[str], Path]
 
@@ -212,7 +213,7 @@ def test_what_stands_around_texts_stands_there_too(tmp_path: Path, around: str) 
 
 
 def test_characters_have_the_ids_of_training(tmp_path: Path) -> None:
-    make_tokenizer(tmp_path / "tokenizer", (*TEXTS[:10], "été"), type="characters", min_frequency=1)
+    make_tokenizer(tmp_path / "tokenizer", (*TEXTS[:10], "été"), Characters, min_frequency=1)
     folder = make_export(tmp_path / "model", "llama", TEXTS * 4, tmp_path / "tokenizer", **SMALL)
     tokenizer = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
     with serving(converted(folder, tmp_path / "model.gguf")) as llama:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.errors import ConfigError
 from pipeline.exporting.vocabulary import TokenType, Vocabulary
+from pipeline.tokens.tokenizers.characters import Characters
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 SPECIAL = ["<pad>", "<end>", "<s>"]
@@ -58,7 +59,7 @@ def test_digits_before_the_pattern_of_gpt4_have_none(tmp_path: Path) -> None:
 
 
 def test_characters_are_of_another_kind(tmp_path: Path) -> None:
-    make_tokenizer(tmp_path, tuple(PROSE), type="characters")
+    make_tokenizer(tmp_path, tuple(PROSE), Characters)
     vocabulary = Vocabulary.of(tmp_path, 600)
     assert (vocabulary.kind, vocabulary.cuts, vocabulary.merges) == ("llama", "default", [])
     assert vocabulary.types[:258] == [TokenType.CONTROL] * 2 + [TokenType.BYTE] * 256
@@ -69,7 +70,7 @@ def test_characters_are_of_another_kind(tmp_path: Path) -> None:
 
 
 def test_characters_that_llama_cpp_would_confuse_are_refused_in_one_line(tmp_path: Path) -> None:
-    make_tokenizer(tmp_path, (*PROSE, "\u2581 \u2581"), type="characters")
+    make_tokenizer(tmp_path, (*PROSE, "\u2581 \u2581"), Characters)
     with pytest.raises(ConfigError, match="has a token \u2581, which llama") as error:
         Vocabulary.of(tmp_path, 600)
     assert "\n" not in str(error.value)

@@ -14,6 +14,7 @@ from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.portable import set_longest_input
 from pipeline.tokens.tokenizer_folder import save_tokenizer
+from pipeline.tokens.tokenizers import TrainedTokenizer
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 WINDOW, BATCH, STEPS = 48, 8, 30
@@ -43,9 +44,11 @@ def prose(folder: Path) -> tuple[str, ...]:
     return tuple(block for file in files for block in file.read_text().split("\n\n") if block)
 
 
-def make_tokenizer(folder: Path, texts: tuple[str, ...], **settings: Any) -> None:
+def make_tokenizer(
+    folder: Path, texts: tuple[str, ...], kind: type[TrainedTokenizer] = ByteLevelBpe, **settings: Any
+) -> None:
     """A tokenizer as the pipeline trains it."""
-    save_tokenizer(ByteLevelBpe(vocab_size=600, **settings).train(texts), folder)
+    save_tokenizer(kind(vocab_size=600, **settings).train(texts), folder)
 
 
 def make_export(
