@@ -9,15 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SKIPPED_FOLDERS = {
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idle_test",
-    "lib2to3",
-    "lib-dynload",
-    "__pycache__",
-}
+    "site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "lib-dynload", "__pycache__",
+}  # fmt: skip
 TOPICS = "pydoc_data/topics.py"
 LABEL = f"python_docs (Python {platform.python_version()})"
 MIN_REPEAT_CHARS = 80

@@ -93,22 +93,20 @@ def read_documents(folder: Path) -> Iterator[Document]:
 def read_texts(folder: Path) -> Iterator[str]:
     """The texts alone, which is several times faster than whole documents."""
     for path in shard_paths(folder):
-        yield from read_texts_of_shard(path)
-
-
-def read_texts_of_shard(path: Path) -> Iterator[str]:
-    """The texts of one shard, one row group in memory at a time."""
-    with _open(path) as file:
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns=["text"]).column("text").to_pylist()
+        yield from read_column(path, "text")
 
 
 def read_labels(folder: Path) -> Iterator[str | None]:
     """The labels alone, of the documents of all shards of a folder, in corpus order."""
     for path in shard_paths(folder):
-        with _open(path) as file:
-            for group in range(file.num_row_groups):
-                yield from file.read_row_group(group, columns=["label"]).column("label").to_pylist()
+        yield from read_column(path, "label")
+
+
+def read_column(path: Path, name: str) -> Iterator[Any]:
+    """A column of one shard, one row group in memory at a time."""
+    with _open(path) as file:
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, columns=[name]).column(name).to_pylist()
 
 
 def count_documents(folder: Path) -> int:
@@ -148,20 +146,16 @@ class ShardWriter:
         self.num_documents += 1
         self.num_bytes += size
 
-    def flush_full_group(self) -> None:
+    def flush_full_group(self, at_least: int = GROUP_BYTES) -> None:
         """Write what is pending if it makes a row group."""
-        if self._pending_bytes >= GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
+        if self._rows and self._pending_bytes >= at_least:
             table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
             self._rows, self._pending_bytes = [], 0
             self._writer.write_table(table)
 
     def close(self) -> None:
         """Write what is pending and the footer."""
-        self._flush()
+        self.flush_full_group(at_least=0)
         self._writer.close()
 
 

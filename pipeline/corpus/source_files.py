@@ -126,13 +126,8 @@ def _check_regular(path: Path, place: str) -> None:
         link = f", a link to {os.readlink(path)}" if path.is_symlink() else ""
         raise MissingInputError(f"{place}: cannot read {path}{link}: {error.strerror}; mend the path") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise MissingInputError(f"{place}: {path} is {_kind(mode)}, not a regular file; mend the path")
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISFIFO(mode):
-        return "a FIFO"
-    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+        kind = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a device")
+        raise MissingInputError(f"{place}: {path} is {kind}, not a regular file; mend the path")
 
 
 def _check_name(path: Path, place: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.documents import read_texts, read_texts_of_shard, shard_paths
+from pipeline.corpus.documents import read_column, read_texts, shard_paths
 from pipeline.tokens.reader import PackedSplit
 
 PRESET = 9
@@ -79,7 +79,7 @@ def _last_bytes(folder: Path, limit: int) -> bytes:
     shards: list[bytes] = []
     missing = limit
     for path in reversed(shard_paths(folder)):
-        shards.insert(0, "".join(text + "\n" for text in read_texts_of_shard(path)).encode()[-missing:])
+        shards.insert(0, "".join(text + "\n" for text in read_column(path, "text")).encode()[-missing:])
         missing -= len(shards[0])
         if missing == 0:
             break

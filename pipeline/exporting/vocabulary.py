@@ -89,7 +89,7 @@ class Vocabulary:
             kind=kind,
             tokens=tokens,
             types=types,
-            merges=[_merge(pair) for pair in values["model"]["merges"]],
+            merges=[pair if isinstance(pair, str) else " ".join(pair) for pair in values["model"]["merges"]],
             cuts=_cuts(values) if kind == "gpt2" else NO_CUTS,
             # Documents stand in the streams after the end of another where nothing else is before them.
             bos_token_id=around.prefix[0] if around.prefix else eos if bos is None else bos,
@@ -167,10 +167,6 @@ def _tokens(values: Mapping[str, Any], size: int, kind: str) -> tuple[list[str],
         given_by = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
         tokens[added["id"]], types[added["id"]] = added["content"], given_by
     return tokens, types
-
-
-def _merge(pair: str | list[str]) -> str:
-    return pair if isinstance(pair, str) else " ".join(pair)
 
 
 def _id_of(tokenizer: Tokenizer, token: Any) -> int | None:

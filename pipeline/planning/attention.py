@@ -29,11 +29,8 @@ def set_attention(model: PreTrainedModel, wanted: str | None) -> None:
             raise ConfigError(f"train.attn_implementation: {text.model_type} cannot use {wanted}; take another one")
     if not model._can_set_attn_implementation():
         return
-    name = wanted or text._attn_implementation
-    if name == "eager":
-        model.set_attn_implementation("eager")
-    else:
-        model.set_attn_implementation(_WITH_MASK if name == "sdpa" else _WITHOUT_MASK)
+    own = {"eager": "eager", "sdpa": _WITH_MASK}
+    model.set_attn_implementation(own.get(wanted or text._attn_implementation, _WITHOUT_MASK))
 
 
 def attention_flops(query: Any, key: Any, value: Any, reach: Any, *rest: Any, **named: Any) -> int:
@@ -81,10 +78,6 @@ def _attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **settings
     return output, None
 
 
-def _no_mask(*args: Any, **named: Any) -> None:
-    return None
-
-
-for _name, _mask in ((_WITH_MASK, sdpa_mask), (_WITHOUT_MASK, _no_mask)):
+for _name, _mask in ((_WITH_MASK, sdpa_mask), (_WITHOUT_MASK, lambda *args, **named: None)):
     ALL_ATTENTION_FUNCTIONS.register(_name, _attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(_name, _mask)

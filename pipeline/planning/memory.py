@@ -138,10 +138,16 @@ def simulate_step(model: PreTrainedModel, config: TrainConfig, shape: StepShape)
     model.train()
     if config.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    _make_optimizer_state(optimizer)
+    # What the first step makes is made here, so that one step is enough to simulate.
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    made = [value for state in optimizer.state.values() for value in state.values()]
     with allocations, allocations.watching_gradients(model):
         allocations.hold("weights", [*model.parameters(), *model.buffers()])
-        allocations.hold("optimizer", [*_state_tensors(optimizer), *average.tensors.values()])
+        allocations.hold("optimizer", [value for value in made if isinstance(value, torch.Tensor)])
+        allocations.hold("optimizer", average.tensors.values())
         ids, labels = _batch(model, shape.device_batch_size, shape.block_size)
         output = _forward(model, ids, config, routing.inputs)
         part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
@@ -181,19 +187,6 @@ def _forward(model: PreTrainedModel, ids: torch.Tensor, config: TrainConfig, inp
     with torch.autocast("cpu", PRECISIONS[config.mixed_precision] if is_mixed else None, enabled=is_mixed):
         output = model(input_ids=ids, use_cache=False, **inputs)
     return convert_to_fp32(output) if is_mixed else output  # as Accelerate does
-
-
-def _make_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """What the first step makes, so that one step is enough to simulate."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.empty_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-def _state_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
 
 
 @dataclass(frozen=True)

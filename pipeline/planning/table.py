@@ -22,13 +22,14 @@ def format_estimate(estimate: dict[str, Any]) -> str:
 def _parameters(estimate: dict[str, Any]) -> list[str]:
     parameters = estimate["parameters"]
     bound = "at most " if estimate["vocab_size_is_bound"] else ""
-    lines = [f"{estimate['architecture']} with {bound}{estimate['vocab_size']:,} tokens"]
-    for name in ("total", "active", "trainable"):
-        lines.append(f"  {parameters[name]:>19,}  {_LABELS[name]}")
-    lines.append("of which")
-    for name, count in parameters["parts"].items():
-        lines.append(f"  {count:>19,}  {count / parameters['total']:>6.1%}  {name}")
-    return lines
+    labels = {"total": "parameters", "active": "active a token", "trainable": "trainable"}
+    parts = parameters["parts"].items()
+    return [
+        f"{estimate['architecture']} with {bound}{estimate['vocab_size']:,} tokens",
+        *(f"  {parameters[name]:>19,}  {label}" for name, label in labels.items()),
+        "of which",
+        *(f"  {count:>19,}  {count / parameters['total']:>6.1%}  {name}" for name, count in parts),
+    ]
 
 
 def _flops(estimate: dict[str, Any]) -> list[str]:
@@ -45,11 +46,12 @@ def _flops(estimate: dict[str, Any]) -> list[str]:
 
 
 def _memory(estimate: dict[str, Any]) -> list[str]:
-    hardware, schemes = estimate["hardware"], estimate["memory"]
+    hardware, schemes, batch = estimate["hardware"], estimate["memory"], estimate["device_batch_size"]
+    device = hardware["device"]
     titles = [_title(scheme, figures["num_devices"]) for scheme, figures in schemes.items()]
     unit, name = (GIB, "GiB") if max(figures["total_bytes"] for figures in schemes.values()) >= GIB else (MIB, "MiB")
     lines = [
-        f"memory of a device in {name}, {_counted(estimate['device_batch_size'], 'sequence')} at once",
+        f"memory of a device in {name}, {batch} sequence{'s' * (batch != 1)} at once",
         " " * 13 + "".join(f"{title:>15}" for title in titles),
     ]
     for kind in KINDS:
@@ -57,19 +59,22 @@ def _memory(estimate: dict[str, Any]) -> list[str]:
     lines.append(f"  {'total':<11}" + "".join(_size(scheme["total_bytes"], unit) for scheme in schemes.values()))
     fits = ("fits" if scheme["fits"] else "does not fit" for scheme in schemes.values())
     lines.append(" " * 13 + "".join(f"{text:>15}" for text in fits))
-    lines.append(
-        f"of {hardware['memory_bytes'] / GIB:,.1f} GiB that {_article(hardware['device'])} has, tensors can take "
-        f"{hardware['usable_memory_bytes'] / GIB:,.1f}"
+    article, own, usable = (
+        "an" if device[0] in "AHLRM" else "a",
+        hardware["memory_bytes"],
+        hardware["usable_memory_bytes"],
     )
+    lines.append(f"of {own / GIB:,.1f} GiB that {article} {device} has, tensors can take {usable / GIB:,.1f}")
     return lines
 
 
 def _time(estimate: dict[str, Any]) -> list[str]:
     time, hardware = estimate["time"], estimate["hardware"]
+    precision = "float32" if estimate["mixed_precision"] == "no" else estimate["mixed_precision"]
     lines = [
         f"{hardware['num_devices']} x {hardware['device']} at {hardware['utilization']:.0%} of "
-        f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each in "
-        f"{_precision(estimate)}: {time['tokens_per_second']:,.0f} tokens/s"
+        f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each in {precision}: "
+        f"{time['tokens_per_second']:,.0f} tokens/s"
     ]
     if time["days"] is not None:
         bound = " at most, if training does not stop early" if time["is_bound"] else ""
@@ -96,25 +101,9 @@ def _advice(estimate: dict[str, Any]) -> list[str]:
     return lines
 
 
-_LABELS = {"total": "parameters", "active": "active a token", "trainable": "trainable"}
-
-
 def _title(scheme: str, num_devices: int) -> str:
     names = {"one_device": "one device", "ddp": "DDP", "fsdp2": "FSDP2", "lora": "LoRA, rank 16"}
     return names[scheme] if scheme in ("one_device", "lora") else f"{names[scheme]} on {num_devices:,}"
-
-
-def _precision(estimate: dict[str, Any]) -> str:
-    kind = estimate["mixed_precision"]
-    return "float32" if kind == "no" else str(kind)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _article(name: str) -> str:
-    return f"{'an' if name[0] in 'AHLRM' else 'a'} {name}"
 
 
 def _yaml(value: Any) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.telemetry.verdicts import EXPLODING_RATIO, SEVERITY, VANISHING_RATIO
+from pipeline.telemetry.verdicts import EXPLODING_RATIO, SEVERITY, VANISHING_RATIO, layers_judged
 
 GROWTH = 100.0
 
@@ -58,15 +58,14 @@ def _judge_block(layer: Mapping[str, float], first_rms: float, last_norm: float)
 
 def _explain(verdict: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
     if verdict != "healthy":
-        names = [name for name, layer in layers.items() if layer["verdict"] == verdict]
-        return f"{', '.join(names)}: {WHY[verdict]}"
-    spread = {
-        quantity: max(layer[quantity] for layer in layers.values()) / min(layer[quantity] for layer in layers.values())
+        return f"{layers_judged(verdict, layers)}: {WHY[verdict]}"
+    outputs, gradients = (
+        max(layer[quantity] for layer in layers.values()) / min(layer[quantity] for layer in layers.values())
         for quantity in ("activation_rms", "grad_norm")
-    }
+    )
     return (
-        f"outputs of the blocks are within a factor of {spread['activation_rms']:.1f} of each other, their gradients "
-        f"within {spread['grad_norm']:.1f}"
+        f"outputs of the blocks are within a factor of {outputs:.1f} of each other, their gradients within "
+        f"{gradients:.1f}"
     )
 
 

@@ -94,10 +94,14 @@ def _growth(history: Sequence[Mapping[str, Any]]) -> float | None:
     return last / first if first > 0 else None
 
 
+def layers_judged(verdict: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names of the layers with a verdict."""
+    return ", ".join(name for name, layer in layers.items() if layer["verdict"] == verdict)
+
+
 def _explain(verdict: str, layers: Mapping[str, Mapping[str, Any]], blocks: Sequence[str]) -> str:
     if verdict != "healthy":
-        names = [name for name, layer in layers.items() if layer["verdict"] == verdict]
-        return f"{', '.join(names)}: {WHY[verdict]}"
+        return f"{layers_judged(verdict, layers)}: {WHY[verdict]}"
     updates = [layer["update_ratio"] for layer in layers.values()]
     why = f"updates are {min(updates):.1e} to {max(updates):.1e} of the weights"
     if len(blocks) > 1:

@@ -49,11 +49,8 @@ def _kinds() -> str:
     from pipeline.verbs.starting import KINDS, RUNS, TOPOLOGIES, describe
 
     width = max(map(len, KINDS))
-    return "\n".join(
-        [
-            "descent init KIND [FILE] writes one of these; descent run FILE carries it out:",
-            *(f"  {kind:<{width}}  {describe(kind)}" for kind in RUNS),
-            "or one of these, for accelerate launch --config_file FILE --no_python descent run RUN.yaml:",
-            *(f"  {kind:<{width}}  {describe(kind)}" for kind in TOPOLOGIES),
-        ]
-    )
+    lines = ["descent init KIND [FILE] writes one of these; descent run FILE carries it out:"]
+    lines += [f"  {kind:<{width}}  {describe(kind)}" for kind in RUNS]
+    lines.append("or one of these, for accelerate launch --config_file FILE --no_python descent run RUN.yaml:")
+    lines += [f"  {kind:<{width}}  {describe(kind)}" for kind in TOPOLOGIES]
+    return "\n".join(lines)

@@ -23,9 +23,6 @@ from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgum
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-FORMATS = ("gguf",)
-"""What `export` writes."""
-
 
 def generate(
     config: ConfigArgument,
@@ -83,7 +80,7 @@ def export(
     debug: DebugOption = False,
 ) -> None:
     """Write the model in the run's folder for another engine."""
-    for value, known, option in ((to, FORMATS, "--to"), (outtype, OUTTYPES, "--outtype")):
+    for value, known, option in ((to, ("gguf",), "--to"), (outtype, OUTTYPES, "--outtype")):
         if value not in known:
             raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
 
@@ -158,12 +155,8 @@ def _prompts(of_configuration: list[str]) -> list[str]:
         if of_configuration:
             return of_configuration
         print("type an opening; Ctrl-D on a new line ends it", file=sys.stderr)
-    return [_standard_input()]
-
-
-def _standard_input() -> str:
     try:
-        return sys.stdin.buffer.read().decode().rstrip("\n") if sys.stdin else ""
+        return [sys.stdin.buffer.read().decode().rstrip("\n") if sys.stdin else ""]
     except UnicodeDecodeError as error:
         raise BadDataError(f"standard input: not UTF-8 at byte {error.start}; give the prompt as UTF-8") from None
     except OSError as error:

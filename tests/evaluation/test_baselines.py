@@ -64,6 +64,6 @@ def test_the_prime_is_the_end_of_the_training_text(tmp_path: Path, monkeypatch: 
     for limit in (3, 7, 8, 20, 21, 100):
         assert baselines._last_bytes(tmp_path / "train", limit) == whole[-limit:]
     read = []
-    monkeypatch.setattr(baselines, "read_texts_of_shard", lambda path: read.append(path.name) or ["1234567"])
+    monkeypatch.setattr(baselines, "read_column", lambda path, _: read.append(path.name) or ["1234567"])
     baselines._last_bytes(tmp_path / "train", 8)
     assert read == ["shard-00002.parquet"]

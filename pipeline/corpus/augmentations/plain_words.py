@@ -42,16 +42,13 @@ class PlainWords(Augmentation):
         """The text with some of its plain words replaced; case is kept."""
         # nlpaug takes a rounded-up part of the words it sees, at least one: each word is drawn here instead.
         draw = random.Random(seed).random
-        spans = [
-            (start, end)
-            for start, end in _prose_words(text)
-            if self.may_change(text[start:end]) and draw() < self.probability
-        ]
-        words = [text[start:end] for start, end in spans]
+        drawn = [word for word in _prose_words(text) if self.may_change(word[0]) and draw() < self.probability]
+        replacements = self._replacements([word[0] for word in drawn], seed)
         pieces, position, num_changed = [], 0, 0
-        for (start, end), word, replacement in zip(spans, words, self._replacements(words, seed), strict=True):
+        for match, replacement in zip(drawn, replacements, strict=True):
+            word, (start, end) = match[0], match.span()
             if replacement != word.lower():
-                pieces += [text[position:start], _in_case_of(word, replacement)]
+                pieces += [text[position:start], replacement.capitalize() if word[0].isupper() else replacement]
                 position = end
                 num_changed += 1
         return "".join([*pieces, text[position:]]), num_changed
@@ -66,18 +63,14 @@ class PlainWords(Augmentation):
         return replacements
 
 
-def _prose_words(text: str) -> Iterator[tuple[int, int]]:
+def _prose_words(text: str) -> Iterator[re.Match[str]]:
     code = [match.span() for match in _CODE_LINE.finditer(text)]
     index = 0
     for match in _WORD.finditer(text):
         while index < len(code) and code[index][1] <= match.start():
             index += 1
         if index == len(code) or match.start() < code[index][0]:
-            yield match.span()
-
-
-def _in_case_of(word: str, replacement: str) -> str:
-    return replacement.capitalize() if word[0].isupper() else replacement
+            yield match
 
 
 @contextmanager

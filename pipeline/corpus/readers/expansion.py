@@ -81,12 +81,10 @@ def chunks(file: Readable, part: Part) -> Iterator[bytes]:
 
     Raises UnreadableFileError for a file in UTF-16 or UTF-32, and for one that is no text.
     """
-    left = MAX_EXPANDED_BYTES if is_compressed(part.path) else part.num_bytes
-    is_head = part.start == 0
+    most = left = MAX_EXPANDED_BYTES if is_compressed(part.path) else part.num_bytes
     while chunk := file.read(min(CHUNK_BYTES, left)):
-        if is_head:
+        if part.start == 0 and left == most:
             check_text(chunk, is_compressed(part.path))
-            is_head = False
         left -= len(chunk)
         yield chunk
 

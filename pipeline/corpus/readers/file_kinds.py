@@ -30,12 +30,6 @@ FOREIGN_TYPES = {"parquet": re.compile(rb"PAR1"), "arrow": re.compile(rb"ARROW1\
 def check_text(head: bytes, is_decompressed: bool) -> None:
     """Raises UnreadableFileError for the beginning of a file's content that is no text in UTF-8, and says what to do
     with it."""
-    _check_kind(head, is_decompressed)
-    _check_encoding(head)
-
-
-def _check_kind(head: bytes, is_decompressed: bool) -> None:
-    """Raises UnreadableFileError for content that is no text but known, and says what to do with it."""
     for suffix, compressed in COMPRESSED_KINDS.items():
         if compressed.magic.match(head) and is_decompressed:
             raise UnreadableFileError("compressed twice", f"decompress it once, and let its name end in {suffix}")
@@ -47,9 +41,6 @@ def _check_kind(head: bytes, is_decompressed: bool) -> None:
     for kind, magic in FOREIGN_TYPES.items():
         if magic.match(head):
             raise UnreadableFileError(f"a file of type {kind}", f"say type: {kind}")
-
-
-def _check_encoding(head: bytes) -> None:
     found = next((encoding for mark, encoding in FOREIGN_MARKS.items() if head.startswith(mark)), None)
     if found is None and b"\0" in (first := head[:100]) and len(first) >= 8:
         # Without a mark, Latin text in UTF-16 is known by the zeros that are every second of its bytes.

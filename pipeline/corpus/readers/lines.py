@@ -11,13 +11,11 @@ from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import chunks, line_break, open_file
 from pipeline.corpus.readers.records import (
     EXCERPT_CHARS,
-    BadRecordError,
     Fields,
     Part,
     Rejected,
     decoded,
     json_object,
-    make_document,
     too_long,
 )
 from pipeline.corpus.sources.jsonl import Jsonl
@@ -108,12 +106,7 @@ def _text_document(source: Text, origin: str, data: bytes | bytearray | None) ->
     if data is None:
         return too_long(source, origin)
     text = decoded(source, origin, data)
-    if isinstance(text, Rejected):
-        return text
-    try:
-        return make_document(source, origin, text)
-    except BadRecordError as error:
-        return Rejected(source.name, origin, str(error), excerpt=text[:EXCERPT_CHARS].strip())
+    return text if isinstance(text, Rejected) else source.document(origin, text)
 
 
 def _json_document(fields: Fields, origin: str, data: bytes | bytearray | None) -> Document | Rejected:

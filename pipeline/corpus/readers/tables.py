@@ -26,15 +26,16 @@ from pipeline.corpus.sources.parquet import Parquet
 BATCH_BYTES = 4_000_000
 BATCH_ROWS = 1000
 ARROW_FILE_MARK = b"ARROW1"
+TEXT_TYPES = ("string", "large_string", "binary")
 
 
 def read_parquet(source: Parquet, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a Parquet file, named by the number of their row."""
     fields = Fields(source)
     with _damage("Parquet"), pq.ParquetFile(part.path) as file:
-        _check_columns(fields, file.schema_arrow)
+        _check_columns(fields, file.schema_arrow.names)
         # A dictionary keeps a text that millions of rows share in memory once.
-        plain = [name for name in fields.names if _is_bytes(file.schema_arrow.field(name).type)]
+        plain = [name for name in fields.names if str(file.schema_arrow.field(name).type) in TEXT_TYPES]
         rows = Rows(fields, part.origin, limit=ExpansionLimit(part.num_bytes))
         for group in range(file.num_row_groups):
             _check_group(file.metadata.row_group(group), fields.names)
@@ -52,7 +53,7 @@ def read_arrow(source: Arrow, part: Part) -> Iterator[Document | Rejected]:
         is_file = file.read(len(ARROW_FILE_MARK)) == ARROW_FILE_MARK
         file.seek(0)
         opened = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
-        _check_columns(fields, opened.schema)
+        _check_columns(fields, opened.schema.names)
         rows = Rows(fields, part.origin, limit=ExpansionLimit(part.num_bytes))
         batches = map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
         yield from rows.read(batches)
@@ -130,12 +131,8 @@ def _checked(column: pa.Array) -> pa.Array:
     return column
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary))
-
-
-def _check_columns(fields: Fields, schema: pa.Schema) -> None:
-    if problem := fields.missing_from(schema.names):
+def _check_columns(fields: Fields, names: list[str]) -> None:
+    if problem := fields.missing_from(names):
         raise UnreadableFileError(*problem)
 
 
