@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
@@ -18,24 +19,24 @@ from pipeline.modeling.weight_streams import local_part
 
 def shard(
     model: nn.Module,
-    device: torch.device,
+    mesh: DeviceMesh,
     computes_in: torch.dtype | None,
     offload: OffloadPolicy,
     *,
     reshard_after_forward: bool,
 ) -> None:
-    """Let each process hold a part of every parameter on `device`, of its gradient and of the optimizer's state, in
-    float32; the parameters of a block are put together, in `computes_in`, while it works (FSDP, Zhao et al. 2023,
-    arXiv 2304.11277).
+    """Let each process hold a part of every parameter, of its gradient and of the optimizer's state, in float32; the
+    parameters of a block are put together, in `computes_in`, while it works (FSDP, Zhao et al. 2023, arXiv 2304.11277).
+    Parameters are cut along the last dimension of the mesh and copied along one before it.
 
     A model on the meta device stays there and takes no memory.
     """
     settings: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (distributed.get_world_size(),)),
+        "mesh": mesh,
         # Sums over many processes need more bits than bfloat16 has.
         "mp_policy": MixedPrecisionPolicy(param_dtype=computes_in, reduce_dtype=torch.float32),
         "offload_policy": offload,
-        "shard_placement_fn": _dimension,
+        "shard_placement_fn": partial(_dimension, mesh.shape[-1]),
     }
     with keeping_marks(model):
         for block in blocks(model).values():
@@ -58,11 +59,10 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def _dimension(parameter: nn.Parameter) -> Shard | None:
+def _dimension(count: int, parameter: nn.Parameter) -> Shard | None:
     """Along which dimension a parameter is cut: rows, but of a stack of experts, or of a matrix of fewer rows than
-    processes such as a router's, the first that divides evenly. Else a few processes would hold it all, and Muon cannot
-    move what some hold nothing of."""
-    count = distributed.get_world_size()
+    processes to cut it over such as a router's, the first that divides evenly. Else a few processes would hold it all,
+    and Muon cannot move what some hold nothing of."""
     if parameter.ndim < 3 and parameter.shape[0] >= count:
         return None
     return next((Shard(dim) for dim, size in enumerate(parameter.shape) if size % count == 0), None)
@@ -100,10 +100,10 @@ def own_parts(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 def sum_over_shards(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """What each process summed over its `own_parts` of tensors, either all sharded over one mesh or none, summed over
-    the processes."""
+    the processes that hold one copy of the model."""
     meshes = {tensor.device_mesh for tensor in tensors if isinstance(tensor, DTensor)}
     for mesh in meshes:
-        distributed.all_reduce(sums, group=mesh.get_group())
+        distributed.all_reduce(sums, group=mesh.get_group(mesh.ndim - 1))
     return sums
 
 
@@ -111,8 +111,8 @@ def is_held_by_few(tensor: torch.Tensor) -> bool:
     """Whether a tensor is cut along a dimension that is too short for every process to hold some of it."""
     if not isinstance(tensor, DTensor):
         return False
-    count = tensor.device_mesh.size()
-    return any(isinstance(cut, Shard) and tensor.shape[cut.dim] < count for cut in tensor.placements)
+    cuts = zip(tensor.placements, tensor.device_mesh.shape, strict=True)
+    return any(isinstance(cut, Shard) and tensor.shape[cut.dim] < count for cut, count in cuts)
 
 
 def reshard(model: nn.Module) -> None:

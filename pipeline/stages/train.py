@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from dataclasses import asdict
 from functools import partial
@@ -23,6 +24,8 @@ def run(context: StageContext) -> dict[str, Any]:
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
     """
+    from pipeline.distributed.parallel_dims import ParallelDims
+    from pipeline.distributed.processes import leave
     from pipeline.modeling.adapter_card import complete_adapter
     from pipeline.modeling.adapters import read_description, virtual_tokens
     from pipeline.modeling.inputs import context_length
@@ -35,10 +38,10 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.metrics_log import copy_records, read_metrics
+    from pipeline.training.numerics import numerics_of
     from pipeline.training.peaks import peak_of
     from pipeline.training.precision import in_words
-    from pipeline.training.processes import part
-    from pipeline.training.setup import check_context, idle_cores, num_steps, numerics_of, wants_sharding
+    from pipeline.training.setup import check_context, idle_cores, num_steps
     from pipeline.training.trackers import RunLabel
     from pipeline.training.warm_start import start_from
 
@@ -50,8 +53,9 @@ def run(context: StageContext) -> dict[str, Any]:
     validation_split = open_split(pack, encode, "validation")
     if note := idle_cores():
         context.progress.say(note)
+    dims = ParallelDims.from_environment(os.environ)
     is_mixed = config.mixed_precision != "no"
-    model = open_for_training(initial, context.seed, is_mixed=is_mixed, will_be_sharded=wants_sharding())
+    model = open_for_training(initial, context.seed, is_mixed=is_mixed, will_be_sharded=dims.is_sharded)
     check_context(train_split.block_size + virtual_tokens(model), context_length(model))
 
     def complete(model: Any, device: Any) -> None:
@@ -59,7 +63,7 @@ def run(context: StageContext) -> dict[str, Any]:
         if config.init_from is not None:
             start_from(Path(config.init_from), model, initial / "model", context.progress.say)
 
-    at = train(
+    counters = train(
         config,
         model,
         train_split,
@@ -72,13 +76,13 @@ def run(context: StageContext) -> dict[str, Any]:
         fail=context.fail,
         label=RunLabel(context.run_name, context.run_settings),
     )
-    part()
+    leave()
     if context.process_index != 0:
         return {}
 
     num_parameters, device = model.num_parameters(), model.device
     build = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
-    model, exported_step = exported_model(config, model, at, work, build)
+    model, exported_step = exported_model(config, model, counters, work, build)
     longest = longest_input(initial / "model")
     longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
     checked = export_model(model, initial, context.output, is_mixed=is_mixed)
@@ -88,53 +92,53 @@ def run(context: StageContext) -> dict[str, Any]:
     copy_records(work, context.output)
     history = read_metrics(work)
     result: dict[str, Any] = {
-        "steps": at.step,
-        "target_tokens": at.target_tokens,
-        "sequences": at.step * config.global_batch_size,
-        "epochs": round(at.step * config.global_batch_size / len(train_split), 6),
+        "steps": counters.step,
+        "target_tokens": counters.target_tokens,
+        "sequences": counters.step * config.global_batch_size,
+        "epochs": round(counters.step * config.global_batch_size / len(train_split), 6),
         "export": config.export,
         "exported_step": exported_step,
     }
     ended, planned = None, num_steps(config, train_split)
     if config.early_stopping_patience is not None:
-        ended = early_end(config, at, planned)
+        ended = early_end(config, counters, planned)
         result["stopped_early"] = ended
     atomic.write_json(context.output / "training.json", result)
     if ended is not None:
-        ended = {**ended, "why": early_end_in_words(config, at, planned)}
+        ended = {**ended, "why": early_end_in_words(config, counters, planned)}
         result["stopped_early"] = ended
         context.progress.say(ended["why"])
-        context.progress.say(_exported_of_an_early_end(config, at, exported_step))
+        context.progress.say(_exported_of_an_early_end(config, counters, exported_step))
     return {
         **result,
         "final_loss": _last(history, "train/loss"),
         "eval_loss": _last(history, "eval/loss"),
-        "seconds": round(at.seconds, 3),
-        "tokens_per_second": _speed(train_split, at.target_tokens, at.seconds),
+        "seconds": round(counters.seconds, 3),
+        "tokens_per_second": _speed(train_split, counters.target_tokens, counters.seconds),
         "parameters": num_parameters,
         "mfu": _median(history, "throughput/mfu"),
         "peak": asdict(peak_of(device, config.mixed_precision)),
         "precision": in_words(config.mixed_precision, device),
         "peak_memory_bytes": _last(history, "memory/peak_bytes"),
-        "skipped_steps": at.skipped_steps,
-        "loss_spikes": at.loss_spikes,
-        "rollbacks": at.rollbacks,
-        "resumed_from_steps": at.resumed_from_steps,
+        "skipped_steps": counters.skipped_steps,
+        "loss_spikes": counters.loss_spikes,
+        "rollbacks": counters.rollbacks,
+        "resumed_from_steps": counters.resumed_from_steps,
         "gradients": judge(history),
-        "library_versions": numerics_of(config, device, context.num_processes),
+        "library_versions": numerics_of(config, device, dims),
         "export_check": checked,
         "warnings": [checked[name] for name in ("unmerged", "unchecked") if name in checked],
     }
 
 
-def _exported_of_an_early_end(config: TrainConfig, at: Any, exported_step: int) -> str:
+def _exported_of_an_early_end(config: TrainConfig, counters: Any, exported_step: int) -> str:
     """Which weights become the artifact of a training that ended early, for people."""
     if config.export == "best":
         return f"the weights of step {exported_step:,}, which had the lowest validation loss, become the artifact"
     what = "the averaged weights" if config.export == "ema" else "the weights"
     return (
         f"{what} of step {exported_step:,} become the artifact, as train.export: {config.export} says; with "
-        f"export: best it would be those of step {at.lowest_loss_step:,}, of the lowest validation loss"
+        f"export: best it would be those of step {counters.lowest_loss_step:,}, of the lowest validation loss"
     )
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from pipeline.atomic import replacing_folder, write_json
+from pipeline.distributed.processes import Processes
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
@@ -25,7 +26,6 @@ from pipeline.modeling.weights import model_tensors
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.examination import Examination, Finding, Row, examine
 from pipeline.training.objective import objective
-from pipeline.training.processes import Processes
 from pipeline.training.random_states import GeneratorStates, generator_states, restore_generator_states
 from pipeline.training.routing import Routing
 from pipeline.training.sparsity import freeze
@@ -39,7 +39,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 @dataclass(frozen=True)
 class _Culprit:
     finding: Finding
-    device_batch: int
+    micro_batch: int
     random: GeneratorStates
 
 
@@ -69,9 +69,9 @@ class Autopsy:
         index = next((index for index, finding in enumerate(findings) if finding is not None), None)
         if index is None:
             return "run again, the same step is finite: suspect the hardware, or a nondeterministic operation"
-        told = f"first in {findings[index]}" + (f" in process {index}" if self._processes.count > 1 else "")
+        told = f"first in {findings[index]}" + (f" in process {index}" if self._processes.world_size > 1 else "")
         saved: Path | str | None = None
-        if culprit is not None and index == self._processes.index:
+        if culprit is not None and index == self._processes.rank:
             saved = self._save(step, culprit)
         # The other processes wait here, so that a launcher does not end this one for their sake while it writes.
         saved = self._processes.gather(saved)[index]
@@ -81,13 +81,13 @@ class Autopsy:
 
     def _find(self, step: int) -> _Culprit | None:
         in_parts = is_sharded(self._model)
-        batch = self._batches(step - 1)
+        batch = self._batches[step - 1]
         culprit = None
-        for index, part in enumerate(batch.device_batches):
+        for index, micro_batch in enumerate(batch.micro_batches):
             random = generator_states()
-            divisor = batch.target_tokens / self._processes.count
+            divisor = batch.target_tokens / self._processes.dims.dp_world_size
             # The backward pass of a sharded model belongs to its wrapper.
-            found = _examine(self._config, self._model, part, divisor=divisor, backward=not in_parts)
+            found = _examine(self._config, self._model, micro_batch, divisor=divisor, backward=not in_parts)
             if culprit is None and found.finding is not None:
                 culprit = _Culprit(found.finding, index, random)
                 if not in_parts:  # whose passes all processes must make together
@@ -98,24 +98,25 @@ class Autopsy:
         if is_sharded(self._model):
             return None
         folder = self.work / FOLDER / f"step-{step:08d}"
-        part = self._batches(step - 1).device_batches[culprit.device_batch]
+        batch = self._batches[step - 1]
+        micro_batch = batch.micro_batches[culprit.micro_batch]
         model_class = type(self._model)
         description = {
             "step": step,
-            "process": self._processes.index,
-            "num_processes": self._processes.count,
-            "device_batch": culprit.device_batch,
-            "windows": self._batches.windows(step - 1)[culprit.device_batch],
-            "target_tokens": self._batches(step - 1).target_tokens,
+            "process": self._processes.rank,
+            "num_processes": self._processes.dims.dp_world_size,
+            "device_batch": culprit.micro_batch,
+            "windows": self._batches.windows(step - 1)[culprit.micro_batch],
+            "target_tokens": batch.target_tokens,
             "phase": culprit.finding.phase,
             "name": culprit.finding.name,
             "finding": str(culprit.finding),
-            "device": str(part["input_ids"].device.type),
+            "device": str(micro_batch["input_ids"].device.type),
             "model_class": [model_class.__module__, model_class.__qualname__],
             "attention": self._model.config._attn_implementation,
             "train": self._config.model_dump(mode="json"),
         }
-        tensors = {f"batch/{name}": tensor.cpu().contiguous() for name, tensor in part.items()}
+        tensors = {f"batch/{name}": tensor.cpu().contiguous() for name, tensor in micro_batch.items()}
         tensors |= {f"random/{name}": state for name, state in culprit.random.items()}
         values = {name: tensor.cpu().contiguous() for name, tensor in model_tensors(self._model).items()}
         try:
@@ -149,7 +150,7 @@ class Replay:
 
 
 def replay(folder: Path, device_name: str) -> Replay:
-    """Run the device batch of an autopsy again, from its weights and random states, on `cpu`, `cuda` or `cuda:N`.
+    """Run the micro-batch of an autopsy again, from its weights and random states, on `cpu`, `cuda` or `cuda:N`.
 
     Raises MissingInputError where `folder` holds no autopsy, BadDataError for a damaged one, and ConfigError where
     there is no such device.
@@ -169,11 +170,13 @@ def replay(folder: Path, device_name: str) -> Replay:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise BadDataError(f"{folder}: the autopsy cannot be read: {reason}; was it copied whole?") from error
-    part = {name.removeprefix("batch/"): t.to(device) for name, t in tensors.items() if name.startswith("batch/")}
+    micro_batch = {
+        name.removeprefix("batch/"): t.to(device) for name, t in tensors.items() if name.startswith("batch/")
+    }
     restore_generator_states({name[7:]: state for name, state in tensors.items() if name.startswith("random/")})
     dtype = AUTOCAST.get(config.mixed_precision)
     with trusted_inputs(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        found = _examine(config, model, part, divisor=saved["target_tokens"] / saved["num_processes"])
+        found = _examine(config, model, micro_batch, divisor=saved["target_tokens"] / saved["num_processes"])
     told = (saved["step"], saved["finding"], saved["name"], saved["device"])
     return Replay(*told, device.type, found.rows, found.finding)
 
@@ -200,7 +203,7 @@ def format_replay(found: Replay) -> str:
 def _examine(
     config: TrainConfig,
     model: PreTrainedModel,
-    part: dict[str, torch.Tensor],
+    micro_batch: dict[str, torch.Tensor],
     *,
     divisor: float,
     backward: bool = True,
@@ -208,8 +211,8 @@ def _examine(
     routing = Routing(config, model)
 
     def loss() -> torch.Tensor:
-        output = model(**model_inputs(part), **routing.inputs)
-        return routing.add(objective(output, part["labels"], config), output, part).total
+        output = model(**model_inputs(micro_batch), **routing.inputs)
+        return routing.add(objective(output, micro_batch["labels"], config), output, micro_batch).total
 
     return examine(model, loss, backward=backward, divisor=divisor)
 

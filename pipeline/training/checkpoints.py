@@ -40,9 +40,9 @@ class CheckpointWriter:
     first `num_writers` processes write; in the others nothing happens.
     """
 
-    def __init__(self, config: TrainConfig, max_steps: int, work: Path, index: int, num_writers: int) -> None:
+    def __init__(self, config: TrainConfig, max_steps: int, work: Path, rank: int, num_writers: int) -> None:
         self._decay_start = decay_start(config, max_steps)
-        self._work, self._keep, self._index, self._num_writers = work, config.save_total_limit, index, num_writers
+        self._work, self._keep, self._rank, self._num_writers = work, config.save_total_limit, rank, num_writers
         minutes = config.save_minutes
         self._is_abandoned = threading.Event()
         self._interval_seconds = None if minutes is None else 60 * minutes
@@ -57,13 +57,13 @@ class CheckpointWriter:
             self.wait()
         waited = time.monotonic() - self._saved
         is_overdue = self._interval_seconds is not None and waited >= self._interval_seconds
-        return self._index == 0 and (is_overdue or step == self._decay_start)
+        return self._rank == 0 and (is_overdue or step == self._decay_start)
 
     def save(self, step: int, write: Callable[[Path], None], best: int | None = None) -> None:
         """Begin to save what `write` writes, which must not change any more; see `save_checkpoint`. Waits for the one
         before, so that memory holds no more than one."""
         self._saved = time.monotonic()
-        if self._index < self._num_writers:
+        if self._rank < self._num_writers:
             self.wait()
             self._thread = threading.Thread(target=self._run, args=(step, write, best), name="checkpoint", daemon=True)
             self._thread.start()
@@ -79,11 +79,11 @@ class CheckpointWriter:
 
     def _run(self, step: int, write: Callable[[Path], None], best: int | None) -> None:
         try:
-            if self._index == 0:
+            if self._rank == 0:
                 spared, others = (best, self._decay_start), range(1, self._num_writers)
                 save_checkpoint(self._work, step, write, self._keep, spared, others, self._is_abandoned)
             else:
-                save_part(self._work, step, self._index, write)
+                save_part(self._work, step, self._rank, write)
         except BaseException as error:
             self._error = error
 
@@ -122,8 +122,8 @@ def save_checkpoint(
         with replacing_folder(final) as folder:
             write(folder)
             digests = _digests_of(folder)
-            for index in others:
-                part, name = part_of(work, step, index), f"process-{index:05d}"
+            for rank in others:
+                part, name = part_of(work, step, rank), f"process-{rank:05d}"
                 _await(part, is_abandoned)
                 os.rename(part, folder / name)
                 own = json.loads((folder / name / DIGESTS).read_bytes())
@@ -135,11 +135,11 @@ def save_checkpoint(
             _remove(old)
 
 
-def save_part(work: Path, step: int, index: int, write: Callable[[Path], None]) -> None:
-    """Write what process `index` adds to `work/step-<step>`, for process 0 to take."""
+def save_part(work: Path, step: int, rank: int, write: Callable[[Path], None]) -> None:
+    """Write what process `rank` adds to `work/step-<step>`, for process 0 to take."""
     if checkpoint_of(work, step).exists():
         return
-    part = part_of(work, step, index)
+    part = part_of(work, step, rank)
     try:
         with replacing_folder(part) as folder:
             write(folder)
@@ -149,9 +149,9 @@ def save_part(work: Path, step: int, index: int, write: Callable[[Path], None]) 
         raise
 
 
-def part_of(work: Path, step: int, index: int) -> Path:
-    """Where the part of process `index` lies until process 0 takes it."""
-    return work / f"{TEMPORARY_PREFIX}process-{index:05d}-of-step-{step:08d}"
+def part_of(work: Path, step: int, rank: int) -> Path:
+    """Where the part of process `rank` lies until process 0 takes it."""
+    return work / f"{TEMPORARY_PREFIX}process-{rank:05d}-of-step-{step:08d}"
 
 
 def _failure_of(part: Path) -> Path:

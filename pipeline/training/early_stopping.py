@@ -9,57 +9,58 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.training.state import Counters
+from pipeline.training.counters import Counters
 from pipeline.training.train_config import TrainConfig
 
 
-def note_validation(config: TrainConfig, at: Counters, max_steps: int, loss: float) -> None:
-    """Count the validation after `at.step`. That of the last step, or of the last before a re-warming, has nothing left
-    to decide, and does not count."""
-    if at.step in config.rewarmed_at:
-        begin_phase(at)
-    if config.early_stopping_patience is None or config.ends_at(at.step, max_steps):
+def note_validation(config: TrainConfig, counters: Counters, max_steps: int, loss: float) -> None:
+    """Count the validation after this step. One after the last step, or the last before a re-warming, has nothing left
+    to decide and does not count."""
+    if counters.step in config.rewarmed_at:
+        begin_phase(counters)
+    if config.early_stopping_patience is None or config.ends_at(counters.step, max_steps):
         return
-    lowest = at.lowest_loss
+    lowest = counters.lowest_loss
     is_better = lowest is None or lowest - loss > config.early_stopping_threshold
-    at.validations_without_improvement = 0 if is_better else at.validations_without_improvement + 1
+    counters.validations_without_improvement = 0 if is_better else counters.validations_without_improvement + 1
     if lowest is None or loss < lowest:
-        at.lowest_loss, at.lowest_loss_step = loss, at.step
+        counters.lowest_loss, counters.lowest_loss_step = loss, counters.step
 
 
-def begin_phase(at: Counters) -> None:
+def begin_phase(counters: Counters) -> None:
     """Let the validations count anew: the loss rises as the learning rate does, which is no reason to stop."""
-    at.lowest_loss = at.lowest_loss_step = None
-    at.validations_without_improvement = 0
+    counters.lowest_loss = counters.lowest_loss_step = None
+    counters.validations_without_improvement = 0
 
 
-def ends_early(config: TrainConfig, at: Counters) -> bool:
+def ends_early(config: TrainConfig, counters: Counters) -> bool:
     """Whether patience is at its end. Before the last re-warming nothing ends: where it begins is given."""
     patience = config.early_stopping_patience
-    if at.step <= max(config.rewarmed_at, default=-1):
+    if counters.step <= max(config.rewarmed_at, default=-1):
         return False
-    return patience is not None and at.validations_without_improvement >= patience
+    return patience is not None and counters.validations_without_improvement >= patience
 
 
-def early_end(config: TrainConfig, at: Counters, max_steps: int) -> dict[str, Any] | None:
+def early_end(config: TrainConfig, counters: Counters, max_steps: int) -> dict[str, Any] | None:
     """Where a training ended early, of how many steps, and the validations that decided it; None for one that did not.
     JSON values."""
-    if not ends_early(config, at):
+    if not ends_early(config, counters):
         return None
     return {
-        "step": at.step,
+        "step": counters.step,
         "max_steps": max_steps,
-        "lowest_loss": at.lowest_loss,
-        "lowest_loss_step": at.lowest_loss_step,
-        "validations_without_improvement": at.validations_without_improvement,
+        "lowest_loss": counters.lowest_loss,
+        "lowest_loss_step": counters.lowest_loss_step,
+        "validations_without_improvement": counters.validations_without_improvement,
     }
 
 
-def early_end_in_words(config: TrainConfig, at: Counters, max_steps: int) -> str:
+def early_end_in_words(config: TrainConfig, counters: Counters, max_steps: int) -> str:
     """Why a training ended early, for people."""
-    count, margin = at.validations_without_improvement, config.early_stopping_threshold
+    count, margin = counters.validations_without_improvement, config.early_stopping_threshold
     by_more = f" by more than {margin:g}" if margin else ""
+    lowest, step = counters.lowest_loss, counters.lowest_loss_step
     return (
-        f"stopped early after step {at.step:,} of {max_steps:,}: in {count} validation{'s' if count > 1 else ''} the "
-        f"loss did not fall{by_more}; the lowest is {at.lowest_loss:.4g}, of step {at.lowest_loss_step:,}"
+        f"stopped early after step {counters.step:,} of {max_steps:,}: in {count} validation{'s' if count > 1 else ''} "
+        f"the loss did not fall{by_more}; the lowest is {lowest:.4g}, of step {step:,}"
     )

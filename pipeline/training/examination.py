@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass
 class Examination:
-    """What was seen of one device batch: a row for each tensor, in the order of computation."""
+    """What was seen of one micro-batch: a row for each tensor, in the order of computation."""
 
     rows: list[Row] = field(default_factory=list)
     finding: Finding | None = None

@@ -11,12 +11,13 @@ from pipeline.errors import StorageError
 from pipeline.modeling.materialize import allocate
 from pipeline.modeling.sharding import is_sharded
 from pipeline.training.checkpoints import checkpoint_of, problem_of
-from pipeline.training.state import Counters, restore_weights
+from pipeline.training.counters import Counters
+from pipeline.training.snapshots import restore_weights
 from pipeline.training.train_config import TrainConfig
 
 
 def exported_model(
-    config: TrainConfig, trained: PreTrainedModel, at: Counters, work: Path, build: Callable[[], PreTrainedModel]
+    config: TrainConfig, trained: PreTrainedModel, counters: Counters, work: Path, build: Callable[[], PreTrainedModel]
 ) -> tuple[PreTrainedModel, int]:
     """The model with the weights that `train.export` asks for, and the step that they are of.
 
@@ -24,8 +25,8 @@ def exported_model(
     checkpoint, the latter into a model that `build` makes. Raises StorageError when the checkpoint that holds them is
     broken.
     """
-    step = at.best_step if config.export == "best" else at.step
-    if step == at.step and not is_sharded(trained) and config.export != "ema":
+    step = counters.best_step if config.export == "best" else counters.step
+    if step == counters.step and not is_sharded(trained) and config.export != "ema":
         return trained, step
     problem = "it is gone" if step is None else problem_of(checkpoint_of(work, step))
     if step is None or problem is not None:

@@ -22,9 +22,9 @@ from pipeline.training.autopsy import Autopsy
 from pipeline.training.checkpoints import CheckpointWriter, list_checkpoints, step_of
 from pipeline.training.clipping import GradientNorms
 from pipeline.training.random_states import GeneratorStates, generator_states
-from pipeline.training.resume import roll_back
+from pipeline.training.rollback import roll_back
+from pipeline.training.snapshots import ResumableState
 from pipeline.training.spikes import spike_in
-from pipeline.training.state import TrainingState
 from pipeline.training.train_config import TrainConfig
 
 
@@ -47,7 +47,7 @@ class Guard:
     def __init__(
         self,
         config: TrainConfig,
-        state: TrainingState,
+        state: ResumableState,
         autopsy: Autopsy,
         checkpoints: CheckpointWriter,
         say: Callable[[str], None],
@@ -111,8 +111,8 @@ class Guard:
                 if spike is not None and self._handle_spike(step, spike):
                     break
                 self._remember(loss)
-        at = self._state.counters
-        return {"train/skipped_steps": at.skipped_steps, "train/loss_spikes": at.loss_spikes}
+        counters = self._state.counters
+        return {"train/skipped_steps": counters.skipped_steps, "train/loss_spikes": counters.loss_spikes}
 
     def _read(self, steps: list[Seen]) -> list[tuple[float, float]]:
         """Mean losses over the target tokens of all processes, and gradient norms."""
@@ -124,7 +124,7 @@ class Guard:
         return [(loss / seen.target_tokens, norm) for seen, loss, norm in zip(steps, *read, strict=True)]
 
     def _judge(self, seen: Seen, loss: float, norm: float) -> bool:
-        at = self._state.counters
+        counters = self._state.counters
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
             if self._has_loss_scaler and math.isfinite(loss):
@@ -136,10 +136,10 @@ class Guard:
             self._count_skip(seen, what)
             return False
         if self._config.on_loss_spike == "skip" and (spike := self._spike_in(loss)):
-            at.loss_spikes += 1
+            counters.loss_spikes += 1
             self._count_skip(seen, spike)
             return False
-        at.skipped_in_a_row = 0
+        counters.skipped_in_a_row = 0
         if self._config.on_loss_spike == "skip":
             self._remember(loss)
         else:
@@ -147,12 +147,12 @@ class Guard:
         return True
 
     def _count_skip(self, seen: Seen, why: str) -> None:
-        at = self._state.counters
-        at.skipped_steps += 1
-        at.skipped_in_a_row += 1
-        if at.skipped_in_a_row >= self._config.max_consecutive_skips:
-            raise self._diverged(f"{at.skipped_in_a_row} steps in a row were skipped, the last as {why}", seen)
-        is_first = at.skipped_steps == 1 and "standard deviations" not in why
+        counters = self._state.counters
+        counters.skipped_steps += 1
+        counters.skipped_in_a_row += 1
+        if counters.skipped_in_a_row >= self._config.max_consecutive_skips:
+            raise self._diverged(f"{counters.skipped_in_a_row} steps in a row were skipped, the last as {why}", seen)
+        is_first = counters.skipped_steps == 1 and "standard deviations" not in why
         found = f"; {self._autopsy.perform(seen.step, seen.random)}" if is_first else ""
         self._say(f"warning: step {seen.step} is skipped: {why}{found}")
 
@@ -167,8 +167,8 @@ class Guard:
 
     def _handle_spike(self, step: int, spike: str) -> bool:
         """Warn, or go back; whether the steps since then are undone."""
-        at = self._state.counters
-        at.loss_spikes += 1
+        counters = self._state.counters
+        counters.loss_spikes += 1
         if self._config.on_loss_spike == "warn":
             self._say(f"warning: {spike}, at step {step}")
             return False
@@ -177,7 +177,7 @@ class Guard:
         if target is None:
             self._say(f"warning: {spike}, at step {step}; there is no checkpoint to go back to yet")
             return False
-        at.rollbacks += 1
+        counters.rollbacks += 1
         self._num_rollbacks[target] = self._num_rollbacks.get(target, 0) + 1
         if self._num_rollbacks[target] >= self._config.max_consecutive_skips:
             raise DivergedError(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
+from pipeline.distributed.processes import Processes
 from pipeline.training.clipping import GradientNorms
-from pipeline.training.processes import Processes
 from pipeline.training.train_config import TrainConfig
 
 GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
@@ -43,7 +43,7 @@ class Interval:
             self.start()
 
     def add_losses(self, sums: Mapping[str, torch.Tensor]) -> None:
-        """Add a device batch's losses, each summed over its target tokens, to those of the step."""
+        """Add a micro-batch's losses, each summed over its target tokens, to those of the step."""
         for name, value in sums.items():
             self.of_step[name] = self.of_step[name] + value if name in self.of_step else value.float()
 

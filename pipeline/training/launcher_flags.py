@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Collection, Mapping
 
+from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import is_true
 from pipeline.training.optimization_config import BITSANDBYTES_OPTIMIZERS
@@ -27,7 +28,7 @@ def check_launcher(config: TrainConfig | None, environ: Mapping[str, str], chose
     if config is None:
         return
     check_trackers(config.log_with)
-    config.device_batch_size(int(environ.get("WORLD_SIZE", "1")))
+    config.device_batch_size(ParallelDims.from_environment(environ).dp_world_size)
     launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")
     # What `auto` comes to is chosen, and compared, by process 0.
     if launched not in ("no", config.mixed_precision) and config.mixed_precision != "auto":
@@ -44,11 +45,6 @@ def check_launcher(config: TrainConfig | None, environ: Mapping[str, str], chose
                 f"the launcher was given {engine}, which steps and clips in its own way; to shard a model start with "
                 "--config_file fsdp2.yaml (descent init fsdp2 writes it)"
             )
-    if is_true(environ, "ACCELERATE_USE_PARALLELISM_CONFIG"):
-        raise ConfigError(
-            "the launcher was given a parallelism_config, but a model is sharded over all processes alike; remove it "
-            "and use_parallelism_config"
-        )
     if is_true(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION") != "2":
         raise ConfigError(
             "the launcher was given FSDP version 1; set fsdp_version: 2 as in the file that descent init fsdp2 writes"

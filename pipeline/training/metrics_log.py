@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
 from pipeline.errors import is_disk_full
 from pipeline.machine import rate_in_words
-from pipeline.training.state import Counters
+from pipeline.training.counters import Counters
 from pipeline.training.throughput import PHASES
 from pipeline.training.trackers import RunLabel, Trackers
 from pipeline.training.train_config import TrainConfig
@@ -32,9 +32,9 @@ class MetricsLog:
     """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
 
     Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
-    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. Those before the first
-    line that may be there only because the training ends let a longer one go on without it. Process 0 alone writes; in
-    the others nothing is recorded. `say` is told of each validation, for people.
+    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. A longer
+    training goes on from the sizes before the first record that exists only because this one ends. Process 0 alone
+    writes; in the others nothing is recorded. `say` is told of each validation, for people.
 
     The same goes to the trackers of `train.log_with`, under the name of the `label`.
     """
@@ -46,40 +46,47 @@ class MetricsLog:
         config: TrainConfig,
         max_steps: int,
         label: RunLabel,
-        is_resumed: bool,
         say: Callable[[str], None],
     ) -> None:
-        self._work, self._say = work, say
+        self._work, self._label, self._say = work, label, say
         self._max_steps, self._config = max_steps, config
         self._before_end: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._accelerator = accelerator
         self._file: TextIO | None = None
         self._lost: set[str] = set()
-        if accelerator.is_main_process:
-            accelerator.init_trackers(TENSORBOARD)
-            self._others = Trackers(config, work, label, is_resumed, say)
-            self._file = (work / METRICS).open("a", encoding="utf-8")
-            with (work / METRICS).open("rb") as file:
+
+    def open(self, *, is_resumed: bool) -> None:
+        """Begin to append to the records as `rewind` left them."""
+        if self._accelerator.is_main_process:
+            self._accelerator.init_trackers(TENSORBOARD)
+            self._others = Trackers(self._config, self._work, self._label, is_resumed, self._say)
+            self._file = (self._work / METRICS).open("a", encoding="utf-8")
+            with (self._work / METRICS).open("rb") as file:
                 self._written = hashlib.file_digest(file, "sha256")
 
-    def log(self, at: Counters, values: dict[str, float]) -> None:
+    def log(self, counters: Counters, values: dict[str, float]) -> None:
         """Record finite values of a step under their tags."""
         if self._file is None:
             return
-        is_regular = "eval/loss" not in values and self._config.records_at(at.step)
-        if at.step == self._max_steps and not is_regular:
+        is_regular = "eval/loss" not in values and self._config.records_at(counters.step)
+        if counters.step == self._max_steps and not is_regular:
             self._before_end = self._before_end or self._sizes()
             self._digests.setdefault(BEFORE_END, self._written.hexdigest())
-        values_of_line = {"step": at.step, "target_tokens": at.target_tokens, "seconds": round(at.seconds, 3), **values}
+        values_of_line = {
+            "step": counters.step,
+            "target_tokens": counters.target_tokens,
+            "seconds": round(counters.seconds, 3),
+            **values,
+        }
         line = json.dumps(values_of_line, allow_nan=False) + "\n"
         self._file.write(line)
         self._file.flush()
         self._written.update(line.encode())
-        self._log_to_tensorboard(values, at.step)
-        self._others.log(values, at.step)
+        self._log_to_tensorboard(values, counters.step)
+        self._others.log(values, counters.step)
         if "eval/loss" in values:
-            self._say(f"step {at.step:,} of {self._max_steps:,}: {validation_line(values)}")
+            self._say(f"step {counters.step:,} of {self._max_steps:,}: {validation_line(values)}")
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What `rewind` needs, after flushing all to the disk: the files' sizes and the digest of metrics.jsonl, and,

@@ -13,7 +13,7 @@ from pipeline.training.train_config import TrainConfig
 
 
 class Objective(NamedTuple):
-    """Sums over the target tokens of a device batch, so that those of any split of a global batch add up.
+    """Sums over the target tokens of a micro-batch, so that those of any split of a global batch add up.
 
     `total` is what the gradient is taken of. `parts` are recorded as means a target token (or a label of a sequence),
     as `train/<name>`: the plain cross-entropy or error as `loss` and, where more is minimized, the total as `objective`

@@ -10,9 +10,9 @@ import torch
 from accelerate.utils import set_seed
 
 
-def seed_process(seed: int, process_index: int, step: int) -> None:
+def seed_process(seed: int, rank: int, step: int) -> None:
     """Seed all generators from where a process is, so that no two processes draw the same dropout masks."""
-    set_seed(int(np.random.SeedSequence([seed, process_index, step]).generate_state(1)[0]))
+    set_seed(int(np.random.SeedSequence([seed, rank, step]).generate_state(1)[0]))
 
 
 def random_states() -> dict[str, Any]:

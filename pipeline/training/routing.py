@@ -57,7 +57,7 @@ class Routing:
         return {} if self._mixture is None else {"output_router_logits": True}
 
     def add(self, plain: Objective, output: Any, part: Mapping[str, torch.Tensor]) -> Objective:
-        """The objective with the router's losses of a device batch, and for the records those losses before their
+        """The objective with the router's losses of a micro-batch, and for the records those losses before their
         coefficients and each expert's share of the tokens."""
         if self._mixture is None:
             return plain
@@ -77,7 +77,7 @@ class Routing:
 
 
 def _counts(part: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What each token of a device batch counts for its router, [batch, length]: 1 if it is a target; of a sequence with
+    """What each token of a micro-batch counts for its router, [batch, length]: 1 if it is a target; of a sequence with
     one label, all tokens together 1."""
     labels = part["labels"]
     if labels.ndim == 2:

@@ -1,144 +1,104 @@
-"""What a training needs before its first step: an accelerator, determinism, sizes that fit, compiled layers."""
+"""What a training needs before its first step: its state, sizes that fit, layers made ready."""
 
 from __future__ import annotations
 
 import os
-import platform
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    FullyShardedDataParallelPlugin,
-    GradientAccumulationPlugin,
-    InitProcessGroupKwargs,
-)
-from torch import nn
-from torch.distributed.fsdp import CPUOffloadPolicy
-from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
+from pipeline.distributed.parallel_dims import ParallelDims
+from pipeline.distributed.processes import Processes
 from pipeline.errors import ConfigError
-from pipeline.machine import num_cores, wants_cpu
+from pipeline.machine import num_cores
 from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.experts import cast_experts
-from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.parameters import blocks
-from pipeline.modeling.sharding import is_sharded, shard
+from pipeline.progress import Progress
+from pipeline.telemetry.layer_norms import LayerNorms
+from pipeline.tokens.labelled_split import LabelledSplit
+from pipeline.tokens.reader import PackedSplit
 from pipeline.training import schedules
-from pipeline.training.batches import GlobalBatch, TrainingSplit
-from pipeline.training.objective import no_targets, objective
-from pipeline.training.optimizers import build_optimizer
-from pipeline.training.precision import check_precision
+from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
+from pipeline.training.autopsy import Autopsy
+from pipeline.training.averaging import WeightAverage
+from pipeline.training.batches import GlobalBatches, TrainingSplit
+from pipeline.training.checkpoints import CheckpointWriter
+from pipeline.training.clipping import Clipping
+from pipeline.training.guards import Guard
+from pipeline.training.interrupts import Interrupts
+from pipeline.training.interval import Interval
+from pipeline.training.metrics_log import MetricsLog
+from pipeline.training.numerics import numerics_of
+from pipeline.training.order import DataOrder
+from pipeline.training.peaks import peak_of
+from pipeline.training.routing import Routing
 from pipeline.training.sparsity import freeze
+from pipeline.training.throughput import Meter
+from pipeline.training.trackers import RunLabel
 from pipeline.training.train_config import TrainConfig
+from pipeline.training.train_state import TrainState
+from pipeline.training.watchdog import Watchdog
 
 
-def make_accelerator(
-    config: TrainConfig, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
-) -> Accelerator:
-    """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
-    other processes. Process 0 says what is slow of a precision that was asked for.
-
-    Raises ConfigError for a topology in which Accelerate would do something else without a word, and for a device that
-    is not what the precision was chosen for.
-    """
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    # Else transformers, wherever it reads weights, reads none in all processes but the first.
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    # One process on a GPU has nobody to share a model with, yet Accelerate would prepare it for that.
-    os.environ["ACCELERATE_USE_FSDP"] = str(wants_sharding()).lower()
-    assert config.mixed_precision != "auto", "what it comes to is chosen before"
-    if config.mixed_precision == "fp16" and _is_on_cpu():
-        raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
-    handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
-    if config.hang_timeout_seconds is not None:
-        # Later than the watchdog, which tells where each process is; the backend only ends them.
-        handlers.append(InitProcessGroupKwargs(timeout=timedelta(seconds=config.hang_timeout_seconds + 120)))
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        # Where there is no GPU, Accelerate trains in each process by itself unless it is told so.
-        cpu=launched > 1 and not torch.cuda.is_available(),
-        # Buffers of these models never change; gradients need no second copy.
-        kwargs_handlers=handlers,
-        log_with="tensorboard",
-        project_dir=str(work),
-    )
-    assert accelerator.num_processes == launched, "Accelerate joined other processes than the launcher's"
-    check_precision(config, chosen, accelerator.device, say if accelerator.is_main_process else None)
-    return accelerator
-
-
-def _is_on_cpu() -> bool:
-    return not torch.cuda.is_available() or wants_cpu(os.environ)
-
-
-def join(
+def build(
     config: TrainConfig,
-    accelerator: Accelerator,
     model: PreTrainedModel,
+    train_split: TrainingSplit,
+    validation_split: PackedSplit | LabelledSplit,
+    *,
     give_weights: Callable[[PreTrainedModel, torch.device], None],
-) -> tuple[nn.Module, AcceleratedOptimizer]:
-    """The model on the device, in the precision asked for and tied to the other processes, and its optimizer.
+    seed: int,
+    chosen: Mapping[str, Any],
+    work: Path,
+    progress: Progress,
+    fail: Callable[[BaseException], None],
+    label: RunLabel,
+) -> TrainState:
+    """The state of a training before its first step, and what works on it; see `train`."""
+    max_steps = num_steps(config, train_split)
+    dims = ParallelDims.from_environment(os.environ)
+    accelerator = make_accelerator(config, dims, chosen, work, progress.say)
+    processes, device = Processes(dims, accelerator.device), accelerator.device
+    order = DataOrder(len(train_split), seed)
+    batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
+    peak = peak_of(device, config.mixed_precision)
 
-    DistributedDataParallel averages gradients over processes; where the launcher asks for FSDP, each holds a part of
-    the model. `give_weights(model, device)` completes the weights once they are where they will stay.
-    """
-    device = accelerator.device
-    if wants_sharding():
-        # Not by Accelerate's `prepare`, which wants all weights first and cuts stacks of experts by experts alone.
-        plugin = FullyShardedDataParallelPlugin()
-        home = torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device
-        shard(
-            model,
-            device,
-            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision),
-            plugin.cpu_offload,
-            reshard_after_forward=plugin.reshard_after_forward,
-        )
-        give_weights(model, home)
-        return model, accelerator.prepare_optimizer(build_optimizer(config, model, home))
-    give_weights(model, device)
-    with warnings.catch_warnings():
-        # The new name of this option is not among Accelerate's yet.
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return accelerator.prepare(model, build_optimizer(config, model, device))
-
-
-def wants_sharding() -> bool:
-    """Whether the launcher asks for FSDP and started several processes."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return several and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
-def without_averaging(accelerator: Accelerator, network: nn.Module) -> AbstractContextManager[None]:
-    """Let gradients of a backward pass add up in this process alone, if it has room for them: gradients of a sharded
-    model are shared out at once."""
-    return nullcontext() if is_sharded(network) else accelerator.no_sync(network)
-
-
-def settle_buckets(config: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
-    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass without targets.
-
-    It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
-    in which order they are added up, so a resumed run must not begin with another one. Draws random numbers.
-    """
-    if not isinstance(network, DistributedDataParallel):
-        return
-    part = batch.device_batches[0]
-    output = network(**model_inputs(part))
-    accelerator.backward(objective(output, no_targets(part["labels"]), config).total)
-    network.zero_grad(set_to_none=True)
+    prepare_layers(config, model)
+    network, optimizer = prepare(config, accelerator, dims, model, give_weights)
+    state = TrainState(
+        config=config,
+        max_steps=max_steps,
+        work=work,
+        progress=progress,
+        seed=seed,
+        model=model,
+        network=network,
+        optimizer=optimizer.optimizer,
+        accelerated_optimizer=optimizer,
+        loss_scaler=accelerator.scaler,
+        accelerator=accelerator,
+        processes=processes,
+        numerics=numerics_of(config, device, dims),
+        batches=batches,
+        validation_split=validation_split,
+        routing=Routing(config, model),
+        layer_norms=LayerNorms(model),
+        clip=Clipping(config, accelerator, network),
+        average=WeightAverage(model, config.ema_decay),
+        interval=Interval(config, device),
+        checkpoints=CheckpointWriter(config, max_steps, work, dims.rank, dims.shard),
+        log=MetricsLog(work, accelerator, config, max_steps, label, progress.say),
+        meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
+        interrupts=Interrupts(progress.say),
+        watchdog=Watchdog(config.hang_timeout_seconds, network, work, dims.rank, progress.say, fail),
+    )
+    autopsy = Autopsy(config, model, batches, processes, work)
+    state.guard = Guard(config, state, autopsy, state.checkpoints, progress.say)
+    return state
 
 
 def num_steps(config: TrainConfig, split: TrainingSplit) -> int:
@@ -186,47 +146,10 @@ def prepare_layers(config: TrainConfig, model: PreTrainedModel) -> None:
 
 
 def _set_attention(model: PreTrainedModel, name: str) -> None:
-    if name != "eager" and name != "sdpa" and _is_on_cpu():
+    if name != "eager" and name != "sdpa" and is_on_cpu():
         raise ConfigError(f"train.attn_implementation: {name} needs a GPU to train; take eager or sdpa, or remove it")
     try:
         model.set_attn_implementation(name)
     except (ValueError, ImportError) as error:
         reason = one_line(error)
         raise ConfigError(f"train.attn_implementation: {model.config.model_type} cannot use {name}: {reason}") from None
-
-
-def numerics_of(config: TrainConfig, device: torch.device, num_processes: int) -> dict[str, Any]:
-    """What shapes the last bits of the weights beside the configuration's identity, to record and compare."""
-    libraries = {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
-    if device.type == "cuda":
-        kind = torch.cuda.get_device_name(device)
-    else:
-        kind = f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return {
-        **libraries,
-        "device": kind,
-        "num_threads": torch.get_num_threads(),
-        "num_processes": num_processes,
-        "sharded": wants_sharding(),
-        "device_batch": config.device_batch_size(num_processes),
-        "deterministic": config.deterministic,
-        "gradient_checkpointing": config.gradient_checkpointing,
-        "attn_implementation": config.attn_implementation,
-    }
-
-
-@contextmanager
-def deterministic_algorithms(enabled: bool) -> Iterator[None]:
-    """Refuse algorithms whose results vary between runs, while the block runs."""
-    settings: Any = torch.utils.deterministic
-    before, fill = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
-    if enabled:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Filling fresh memory finds reads of uninitialized values, not nondeterminism; it costs time.
-    settings.fill_uninitialized_memory = False
-    torch.use_deterministic_algorithms(enabled)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        settings.fill_uninitialized_memory = fill

@@ -25,12 +25,10 @@ class Meter:
     `data` is then that for which the GPU waited for data.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, length: int, peak: Peak, device: torch.device, num_processes: int
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, length: int, peak: Peak, device: torch.device, world_size: int) -> None:
         self.flops_per_token = training_flops_per_token(model, length)
         self.peak_kind = peak.kind
-        self._peak = peak.flops_per_second * num_processes
+        self._peak = peak.flops_per_second * world_size
         self._device = device
         self._reset()
 

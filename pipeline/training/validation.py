@@ -7,16 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
 
 from pipeline.evaluation.losses import LossSums, Measure, number_sums, sum_losses, token_sums
 from pipeline.modeling.sharding import reshard
 from pipeline.tokens.labelled_split import LabelledSplit
-from pipeline.tokens.reader import PackedSplit
-from pipeline.training.averaging import WeightAverage
-from pipeline.training.interrupts import Interrupts
-from pipeline.training.processes import Processes
-from pipeline.training.train_config import TrainConfig
+from pipeline.training.train_state import TrainState
 
 LARGEST_EXPONENT = 700.0
 
@@ -25,15 +20,7 @@ class _Stopped(Exception):
     """Left in the middle, because the training is to stop."""
 
 
-def validate(
-    config: TrainConfig,
-    network: nn.Module,
-    split: PackedSplit | LabelledSplit,
-    average: WeightAverage,
-    device: torch.device,
-    processes: Processes,
-    interrupts: Interrupts,
-) -> dict[str, float] | None:
+def validate(state: TrainState) -> dict[str, float] | None:
     """Loss (nats a token) and perplexity on the split, from its start, on at most `eval_batches` global batches; of
     classes loss and accuracy, of numbers loss, mean squared and mean absolute error. With `eval_ema` also those of the
     averaged weights.
@@ -41,7 +28,9 @@ def validate(
     The processes share the work and all return the same; None when a signal came to one of them. Changes neither the
     model nor any random state.
     """
-    batch_size = config.per_device_eval_batch_size or config.device_batch_size(processes.count)
+    config, network, split, processes = state.config, state.network, state.validation_split, state.processes
+    dims = processes.dims
+    batch_size = config.per_device_eval_batch_size or config.device_batch_size(dims.dp_world_size)
     windows = config.eval_batches and config.eval_batches * config.global_batch_size
     measure_sums: Measure = token_sums
     means: Callable[[torch.Tensor], dict[str, float]] = _means_of_tokens
@@ -51,7 +40,7 @@ def validate(
             measure_sums, means = partial(number_sums, huber_delta=config.huber_delta_used), _means_of_numbers
 
     def before_batch() -> None:
-        if any(processes.agree(interrupts.signal)):
+        if any(processes.agree(state.interrupts.signal)):
             raise _Stopped
 
     def measure(prefix: str) -> dict[str, float]:
@@ -60,11 +49,11 @@ def validate(
                 network,
                 split,
                 batch_size,
-                device,
+                state.device,
                 measure=measure_sums,
                 max_batches=windows and math.ceil(windows / batch_size),
-                process_index=processes.index,
-                num_processes=processes.count,
+                process_index=dims.dp_rank,
+                num_processes=dims.dp_world_size,
                 before_batch=before_batch,
             )
         finally:
@@ -74,7 +63,7 @@ def validate(
     try:
         values = measure("eval/")
         if config.eval_ema:
-            with average.in_place_of_weights():
+            with state.average.in_place_of_weights():
                 values |= measure("eval/ema_")
     except _Stopped:
         return None

@@ -47,14 +47,14 @@ class Watchdog:
         timeout_seconds: float | None,
         network: nn.Module,
         work: Path,
-        process_index: int,
+        rank: int,
         say: Callable[[str], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._timeout = timeout_seconds
         self._network = network
-        self._path = work / FOLDER / f"process-{process_index}.txt"
-        self._process_index = process_index
+        self._path = work / FOLDER / f"process-{rank}.txt"
+        self._rank = rank
         self._say, self._fail = say, fail
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -111,12 +111,12 @@ class Watchdog:
         for stream in (self._file, sys.__stderr__):
             with suppress(OSError):  # a full disk or a closed terminal: the process ends all the same
                 if stream is not None:
-                    print(f"process {self._process_index} hangs; the stacks of its threads:", file=stream, flush=True)
+                    print(f"process {self._rank} hangs; the stacks of its threads:", file=stream, flush=True)
                     faulthandler.dump_traceback(file=stream)
         with suppress(OSError):
             os.fsync(self._file.fileno())
         error = DescentError(
-            f"process {self._process_index} hangs: no forward pass for {timeout:,.0f} s; its stacks are in "
+            f"process {self._rank} hangs: no forward pass for {timeout:,.0f} s; its stacks are in "
             f"{self._path}; run again to go on from the last checkpoint, or raise train.hang_timeout_seconds"
         )
         self._say(str(error))

@@ -16,6 +16,7 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.modeling import weight_streams
 from pipeline.modeling.build import build_config, build_model, load_model, load_tokenizer, save_model
@@ -203,7 +204,7 @@ def _shard_and_compare(rank: int, folder: Path, names: list[str]) -> None:
     for name in names:
         whole, sharded = load_model(folder / name), open_empty(folder / name)
         next(sharded.parameters())._no_weight_decay = True  # as some architectures mark theirs
-        shard(sharded, torch.device("cpu"), None, OffloadPolicy(), reshard_after_forward=True)
+        shard(sharded, ParallelDims(shard=2, rank=rank).mesh("cpu"), None, OffloadPolicy(), reshard_after_forward=True)
         assert all(parameter.device.type == "meta" for parameter in sharded.parameters())
         materialize(folder / name, sharded)
         assert next(sharded.parameters())._no_weight_decay

@@ -14,8 +14,8 @@ from training.test_extending import extend, find
 from training.tiny import SECTION, metrics, outcome, run_train, train_in_child, train_in_children
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
+from pipeline.training.counters import Counters
 from pipeline.training.early_stopping import early_end, early_end_in_words, ends_early, note_validation
-from pipeline.training.state import Counters
 from pipeline.training.train_config import TrainConfig
 
 # At this rate the validation loss of GPT-2 jumps about.

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from pipeline.atomic import digest_file
 from pipeline.cli import app
 from pipeline.errors import DivergedError, InterruptedRun
-from pipeline.training import loop
+from pipeline.training import train_step
 from pipeline.training.objective import Objective, objective
 
 NAN = math.nan
@@ -48,7 +48,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
                 os.kill(os.getpid(), signal.SIGTERM)
             return Objective(found.total * factor, {name: value * factor for name, value in found.parts.items()})
 
-        monkeypatch.setattr(loop, "objective", disturbed)
+        monkeypatch.setattr(train_step, "objective", disturbed)
 
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the tests were started with
     yield arm

@@ -12,6 +12,11 @@ from pipeline.training.train_config import TrainConfig
 
 SECTION = TrainConfig(max_steps=1, mixed_precision="bf16", global_batch_size=12, per_device_train_batch_size=3)
 ONE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "OMP_NUM_THREADS": "1"}
+MESH = {
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2",
+    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "4",
+}
 FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
 
 
@@ -28,7 +33,8 @@ FSDP = {"WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
             {**FSDP, "FSDP_VERSION": "2", "optim": "adafactor"},
             "adafactor cannot move a model that is sharded",
         ),
-        ({**FSDP, "FSDP_VERSION": "2", "ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "given a parallelism_config"),
+        ({**FSDP, "FSDP_VERSION": "2", **MESH, "PARALLELISM_CONFIG_TP_SIZE": "2"}, "with tensor parallelism"),
+        ({**FSDP, "FSDP_VERSION": "2", **MESH}, "dp_replicate_size 2 x dp_shard_size 4, but started 4 processes"),
         ({"WORLD_SIZE": "8"}, "train.global_batch_size 12 .* 8 processes"),
         ({"WORLD_SIZE": "3"}, "train.global_batch_size 12 .* 3 processes times per_device_train_batch_size 3"),
         (

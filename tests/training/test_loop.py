@@ -12,7 +12,7 @@ from training.tiny import GPT2, LLAMA, make_inputs, run_train
 from transformers.models.llama import modeling_llama
 
 from pipeline.errors import ConfigError, DivergedError
-from pipeline.training import loop
+from pipeline.training import train_step
 from pipeline.training.batches import GlobalBatches
 
 GROK1 = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
@@ -68,9 +68,7 @@ def test_gradient_checkpointing_gives_the_same_weights(inputs, tmp_path):
 def test_divergence_exits_70_and_leaves_only_good_checkpoints(inputs, tmp_path, monkeypatch):
     from safetensors.torch import load_file
 
-    from pipeline.training import loop
-
-    monkeypatch.setattr(loop, "learning_rate", lambda section, step, max_steps: 1e-3 if step < 3 else 1e30)
+    monkeypatch.setattr(train_step, "learning_rate", lambda section, step, max_steps: 1e-3 if step < 3 else 1e30)
     with pytest.raises(DivergedError, match=r"diverged: .*learning_rate") as caught:
         run_train(inputs, tmp_path, optim="sgd", max_grad_norm=None, save_steps=1, save_total_limit=9, logging_steps=12)
     assert caught.value.exit_code == 70
@@ -83,12 +81,12 @@ def test_divergence_exits_70_and_leaves_only_good_checkpoints(inputs, tmp_path, 
 
 
 def test_nan_in_the_last_step_is_never_exported(inputs, tmp_path, monkeypatch):
-    original = loop.learning_rate
+    original = train_step.learning_rate
 
     def broken_at_the_end(section, step, max_steps):
         return original(section, step, max_steps) if step < max_steps - 1 else math.nan
 
-    monkeypatch.setattr(loop, "learning_rate", broken_at_the_end)
+    monkeypatch.setattr(train_step, "learning_rate", broken_at_the_end)
     with pytest.raises(DivergedError, match="step 12"):
         run_train(inputs, tmp_path)
     assert not list((tmp_path / "output").iterdir())
@@ -123,13 +121,13 @@ def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch
                 copies.add(steps[-1] if steps else 0)
             return function(*args, **(kwargs or {}))
 
-    batch_of = GlobalBatches.__call__
+    batch_of = GlobalBatches.__getitem__
 
     def counting(self, step):
         steps.append(step + 1)
         return batch_of(self, step)
 
-    monkeypatch.setattr(GlobalBatches, "__call__", counting)
+    monkeypatch.setattr(GlobalBatches, "__getitem__", counting)
     for name in ("tolist", "cpu", "numpy", "item"):
         monkeypatch.setattr(torch.Tensor, name, noting(name))
     with Watch():
@@ -146,15 +144,6 @@ def test_sequences_longer_than_the_model_are_refused(tmp_path):
 def test_a_warm_up_longer_than_the_epochs_is_refused(inputs, tmp_path):
     with pytest.raises(ConfigError, match="warmup_steps 9 is more than the 7 steps of the run"):
         run_train(inputs, tmp_path, max_steps=None, num_train_epochs=1, warmup_steps=9)
-
-
-def test_train_reads_in_one_sitting():
-    import ast
-    from pathlib import Path
-
-    functions = [node for node in ast.parse(Path(loop.__file__).read_text()).body if isinstance(node, ast.FunctionDef)]
-    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
-    assert lengths["train"] <= 120
 
 
 @pytest.mark.parametrize(("asked", "is_eager"), [("eager", True), ("sdpa", False)])

@@ -17,7 +17,7 @@ from pipeline.modeling.model_config import ModelConfig
 from pipeline.progress import Progress
 from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
-from pipeline.training import loop
+from pipeline.training import train_step
 from pipeline.training.loop import train
 from pipeline.training.objective import Objective
 from pipeline.training.trackers import RunLabel
@@ -91,7 +91,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
     """Save the gradient of the first global batch for each split and accumulation, to `gradients-<count>.pt`: what one
     step of plain descent with a rate of 1 takes away. With a bug, device batches are averaged by their own tokens."""
     if bug:
-        loop.objective = mean_of_means
+        train_step.objective = mean_of_means
     found = {}
     for name in (*SPLITS, *(() if bug else LABELLED)):
         split = split_of(name, folder)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from training.tiny import GPT2, make_inputs, outcome, run_train, train_in_child, train_in_children
 
 from pipeline.errors import ConfigError
-from pipeline.training import loop
+from pipeline.training import train_step
 
 EVERYTHING: dict[str, Any] = {
     "optim": "muon",
@@ -111,13 +111,13 @@ def test_max_tokens_become_whole_steps(inputs, tmp_path):
 
 def test_rates_by_group_follow_the_schedule(inputs, tmp_path, monkeypatch):
     seen: list[list[float]] = []
-    original = loop.set_learning_rate
+    original = train_step.set_learning_rate
 
     def watching(optimizer: torch.optim.Optimizer, rate: float) -> None:
         original(optimizer, rate)
         seen.append(sorted({group["lr"] for group in optimizer.param_groups}))
 
-    monkeypatch.setattr(loop, "set_learning_rate", watching)
+    monkeypatch.setattr(train_step, "set_learning_rate", watching)
     rules = [{"pattern": "wte", "learning_rate": 0.005}]
     run_train(inputs, tmp_path, max_steps=4, parameter_groups=rules, lr_scheduler_type="linear")
     assert seen == [[0.0], [0.0025, 0.005], [0.005, 0.01], [0.0025, 0.005]]

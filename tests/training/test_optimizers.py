@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from pydantic import ValidationError
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
+from pipeline.distributed.parallel_dims import ParallelDims
+from pipeline.distributed.processes import Processes
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.model_config import ModelConfig
@@ -16,8 +18,7 @@ from pipeline.training.averaging import WeightAverage
 from pipeline.training.interval import Interval
 from pipeline.training.optimization_config import BITSANDBYTES_OPTIMIZERS, TORCH_OPTIMIZERS, torch_classes
 from pipeline.training.optimizers import build_optimizer, parameter_groups, set_learning_rate, trainable
-from pipeline.training.processes import Processes
-from pipeline.training.state import TrainingState, restore_state, take_snapshot
+from pipeline.training.snapshots import ResumableState, restore_state, take_snapshot
 from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -59,11 +60,19 @@ def advance(model: Small, optimizer: torch.optim.Optimizer, steps: range) -> Non
         optimizer.zero_grad()
 
 
-def start(section: TrainConfig) -> tuple[Small, TrainingState]:
+def start(section: TrainConfig) -> tuple[Small, ResumableState]:
     model, accelerator = Small(), Accelerator(cpu=True)
     optimizer = accelerator.prepare(build_optimizer(section, model, CPU)).optimizer
     average = WeightAverage(model, 0.9)
-    return model, TrainingState(model, optimizer, average, Interval(section, CPU), {}, Processes(accelerator), seed=1)
+    return model, ResumableState(
+        model=model,
+        optimizer=optimizer,
+        average=average,
+        interval=Interval(section, CPU),
+        numerics={},
+        processes=Processes(ParallelDims(), CPU),
+        seed=1,
+    )
 
 
 @pytest.mark.parametrize("optim", EVERY)

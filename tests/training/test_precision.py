@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training import precision
+from pipeline.training.numerics import numerics_of
 from pipeline.training.precision import check_precision
-from pipeline.training.setup import numerics_of
 from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -80,5 +81,5 @@ def test_the_instructions_of_the_processor_are_recorded(monkeypatch: pytest.Monk
     found = []
     for capability in ("AVX2", "AVX512"):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
-        found.append(numerics_of(section("no"), CPU, 1)["device"])
+        found.append(numerics_of(section("no"), CPU, ParallelDims())["device"])
     assert [name.split()[-1] for name in found] == ["AVX2", "AVX512"]

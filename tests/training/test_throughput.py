@@ -28,7 +28,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, *readings: float) -> None:
 
 
 def test_time_is_split_into_phases_and_utilization_follows_from_the_peak(model, monkeypatch):
-    meter = Meter(model, 8, Peak(1e9, "measured", "test"), CPU, num_processes=2)
+    meter = Meter(model, 8, Peak(1e9, "measured", "test"), CPU, world_size=2)
     # Two steps, 5 s apart: data 1 s, forward and backward 2 and 4 s, optimizer 0 s, the rest 0.5 s.
     set_clock(monkeypatch, 0.0, 1.0, 3.0, 3.0, 3.5, 8.5, 9.5, 13.5, 13.5, 14.0)
     for _ in range(2):
@@ -51,7 +51,7 @@ def test_time_is_split_into_phases_and_utilization_follows_from_the_peak(model, 
 
 
 def test_each_record_begins_anew(model, monkeypatch):
-    meter = Meter(model, 8, Peak(1e9, "measured", "test"), CPU, num_processes=1)
+    meter = Meter(model, 8, Peak(1e9, "measured", "test"), CPU, world_size=1)
     set_clock(monkeypatch, 0.0, 30.0, 30.0, 30.0, 31.0, 31.0)
     seconds = []
     for _ in range(2):

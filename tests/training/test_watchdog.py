@@ -69,7 +69,7 @@ import sys, time
 from pipeline import cli
 from pipeline.training.batches import GlobalBatches
 
-GlobalBatches.__call__ = lambda *arguments: time.sleep(3600)
+GlobalBatches.__getitem__ = lambda *arguments: time.sleep(3600)
 cli.main(sys.argv[1:])
 """
 

@@ -222,23 +222,23 @@ def _child(
 def arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
-    from pipeline.training import checkpoints, loop, metrics_log, state
+    from pipeline.training import checkpoints, loop, metrics_log, setup, snapshots, train_step
     from pipeline.training.objective import Objective
 
     models: list[Any] = []
-    join = loop.join
-    loop.join = lambda *given: (models.append(given[2]), join(*given))[1]
+    prepare_layers = setup.prepare_layers
+    setup.prepare_layers = lambda *given: (models.append(given[1]), prepare_layers(*given))[1]
 
     places: dict[str, tuple[Any, str, bool]] = {
-        "forward": (loop, "objective", False),
-        "update": (loop.Interval, "add_step", False),
+        "forward": (train_step, "objective", False),
+        "update": (setup.Interval, "add_step", False),
         "record": (metrics_log.MetricsLog, "log", False),
         "recorded": (metrics_log.MetricsLog, "log", True),
         "validate": (loop, "validate", False),
         "validation batch": (losses, "token_losses", False),
         "snapshot": (loop, "take_snapshot", False),
-        "tensors": (state, "save_parts", False),
-        "save": (state, "write_json", False),
+        "tensors": (snapshots, "save_parts", False),
+        "save": (snapshots, "write_json", False),
         "digests": (checkpoints, "write_json", False),
         "saved": (checkpoints, "save_checkpoint", True),
     }

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pipeline.atomic import write_json
+from pipeline.distributed.processes import Processes
 from pipeline.modeling.weight_streams import local_part
 from pipeline.modeling.weights import (
     Part,
@@ -27,46 +28,18 @@ from pipeline.modeling.weights import (
     save_parts,
 )
 from pipeline.training.averaging import WeightAverage
+from pipeline.training.counters import Counters
 from pipeline.training.interval import Interval
-from pipeline.training.processes import Processes
 from pipeline.training.random_states import random_states, restore_random_states, seed_process
 
 MODEL, OPTIMIZER, AVERAGE, STATE = "model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"
 INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
 
 
-@dataclass
-class Counters:
-    """Where a training is. `seconds` adds up over restarts; `best` is the lowest validation loss,
-    where that is what will be exported; `lowest` is that of the validations that decide about an early end."""
-
-    step: int = 0
-    target_tokens: int = 0
-    seconds: float = 0.0
-    evaluation_due: bool = False
-    best_step: int | None = None
-    best_loss: float | None = None
-    resumed_from_steps: list[int] = field(default_factory=list)
-    skipped_steps: int = 0
-    skipped_in_a_row: int = 0
-    loss_spikes: int = 0
-    rollbacks: int = 0
-    recent_losses: list[float] = field(default_factory=list)
-    lowest_loss: float | None = None
-    lowest_loss_step: int | None = None
-    validations_without_improvement: int = 0
-
-    def note_validation(self, loss: float) -> bool:
-        """Whether the loss at this step is the lowest so far."""
-        if self.best_loss is not None and loss >= self.best_loss:
-            return False
-        self.best_step, self.best_loss = self.step, loss
-        return True
-
-
-@dataclass
-class TrainingState:
-    """Everything that changes while training. `numerics` is what shaped the last bits, for the record."""
+@dataclass(kw_only=True)
+class ResumableState:
+    """What the checkpoints of a training hold. `numerics` is what shaped the last bits of the weights, for the record;
+    `processes` are those that train together."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -98,7 +71,7 @@ class Snapshot:
             write_json(folder / STATE, self.values)
 
 
-def take_snapshot(state: TrainingState, records: dict[str, dict[str, Any]]) -> Snapshot:
+def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> Snapshot:
     """Copy weights, optimizer, counters, the state of the record files, and each process's random states and sums.
 
     All processes call it at the same step.
@@ -120,14 +93,17 @@ def take_snapshot(state: TrainingState, records: dict[str, dict[str, Any]]) -> S
         "loss_scaler": state.loss_scaler.state_dict() if state.loss_scaler else {},
     }
 
+    is_first_copy = processes.dims.is_first_copy
+
     def copy(group: dict[str, torch.Tensor]) -> dict[str, Part]:
-        return {name: own_part(tensor) for name, tensor in group.items() if processes.is_main or is_cut(tensor)}
+        chosen = {name: is_first_copy and (processes.is_main or is_cut(tensor)) for name, tensor in group.items()}
+        return {name: own_part(tensor) for name, tensor in group.items() if chosen[name]}
 
     weights, average = model_tensors(state.model), state.average.tensors
     return Snapshot(copy(weights), copy(tensors), copy(average), values if processes.is_main else None)
 
 
-def restore_state(folder: Path, state: TrainingState) -> dict[str, Any]:
+def restore_state(folder: Path, state: ResumableState) -> dict[str, Any]:
     """Put a verified checkpoint back in place; returns all of its values that are no tensors.
 
     It may come from another number of processes: those that it does not know draw their random numbers from the seed
@@ -137,14 +113,14 @@ def restore_state(folder: Path, state: TrainingState) -> dict[str, Any]:
     state.counters = Counters(**values["counters"])
     losses, norms = restore_learned(folder, state)
     _restore_interval(state, values, losses, norms)
-    if state.processes.index < len(values["random"]):
-        restore_random_states(values["random"][state.processes.index])
+    if state.processes.rank < len(values["random"]):
+        restore_random_states(values["random"][state.processes.rank])
     else:
-        seed_process(state.seed, state.processes.index, state.counters.step)
+        seed_process(state.seed, state.processes.rank, state.counters.step)
     return dict(values)
 
 
-def restore_learned(folder: Path, state: TrainingState) -> tuple[torch.Tensor, torch.Tensor]:
+def restore_learned(folder: Path, state: ResumableState) -> tuple[torch.Tensor, torch.Tensor]:
     """Put weights, their average and the optimizer of a verified checkpoint back and nothing else; returns the
     interval's tensors."""
     values = json.loads((folder / STATE).read_bytes())
@@ -176,10 +152,10 @@ def _stored(folder: Path, file: str) -> dict[str, StoredTensor]:
     return read_lazily(sorted(folder.rglob(file)))
 
 
-def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
+def _restore_interval(state: ResumableState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
     interval, processes = state.interval, state.processes
-    if len(losses) == processes.count:
-        own = losses[processes.index]
+    if len(losses) == processes.world_size:
+        own = losses[processes.rank]
     else:
         own = losses.sum(dim=0) if processes.is_main else torch.zeros_like(losses[0])
     interval.losses = dict(zip(values["losses"], own.to(interval.norms.device), strict=True))
@@ -187,7 +163,7 @@ def _restore_interval(state: TrainingState, values: dict[str, Any], losses: torc
     interval.num_steps, interval.target_tokens = values["interval"]
 
 
-def _optimizer_entries(state: TrainingState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _optimizer_entries(state: ResumableState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The optimizer's state as `<parameter name>/<key>`: tensors, and other values."""
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
@@ -200,7 +176,7 @@ def _optimizer_entries(state: TrainingState) -> tuple[dict[str, torch.Tensor], d
     return tensors, scalars
 
 
-def _restore_optimizer(state: TrainingState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
+def _restore_optimizer(state: ResumableState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
     parameters_by_name = dict(state.model.named_parameters())
     by_parameter: dict[str, dict[str, Any]] = {}
     for entry, value in {**tensors, **scalars}.items():

@@ -8,30 +8,29 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import distributed
 
+from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import LostPeerError
 
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
 
 
 class Processes:
-    """This process's `index` among `count`. Every method but `lost_peers` is a collective: all processes call it at the
-    same point. With one process none of them communicates."""
+    """All processes of a mesh, of which this one has the rank `rank`. Every method but `lost_peers` is a collective:
+    all processes call it at the same point. With one process none of them communicates."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.index: int = accelerator.process_index
-        self.count: int = accelerator.num_processes
-        self.is_main = self.index == 0
+    def __init__(self, dims: ParallelDims, device: torch.device) -> None:
+        self.dims, self.rank, self.world_size = dims, dims.rank, dims.world_size
+        self.is_main = self.rank == 0
         # What processes agree on is on the host: through the device it would wait for all work queued there.
         self._host: Any = None
-        if self.count > 1 and accelerator.device.type != "cpu":
+        if self.world_size > 1 and device.type != "cpu":
             self._host = distributed.new_group(backend="gloo")
 
     def agree(self, *wishes: int) -> list[int]:
         """The largest of each wish over all processes, so that what one process wants all of them do."""
-        if self.count == 1:
+        if self.world_size == 1:
             return list(wishes)
         largest = torch.tensor(wishes, dtype=torch.int64)
         distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self._host)
@@ -39,23 +38,23 @@ class Processes:
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes of a tensor on the device, the same in each of them."""
-        if self.count == 1:
+        if self.world_size == 1:
             return tensor
         total = tensor.clone()
         distributed.all_reduce(total)
         return total
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by process, in each of them; for small values on the host."""
-        if self.count == 1:
+        """Every process's value, by rank, in each of them; for small values on the host."""
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.count
+        values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value, group=self._host)
         return values
 
     def wait(self) -> None:
         """Go on when all have come here. An error in one must not pass through it: the others would wait."""
-        if self.count > 1:
+        if self.world_size > 1:
             distributed.barrier(group=self._host)
 
     @contextmanager
@@ -64,15 +63,15 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            if self.count == 1 or not _LOST.search(str(error)):
+            if self.world_size == 1 or not _LOST.search(str(error)):
                 raise
             raise LostPeerError(
-                f"process {self.index} lost another of the {self.count} processes of this training; the message of the "
-                "one that ended first says why"
+                f"process {self.rank} lost another of the {self.world_size} processes of this training; the message of "
+                "the one that ended first says why"
             ) from error
 
 
-def part() -> None:
+def leave() -> None:
     """Leave the other processes after the last collective, so that one that ends early is no lost peer."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

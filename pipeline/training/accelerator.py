@@ -1,0 +1,135 @@
+"""Accelerate: the model and its optimizer on the device, in the precision asked for, tied to the other processes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    patch_environment,
+)
+from torch import nn
+from torch.distributed.fsdp import CPUOffloadPolicy
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
+
+from pipeline.distributed.parallel_dims import ParallelDims
+from pipeline.errors import ConfigError
+from pipeline.machine import wants_cpu
+from pipeline.modeling.inputs import model_inputs
+from pipeline.modeling.sharding import is_sharded, shard
+from pipeline.training.batches import GlobalBatch
+from pipeline.training.objective import no_targets, objective
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.precision import check_precision
+from pipeline.training.train_config import TrainConfig
+
+
+def make_accelerator(
+    config: TrainConfig, dims: ParallelDims, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
+) -> Accelerator:
+    """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
+    other processes. Process 0 says what is slow of a precision that was asked for.
+
+    Raises ConfigError for a topology in which Accelerate would do something else without a word, and for a device that
+    is not what the precision was chosen for.
+    """
+    # Else transformers, wherever it reads weights, reads none in all processes but the first.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    # One process on a GPU has nobody to share a model with, yet Accelerate would prepare it for that.
+    os.environ["ACCELERATE_USE_FSDP"] = str(dims.is_sharded).lower()
+    assert config.mixed_precision != "auto", "what it comes to is chosen before"
+    if config.mixed_precision == "fp16" and is_on_cpu():
+        raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
+    handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
+    if config.hang_timeout_seconds is not None:
+        # Later than the watchdog, which tells where each process is; the backend only ends them.
+        handlers.append(InitProcessGroupKwargs(timeout=timedelta(seconds=config.hang_timeout_seconds + 120)))
+    # The mesh is ours (ParallelDims).
+    with patch_environment(accelerate_use_parallelism_config="false"):
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            # Where there is no GPU, Accelerate trains in each process by itself unless it is told so.
+            cpu=dims.world_size > 1 and not torch.cuda.is_available(),
+            # Buffers of these models never change; gradients need no second copy.
+            kwargs_handlers=handlers,
+            log_with="tensorboard",
+            project_dir=str(work),
+        )
+    assert accelerator.num_processes == dims.world_size, "Accelerate joined other processes than the launcher's"
+    check_precision(config, chosen, accelerator.device, say if accelerator.is_main_process else None)
+    return accelerator
+
+
+def is_on_cpu() -> bool:
+    """Whether this process trains on the CPU."""
+    return not torch.cuda.is_available() or wants_cpu(os.environ)
+
+
+def prepare(
+    config: TrainConfig,
+    accelerator: Accelerator,
+    dims: ParallelDims,
+    model: PreTrainedModel,
+    give_weights: Callable[[PreTrainedModel, torch.device], None],
+) -> tuple[nn.Module, AcceleratedOptimizer]:
+    """The model on the device, in training mode, in the precision asked for and tied to the other processes; and its
+    optimizer.
+
+    DistributedDataParallel averages gradients over processes; on a mesh that shards, each holds a part of the model.
+    `give_weights(model, device)` completes the weights once they are where they will stay.
+    """
+    device = accelerator.device
+    model.train()
+    if dims.is_sharded:
+        # Not by Accelerate's `prepare`, which wants all weights first and cuts stacks of experts by experts alone.
+        plugin = FullyShardedDataParallelPlugin()
+        home = torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device
+        shard(
+            model,
+            dims.mesh(device.type),
+            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision),
+            plugin.cpu_offload,
+            reshard_after_forward=plugin.reshard_after_forward,
+        )
+        give_weights(model, home)
+        return model, accelerator.prepare_optimizer(build_optimizer(config, model, home))
+    give_weights(model, device)
+    with warnings.catch_warnings():
+        # The new name of this option is not among Accelerate's yet.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return accelerator.prepare(model, build_optimizer(config, model, device))
+
+
+def no_sync(accelerator: Accelerator, network: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
+    """Let gradients of a backward pass add up in this process alone. Those of a sharded model are shared out at once
+    all the same: a process has no room for them."""
+    return accelerator.no_sync(network) if enabled and not is_sharded(network) else nullcontext()
+
+
+def settle_buckets(config: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
+    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass without targets.
+
+    It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
+    in which order they are added up, so a resumed run must not begin with another one. Draws random numbers.
+    """
+    if not isinstance(network, DistributedDataParallel):
+        return
+    micro_batch = batch.micro_batches[0]
+    output = network(**model_inputs(micro_batch))
+    accelerator.backward(objective(output, no_targets(micro_batch["labels"]), config).total)
+    network.zero_grad(set_to_none=True)

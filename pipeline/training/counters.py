@@ -1,0 +1,36 @@
+"""Where a training is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Counters:
+    """Where a training is; checkpoints hold it.
+
+    `seconds` adds up over restarts. `evaluation_due` says that the validation after this step is not done. `best` is
+    the lowest validation loss, where that is what will be exported; `lowest` is that of the validations that decide
+    about an early end.
+    """
+
+    step: int = 0
+    target_tokens: int = 0
+    seconds: float = 0.0
+    evaluation_due: bool = False
+    best_step: int | None = None
+    best_loss: float | None = None
+    resumed_from_steps: list[int] = field(default_factory=list)
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    loss_spikes: int = 0
+    rollbacks: int = 0
+    recent_losses: list[float] = field(default_factory=list)
+    lowest_loss: float | None = None
+    lowest_loss_step: int | None = None
+    validations_without_improvement: int = 0
+
+    def note_best(self, loss: float) -> None:
+        """Remember this step if its validation loss is the lowest so far."""
+        if self.best_loss is None or loss < self.best_loss:
+            self.best_step, self.best_loss = self.step, loss

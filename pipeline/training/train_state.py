@@ -1,0 +1,76 @@
+"""The state of a training: what its checkpoints hold, and what works on it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from pipeline.progress import Progress, Task
+from pipeline.telemetry.layer_norms import LayerNorms
+from pipeline.tokens.labelled_split import LabelledSplit
+from pipeline.tokens.reader import PackedSplit
+from pipeline.training.batches import GlobalBatches
+from pipeline.training.checkpoints import CheckpointWriter
+from pipeline.training.clipping import Clipping
+from pipeline.training.guards import Guard
+from pipeline.training.interrupts import Interrupts
+from pipeline.training.metrics_log import MetricsLog
+from pipeline.training.routing import Routing
+from pipeline.training.snapshots import ResumableState
+from pipeline.training.throughput import Meter
+from pipeline.training.train_config import TrainConfig
+from pipeline.training.watchdog import Watchdog
+
+
+@dataclass(kw_only=True)
+class TrainState(ResumableState):
+    """One training. `build` makes it; the functions of the loop work on it.
+
+    `network` is `model` as it runs: wrapped where processes average its gradients, and under autocast.
+    `accelerated_optimizer` is `optimizer` as it steps: with the scale of the loss taken out of the gradients.
+    """
+
+    config: TrainConfig
+    max_steps: int
+    work: Path
+    progress: Progress
+
+    accelerator: Accelerator
+    network: nn.Module
+    accelerated_optimizer: AcceleratedOptimizer
+    batches: GlobalBatches
+    validation_split: PackedSplit | LabelledSplit
+    routing: Routing
+    layer_norms: LayerNorms
+    clip: Clipping
+    checkpoints: CheckpointWriter
+    log: MetricsLog
+    meter: Meter
+    interrupts: Interrupts
+    watchdog: Watchdog
+
+    guard: Guard = field(init=False)
+    bar: Task = field(init=False)
+    headline: str = ""
+    """The last record in a few words, for the bar."""
+
+    stop_signal: int = 0
+    """The signal that stops the training, in all processes the same; 0 while there was none."""
+
+    began: float = field(init=False)
+    """When the training would have begun, had it never stopped; of `time.perf_counter`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.accelerator.device
+
+    def count_seconds(self) -> None:
+        """Bring the counter of seconds up to now."""
+        self.counters.seconds = time.perf_counter() - self.began
