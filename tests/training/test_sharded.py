@@ -26,15 +26,25 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def train_sharded(index: int, inputs: Any, folder: Any, name: str, is_stopped: bool, changes: dict[str, Any]) -> None:
+def train_sharded(
+    index: int, inputs: Any, folder: Any, name: str, is_stopped: bool, changes: dict[str, Any], count: int = 2
+) -> None:
     # What accelerate launch sets from accelerate_configs/fsdp2.yaml.
     os.environ.update({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"})
     if is_stopped:
         arm("forward", 5, "SIGTERM")
     try:
-        run_train(inputs, folder, name if index == 0 else f"unused-{name}", index, 2, **changes)
+        run_train(inputs, folder, name if index == 0 else f"unused-{name}-{index}", index, count, **changes)
     except DescentError as error:
         os._exit(error.exit_code)
+
+
+def train_in_copies(index: int, inputs: Any, folder: Any, name: str, is_stopped: bool, changes: dict[str, Any]) -> None:
+    """As `accelerate launch --use_parallelism_config` asks: two copies, each cut over two processes."""
+    sizes = {"DP_REPLICATE": "2", "DP_SHARD": "2"}
+    os.environ.update({f"PARALLELISM_CONFIG_{dimension}_SIZE": size for dimension, size in sizes.items()})
+    os.environ["ACCELERATE_USE_PARALLELISM_CONFIG"] = "true"
+    train_sharded(index, inputs, folder, name, is_stopped, {"per_device_train_batch_size": 1, **changes}, 4)
 
 
 def train_by_muon(index: int, inputs: Any, folder: Any, count: int) -> None:
@@ -84,6 +94,25 @@ def test_a_checkpoint_serves_any_number_of_processes_whole_or_sharded(tmp_path):
     assert in_processes(2, train_sharded, inputs, folder, "output1", True, {}) == [75, 75]
     assert train_in_child(inputs, folder) == 0
     found, expected = weights(folder / "output2"), weights(tmp_path / "whole" / "output0")
+    assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in expected.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "changes"), [("llama", CUT), ("mixtral", {})])
+def test_two_copies_cut_over_two_processes_each_train_like_a_whole_one(tmp_path, name, changes):
+    inputs = make_inputs(tmp_path / "inputs", *MODELS[name])
+    recipe = make_inputs(tmp_path / "recipe", *MODELS[name], materialize_limit=0)
+    assert train_in_child(inputs, tmp_path / "whole", **changes) == 0
+    hybrid = tmp_path / "hybrid"
+    assert in_processes(4, train_in_copies, recipe, hybrid, "output0", True, changes) == [75] * 4
+    parts = [load_file(path) for path in (hybrid / "work" / "step-00000005").rglob("model.safetensors")]
+    assert len(parts) == 2  # one copy is enough
+    assert in_processes(4, train_in_copies, recipe, hybrid, "output1", False, changes) == [0] * 4
+    curves, expected_curves = metrics(hybrid / "output1"), metrics(tmp_path / "whole" / "output0")
+    assert_same_curves(curves, expected_curves)
+    for line, expected_line in zip(curves, expected_curves, strict=True):  # layers' norms and shares that were cut
+        assert line == pytest.approx(expected_line, rel=0.01, abs=1e-4)
+    found, expected = weights(hybrid / "output1"), weights(tmp_path / "whole/output0")
     assert all(found[name].allclose(tensor, atol=1e-4) for name, tensor in expected.items())
 
 
