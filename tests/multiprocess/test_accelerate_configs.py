@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.training.launcher_flags import check_launcher
 from pipeline.training.train_config import TrainConfig
 
@@ -48,6 +50,19 @@ def test_headers_say_how_and_whether(config: Path) -> None:
     for word in ("command", "hardware", "expect", "run"):
         assert f"\n#   {word} " in header
     assert "precision" not in yaml.safe_dump(yaml.safe_load(config.read_text()))
+
+
+def test_hybrid_sharding_is_asked_for_as_the_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MASTER_PORT", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    text = (FOLDER / "fsdp2_multi_node.yaml").read_text()
+    [line] = re.findall(r"^#   (parallelism_config: .*)$", text, re.MULTILINE)
+    config = tmp_path / "hybrid.yaml"
+    config.write_text(f"{text}{line}\n")
+    environ = launch_environment(config)[1]
+    check_launcher(SECTION, environ)
+    dims = ParallelDims.from_environment(environ)
+    assert (dims.replicate, dims.shard) == (2, 8)
 
 
 def test_all_topologies_are_there() -> None:
