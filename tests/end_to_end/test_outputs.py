@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import STAGES, TINY, Project, Result
-from test_hparams import table
+from reporting.test_hparams import table
 from typer.testing import CliRunner
 
 from pipeline.cli import app
