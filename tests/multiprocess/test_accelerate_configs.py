@@ -43,15 +43,6 @@ def test_accelerate_starts_what_the_name_says(config: Path, monkeypatch: pytest.
     check_launcher(SECTION, environ)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_headers_say_how_and_whether(config: Path) -> None:
-    header = config.read_text().partition("compute_environment")[0]
-    assert f"--config_file accelerate_configs/{config.name}" in header
-    for word in ("command", "hardware", "expect", "run"):
-        assert f"\n#   {word} " in header
-    assert "precision" not in yaml.safe_dump(yaml.safe_load(config.read_text()))
-
-
 def test_hybrid_sharding_is_asked_for_as_the_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("MASTER_PORT", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
@@ -63,7 +54,3 @@ def test_hybrid_sharding_is_asked_for_as_the_header_says(tmp_path: Path, monkeyp
     check_launcher(SECTION, environ)
     dims = ParallelDims.from_environment(environ)
     assert (dims.replicate, dims.shard) == (2, 8)
-
-
-def test_all_topologies_are_there() -> None:
-    assert {path.stem for path in CONFIGS} == {"cpu", "one_gpu", "multi_gpu_ddp", "fsdp2", "fsdp2_multi_node"}
