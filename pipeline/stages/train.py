@@ -41,7 +41,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.numerics import numerics_of
     from pipeline.training.peaks import peak_of
     from pipeline.training.precision import in_words
-    from pipeline.training.setup import check_context, idle_cores, num_steps
+    from pipeline.training.setup import build, check_context, idle_cores, num_steps
     from pipeline.training.trackers import RunLabel
     from pipeline.training.warm_start import start_from
 
@@ -63,7 +63,7 @@ def run(context: StageContext) -> dict[str, Any]:
         if config.init_from is not None:
             start_from(Path(config.init_from), model, initial / "model", context.progress.say)
 
-    counters = train(
+    state = build(
         config,
         model,
         train_split,
@@ -76,13 +76,15 @@ def run(context: StageContext) -> dict[str, Any]:
         fail=context.fail,
         label=RunLabel(context.run_name, context.run_settings),
     )
+    counters = train(state)
+    del state  # the optimizer's memory is free for the export
     leave()
     if context.process_index != 0:
         return {}
 
     num_parameters, device = model.num_parameters(), model.device
-    build = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
-    model, exported_step = exported_model(config, model, counters, work, build)
+    reopen = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
+    model, exported_step = exported_model(config, model, counters, work, reopen)
     longest = longest_input(initial / "model")
     longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
     checked = export_model(model, initial, context.output, is_mixed=is_mixed)

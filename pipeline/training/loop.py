@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import PreTrainedModel
 
 from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
-from pipeline.progress import Progress
-from pipeline.tokens.labelled_split import LabelledSplit
-from pipeline.tokens.reader import PackedSplit
 from pipeline.training.accelerator import settle_buckets
-from pipeline.training.batches import GlobalBatch, TrainingSplit
+from pipeline.training.batches import GlobalBatch
 from pipeline.training.counters import Counters
 from pipeline.training.early_stopping import ends_early, note_validation
 from pipeline.training.guards import check_finite, check_weights
@@ -25,50 +17,20 @@ from pipeline.training.metrics_log import headline
 from pipeline.training.numerics import deterministic_algorithms
 from pipeline.training.resume import resume
 from pipeline.training.routing import load_ratio
-from pipeline.training.setup import build
 from pipeline.training.snapshots import take_snapshot
-from pipeline.training.trackers import RunLabel
-from pipeline.training.train_config import TrainConfig
 from pipeline.training.train_state import TrainState
 from pipeline.training.train_step import StepResult, train_step
 from pipeline.training.validation import validate
 
 
-def train(
-    config: TrainConfig,
-    model: PreTrainedModel,
-    train_split: TrainingSplit,
-    validation_split: PackedSplit | LabelledSplit,
-    *,
-    give_weights: Callable[[PreTrainedModel, torch.device], None],
-    seed: int,
-    chosen: Mapping[str, Any],
-    work: Path,
-    progress: Progress,
-    fail: Callable[[BaseException], None],
-    label: RunLabel,
-) -> Counters:
-    """Train `model` in place, together with the launcher's other processes. `give_weights` completes its weights where
-    they will stay. `chosen` are settings that were `auto`. `work`, which the processes share, keeps checkpoints and
-    records under the `label`; a killed training goes on from it exactly. `fail` learns what ends a process that hangs.
+def train(state: TrainState) -> Counters:
+    """Train the model of the state that `build` made, in place, together with the launcher's other processes; one that
+    was killed or interrupted goes on from its work folder exactly.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
-    state = build(
-        config,
-        model,
-        train_split,
-        validation_split,
-        give_weights=give_weights,
-        seed=seed,
-        chosen=chosen,
-        work=work,
-        progress=progress,
-        fail=fail,
-        label=label,
-    )
     with running(state):
-        settle_buckets(config, state.accelerator, state.network, state.batches[0])
+        settle_buckets(state.config, state.accelerator, state.network, state.batches[0])
         resume(state)
         if state.counters.evaluation_due:  # a signal came in the middle of it
             validate_if_due(state)

@@ -58,7 +58,12 @@ def build(
     fail: Callable[[BaseException], None],
     label: RunLabel,
 ) -> TrainState:
-    """The state of a training before its first step, and what works on it; see `train`."""
+    """The state of a training before its first step, and what works on it.
+
+    `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
+    `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail` learns what ends
+    a process that hangs.
+    """
     max_steps = num_steps(config, train_split)
     dims = ParallelDims.from_environment(os.environ)
     accelerator = make_accelerator(config, dims, chosen, work, progress.say)

@@ -54,8 +54,11 @@ class ResumableState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy on the host of a training at one step, which later steps do not change: in process 0 of all but the parts
-    of tensors that other processes hold, in those of these parts alone."""
+    """What this process writes into a checkpoint: a copy on the host, which later steps do not change.
+
+    Process 0 has all tensors, and of those that are cut its own parts. The other processes that hold the first copy of
+    the model have their parts alone, and all others nothing.
+    """
 
     model: dict[str, Part]
     optimizer: dict[str, Part]
@@ -93,11 +96,11 @@ def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> 
         "loss_scaler": state.loss_scaler.state_dict() if state.loss_scaler else {},
     }
 
-    is_first_copy = processes.dims.is_first_copy
+    def writes(tensor: torch.Tensor) -> bool:
+        return processes.is_main or (processes.dims.is_first_copy and is_cut(tensor))
 
     def copy(group: dict[str, torch.Tensor]) -> dict[str, Part]:
-        chosen = {name: is_first_copy and (processes.is_main or is_cut(tensor)) for name, tensor in group.items()}
-        return {name: own_part(tensor) for name, tensor in group.items() if chosen[name]}
+        return {name: own_part(tensor) for name, tensor in group.items() if writes(tensor)}
 
     weights, average = model_tensors(state.model), state.average.tensors
     return Snapshot(copy(weights), copy(tensors), copy(average), values if processes.is_main else None)

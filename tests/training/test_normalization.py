@@ -20,6 +20,7 @@ from pipeline.tokens.reader import PackedSplit
 from pipeline.training import train_step
 from pipeline.training.loop import train
 from pipeline.training.objective import Objective
+from pipeline.training.setup import build
 from pipeline.training.trackers import RunLabel
 from pipeline.training.train_config import TrainConfig
 
@@ -113,7 +114,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
             )
             validation = split if name in LABELLED else split_of("ragged", folder)
             work = folder / f"work-{name}-{accumulation}-{count}-{bug}"
-            train(
+            state = build(
                 section,
                 model,
                 split,
@@ -126,6 +127,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
                 fail=lambda error: None,
                 label=RunLabel("test", {}),
             )
+            train(state)
             pairs = zip(before, model.parameters(), strict=True)
             found[name, accumulation] = torch.cat([(old - new.detach()).flatten() for old, new in pairs])
     if index == 0:
