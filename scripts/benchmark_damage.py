@@ -25,7 +25,8 @@ def lengthen_streams(num_bytes: int) -> None:
     import numpy as np
 
     from pipeline import atomic
-    from pipeline.stages import StageContext, encode
+    from pipeline.engine.stage import StageContext
+    from pipeline.stages import encode
     from pipeline.tokens import token_streams
 
     original = encode.STAGE.run

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import stages
 from pipeline.atomic import sealed
+from pipeline.comparison.opened import read_settings
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.plan import Selection
 
-STAGES = (
-    "ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate", "report",
-)  # fmt: skip
+STAGES = tuple(stage.name for stage in stages.STAGES)
 
 MINIMAL = """\
 run:
@@ -89,6 +91,21 @@ def default_signals() -> None:
     the background ignore interrupts, `nohup` hangups, and what is ignored stays so. For `preexec_fn` of a child."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def workspace_in(root: Path) -> Workspace:
+    """A workspace of the stages that there are."""
+    return Workspace(root, stages.STAGES)
+
+
+def select(**options: Any) -> Selection:
+    """What a command selects of them, with `first`, `last`, `only` and `force`."""
+    return Selection(stages.STAGES, **options)
+
+
+def read_run_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run's config.yaml, as `status` reads them."""
+    return read_settings(path)[0]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.engine import runner
+from pipeline.engine import plan, runner
 from pipeline.errors import BadDataError, DivergedError, InterruptedRun, InterruptedUnsaved
 from pipeline.stages import STAGES
 
@@ -128,25 +128,25 @@ def test_plan_of_an_empty_workspace_runs_nothing_and_writes_nothing(config: str,
 
 def test_a_plan_gives_a_few_of_many_reasons() -> None:
     reasons = tuple(f"curate.setting_{number} 0 -> 1" for number in range(40))
-    (line,) = runner.format_plan([runner.Step(STAGES[2], "run", reasons)]).splitlines()
+    (line,) = plan.format_plan([plan.Step(STAGES[2], "run", reasons)]).splitlines()
     assert line.endswith("setting_3 0 -> 1; curate.setting_4 0 -> 1; and 35 more, which `descent explain` lists")
 
 
 def test_the_first_of_the_stages_that_wait_stands_for_all_in_a_plan() -> None:
-    steps = [runner.Step(STAGES[0], "run", ("changed",))]
-    steps += [runner.Step(stage, "unknown", ("until ingest has run",)) for stage in STAGES[1:4]]
-    lines = runner.format_plan(steps).splitlines()
+    steps = [plan.Step(STAGES[0], "run", ("changed",))]
+    steps += [plan.Step(stage, "unknown", ("until ingest has run",)) for stage in STAGES[1:4]]
+    lines = plan.format_plan(steps).splitlines()
     assert [line.split() for line in lines] == [
         ["ingest", "run", "changed"],
         ["normalize", "unknown", "until", "ingest", "has", "run;", "so", "are", "curate,", "augment"],
     ]
-    assert runner.format_plan(steps[:2]).splitlines()[1].endswith("until ingest has run")
+    assert plan.format_plan(steps[:2]).splitlines()[1].endswith("until ingest has run")
 
 
 def test_a_plan_repeats_what_an_artifact_warns_of_and_says_what_settings_foretell() -> None:
-    reused = runner.Step(STAGES[5], "reuse", warnings=("half of the text is lost",))
-    planned = runner.Step(STAGES[4], "run", ("no earlier artifact",), warnings=("may lose\ttext",))
-    lines = runner.format_plan([planned, reused]).splitlines()
+    reused = plan.Step(STAGES[5], "reuse", warnings=("half of the text is lost",))
+    planned = plan.Step(STAGES[4], "run", ("no earlier artifact",), warnings=("may lose\ttext",))
+    lines = plan.format_plan([planned, reused]).splitlines()
     assert lines[2:] == ["warning: tokenizer: may lose\\ttext", "warning: encode: half of the text is lost"]
     assert reused.as_json()["warnings"] == ["half of the text is lost"]
 

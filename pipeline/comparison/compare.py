@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.comparison.opened import Run, differing, have_same, open_run
+from pipeline.comparison.opened import Run, have_same, open_run
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.manifests import describe_differences
+from pipeline.engine.differences import describe_differences, differing
 from pipeline.reporting.recorded_curves import read_records
 from pipeline.reporting.task_words import OF_LOST_TEXT, WORDS, Figure
-from pipeline.stages import STAGES
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 """The stage whose documents of a split are encoded."""
@@ -39,20 +38,20 @@ def compare_runs(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
 
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
-    runs = [open_run(workspace, name) for name in names]
+    runs, stages = [open_run(workspace, name) for name in names], [stage.name for stage in workspace.stages]
     return {
-        "runs": [_described(run) for run in runs],
+        "runs": [_described(run, stages) for run in runs],
         "configuration": _settings(runs),
-        "stages": _stages(runs),
+        "stages": _stages(runs, stages),
         "data": _data(runs),
         "training": _training(runs),
         "evaluation": _evaluation(runs),
     }
 
 
-def _described(run: Run) -> dict[str, Any]:
+def _described(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     told = ("name", "started", "finished", "exit_code", "message")
-    last = next((stage.name for stage in reversed(STAGES) if stage.name in run.state["stages"]), None)
+    last = next((stage for stage in reversed(stages) if stage in run.state["stages"]), None)
     return {
         "outcome": run.outcome,
         "last_stage": last,
@@ -72,12 +71,12 @@ def _settings(runs: Runs) -> list[dict[str, Any]]:
     return rows
 
 
-def _stages(runs: Runs) -> list[dict[str, Any]]:
+def _stages(runs: Runs, stages: Sequence[str]) -> list[dict[str, Any]]:
     """For each stage that a run has: the keys; whether its artifact is `shared` by those that have one, has the `same
     result` under other keys, `differs`, is of `one only` or `missing` from the workspace; and how each differs from the
     first, in the words of a plan: `causes` are the reasons of the stage's own, without what it was given."""
     rows = []
-    for stage in (stage.name for stage in STAGES):
+    for stage in stages:
         keys = [run.key(stage) for run in runs]
         identities = [run.identities.get(stage) for run in runs]
         known = [identity for identity in identities if identity is not None]

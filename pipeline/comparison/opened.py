@@ -9,16 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline import atomic
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import nearest
 from pipeline.config.reading import read_file
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.continuing import IDENTITY
-from pipeline.engine.manifests import Manifest, content_digest, flatten, input_digests, is_key, read_manifest
-from pipeline.engine.results import earlier_results, outcome_of, read_run, shown_in_words
+from pipeline.engine.differences import flatten
+from pipeline.engine.manifests import Manifest, content_digest, input_digests, is_key, read_manifest
+from pipeline.engine.results import IN_PROGRESS, earlier_results, outcome_of, read_run, shown_in_words
+from pipeline.engine.work import identity_of
 from pipeline.errors import ConfigError, MissingInputError, StorageError
-from pipeline.stages import STAGES
 
 MAX_NAMES = 20
 """Runs that are named where one is not found."""
@@ -53,7 +52,7 @@ class Run:
         """Of its artifact, or of the training that it has not completed."""
         if stage in self.state["stages"]:
             return str(self.state["stages"][stage]["key"])
-        return self.state["training"] if stage in self.identities else None
+        return self.state[IN_PROGRESS] if stage in self.identities else None
 
 
 def open_run(workspace: Workspace, name: str) -> Run:
@@ -91,7 +90,7 @@ def open_run(workspace: Workspace, name: str) -> Run:
     records = workspace.artifact("train", keys["train"]) if "train" in keys else None
     training = _training_in_progress(workspace, state, manifests, settings)
     if training is not None:
-        records = workspace.checkpoints(state["training"])
+        records = workspace.checkpoints(state[IN_PROGRESS])
     return Run(
         state=state,
         outcome="done" if shown else last,
@@ -127,11 +126,10 @@ def _training_in_progress(
 ) -> dict[str, Any] | None:
     """The identity of the training that a run has begun and not completed; what run.json names may be an earlier one of
     the same name."""
-    stage = next(stage for stage in STAGES if stage.name == "train")
-    key = str(state.get("training"))
+    stage, key = workspace.stage("train"), str(state.get(IN_PROGRESS))
     if "train" in state["stages"] or not is_key(key) or not set(stage.upstream) <= manifests.keys():
         return None
-    identity = atomic.read_sealed(workspace.checkpoints(key) / IDENTITY)
+    identity = identity_of(workspace.checkpoints(key))
     if identity is None or identity.get("inputs") != input_digests(stage, manifests):
         return None
     own = flatten(identity["section"], "train") | {"run.seed": identity["seed"]}
@@ -142,15 +140,3 @@ def have_same(runs: Sequence[Run], stage: str, part: str = "") -> bool | None:
     """Whether all have the same content; None when that is not known."""
     digests = {run.digest(stage, part) for run in runs}
     return False if len(digests - {None}) > 1 else None if None in digests else True
-
-
-def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys of the settings that are not the same in all runs, but for what names run and workspace."""
-    keys = dict.fromkeys(key for own in settings for key in own)
-    names = ("run.name", "run.workspace")
-    first = settings[0]
-    return [
-        key
-        for key in keys
-        if key not in names and any(key not in own or key not in first or own[key] != first[key] for own in settings)
-    ]

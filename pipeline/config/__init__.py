@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.config.reading import dump
 from pipeline.config.run import RunConfig
 from pipeline.corpus.augmenting import AugmentConfig
 from pipeline.corpus.curation import CurateConfig
@@ -77,6 +78,10 @@ class Config(Section):
         """All settings as JSON values, of the sections that are there."""
         dumped = self.model_dump(mode="json", by_alias=True)
         return {name: section for name, section in dumped.items() if section is not None}
+
+    def as_yaml(self) -> str:
+        """The same as YAML that can be loaded again."""
+        return dump(self.values())
 
     @model_validator(mode="before")
     @classmethod

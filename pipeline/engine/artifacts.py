@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -33,10 +33,8 @@ from pipeline.engine.manifests import (
     is_key,
     read_manifest,
 )
+from pipeline.engine.stage import Stage, Stages
 from pipeline.errors import MissingInputError, StorageError
-
-if TYPE_CHECKING:
-    from pipeline.engine.stage import Stage
 
 RACY_SECONDS = 2.0
 MAX_HOLDER_CHARS = 200
@@ -69,14 +67,24 @@ def _with_defaults(earlier: Any, now: Any, of_key: Any) -> Any:
 
 
 class Workspace:
-    """The folder that holds artifacts, checkpoints and runs."""
+    """The folder that holds artifacts, checkpoints and runs of a pipeline's stages."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stages: Stages) -> None:
         """Raises StorageError where something else than a folder is in its place."""
         if root.exists() and not root.is_dir():
             raise StorageError(f"run.workspace: {root} is no folder; name one")
         self.root = root
+        self.stages = stages
         self._digests = DigestCache(root / "digests.json")
+
+    def stage(self, name: str) -> Stage:
+        """The stage of a name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def resumable(self) -> dict[str, Stage]:
+        """The stages that have work folders, by name."""
+        return {stage.name: stage for stage in self.stages if stage.checkpointing is not None}
 
     def artifact(self, stage: str, key: str) -> Path:
         """Folder of an artifact, whether or not it exists."""
@@ -186,7 +194,7 @@ class Workspace:
 
     def leftovers(self, stage: str, key: str) -> list[Path]:
         """Temporary files and folders, and a note of a holder, that are nobody's when nobody holds the lock."""
-        temporary, places = f"{atomic.TEMPORARY_PREFIX}*", [self.checkpoints(key)] if stage == "train" else []
+        temporary, places = f"{atomic.TEMPORARY_PREFIX}*", [self.checkpoints(key)] if stage in self.resumable else []
         if stage == "run":
             places = [self.run(key), self.earlier(key)]
         found = [path for place in places for path in place.glob(temporary)]

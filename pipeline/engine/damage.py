@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.atomic import read_sealed
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.continuing import IDENTITY, is_checked
 from pipeline.engine.launches.launch import Task
 from pipeline.engine.manifests import CHECKED, Manifest, content_digest, find_damage, is_key, read_manifest
+from pipeline.engine.stage import Stage
+from pipeline.engine.work import identity_of, is_checked, works
 from pipeline.errors import IN_STAGE, DamageError, DescentError, panics_as_errors
 from pipeline.intact import check_files
-from pipeline.stages import Stage
 
 Artifact = tuple[str, str]
 """Stage and key."""
@@ -27,7 +26,7 @@ def check_inputs(workspace: Workspace, stage: Stage, manifests: Mapping[str, Man
         opened = [
             (file, entry["sha256"])
             for file, entry in manifest["files"].items()
-            if stage.opens(name, file, entry["kind"])
+            if stage.opens(workspace.stage(name), file, entry["kind"])
         ]
         check_files(workspace.artifact(name, manifest["key"]), opened)
 
@@ -65,17 +64,17 @@ def _with_ancestors(workspace: Workspace, artifacts: Iterable[Artifact]) -> Iter
 
 
 class Lineage:
-    """Which artifact and training was made from which, as it was before anything was set aside."""
+    """Which artifact, and which work in progress, was made from which, as it was before anything was set aside."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._manifests: dict[Artifact, Manifest] = {}
         for folder in workspace.root.glob("artifacts/*/*"):
             if is_key(folder.name) and (manifest := read_manifest(folder)) is not None:
                 self._manifests[folder.parent.name, folder.name] = manifest
-        self._trainings = {folder.name: folder for folder in workspace.root.glob("checkpoints/*") if folder.is_dir()}
+        self._works = list(works(workspace))
 
-    def doubtful(self, damaged: Iterable[Artifact]) -> tuple[list[Artifact], list[Path]]:
-        """Artifacts, and work folders of trainings, that may have been made from damage.
+    def doubtful(self, damaged: Iterable[Artifact]) -> tuple[list[Artifact], list[tuple[Stage, Path]]]:
+        """Artifacts, and work folders, that may have been made from damage.
 
         What was made from a damaged artifact is right if it was compared with its digests as it was read, or read
         before it was damaged. The first is on record; where it is not, nobody can tell. What was made from something
@@ -88,19 +87,17 @@ class Lineage:
             new = [artifact for artifact in pending if artifact not in doubtful and artifact not in damaged]
             doubtful += new
             pending = self._children(set(new))
-        return doubtful, [
-            folder for key, folder in self._trainings.items() if self._is_doubtful(key, damaged, doubtful)
-        ]
+        return doubtful, [one for one in self._works if self._is_doubtful(*one, damaged, doubtful)]
 
     def _children(self, parents: set[Artifact]) -> list[Artifact]:
         return [child for child, manifest in self._manifests.items() if parents & {*manifest["input_keys"].items()}]
 
-    def _is_doubtful(self, key: str, damaged: set[Artifact], doubtful: list[Artifact]) -> bool:
-        """A training knows its inputs by their digests alone."""
-        if ("train", key) in doubtful:
+    def _is_doubtful(self, stage: Stage, work: Path, damaged: set[Artifact], doubtful: list[Artifact]) -> bool:
+        """Work in progress knows its inputs by their digests alone."""
+        if (stage.name, work.name) in doubtful:
             return True
-        inputs = (read_sealed(self._trainings[key] / IDENTITY) or {}).get("inputs")
-        suspects = [*doubtful, *(() if is_checked(self._trainings[key]) else damaged)]
+        inputs = (identity_of(work) or {}).get("inputs")
+        suspects = [*doubtful, *(() if is_checked(work) else damaged)]
         return isinstance(inputs, dict) and any(self._gives(artifact, inputs) for artifact in suspects)
 
     def _gives(self, artifact: Artifact, inputs: Mapping[str, str]) -> bool:

@@ -11,10 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
 from pipeline.engine.artifacts import Workspace
+from pipeline.engine.checkpointing import Checkpointing
 from pipeline.engine.damage import Lineage
 from pipeline.engine.manifests import Manifest, damaged_records, find_damage, is_key, leave_out, read_manifest
-from pipeline.engine.mirrors import CARD, compare, in_words, mirror, shown_files, weights_of
+from pipeline.engine.mirrors import CARD, compare, folders_of, in_words, mirror, shown_files, strays_of, without_cards
 from pipeline.engine.results import (
+    IN_PROGRESS,
     REMEDY,
     UNKNOWN,
     UNREADABLE,
@@ -26,11 +28,11 @@ from pipeline.engine.results import (
     unreadable_runs,
     used_by,
 )
+from pipeline.engine.stage import Stage
+from pipeline.engine.work import works
 from pipeline.errors import StorageError
 from pipeline.intact import MANIFEST
 from pipeline.progress import Progress
-from pipeline.stages import STAGES
-from pipeline.training.checkpoints import list_checkpoints, problem_of, set_aside
 
 DOUBTFUL = "may have been made from damage, by a version that did not compare what it read"
 
@@ -45,7 +47,7 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     Returns a line for each: what is wrong, and where it went, or why it could not be moved. Whatever needs it is built
     again by the next run. What somebody is building just now is left alone.
     """
-    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
+    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in workspace.stages))
     workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
     artifacts, checkpoints = list(_artifacts(workspace)), list(_checkpoints(workspace))
     found = [f"{path} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
@@ -56,19 +58,21 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
             if _mend(workspace, folder.parent.name, folder.name, partial(_problem, folder)):
                 damaged.append(folder)
             task.update()
-        for folder in checkpoints:
-            found += _mend(workspace, "train", folder.parent.name, partial(_check_checkpoint, folder))
+        for stage, folder in checkpoints:
+            check = partial(_check_checkpoint, _checkpointing(stage), folder)
+            found += _mend(workspace, stage.name, folder.parent.name, check)
             task.update()
     # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
-    doubtful, trainings = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
-    for work in trainings:
-        for folder in list_checkpoints(work):
-            found += _mend(workspace, "train", work.name, partial(_give_up_checkpoint, folder))
+    doubtful, suspects = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
+    for stage, work in suspects:
+        for folder in _checkpointing(stage).saved(work):
+            check = partial(_give_up_checkpoint, _checkpointing(stage), folder)
+            found += _mend(workspace, stage.name, work.name, check)
     folders = [(workspace.artifact(*artifact), DOUBTFUL) for artifact in doubtful] + [(one, "") for one in damaged]
     for folder, doubt in folders:
-        stage, key = folder.parent.name, folder.name
-        check = partial(_check_artifact, workspace, folder, doubt, users.get((stage, key), []))
-        found += _mend(workspace, stage, key, check)
+        artifact = (folder.parent.name, folder.name)
+        check = partial(_check_artifact, workspace, folder, doubt, users.get(artifact, []))
+        found += _mend(workspace, *artifact, check)
     return found + [line for name in _run_names(workspace) for line in _verify_folders(workspace, name, progress)]
 
 
@@ -79,20 +83,22 @@ def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list
     if state is None or workspace.is_locked("run", name):
         return []
     placed, lines = placed_stages(state), []
-    if not placed and (run / "model").exists():
-        return [f"{run / 'model'}: {UNKNOWN}"]
-    shown = shown_files(workspace, placed)
-    if not weights_of(shown):  # the training is set aside, or gone: a run makes it, and these folders, anew
+    there = [run / part for part in folders_of(workspace.stages) if (run / part).exists()]
+    if not placed and there:
+        noun = next(stage.noun for stage in workspace.stages if stage.shown.copies)
+        return [f"{there[0]}: {UNKNOWN.format(noun)}"]
+    shown, strays = shown_files(workspace, placed), strays_of(workspace.stages)
+    if not without_cards(shown):  # the artifact is set aside, or gone: a run makes it, and these folders, anew
         return []
     for part, files in ((part, files) for part, files in shown.items() if files):
         folder = run / part
-        found = compare(files, folder, files, digest_file)
+        found = compare(files, folder, files, digest_file, strays)
         if differing := sorted({*found.wrong, *found.surplus}):
             try:
                 workspace.check_inside(f"runs/{name}")
                 with workspace.unless_locked("run", name) as held:
                     if held:
-                        found = mirror(files, folder, files, digest_file)
+                        found = mirror(files, folder, files, digest_file, strays)
                         lines += in_words(replace(found, card_was_edited=False), folder, was_shown=True)
             except OSError as error:
                 why = f"cannot be mended ({error.strerror}); {STAYS}"
@@ -133,9 +139,10 @@ def _check_artifact(workspace: Workspace, folder: Path, doubt: str, runs: Sequen
 
 
 def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
-    """What is wrong with the records of a training of which all else is whole, where setting it aside would train it
-    anew: with a checkpoint the next run makes it again, records included, in moments."""
-    is_dear = folder.parent.name == "train" and not list_checkpoints(workspace.checkpoints(folder.name))
+    """What is wrong with the records of an artifact of a long stage, of which all else is whole, where setting it aside
+    would have it made anew: with a checkpoint the next run makes it again, records included, in moments."""
+    stage = workspace.resumable.get(folder.parent.name)
+    is_dear = stage is not None and not _checkpointing(stage).saved(workspace.checkpoints(folder.name))
     return damaged_records(folder) if is_dear else {}
 
 
@@ -148,20 +155,26 @@ def _leave_out(workspace: Workspace, folder: Path, records: Mapping[str, str]) -
             os.rename(folder / name, aside / name)
     lost = f"{', '.join(sorted(records))} was damaged and is left out of reports"
     leave_out(folder, records, lost)
-    return f"{next(iter(records.values()))}: moved to {aside}; its training is whole and stays, without these records"
+    noun = workspace.stage(folder.parent.name).noun
+    return f"{next(iter(records.values()))}: moved to {aside}; its {noun} is whole and stays, without these records"
 
 
-def _check_checkpoint(folder: Path, sets_aside: bool) -> str:
-    wrong = problem_of(folder) if folder.is_dir() else None
+def _checkpointing(stage: Stage) -> Checkpointing:
+    assert stage.checkpointing is not None
+    return stage.checkpointing
+
+
+def _check_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
+    wrong = kind.problem_of(folder) if folder.is_dir() else None
     problem = f"the checkpoint {folder} is broken ({wrong})" if wrong else ""
-    return f"{problem}: moved to {set_aside(folder)}" if problem and sets_aside else problem
+    return f"{problem}: moved to {kind.set_aside(folder)}" if problem and sets_aside else problem
 
 
-def _give_up_checkpoint(folder: Path, sets_aside: bool) -> str:
+def _give_up_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
     if not folder.is_dir():
         return ""
     problem = f"the checkpoint {folder} {DOUBTFUL}"
-    return f"{problem}: moved to {set_aside(folder)}" if sets_aside else problem
+    return f"{problem}: moved to {kind.set_aside(folder)}" if sets_aside else problem
 
 
 @dataclass(frozen=True)
@@ -175,12 +188,12 @@ class Unused:
 
 def find_unused(workspace: Workspace) -> list[Unused]:
     """What may be deleted: artifacts that no run.json names, those set aside, leftovers of killed builders, and
-    checkpoints of trainings that are complete or that no run is at. What somebody is building is left out, and what
+    checkpoints of what is complete or what no run is at. What somebody is building is left out, and what
     came since a run that is in progress began: it may be about to be used.
 
     Raises StorageError when what a run uses cannot be known, or where a folder is a link out of the workspace.
     """
-    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in STAGES))
+    workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in workspace.stages))
     for path in unreadable_runs(workspace):
         raise StorageError(f"{path} {UNREADABLE}, so what it uses is not known; {REMEDY}")
     runs = _run_names(workspace)
@@ -190,9 +203,9 @@ def find_unused(workspace: Workspace) -> list[Unused]:
     horizon = _began(workspace)
     found = []
     for folder in sorted(workspace.root.glob("artifacts/*/*")):
-        stage, name = folder.parent.name, folder.name
-        if is_key(name) and (stage, name) not in used and folder.lstat().st_ctime < horizon:
-            found.append((folder, name, overwritten.get((stage, name), "no run uses it")))
+        artifact = (folder.parent.name, name := folder.name)
+        if is_key(name) and artifact not in used and folder.lstat().st_ctime < horizon:
+            found.append((folder, name, overwritten.get(artifact, "no run uses it")))
         elif name.startswith("aside-"):
             found.append((folder, name.split("-")[1], "was set aside"))
         elif name.startswith(TEMPORARY_PREFIX):
@@ -212,13 +225,13 @@ def find_unused(workspace: Workspace) -> list[Unused]:
         for folder, key, reason in found
         if not workspace.is_locked(folder.parent.name, key)
     ]
-    for folder in sorted(workspace.root.glob("checkpoints/*")):
-        complete = (workspace.artifact("train", folder.name) / MANIFEST).exists()
-        if (complete or folder.name not in in_progress) and not workspace.is_locked("train", folder.name):
+    for stage, folder in works(workspace):
+        complete = (workspace.artifact(stage.name, folder.name) / MANIFEST).exists()
+        if (complete or folder.name not in in_progress) and not workspace.is_locked(stage.name, folder.name):
             reason = (
-                "its training is complete: only a longer one could go on from it"
+                f"its {stage.noun} is complete: only a longer one could go on from it"
                 if complete
-                else "no run is at this training"
+                else f"no run is at this {stage.noun}"
             )
             unused.append(Unused(folder, reason, num_bytes(folder)))
     swept = {item.folder for item in unused}
@@ -239,9 +252,9 @@ def delete(unused: list[Unused]) -> None:
 
 
 def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
-    """Artifacts that runs name, with all that they were made from, and the keys of trainings in progress."""
+    """Artifacts that runs name, with all that they were made from, and the keys of what is in progress."""
     states = [state for folder in workspace.root.glob("runs/*") if (state := read_run(folder)) is not None]
-    in_progress = {str(state.get("training")) for state in states}
+    in_progress = {str(state.get(IN_PROGRESS)) for state in states}
     return _with_ancestors(workspace, [artifact for state in states for artifact in used_by(state)]), in_progress
 
 
@@ -288,10 +301,10 @@ def _artifacts(workspace: Workspace) -> Iterator[Path]:
     yield from (path for path in sorted(workspace.root.glob("artifacts/*/*")) if is_key(path.name))
 
 
-def _checkpoints(workspace: Workspace) -> Iterator[Path]:
-    for work in sorted(workspace.root.glob("checkpoints/*")):
-        if not workspace.is_locked("train", work.name):
-            yield from list_checkpoints(work)
+def _checkpoints(workspace: Workspace) -> Iterator[tuple[Stage, Path]]:
+    for stage, work in works(workspace):
+        if not workspace.is_locked(stage.name, work.name):
+            yield from ((stage, folder) for folder in _checkpointing(stage).saved(work))
 
 
 def _run_names(workspace: Workspace) -> list[str]:

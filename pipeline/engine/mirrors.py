@@ -1,10 +1,10 @@
-"""Folders of a run that people copy, edit and upload: made of files of artifacts, and compared with them by content."""
+"""Copies in a run's folder that people edit and upload: made of files of artifacts, compared with them by content."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -13,57 +13,44 @@ from typing import Any
 from pipeline import atomic
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.manifests import read_manifest
+from pipeline.engine.stage import Stages
 
 CARD = "README.md"
 """What people are meant to edit."""
 
-FOLDERS = ("model", "adapter")
 MENDED = "it is again as the run made it"
-LOADED = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "pytorch_model.bin.index.json",
-    "adapter_model.bin",
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer.*.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.*",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-)
-"""Names that transformers and peft look for in a model's folder: one more of these may make another model of it."""
-
 Files = Mapping[str, tuple[Path, str]]
 """Files of a folder by name: where each lies in an artifact, and its SHA-256."""
 
 
+def folders_of(stages: Stages) -> list[str]:
+    """The folders of a run that hold copies."""
+    places = [place for stage in stages for place in stage.shown.copies.values()]
+    return list(dict.fromkeys(place.partition("/")[0] for place in places))
+
+
 def shown_files(workspace: Workspace, stages: Mapping[str, Any]) -> dict[str, Files]:
-    """What `model/` and `adapter/` of a run hold that shows these artifacts, given by stage as in run.json."""
-    found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in FOLDERS}
-    for stage, prefix in (("train", ""), ("report", "model_card.md")):
-        folder = workspace.artifact(stage, stages[stage]["key"]) if stage in stages else None
-        manifest = read_manifest(folder) if folder is not None else None
-        for name, entry in manifest["files"].items() if manifest is not None else ():
-            assert folder is not None
-            part, _, rest = (f"model/{CARD}" if name == prefix else name).partition("/")
-            if part in FOLDERS:
-                found[part][rest] = (folder / name, entry["sha256"])
+    """What each folder of copies holds in a run that shows these artifacts, given by stage as in run.json."""
+    found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in folders_of(workspace.stages)}
+    for stage in (stage for stage in workspace.stages if stage.shown.copies and stage.name in stages):
+        folder = workspace.artifact(stage.name, stages[stage.name]["key"])
+        for name, entry in (read_manifest(folder) or {"files": {}})["files"].items():
+            for source, place in stage.shown.copies.items():
+                if name == source or name.startswith(f"{source}/"):
+                    part, _, rest = f"{place}{name.removeprefix(source)}".partition("/")
+                    found[part][rest] = (folder / name, entry["sha256"])
     return {**found}
 
 
-def weights_of(shown: Mapping[str, Files]) -> dict[str, str]:
-    """Digests of what `shown_files` has of `model/`, the card aside."""
-    return {name: digest for name, (_, digest) in shown["model"].items() if name != CARD}
+def without_cards(shown: Mapping[str, Files]) -> dict[str, str]:
+    """Digests of what `shown_files` has, without what people are meant to edit."""
+    every = {f"{part}/{name}": digest for part, files in shown.items() for name, (_, digest) in files.items()}
+    return {name: digest for name, digest in every.items() if not name.endswith(f"/{CARD}")}
+
+
+def strays_of(stages: Stages) -> tuple[str, ...]:
+    """Patterns of names that must not lie beside the copies."""
+    return tuple(pattern for stage in stages for pattern in stage.shown.strays)
 
 
 @dataclass(frozen=True)
@@ -79,8 +66,11 @@ class Differences:
     aside: Path | None = None
 
 
-def compare(files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str]) -> Differences:
-    """`earlier` is what the folder was made to hold before; what neither lists is somebody's own."""
+def compare(
+    files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], strays: Sequence[str]
+) -> Differences:
+    """`earlier` is what the folder was made to hold before; what neither lists is somebody's own, and must not have a
+    name that is one of the patterns `strays`."""
     if folder.is_symlink() or not folder.is_dir():
         return Differences([*files], [], [], [], False)
     links = {*atomic.list_links(folder)}
@@ -92,7 +82,8 @@ def compare(files: Files, folder: Path, earlier: Files, digest: Callable[[Path],
         return (source.exists() and os.path.samefile(source, folder / name)) or digest(folder / name) == wanted
 
     def is_kept(name: str) -> bool:
-        is_harmless = name.startswith(".") or not _is_loaded(name)
+        is_stray = any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in strays)
+        is_harmless = name.startswith(".") or not is_stray
         return bool(files) and name not in links and is_harmless and not _collides(name, files)
 
     wrong = [name for name in files if not (name == CARD and edited) and not (name in names and is_one_of(files, name))]
@@ -117,15 +108,13 @@ def _collides(name: str, files: Files) -> bool:
     return any(name == other or name.startswith(f"{other}/") or other.startswith(f"{name}/") for other in files)
 
 
-def _is_loaded(name: str) -> bool:
-    return any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in LOADED)
-
-
-def mirror(files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str]) -> Differences:
+def mirror(
+    files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], strays: Sequence[str]
+) -> Differences:
     """Make `folder` hold these files, and what people put there or edited that does no harm; what does is moved aside.
     Where a file is wrong or does not belong there, the folder is replaced as a whole. Returns how it differed."""
     recover(folder)
-    found = compare(files, folder, earlier, digest)
+    found = compare(files, folder, earlier, digest, strays)
     if not (found.wrong or found.outdated or found.surplus):
         return found
     if found.surplus:

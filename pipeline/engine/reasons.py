@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline.engine.artifacts import Identity, Workspace
-from pipeline.engine.manifests import Manifest, describe_differences, have_common_input, read_manifest
+from pipeline.engine.differences import describe_differences, have_common_input
+from pipeline.engine.manifests import Manifest, read_manifest
 from pipeline.engine.results import read_run
 from pipeline.progress import Progress
 

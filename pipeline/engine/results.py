@@ -11,19 +11,18 @@ from typing import Any
 from pipeline import atomic
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.manifests import is_key, read_manifest
+from pipeline.engine.stage import Stage
 from pipeline.errors import StorageError
-from pipeline.evaluation.evaluate_config import main_metric
-
-RESULT = ("train", "evaluate", "report")
-"""Stages whose artifacts a result consists of."""
 
 LATEST = 253_402_214_400
 """Seconds since 1970 up to which every time zone has a date: 9999-12-31, 0:00 UTC."""
 
 UNREADABLE, REMEDY = "is missing or cannot be read", "run it again, or remove its folder"
+IN_PROGRESS = "training"
+"""Name in a run.json of the key of what is in progress, so called since its first version."""
 
-
-UNKNOWN = "nothing tells of which training it is; run again: it is put there anew"
+UNKNOWN = "nothing tells of which {} it is; run again: it is put there anew"
+"""Of copies, with the noun of their stage."""
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -35,7 +34,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         whole = isinstance(value["name"], str) and isinstance(value["outcome"], str)
         whole = whole and _is_time(value["started"]) and _is_time(value.get("finished", value["started"]))
         if shown := value.get("shown"):
-            whole = whole and isinstance(shown["config"], str) and {*RESULT} <= shown["stages"].keys()
+            whole = whole and isinstance(shown["config"], str) and bool(shown["stages"])
             whole = whole and all(_is_time(shown[name]) for name in ("started", "finished"))
         return value if whole and all(stage.isidentifier() and is_key(key) for stage, key in used_by(value)) else None
     except (StorageError, TypeError, KeyError, AttributeError):
@@ -86,14 +85,15 @@ def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[st
     """Results of a run that others took the place of, oldest first: their folders, and what their run.json says."""
     paths = [path for path in workspace.earlier(name).glob("*") if not path.name.startswith(atomic.TEMPORARY_PREFIX)]
     found = [(path, state) for path in sorted(paths) if (state := read_run(path)) is not None]
-    return [(path, state) for path, state in found if is_whole(state) and isinstance(state.get("finished"), float)]
+    whole = [(path, state) for path, state in found if is_whole(workspace, state)]
+    return [(path, state) for path, state in whole if isinstance(state.get("finished"), float)]
 
 
-def shown_by(state: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+def shown_by(workspace: Workspace, state: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
     """What a folder shows at the beginning of an attempt, by its run.json: the result of a whole run."""
     if "shown" in state:
         return dict(state["shown"])
-    if not is_whole(state):
+    if not is_whole(workspace, state):
         return None
     try:
         config = (folder / "config.yaml").read_text(encoding="utf-8")
@@ -103,14 +103,25 @@ def shown_by(state: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
     return {"started": state["started"], "finished": finished, "config": config, "stages": state["stages"]}
 
 
-def is_whole(state: Mapping[str, Any]) -> bool:
+def headline_stages(workspace: Workspace) -> list[Stage]:
+    """The stages that make up the result of a run."""
+    return [stage for stage in workspace.stages if stage.headline is not None]
+
+
+def parts_of_result(workspace: Workspace) -> list[str]:
+    """The stages whose artifacts a whole result consists of: those that make it up, and the last, which completes a
+    run."""
+    return list(dict.fromkeys(stage.name for stage in (*headline_stages(workspace), workspace.stages[-1])))
+
+
+def is_whole(workspace: Workspace, state: Mapping[str, Any]) -> bool:
     """Whether a run.json tells of a whole run."""
-    return state.get("outcome") == "done" and {*RESULT} <= state["stages"].keys()
+    return state.get("outcome") == "done" and {*parts_of_result(workspace)} <= state["stages"].keys()
 
 
-def is_same(stages: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether two results are of one training and evaluation: their reports may then differ in a title."""
-    return all(key_of(stages, name) == key_of(others, name) for name in RESULT[:2])
+def is_same(workspace: Workspace, stages: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two results have the same figures: what else tells of them may then differ in a title."""
+    return all(key_of(stages, stage.name) == key_of(others, stage.name) for stage in headline_stages(workspace))
 
 
 def key_of(stages: Mapping[str, Any], name: str) -> str | None:
@@ -124,11 +135,17 @@ def shown_in_words(workspace: Workspace, shown: Mapping[str, Any]) -> str:
     return f"the result of {when(shown['finished'])}: {result_in_words(workspace, shown)}"
 
 
-def part_in_words(workspace: Workspace, placed: Mapping[str, Any]) -> str:
+def long_part(workspace: Workspace, stages: Mapping[str, Any]) -> tuple[Stage, str] | None:
+    """The last long stage among the stages of a run.json, with its key; None where there is none."""
+    found = [(stage, key) for stage in workspace.resumable.values() if (key := key_of(stages, stage.name))]
+    return found[-1] if found else None
+
+
+def part_in_words(workspace: Workspace, stage: Stage, key: str) -> str:
     """What a folder shows that is not the last attempt's, where that is no whole result."""
-    key = key_of(placed, "train") or "none"
-    manifest = read_manifest(workspace.artifact("train", key))
-    return f"training {key}" + (f" of {manifest['summary']['steps']:,} steps" if manifest else "")
+    manifest = read_manifest(workspace.artifact(stage.name, key))
+    told = stage.headline(manifest["summary"]) if manifest and stage.headline else ""
+    return f"{stage.noun} {key}" + (f" of {told}" if told else "")
 
 
 def when(seconds: float) -> str:
@@ -137,22 +154,17 @@ def when(seconds: float) -> str:
 
 
 def result_in_words(workspace: Workspace, state: Mapping[str, Any]) -> str:
-    """The main figure of a whole run on held-out documents; "" where its artifacts are not there."""
-    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
-    train, evaluate = (read_manifest(workspace.artifact(one, keys.get(one, "none"))) for one in RESULT[:2])
-    if train is None or evaluate is None:
-        return ""
-    return f"{main_result(evaluate['summary'])} after {train['summary']['steps']:,} steps"
+    """The figures of a whole run, the last stage's first; "" where its artifacts are not there."""
+    told = []
+    for stage in reversed(headline_stages(workspace)):
+        manifest = read_manifest(workspace.artifact(stage.name, key_of(state["stages"], stage.name) or "none"))
+        if manifest is None or stage.headline is None:
+            return ""
+        told.append(stage.headline(manifest["summary"]))
+    return " after ".join(told)
 
 
 def outcome_of(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str:
     """How a run ended, from its run.json; one that was killed could not say so itself."""
     is_running = state["outcome"] == "running" and workspace.is_locked("run", name)
     return "killed" if state["outcome"] == "running" and not is_running else str(state["outcome"])
-
-
-def main_result(evaluation: Mapping[str, Any]) -> str:
-    """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
-    metric = main_metric(evaluation)
-    remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
-    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"

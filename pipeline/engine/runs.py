@@ -10,36 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.config import Config
-from pipeline.config.reading import dump
 from pipeline.console.printable import printable
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.continuing import rewarm_steps_for
 from pipeline.engine.manifests import Manifest, read_manifest
 from pipeline.engine.mirrors import (
     CARD,
-    FOLDERS,
     card_was_edited,
+    folders_of,
     in_words,
     mirror,
     place_aside,
     recover,
     shown_files,
-    weights_of,
+    strays_of,
+    without_cards,
 )
 from pipeline.engine.results import (
-    RESULT,
+    IN_PROGRESS,
     earlier_results,
+    headline_stages,
     is_same,
     key_of,
-    main_result,
+    long_part,
     part_in_words,
+    parts_of_result,
     placed_stages,
     read_run,
     result_in_words,
     shown_by,
     shown_in_words,
 )
+from pipeline.engine.stage import Configuration, Stage
 from pipeline.errors import (
     DescentError,
     InterruptedRun,
@@ -50,65 +51,57 @@ from pipeline.errors import (
     panics_as_errors,
     storage_errors,
 )
-from pipeline.evaluation.evaluate_config import main_metric
-from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.progress import Progress
-from pipeline.reporting import hparams
-from pipeline.reporting.report_config import ReportConfig
-from pipeline.training.optimization_config import NEVER_END
 
 UNFINISHED = "unfinished"
 """In a run's folder, what its last attempt left, if that failed."""
 
-LIVE = ("tensorboard", "metrics.jsonl")
-SHOWN_OF_TRAINING = (*LIVE, "model", "adapter")
-
 
 class RunView:
-    """`<workspace>/runs/<name>/`: config.yaml, run.json, metrics.jsonl, tensorboard/, hparams/, model/, adapter/ and
-    report.html.
+    """`<workspace>/runs/<name>/`: config.yaml, run.json, and what stages declare that it shows of their artifacts
+    (`Stage.shown`).
 
-    `model/` is an ordinary folder that can be copied or uploaded: its weights are hard links into the artifact
-    (copies where the file system has none), the rest copies. What is live during training is a symbolic link.
+    Copies are ordinary folders that can be copied again or uploaded: large files in them are hard links into the
+    artifact (copies where the file system has none), the rest copies. What is live while a long stage is at work is a
+    symbolic link.
 
     config.yaml and run.json tell of the last attempt. All else shows the last whole result, until another takes its
     place; where that is not the last attempt's, run.json says in `shown` what it is. Results that others took the place
     of are in `earlier/`, a folder each; what an attempt left that failed is in `unfinished/`.
     """
 
-    def __init__(self, workspace: Workspace, config: Config) -> None:
+    def __init__(self, workspace: Workspace, config: Configuration) -> None:
         self.folder = workspace.run(config.run.name)
         self._workspace = workspace
         self._config = config
         earlier = read_run(self.folder) or {"stages": {}}
         # What the run used before stays marked as in use until a whole run of this name is done.
         self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
-        shown = shown_by(earlier, self.folder)
+        shown = shown_by(workspace, earlier, self.folder)
         self._shown = shown if shown and self._is_whole(shown["stages"]) else None
         self._work: Path | None = None
         self._placed = placed_stages(earlier)
         self._kept: Path | None = None
         self._stages: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Any] = {"name": config.run.name, "outcome": "running", "started": round(time.time(), 3)}
-        if "training" in earlier:
-            self._state["training"] = earlier["training"]
+        if IN_PROGRESS in earlier:
+            self._state[IN_PROGRESS] = earlier[IN_PROGRESS]
 
     def record(self, stage: str, manifest: Manifest, outcome: str) -> None:
         """Note a stage's artifact; it is what keeps the artifact from being swept."""
         entry = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
-        if ended := manifest["summary"].get("stopped_early"):
-            entry["stopped_early"] = ended
-        self._stages[stage] = entry
+        summary = manifest["summary"]
+        noted = {name: summary[name] for name in self._workspace.stage(stage).noted if summary.get(name)}
+        self._stages[stage] = {**entry, **noted}
         self._write()
 
-    def show_progress_of(self, work: Path) -> None:
-        """Point tensorboard/ and metrics.jsonl at a training in progress, so that both can be watched."""
-        for name in LIVE:
-            _symlink(self.folder / name, work / name)
-        self._state["training"], self._work = work.name, work
+    def show_progress_of(self, stage: Stage, work: Path) -> None:
+        """Link to the records of a long stage that begins, so that they can be watched."""
+        self._link(stage, work)
+        self._state[IN_PROGRESS], self._work = work.name, work
         self._write()
         if self._shown is None:
-            self._show_in_table(without=("train", "evaluate"))
+            self._display(stage, without=headline_stages(self._workspace))
 
     def start(self) -> None:
         """Write the resolved configuration, and that the run is under way."""
@@ -117,13 +110,13 @@ class RunView:
         self._write()
         self.configure(self._config)
         atomic.remove(self.folder / UNFINISHED)
-        for part in FOLDERS:
+        for part in folders_of(self._workspace.stages):
             recover(self.folder / part)
 
-    def configure(self, config: Config) -> None:
+    def configure(self, config: Configuration) -> None:
         """Write the configuration, as far as it is resolved by now."""
         self._config = config
-        atomic.write_bytes(self.folder / "config.yaml", dump(config.values()).encode())
+        atomic.write_bytes(self.folder / "config.yaml", config.as_yaml().encode())
 
     def finish(self) -> None:
         """Write that the run is done, and link what the stages made, unless it is a part of one and the folder shows a
@@ -132,15 +125,13 @@ class RunView:
             for stage, entry in source.items():
                 if stage not in self._stages and self._fits(stage, entry):
                     self._stages[stage] = entry
-        is_whole = "report" in self._stages
+        is_whole = self._workspace.stages[-1].name in self._stages
         if is_whole:
             self._keep_earlier()
         if is_whole or self._shown is None:
             self._link_artifacts(self._stages)
-            if "train" in self._stages:
-                self._show_in_table()
-            else:
-                atomic.remove(self.folder / hparams.FOLDER)
+            for stage in self._workspace.stages:
+                self._display(stage)
         else:
             self._show_again(self._shown["stages"])
         if is_whole:
@@ -152,7 +143,7 @@ class RunView:
     def _keep_earlier(self) -> None:
         """Move what the folder shows into `earlier/`, where it is the result of another training or evaluation."""
         shown, place = self._shown, self._workspace.earlier(self.folder.name)
-        if shown is None or is_same(shown["stages"], self._stages):
+        if shown is None or is_same(self._workspace, shown["stages"], self._stages):
             return
         self._kept = self._earlier_of(shown["stages"])
         if self._kept is not None:
@@ -165,19 +156,22 @@ class RunView:
             atomic.write_bytes(folder / "config.yaml", shown["config"].encode())
             kept = {key: shown[key] for key in ("started", "finished", "stages")}
             atomic.write_json(folder / "run.json", atomic.sealed({**state, **kept}))
-            train, report = (self._workspace.artifact(one, shown["stages"][one]["key"]) for one in ("train", "report"))
-            for path in (*(train / part for part in SHOWN_OF_TRAINING), report / "report.html"):
-                if path.exists():
-                    _symlink(folder / path.name, path)
-        if (self.folder / hparams.FOLDER).is_dir():
-            os.rename(self.folder / hparams.FOLDER, place / name / hparams.FOLDER)
+            for stage in self._workspace.stages:
+                artifact = self._workspace.artifact(stage.name, key_of(shown["stages"], stage.name) or "none")
+                copies = [source for source, place in stage.shown.copies.items() if source == place]
+                for path in (artifact / part for part in (*stage.shown.links, *copies)):
+                    if path.exists():
+                        _symlink(folder / path.name, path)
+        for display in (one for stage in self._workspace.stages for one in stage.shown.displays):
+            if (self.folder / display).is_dir():
+                os.rename(self.folder / display, place / name / display)
         self._kept = place / name
         Progress("run").say(f"the earlier result, {result_in_words(self._workspace, shown)}, is in {self._kept}")
 
     def _earlier_of(self, stages: Mapping[str, Any]) -> Path | None:
         """The folder in `earlier/` of a result, if it is there."""
         found = earlier_results(self._workspace, self.folder.name)
-        return next((folder for folder, state in found if is_same(state["stages"], stages)), None)
+        return next((folder for folder, state in found if is_same(self._workspace, state["stages"], stages)), None)
 
     def _forget_earlier(self) -> None:
         """Remove what is in `earlier/` of the result that the folder shows."""
@@ -185,57 +179,41 @@ class RunView:
             atomic.remove(folder)
 
     def _exported(self, folder: Path | None = None) -> list[Path]:
-        """Files that `descent export` wrote of model/."""
-        return [path for outtype in OUTTYPES if (path := (folder or self.folder) / gguf_name(outtype)).is_file()]
+        """Files that verbs made of the copies."""
+        names = [name for stage in self._workspace.stages for name in stage.shown.exports]
+        return [path for name in names if (path := (folder or self.folder) / name).is_file()]
 
     def _is_whole(self, stages: Mapping[str, Any]) -> bool:
         """Whether what a result consists of is still there."""
-        return all(self._workspace.find(stage, stages[stage]["key"])[0] is not None for stage in RESULT)
+        keys = {name: key_of(stages, name) for name in parts_of_result(self._workspace)}
+        return all(key and self._workspace.find(name, key)[0] is not None for name, key in keys.items())
 
     def _show_again(self, shown: Mapping[str, Any]) -> None:
-        """Let what was live be again that of the training which the folder shows; say so where there is another."""
+        """Let what was live be again that of the result which the folder shows; say so where there is another."""
         if self._work is None and all(entry["key"] == key_of(self._stages, name) for name, entry in shown.items()):
             return
-        train = self._workspace.artifact("train", shown["train"]["key"])
-        for name in LIVE:
-            _symlink(self.folder / name, train / name)
-        if "report" in self._stages:  # which failed while its own result took the place
+        for stage in self._workspace.resumable.values():
+            if key := key_of(shown, stage.name):
+                self._link(stage, self._workspace.artifact(stage.name, key))
+        if self._workspace.stages[-1].name in self._stages:  # which failed while its own result took the place
             self._link_artifacts(shown)
-        if self._work is not None or "train" in self._stages:
-            words = shown_in_words(self._workspace, self._shown) if self._shown else None
-            Progress("run").say(f"{self.folder} still shows {words or part_in_words(self._workspace, shown)}")
+        if self._has_begun_long_work():
+            words = shown_in_words(self._workspace, self._shown) if self._shown else ""
+            part = long_part(self._workspace, shown)
+            Progress("run").say(
+                f"{self.folder} still shows {words or (part_in_words(self._workspace, *part) if part else '')}"
+            )
+
+    def _has_begun_long_work(self) -> bool:
+        return self._work is not None or long_part(self._workspace, self._stages) is not None
 
     def _shown_stages(self) -> Mapping[str, Any] | None:
-        """Of the whole result that the folder shows, or of the training before there is one, while that is there."""
+        """Of the whole result that the folder shows, or of the long work before there is one, while that is there."""
         if self._shown is not None:
             return self._shown["stages"]
-        key = key_of(self._placed, "train")
-        is_there = key is not None and self._workspace.find("train", key)[0] is not None
+        part = long_part(self._workspace, self._placed)
+        is_there = part is not None and self._workspace.find(part[0].name, part[1])[0] is not None
         return self._placed if is_there else None
-
-    def result(self) -> str:
-        """The figures of a whole run in one line."""
-        train, evaluate = (self._manifest(stage)["summary"] for stage in ("train", "evaluate"))
-        metric = main_metric(evaluate)
-        others = [f"{name} {one[metric]:.3f}" for name, one in evaluate["baselines"].items()]
-        compared = f" ({', '.join(others)})" if others else ""
-        gradients = train["gradients"]["verdict"]
-        return f"result       {main_result(evaluate)}{compared}; gradients {gradients}"
-
-    def how_to_train_longer(self) -> str:
-        """What to type to go on from the training of this run, where raising its length alone begins anew; "" for one
-        that was there before."""
-        section, ended = self._config.train, self._manifest("train")["summary"]["steps"]
-        goes_on = (*NEVER_END, "warmup_stable_decay")
-        if self._stages["train"]["outcome"] != "built" or section.lr_scheduler_type in goes_on:
-            return ""
-        rewarm = rewarm_steps_for(section, ended)
-        return f"train.max_steps={2 * ended} train.rewarm_steps={rewarm} goes on from these {ended:,} steps"
-
-    def _manifest(self, stage: str) -> Manifest:
-        manifest = read_manifest(self._workspace.artifact(stage, self._stages[stage]["key"]))
-        assert manifest is not None
-        return manifest
 
     def fail(self, error: BaseException) -> None:
         """Write how the run ended. Errors of writing are passed over: the one that ended the run is told."""
@@ -253,26 +231,25 @@ class RunView:
         """After a failure: report what was done, where a training had begun, and show the last whole result again. No
         error hides the one that ended the run."""
         with suppress(Exception):
-            if (self._work is not None or "train" in self._stages) and not isinstance(error, InterruptedUnsaved):
-                self._report_unfinished(self._state["message"])
+            if self._has_begun_long_work() and not isinstance(error, InterruptedUnsaved):
+                self._tell_unfinished(self._state["message"])
             if (shown := self._shown_stages()) is not None:
                 self._show_again(shown)
                 self._write()
 
-    def _report_unfinished(self, message: str) -> None:
-        from pipeline.reporting.data import read_run as read_data
-        from pipeline.reporting.html import render_report
-
+    def _tell_unfinished(self, message: str) -> None:
         folders = {stage: self._workspace.artifact(stage, entry["key"]) for stage, entry in self._stages.items()}
-        train = folders.setdefault("train", self._work or self.folder)
+        for name in self._workspace.resumable:
+            folders.setdefault(name, self._work or self.folder)
         place = self.folder / UNFINISHED
         place.mkdir(exist_ok=True)
-        page = render_report(read_data(folders, self._config.report or ReportConfig()), unfinished=message)
-        atomic.write_bytes(place / "report.html", page.encode())
-        if self._shown_stages() is not None:
-            for name in LIVE:
-                _symlink(place / name, train / name)
-        Progress("run").say(f"what was done until then is in {place / 'report.html'}")
+        for stage in self._workspace.stages:
+            if stage.tell_unfinished is not None:
+                stage.tell_unfinished(place, folders, getattr(self._config, stage.name), message)
+            if self._shown_stages() is not None and stage.checkpointing is not None:
+                self._link(stage, folders[stage.name], place)
+        told = sorted(path for path in place.iterdir() if not path.is_symlink())
+        Progress("run").say(f"what was done until then is in {', '.join(map(str, told)) or place}")
 
     def _fits(self, stage: str, entry: Mapping[str, Any]) -> bool:
         """Whether an artifact of an earlier run of this name was made from the artifacts of this one."""
@@ -281,84 +258,102 @@ class RunView:
             return False
         return all(self._stages.get(name, {}).get("key") == key for name, key in manifest["input_keys"].items())
 
-    def _show_in_table(self, without: Sequence[str] = ()) -> None:
-        """Tell TensorBoard the settings and results of the run. No run fails for it."""
-        stages = [stage for stage in ("model", "train", "evaluate") if stage in self._stages and stage not in without]
-        try:
-            hparams.write_row(self.folder, self._config, {stage: self._manifest(stage) for stage in stages})
-        except Exception as error:
-            reason = printable(str(error)) or type(error).__name__
-            Progress("run").say(f"warning: {self.folder / hparams.FOLDER} is not for TensorBoard to show: {reason}")
+    def _display(self, stage: Stage, without: Sequence[Stage] = ()) -> None:
+        """Write what else a stage shows of the run, or remove it where the run has nothing of the stage. No run fails
+        for it."""
+        for name, write in stage.shown.displays.items():
+            if stage.name not in self._stages and stage not in without:
+                atomic.remove(self.folder / name)
+                continue
+            left_out = [one.name for one in without]
+            found = {one: self.manifest(one) for one in self._stages if one not in left_out}
+            try:
+                write(self.folder / name, self._config, {one: manifest for one, manifest in found.items() if manifest})
+            except Exception as error:
+                reason = printable(str(error)) or type(error).__name__
+                Progress("run").say(f"warning: {self.folder / name} could not be written: {reason}")
 
     def _write(self) -> None:
         others = {"earlier": self._earlier, "shown": self._shown, "placed": self._placed}
         state = atomic.sealed({**self._state, "stages": self._stages, **{k: v for k, v in others.items() if v}})
         atomic.write_json(self.folder / "run.json", state)
 
+    def _link(self, stage: Stage, source: Path, place: Path | None = None) -> None:
+        for name in stage.shown.links:
+            _symlink((place or self.folder) / name, source / name)
+
     def _link_artifacts(self, stages: Mapping[str, Any]) -> None:
-        folders = {stage: self._workspace.artifact(stage, entry["key"]) for stage, entry in stages.items()}
-        train, report = folders.get("train"), folders.get("report")
-        if train is not None:
-            for name in LIVE:
-                _symlink(self.folder / name, train / name)
+        for stage in self._workspace.stages:
+            if key := key_of(stages, stage.name):
+                self._link(stage, self._workspace.artifact(stage.name, key))
+            elif stage.checkpointing is None:
+                for name in stage.shown.links:
+                    (self.folder / name).unlink(missing_ok=True)
+        if any(stage.shown.copies and stage.name in stages for stage in self._workspace.stages):
             self._show_folders(stages)
-        page = self.folder / "report.html"
-        if report is not None:
-            _symlink(page, report / "report.html")
-        else:
-            page.unlink(missing_ok=True)
 
     def _show_folders(self, stages: Mapping[str, Any]) -> None:
         shown, before = (shown_files(self._workspace, one) for one in (stages, self._placed))
-        if weights_of(shown) != weights_of(before):
+        if without_cards(shown) != without_cards(before):
             for exported in self._exported():
                 self._put_away(exported)
-        digest, card = self._workspace.digest, self.folder / "model" / CARD
-        if not self._is_card_of(stages) and card_was_edited(shown["model"], card.parent, before["model"], digest):
-            self._put_away(card)
+        digest, strays = self._workspace.digest, strays_of(self._workspace.stages)
         for name, files in shown.items():
             folder = self.folder / name
+            if not self._is_card_of(stages) and card_was_edited(files, folder, before[name], digest):
+                self._put_away(folder / CARD)
             if not files and not os.path.lexists(folder):
                 continue
-            found = mirror(files, folder, before[name], digest)
+            found = mirror(files, folder, before[name], digest, strays)
             for line in in_words(found, folder, was_shown=files == before[name]):
                 Progress("run").say(line)
         self._placed = {**stages}
         self._bring_back(stages)
 
     def _is_card_of(self, stages: Mapping[str, Any]) -> bool:
-        """Whether what an edited card tells is of this training, and of its evaluation where there was one."""
-        evaluated = key_of(self._placed, "evaluate")
-        is_of_training = key_of(self._placed, "train") == key_of(stages, "train")
-        return is_of_training and evaluated in (None, key_of(stages, "evaluate"))
+        """Whether an edited card tells of this result, as far as there was one when it was put there."""
+        names = [stage.name for stage in headline_stages(self._workspace)]
+        return all(key_of(self._placed, name) in (None, key_of(stages, name)) for name in names)
 
     def _put_away(self, path: Path) -> None:
         """Move a file that tells of what the folder showed to that result in `earlier/`, or else aside."""
-        target = (self._kept or place_aside(self.folder / "model")) / path.name
+        aside = place_aside(self.folder / folders_of(self._workspace.stages)[0])
+        target = (self._kept or aside) / path.name
         if os.path.lexists(target):
-            target = place_aside(self.folder / "model") / path.name
+            target = aside / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)
-        Progress("run").say(f"{path} is of another training or evaluation: moved to {target}")
+        nouns = " or ".join(stage.noun for stage in headline_stages(self._workspace))
+        Progress("run").say(f"{path} is of another {nouns}: moved to {target}")
 
     def _bring_back(self, stages: Mapping[str, Any]) -> None:
         """Move back what `_put_away` moved, with the result that it tells of."""
-        folder = self._earlier_of(stages) if {*RESULT} <= stages.keys() else None
+        folder = self._earlier_of(stages) if {*parts_of_result(self._workspace)} <= stages.keys() else None
         if folder is not None:
             for path in (folder / CARD, *self._exported(folder)):
-                target = self.folder / ("model" if path.name == CARD else "") / path.name
+                below = folders_of(self._workspace.stages)[0] if path.name == CARD else ""
+                target = self.folder / below / path.name
                 if path.is_file():
                     os.replace(path, target)
                     Progress("run").say(f"{target} is back from {folder}")
 
     def artifact(self, stage: str) -> Path | None:
         """Folder of the artifact that the run has of a stage."""
-        entry = self._stages.get(stage)
-        return self._workspace.artifact(stage, entry["key"]) if entry else None
+        key = key_of(self._stages, stage)
+        return self._workspace.artifact(stage, key) if key else None
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """The manifest of that artifact."""
+        folder = self.artifact(stage)
+        return read_manifest(folder) if folder is not None else None
+
+    def was_built(self, stage: str) -> bool:
+        """Whether this run made the artifact itself."""
+        return stage in self._stages and self._stages[stage]["outcome"] == "built"
 
 
 @contextmanager
-def running(workspace: Workspace, config: Config, on_wait: Callable[[str], None]) -> Iterator[RunView]:
+def running(workspace: Workspace, config: Configuration, on_wait: Callable[[str], None]) -> Iterator[RunView]:
     """The view of a run that is carried out inside the block; runs of one name take turns."""
     with workspace.lock("run", config.run.name, on_wait):
         view = RunView(workspace, config)

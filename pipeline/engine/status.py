@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.comparison.opened import differing, read_settings
 from pipeline.console.printable import printable
 from pipeline.engine.artifacts import Workspace
+from pipeline.engine.differences import differing
 from pipeline.engine.manifests import Manifest, is_key
 from pipeline.engine.results import (
     REMEDY,
     UNREADABLE,
     earlier_results,
     key_of,
+    long_part,
     outcome_of,
     part_in_words,
     placed_stages,
@@ -29,7 +30,6 @@ from pipeline.engine.results import (
     when,
 )
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.stages import STAGES
 
 LONGEST_MESSAGE = 100
 MAX_RUNS = 30
@@ -44,7 +44,11 @@ MAX_SETTINGS, LONGEST_VALUE = 6, 40
 State = Mapping[str, Any]
 
 
-def format_status(workspace: Workspace, lists_all: bool = False) -> str:
+ReadSettings = Callable[[Path], Mapping[str, Any]]
+"""Gives the flattened settings of a run's config.yaml. Raises ConfigError or MissingInputError where it cannot."""
+
+
+def format_status(workspace: Workspace, read_settings: ReadSettings, lists_all: bool = False) -> str:
     """Two tables, runs in the order in which they began and artifacts, as text: the last runs and the artifacts of each
     stage together, or every one."""
     root = workspace.root
@@ -58,17 +62,17 @@ def format_status(workspace: Workspace, lists_all: bool = False) -> str:
             for artifact in dict.fromkeys(used_by(one)):
                 users.setdefault(artifact, []).append(user)
     shown = states if lists_all else dict([*states.items()][-MAX_RUNS:])
-    lines = [f"workspace {root}", "", *_runs(workspace, shown)]
+    lines = [f"workspace {root}", "", *_runs(workspace, shown, read_settings)]
     lines += [f"{printable(str(path))} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
     if len(shown) < len(states):
         lines.append(f"and {len(states) - len(shown):,} before; --all lists them")
     return "\n".join([*lines, "", *(_artifacts if lists_all else _artifacts_by_stage)(workspace, users)])
 
 
-def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
+def _runs(workspace: Workspace, states: Mapping[str, State], read_settings: ReadSettings) -> list[str]:
     width = max(map(len, states), default=0)
     lines = [f"{'run':<{width}}  {'outcome':<12} {'started':<17} result"]
-    settings = _told_settings([_settings_of(workspace.run(folder)) for folder in states])
+    settings = _told_settings([_settings_of(workspace.run(folder), read_settings) for folder in states])
     for (folder, state), told in zip(states.items(), settings, strict=True):
         outcome = outcome_of(workspace, folder, state)
         lines.append(f"{folder:<{width}}  {outcome:<12} {when(state['started'])}  {_result(workspace, state)}".rstrip())
@@ -85,19 +89,23 @@ def _runs(workspace: Workspace, states: Mapping[str, State]) -> list[str]:
 
 def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
     """What a run's folder shows that is not the last attempt's; of what a killed one had begun the records remain."""
-    shown, placed = state.get("shown"), placed_stages(state)
-    train = key_of(placed, "train")
-    if shown is None and (train is None or state["outcome"] == "done" or train == key_of(state["stages"], "train")):
+    shown, part = state.get("shown"), long_part(workspace, placed_stages(state))
+    stage, key = part or (None, None)
+    if shown is None and (stage is None or state["outcome"] == "done" or key == key_of(state["stages"], stage.name)):
         return ""
-    words = shown_in_words(workspace, shown) if shown else part_in_words(workspace, placed)
-    work = (workspace.run(folder) / "metrics.jsonl").resolve().parent.name
-    remark = f"; its metrics.jsonl and tensorboard/ are of training {work}" if is_key(work) and work != train else ""
-    return words + remark
+    words = shown_in_words(workspace, shown) if shown else part_in_words(workspace, *part) if part else ""
+    for stage in workspace.resumable.values():
+        links = [workspace.run(folder) / name for name in stage.shown.links]
+        work = links[0].resolve().parent.name if links else ""
+        if is_key(work) and work != key:
+            names = " and ".join(f"{link.name}/" if link.is_dir() else link.name for link in links)
+            words += f"; its {names} are of {stage.noun} {work}"
+    return words
 
 
-def _settings_of(folder: Path) -> dict[str, Any]:
+def _settings_of(folder: Path, read_settings: ReadSettings) -> Mapping[str, Any]:
     try:
-        return read_settings(folder / "config.yaml")[0]
+        return read_settings(folder / "config.yaml")
     except (ConfigError, MissingInputError):
         return {}
 
@@ -124,7 +132,7 @@ def _artifacts_by_stage(workspace: Workspace, users: Mapping[tuple[str, str], li
     lines = [f"{'stage':<10} {'artifacts':>9} {'size':>13}"]
     unused: list[Manifest] = []
     earlier: list[Manifest] = []
-    for stage in STAGES:
+    for stage in workspace.stages:
         manifests = workspace.manifests(stage.name)
         unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in users]
         named = [users.get((stage.name, manifest["key"]), []) for manifest in manifests]
@@ -142,7 +150,7 @@ def _artifacts_by_stage(workspace: Workspace, users: Mapping[tuple[str, str], li
 
 def _artifacts(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
     lines = [f"{'stage':<10} {'key':<17} {'size':>10} {'age':>8} {'took':>9}  used by"]
-    for stage in STAGES:
+    for stage in workspace.stages:
         for manifest in workspace.manifests(stage.name):
             runs = ", ".join(users.get((stage.name, manifest["key"]), ["-"]))
             age = _age(time.time() - manifest["started"])

@@ -16,11 +16,10 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
-from pipeline.config.reading import dump
-from pipeline.engine.manifests import Manifest, flatten
+from pipeline.engine.differences import flatten
+from pipeline.engine.manifests import Manifest
 from pipeline.evaluation.evaluate_config import METRICS_OF_TASK
 
-FOLDER = "hparams"
 ALWAYS = frozenset(
     {
         "tokenizer.vocab_size", "pack.block_size", "model.task", "model.architecture", "train.optim",
@@ -33,12 +32,11 @@ ALWAYS = frozenset(
 Scalar = bool | int | float | str
 
 
-def write_row(folder: Path, config: Config, manifests: Mapping[str, Manifest]) -> None:
-    """Make `folder/hparams/` tell the settings of a run and the results in its `manifests`, of which `train` may be
+def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -> None:
+    """Make the folder `target` tell the settings of a run and the results in its `manifests`, of which `train` may be
     missing as yet. What is there already stays."""
     results = results_of(manifests)
-    content = {"settings": settings_of(config, manifests), "config": dump(config.values()), "results": results}
-    target = folder / FOLDER
+    content = {"settings": settings_of(config, manifests), "config": config.as_yaml(), "results": results}
     if target.is_symlink():
         atomic.remove(target)
     target.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""The eleven stages, in the order in which the data flows."""
+"""The stages, in the order in which the data flows. A new one is a file here and a line below."""
 
 from __future__ import annotations
 
-from pipeline.engine.stage import Stage, StageContext
+from pipeline.engine.stage import in_order
 from pipeline.stages.augment import STAGE as AUGMENT
 from pipeline.stages.curate import STAGE as CURATE
 from pipeline.stages.encode import STAGE as ENCODE
@@ -15,9 +15,9 @@ from pipeline.stages.report import STAGE as REPORT
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.stages.train import STAGE as TRAIN
 
-__all__ = ["STAGES", "Stage", "StageContext"]
+__all__ = ["STAGES"]
 
-STAGES: tuple[Stage, ...] = (
+STAGES = in_order(
     INGEST,
     NORMALIZE,
     CURATE,

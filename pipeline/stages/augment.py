@@ -74,5 +74,12 @@ def _draws(config: Config) -> bool:
 
 
 STAGE = Stage(
-    name="augment", version=3, run=run, inputs=("curate/train",), draws=_draws, libraries=("nlpaug",), files=_files
+    name="augment",
+    version=3,
+    run=run,
+    inputs=("curate/train",),
+    draws=_draws,
+    libraries=("nlpaug",),
+    files=_files,
+    checked_by_readers=("*shard-*.parquet",),
 )

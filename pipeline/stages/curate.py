@@ -159,4 +159,12 @@ def _files(config: CurateConfig) -> dict[str, list[Path]]:
     return files_of_key(config.filters)
 
 
-STAGE = Stage(name="curate", version=3, run=run, inputs=("normalize",), records=("dropped.jsonl",), files=_files)
+STAGE = Stage(
+    name="curate",
+    version=3,
+    run=run,
+    inputs=("normalize",),
+    records=("dropped.jsonl",),
+    files=_files,
+    checked_by_readers=("*shard-*.parquet",),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pipeline import atomic
 from pipeline.config import Config
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import DivergedError
-from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig, Metric
+from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, PRIMARY_METRIC, EvaluateConfig, Metric, main_metric
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
 ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
@@ -143,6 +144,13 @@ def _samples(context: StageContext, model: Any, device: Any, test: Any, document
     return samples
 
 
+def main_result(evaluation: Mapping[str, Any]) -> str:
+    """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
+    metric = main_metric(evaluation)
+    remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
+    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
+
+
 def _draws(config: Config) -> bool:
     """The samples of a language model, unless each of their tokens is the likeliest."""
     samples = config.evaluate.samples
@@ -157,4 +165,6 @@ STAGE = Stage(
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
     draws=_draws,
+    headline=main_result,
+    noun="evaluation",
 )

@@ -155,4 +155,11 @@ def _files(config: IngestConfig) -> dict[str, list[Path]]:
     return files_of_key(config.sources)
 
 
-STAGE = Stage(name="ingest", version=5, run=run, records=("rejected.jsonl",), files=_files)
+STAGE = Stage(
+    name="ingest",
+    version=5,
+    run=run,
+    records=("rejected.jsonl",),
+    files=_files,
+    checked_by_readers=("*shard-*.parquet",),
+)

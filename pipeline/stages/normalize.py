@@ -50,4 +50,12 @@ def _files(config: NormalizeConfig) -> dict[str, list[Path]]:
     return files_of_key(config.steps)
 
 
-STAGE = Stage(name="normalize", version=3, run=run, inputs=("ingest",), libraries=("ftfy",), files=_files)
+STAGE = Stage(
+    name="normalize",
+    version=3,
+    run=run,
+    inputs=("ingest",),
+    libraries=("ftfy",),
+    files=_files,
+    checked_by_readers=("*shard-*.parquet",),
+)

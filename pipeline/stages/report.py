@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.engine.stage import Stage, StageContext
+from pipeline.engine.stage import EVERY_STAGE_BEFORE, Shown, Stage, StageContext
 from pipeline.reporting.report_config import ReportConfig
-
-UPSTREAM = (
-    "ingest",
-    "normalize",
-    "curate",
-    "augment",
-    "tokenizer",
-    "encode",
-    "pack",
-    "model",
-    "train",
-    "evaluate",
-)
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -37,13 +26,24 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"report_bytes": len(page), "metrics_lines": data.metrics.num_lines}
 
 
+def tell_unfinished(folder: Path, artifacts: Mapping[str, Path], config: ReportConfig | None, message: str) -> None:
+    """Write report.html about a run that failed."""
+    from pipeline.reporting.data import read_run
+    from pipeline.reporting.html import render_report
+
+    page = render_report(read_run(artifacts, config or ReportConfig()), unfinished=message)
+    atomic.write_bytes(folder / "report.html", page.encode())
+
+
 STAGE = Stage(
     name="report",
     version=3,
     run=run,
-    inputs=UPSTREAM,
+    inputs=(EVERY_STAGE_BEFORE,),
     reads=("train/metrics.jsonl",),
     # It draws what manifests, metrics and the model's config.json tell.
-    unread=(*(f"{stage}/*" for stage in UPSTREAM if stage != "train"), "train/*.safetensors"),
+    opened=("train/*.json",),
     records=("report.html",),
+    shown=Shown(links=("report.html",), copies={"model_card.md": "model/README.md"}),
+    tell_unfinished=tell_unfinished,
 )

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.engine.stage import Stage, StageContext
+from pipeline.engine.checkpointing import Checkpointing, Continuation, Outset
+from pipeline.engine.stage import Shown, Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
+from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.modeling.usage import ADAPTER
 from pipeline.pretrained.inspection import check_links, check_model
+from pipeline.reporting.hparams import write_row
+from pipeline.training import checkpoints, continuing
+from pipeline.training.extending import adopt
+from pipeline.training.launcher_flags import check_launcher
 from pipeline.training.train_config import TrainConfig
+
+LOADED = (
+    "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json",
+    "adapter_model.bin", "config.json", "generation_config.json", "adapter_config.json", "preprocessor_config.json",
+    "processor_config.json", "tokenizer.json", "tokenizer.*.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.*", "vocab.json", "vocab.txt", "merges.txt", "*.model",
+)  # fmt: skip
+"""Names that transformers and peft look for in a model's folder: one more of these may make another model of it."""
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -144,12 +159,25 @@ def _exported_of_an_early_end(config: TrainConfig, counters: Any, exported_step:
     )
 
 
-def resume_point(work: Path) -> str | None:
-    """Where a killed training would go on, without verifying the checkpoint."""
-    from pipeline.training.checkpoints import list_checkpoints, step_of
+def _find_continuation(outset: Outset) -> tuple[Continuation | None, tuple[str, ...]]:
+    assert isinstance(outset.config, TrainConfig)
+    split = outset.summaries["pack"]["splits"]["train"]
+    own = outset.payload["section"]
+    found, remarks = continuing.find_continuation(outset.config, own, outset.work, split, outset.others())
+    return Continuation(*found) if found is not None else None, remarks
 
-    saved = list_checkpoints(work)
-    return f"step {step_of(saved[-1])}" if saved else None
+
+def _choose_rewarmed(outset: Outset) -> dict[str, Any]:
+    assert isinstance(outset.config, TrainConfig)
+    split = outset.summaries["pack"]["splits"]["train"]
+    own = outset.payload["section"]
+    return {"rewarm_from": continuing.find_rewarmed(outset.config, own, split, outset.others())}
+
+
+def _in_short(summary: Mapping[str, Any]) -> str:
+    if summary.get("final_loss") is None:
+        return ""
+    return f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}"
 
 
 def _files(config: TrainConfig) -> dict[str, list[Path]]:
@@ -197,7 +225,28 @@ STAGE = Stage(
     reads=("encode",),
     draws=lambda config: True,  # the order of the data at least
     records=("metrics.jsonl", "tensorboard/**"),
-    resume_point=resume_point,
     files=_files,
+    check_launch=check_launcher,
     distributed=True,
+    checkpointing=Checkpointing(
+        saved=checkpoints.list_checkpoints,
+        point=lambda checkpoint: f"step {checkpoints.step_of(checkpoint)}",
+        problem_of=checkpoints.problem_of,
+        set_aside=checkpoints.set_aside,
+        find=_find_continuation,
+        adopt=adopt,
+        asks=continuing.asks_for_rewarming,
+        choose=_choose_rewarmed,
+    ),
+    in_short=_in_short,
+    headline=lambda summary: f"{summary['steps']:,} steps",
+    noun="training",
+    noted=("stopped_early",),
+    shown=Shown(
+        links=("metrics.jsonl", "tensorboard"),
+        copies={"model": "model", ADAPTER: ADAPTER},
+        strays=LOADED,
+        exports=tuple(map(gguf_name, OUTTYPES)),
+        displays={"hparams": write_row},
+    ),
 )

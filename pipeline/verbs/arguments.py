@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.engine.plan import Selection
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)]
 OverridesArgument = Annotated[
@@ -24,30 +28,42 @@ ForceOption = Annotated[
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def selection_of(first: str | None, last: str | None, only: str | None, force: list[str] | None) -> Any:
-    """What the options of stages select, a `runner.Selection`. Raises BadParameter for what they cannot mean."""
-    from pipeline.engine.runner import NAMES, Selection
+def selection_of(
+    first: str | None = None,
+    last: str | None = None,
+    only: str | None = None,
+    force: Sequence[str] | None = None,
+    hint: str = "--only",
+) -> Selection:
+    """What the options select of the stages; `hint` is how the verb calls `only`. Raises BadParameter for what they
+    cannot mean."""
+    from pipeline.engine.plan import Selection
+    from pipeline.stages import STAGES
 
-    named = {"--from": [first], "--until": [last], "--only": [only], "--force": [*(force or ())]}
+    selection = Selection(STAGES, first, last, only, tuple(force or ()))
+    names = selection.names
+    named: dict[str, list[str | None]] = {
+        "--from": [first],
+        "--until": [last],
+        hint: [only],
+        "--force": [*selection.force],
+    }
     for option, stages in named.items():
         for stage in stages:
-            if stage is not None and stage not in NAMES:
-                raise typer.BadParameter(unknown_stage(stage), param_hint=option)
+            if stage is not None and stage not in names:
+                raise typer.BadParameter(_unknown_stage(stage, names), param_hint=option)
     if only and (first or last):
-        raise typer.BadParameter("cannot be combined with --from or --until", param_hint="--only")
-    if first and last and NAMES.index(first) > NAMES.index(last):
+        raise typer.BadParameter("cannot be combined with --from or --until", param_hint=hint)
+    if first and last and names.index(first) > names.index(last):
         raise typer.BadParameter(f"{first} comes after {last} (--until); name an earlier stage", param_hint="--from")
-    selection = Selection(first, last, only, tuple(force or ()))
     outside = [stage for stage in selection.force if stage not in {s.name for s in selection.stages()}]
     if outside:
         raise typer.BadParameter(f"{outside[0]} is not among the stages to run", param_hint="--force")
     return selection
 
 
-def unknown_stage(stage: str) -> str:
+def _unknown_stage(stage: str, names: Sequence[str]) -> str:
     """A message for a name that no stage has."""
-    from pipeline.engine.runner import NAMES
-
-    nearest = difflib.get_close_matches(stage, NAMES, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"the stages are {', '.join(NAMES)}"
+    nearest = difflib.get_close_matches(stage, names, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"the stages are {', '.join(names)}"
     return f"unknown stage {stage!r}; {hint}"

@@ -87,11 +87,12 @@ def export(
     def work() -> None:
         loaded, folder = _model_of(config, overrides or ())
         from pipeline.engine.artifacts import Workspace
-        from pipeline.engine.model_folder import check_model
         from pipeline.engine.runner import wait
         from pipeline.exporting.gguf_file import write_gguf
+        from pipeline.stages import STAGES
+        from pipeline.verbs.model_folder import check_model
 
-        name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
+        name, workspace = loaded.run.name, Workspace(loaded.run.workspace, STAGES)
         target = output or folder.with_name(gguf_name(outtype))
         # A run of this name may put another model there, and clears what it finds half written; none does where nothing
         # can be written.
@@ -129,8 +130,9 @@ def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
     """The configuration, and the folder of the run's model, which writes text. Says where settings were others."""
     from pipeline.config.loading import load_config
     from pipeline.engine.artifacts import Workspace
-    from pipeline.engine.model_folder import check_code, made_with
     from pipeline.modeling.usage import Usage
+    from pipeline.stages import STAGES
+    from pipeline.verbs.model_folder import check_code, made_with
 
     loaded = load_config(config, overrides, ("run", "model"))
     if loaded.model.task != "causal_lm":
@@ -138,7 +140,7 @@ def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
             f"model.task {loaded.model.task}: the model writes no text; load the run's model/ with transformers' "
             "AutoModelForSequenceClassification, as its README.md shows"
         )
-    name, workspace = loaded.run.name, Workspace(loaded.run.workspace)
+    name, workspace = loaded.run.name, Workspace(loaded.run.workspace, STAGES)
     folder = workspace.run(name) / "model"
     if Usage.of(folder) is None:
         how = f"descent run {shlex.quote(str(config))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +18,11 @@ from pipeline.verbs.arguments import (
     OverridesArgument,
     UntilOption,
     selection_of,
-    unknown_stage,
 )
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.engine.runs import RunView
 
 
 def run(
@@ -37,24 +40,38 @@ def run(
     def work() -> None:
         from pipeline.config.loading import load_config
         from pipeline.engine import runner
-        from pipeline.modeling.usage import Usage
 
         loaded = load_config(config, overrides or (), selection.sections())
         view = runner.run(loaded, selection)
         last_stage = selection.stages()[-1].name
-        if view is not None and last_stage != "report":
+        if view is not None and last_stage != selection.names[-1]:
             print(f"\n{last_stage:<12} {view.artifact(last_stage)}")
         elif view is not None:
-            print(f"\n{view.result()}")
-            print(f"report       {view.folder / 'report.html'}  (open in a browser)")
-            print(f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}")
-            if longer := view.how_to_train_longer():
-                print(f"longer       {longer}")
-            model = view.folder / "model"
-            usage = Usage.of(model)
-            print(f"model        {model}" + (f"  ({usage.in_words})" if usage else ""))
+            print("\n" + "\n".join(_closing_lines(loaded, view)))
 
     guarded(work, debug)
+
+
+def _closing_lines(config: Config, view: RunView) -> list[str]:
+    """What a whole run came to, and where to look at it."""
+    from pipeline.evaluation.evaluate_config import main_metric
+    from pipeline.modeling.usage import Usage
+    from pipeline.stages.evaluate import main_result
+    from pipeline.training.continuing import how_to_train_longer
+
+    train, evaluation = ((view.manifest(stage) or {"summary": {}})["summary"] for stage in ("train", "evaluate"))
+    metric, model = main_metric(evaluation), view.folder / "model"
+    others = ", ".join(f"{name} {one[metric]:.3f}" for name, one in evaluation["baselines"].items())
+    compared = f" ({others})" if others else ""
+    longer = how_to_train_longer(config.train, train["steps"]) if view.was_built("train") else ""
+    usage = Usage.of(model)
+    return [
+        f"result       {main_result(evaluation)}{compared}; gradients {train['gradients']['verdict']}",
+        f"report       {view.folder / 'report.html'}  (open in a browser)",
+        f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}",
+        *([f"longer       {longer}"] if longer else []),
+        f"model        {model}" + (f"  ({usage.in_words})" if usage else ""),
+    ]
 
 
 def plan(
@@ -74,36 +91,28 @@ def plan(
 
     def work() -> None:
         from pipeline.config.loading import load_config
-        from pipeline.engine import runner
-        from pipeline.engine.artifacts import Workspace
+        from pipeline.engine.plan import format_plan, plan
 
-        loaded = load_config(config, overrides or (), selection.sections())
-        steps = runner.plan(loaded, Workspace(loaded.run.workspace), selection)
-        print(json.dumps([step.as_json() for step in steps], indent=1) if as_json else runner.format_plan(steps))
+        steps = plan(load_config(config, overrides or (), selection.sections()), selection)
+        print(json.dumps([step.as_json() for step in steps], indent=1) if as_json else format_plan(steps))
 
     guarded(work, debug)
 
 
 def explain(
     config: ConfigArgument,
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of the eleven stages.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of the stages.")],
     overrides: OverridesArgument = None,
     debug: DebugOption = False,
 ) -> None:
     """Show what one stage depends on, and what differs from before."""
-    from pipeline.engine.runner import NAMES
-    from pipeline.stages import STAGES
-
-    if stage not in NAMES:
-        raise typer.BadParameter(unknown_stage(stage), param_hint="STAGE")
+    selection = selection_of(only=stage, hint="STAGE")
 
     def work() -> None:
         from pipeline.config.loading import load_config
-        from pipeline.engine import runner
-        from pipeline.engine.artifacts import Workspace
+        from pipeline.engine.plan import explain
 
-        loaded = load_config(config, overrides or (), runner.Selection(only=stage).sections())
-        print(runner.explain(loaded, Workspace(loaded.run.workspace), STAGES[NAMES.index(stage)]))
+        print(explain(load_config(config, overrides or (), selection.sections()), selection))
 
     guarded(work, debug)
 

@@ -27,9 +27,11 @@ def status(
     """List the runs of the workspace, what they set otherwise and came to, and its artifacts."""
 
     def work() -> None:
+        from pipeline.comparison.opened import read_settings
         from pipeline.engine.status import format_status
 
-        print(format_status(_workspace(_run_of(config, overrides)), lists_all))
+        workspace = _workspace(_run_of(config, overrides))
+        print(format_status(workspace, lambda path: read_settings(path)[0], lists_all))
 
     guarded(work, debug)
 
@@ -114,7 +116,8 @@ def _run_of(config: Path, overrides: Sequence[str] | None) -> RunConfig:
 def _workspace(run: RunConfig) -> Workspace:
     """Raises MissingInputError where there is none: its name may be mistyped."""
     from pipeline.engine.artifacts import Workspace
+    from pipeline.stages import STAGES
 
     if not run.workspace.exists():
         raise MissingInputError(f"run.workspace: there is no {run.workspace} in {Path.cwd()}; descent run makes it")
-    return Workspace(run.workspace)
+    return Workspace(run.workspace, STAGES)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import workspace_in
 from reporting.fake_run import STAGES, labelled_changes, make_run, write_manifest
 
 from pipeline.atomic import digest_json, sealed
@@ -23,7 +24,7 @@ Changes = dict[str, dict[str, Any]]
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "workspace")
+    return workspace_in(tmp_path / "workspace")
 
 
 def write_run(

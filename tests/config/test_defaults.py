@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Project
+from harness import Project, select
 from pydantic import create_model
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from pipeline.config import Config
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import models_in
-from pipeline.engine.artifacts import Workspace
-from pipeline.engine.runner import Selection, plan
+from pipeline.engine.plan import plan
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.section import Section
 from pipeline.stages import STAGES
@@ -71,7 +70,7 @@ def test_a_setting_that_comes_later_and_is_off_leaves_a_finished_run_finished(
 
     def actions(**changes: Any) -> dict[str, str]:
         changed = config.model_validate({**values, "train": {**values["train"], **changes}})
-        return {step.stage.name: step.action for step in plan(changed, Workspace(Path("workspace")), Selection())}
+        return {step.stage.name: step.action for step in plan(changed, select())}
 
     assert set(actions().values()) == {"reuse"}
     assert actions(gradient_noise=0.1)["train"] == "run"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from harness import select
 
 from pipeline.config.loading import load_config
 from pipeline.config.reading import read_file
 from pipeline.config.schema import json_schema
-from pipeline.engine.artifacts import Workspace
-from pipeline.engine.runner import Selection, plan
+from pipeline.engine.plan import plan
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_shipped_configurations_follow_the_schema_and_plan(
         (tmp_path / "text.txt").write_text("A text of one's own.")
         overrides.append(f"ingest.sources.0.paths=[{tmp_path}/text.txt]")
     config = load_config(path, overrides)
-    steps = plan(config, Workspace(tmp_path), Selection())
+    steps = plan(config, select())
     assert [step.stage for step in steps] == list(STAGES)
     assert steps[0].action == "run"
 

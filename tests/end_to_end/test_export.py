@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import Project, Result
+from harness import Project, Result, workspace_in
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -46,7 +46,7 @@ def test_the_file_stands_beside_the_model_until_there_is_another(
 
 
 def test_it_takes_turns_with_runs_of_the_name(finished: Project) -> None:
-    with Workspace(finished.workspace).lock("run", "tiny", pytest.fail):
+    with workspace_in(finished.workspace).lock("run", "tiny", pytest.fail):
         process = finished.start("export", "tiny.yaml")
         assert process.stderr is not None
         assert f"waiting for process {os.getpid()} " in process.stderr.readline()

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Project
+from harness import Project, select, workspace_in
 
 from pipeline.config.loading import load_config
 from pipeline.engine import runner
-from pipeline.engine.artifacts import Workspace
-from pipeline.engine.continuing import take_over
-from pipeline.engine.runner import Selection
+from pipeline.engine.plan import plan
+from pipeline.engine.work import outset_of, take_over
 
 # As other tests in this process: Accelerate takes one precision a process.
 CONSTANT = ("train.lr_scheduler_type=constant", "train.mixed_precision=no")
 
 
-def train(*settings: str, **selection: Any) -> str:
+def train(*settings: str, **options: Any) -> str:
     """Run up to training in this process; returns its key."""
-    view = runner.run(load_config(Path("tiny.yaml"), settings), Selection(last="train", **selection))
+    view = runner.run(load_config(Path("tiny.yaml"), settings), select(last="train", **options))
     assert view is not None
     return str(json.loads((view.folder / "run.json").read_text())["stages"]["train"]["key"])
 
@@ -43,14 +42,15 @@ def test_a_longer_training_goes_on_and_repeats_to_the_bit(
     # Of a killed training there is no manifest; and while somebody is at it, nobody waits.
     shutil.move(finished.workspace / "artifacts/train" / short, finished.folder / "artifact")
     assert finished.plan(*CONSTANT)["train"]["action"] == "resume (step 10)"
-    workspace, config = Workspace(Path("workspace")), load_config(Path("tiny.yaml"), CONSTANT)
-    steps = {step.stage.name: step for step in runner.plan(config, workspace, Selection(last="train"))}
-    identity, pack = steps["train"].identity, steps["pack"].manifest
+    workspace, config = workspace_in(Path("workspace")), load_config(Path("tiny.yaml"), CONSTANT)
+    steps = {step.stage.name: step for step in plan(config, select(last="train"))}
+    identity = steps["train"].identity
     assert identity is not None
-    assert pack is not None
+    stage, manifests = steps["train"].stage, {name: step.manifest for name, step in steps.items() if step.manifest}
+    outset = outset_of(stage, config.train, identity, workspace, manifests)
     said: list[str] = []
     with workspace.lock("train", short, said.append):
-        take_over(config.train, identity, workspace, pack, said.append)
+        take_over(stage, outset, workspace, said.append)
     assert said == [f"training {short}, which this one could go on from, is under way elsewhere: not waiting for it"]
     assert not workspace.checkpoints(identity.key).exists()
     shutil.move(finished.folder / "artifact", finished.workspace / "artifacts/train" / short)

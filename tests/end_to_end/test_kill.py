@@ -23,11 +23,11 @@ FAST = ("curate", "encode", "train")
 HOLDING = """if True:
     import sys, time
     from pathlib import Path
-    from pipeline.engine import runner
     from pipeline.main import main
+    from pipeline.stages import STAGES
 
     name = sys.argv.pop(1)
-    (stage,) = [stage for stage in runner.STAGES if stage.name == name]
+    (stage,) = [stage for stage in STAGES if stage.name == name]
 
     def run(context):
         (context.output / "begun").touch()

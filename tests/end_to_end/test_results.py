@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE_SECONDS, STAGES, Project, wait_until
+from harness import PATIENCE_SECONDS, STAGES, Project, select, wait_until
 
 from pipeline.config.loading import load_config
 from pipeline.engine import runner
-from pipeline.engine.runner import Selection
 from pipeline.engine.runs import RunView
+from pipeline.engine.stage import Stage
 from pipeline.errors import StorageError, disk_full
 
 SLOWER = "train.learning_rate=0.003"
@@ -175,17 +175,17 @@ def test_what_fails_while_another_result_takes_the_place_leaves_the_last_one(
     finished.run(SLOWER, "run.name=other")
     config = load_config(Path("tiny.yaml"), [SLOWER])
 
-    def full(view: RunView) -> None:
+    def full(view: RunView, stage: Stage) -> None:
         raise disk_full(view.folder, "more bytes are")
 
     for _ in range(2):
         with monkeypatch.context() as patched:
-            patched.setattr(RunView, "_show_in_table", full)
+            patched.setattr(RunView, "_display", full)
             with pytest.raises(StorageError, match="full"):
-                runner.run(config, Selection())
+                runner.run(config, select())
         assert shown(finished) == before
         assert finished.state()["shown"]["stages"]["train"]["key"] != finished.state()["stages"]["train"]["key"]
-    assert runner.run(config, Selection()) is not None
+    assert runner.run(config, select()) is not None
     assert shown(finished)["report.html"] != before["report.html"]
     assert [(one / "report.html").resolve() for one in place.iterdir()] == [before["report.html"]]
 

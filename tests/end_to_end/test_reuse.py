@@ -11,7 +11,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from harness import PATIENCE_SECONDS, STAGES, Project
+from harness import PATIENCE_SECONDS, STAGES, Project, select
 
 from pipeline.config.loading import load_config
 from pipeline.corpus.curation import CurateConfig
@@ -19,7 +19,6 @@ from pipeline.corpus.dedup import text_hash
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splitting import split_of_hash
 from pipeline.engine import runner
-from pipeline.engine.runner import Selection
 from pipeline.errors import BadDataError, ConfigError
 from pipeline.stages import ingest
 
@@ -201,7 +200,7 @@ def test_a_model_that_cannot_be_is_refused_before_any_data_work(
     finished.forget_from("ingest")
     config = load_config(Path("tiny.yaml"), [f"model.config.{setting}"])
     with pytest.raises(ConfigError, match=problem):
-        runner.run(config, Selection())
+        runner.run(config, select())
     assert not (finished.workspace / "artifacts/ingest").exists()
 
 
@@ -219,7 +218,7 @@ def test_a_source_changed_while_it_is_read_is_not_taken_for_its_old_self(
 
     monkeypatch.setattr(ingest, "_gather", edit_and_write)
     with pytest.raises(BadDataError, match=r"ingest: source records\.jsonl changed while it was read; run again"):
-        runner.run(config, Selection(only="ingest"))
+        runner.run(config, select(only="ingest"))
     assert finished.state()["outcome"] == "failed"
 
 

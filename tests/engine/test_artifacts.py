@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from harness import PATIENCE_SECONDS
+from harness import PATIENCE_SECONDS, workspace_in
 
 from pipeline.engine import artifacts
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.manifests import content_digest, describe_differences, seal
+from pipeline.engine.differences import describe_differences
+from pipeline.engine.manifests import content_digest, seal
 from pipeline.engine.stage import Stage
 from pipeline.errors import MissingInputError
 from pipeline.section import Runtime, Section
@@ -46,7 +47,7 @@ STAGE = Stage(
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     (tmp_path / "workspace").mkdir()
-    return Workspace(tmp_path / "workspace")
+    return workspace_in(tmp_path / "workspace")
 
 
 def key(workspace: Workspace, section: Settings, seed: int = 0, stage: Stage = STAGE, **inputs: str) -> str:
@@ -87,7 +88,7 @@ def test_source_files_count_by_content_not_by_time(workspace: Workspace, tmp_pat
     assert key(workspace, section) == base
     source.write_text("two")
     assert key(workspace, section) != base
-    assert key(Workspace(workspace.root), section) != base
+    assert key(workspace_in(workspace.root), section) != base
 
 
 def test_a_file_changed_within_the_clock_grain_is_not_taken_for_its_old_self(

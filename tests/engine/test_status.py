@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import MINIMAL
+from harness import MINIMAL, read_run_settings, workspace_in
 
 from pipeline.atomic import sealed
-from pipeline.engine.artifacts import Workspace
 from pipeline.engine.status import format_status
 
 Write = Callable[..., None]
@@ -42,7 +41,7 @@ def write_run(tmp_path: Path) -> Write:
 def told(root: Path) -> dict[str, str]:
     """What is told of each run, in the order of the table."""
     found: dict[str, str] = {}
-    for line in format_status(Workspace(root)).split("\n\n")[1].splitlines()[1:]:
+    for line in format_status(workspace_in(root), read_run_settings).split("\n\n")[1].splitlines()[1:]:
         if line.startswith("  "):
             found[[*found][-1]] = line.strip()
         else:
@@ -87,8 +86,8 @@ def test_long_and_many_settings_are_cut(tmp_path: Path, write_run: Write) -> Non
     assert line.endswith("train.z_loss_coef=0.25  and 2 more")
     assert line.count("=") == 6
     write_run("c", report__title="long \x1b" * 40)
-    assert r'report.title="long \u001blong' in format_status(Workspace(tmp_path))
-    assert max(map(len, format_status(Workspace(tmp_path)).splitlines())) < 200
+    assert r'report.title="long \u001blong' in format_status(workspace_in(tmp_path), read_run_settings)
+    assert max(map(len, format_status(workspace_in(tmp_path), read_run_settings).splitlines())) < 200
 
 
 @pytest.mark.parametrize("damage", ["{", "run: 3\n", None])
@@ -111,8 +110,8 @@ def test_of_many_runs_the_last_are_listed_unless_all_are_asked_for(tmp_path: Pat
     for number in range(33):
         write_run(f"run-{number}", run__seed=number)
     assert [*told(tmp_path)] == [*(f"run-{number}" for number in range(3, 33)), "and"]
-    assert "\nand 3 before; --all lists them\n" in format_status(Workspace(tmp_path))
-    everything = format_status(Workspace(tmp_path), lists_all=True)
+    assert "\nand 3 before; --all lists them\n" in format_status(workspace_in(tmp_path), read_run_settings)
+    everything = format_status(workspace_in(tmp_path), read_run_settings, lists_all=True)
     assert "\nrun-0 " in everything
     assert "before" not in everything
 
@@ -131,5 +130,5 @@ def test_a_run_of_no_time_is_one_that_cannot_be_read(tmp_path: Path, seconds: An
         {"shown": {**shown, "started": seconds}},
     ):
         (folder / "run.json").write_text(json.dumps(sealed({**fine, **odd})))
-        told = format_status(Workspace(tmp_path))
+        told = format_status(workspace_in(tmp_path), read_run_settings)
         assert f"{folder / 'run.json'} is missing or cannot be read" in told

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import STAGES, Project
+from harness import STAGES, Project, read_run_settings, select, workspace_in
 
 from pipeline.atomic import sealed
 from pipeline.config.loading import load_config
 from pipeline.engine import maintenance
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.runner import Selection, plan, run
+from pipeline.engine.plan import plan
+from pipeline.engine.runner import run
 from pipeline.engine.status import format_status
 from pipeline.errors import StorageError
 from pipeline.progress import Progress
@@ -42,7 +43,7 @@ def project(finished: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture
 def workspace(project: Project) -> Workspace:
-    return Workspace(Path("workspace"))
+    return workspace_in(Path("workspace"))
 
 
 def verify(workspace: Workspace) -> list[str]:
@@ -51,7 +52,7 @@ def verify(workspace: Workspace) -> list[str]:
 
 def actions(project: Project) -> dict[str, str]:
     config = load_config(Path("tiny.yaml"))
-    return {step.stage.name: step.action for step in plan(config, Workspace(config.run.workspace), Selection())}
+    return {step.stage.name: step.action for step in plan(config, select())}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -122,7 +123,7 @@ def test_strange_manifests_are_as_good_as_missing(project: Project, workspace: W
         assert workspace.find("pack", folder.name)[0] is None, name
         assert folder.name not in [manifest["key"] for manifest in workspace.manifests("pack")], name
         assert actions(project)["pack"] == "run"
-        format_status(workspace)
+        format_status(workspace, read_run_settings)
         maintenance.find_unused(workspace)
     assert len(verify(workspace)) == 1
 
@@ -160,10 +161,10 @@ def test_a_stage_that_fails_for_a_damaged_artifact_names_it(project: Project, wo
         path.write_bytes(bytes([255]) + content[1:-1] + bytes([255]))
         problem = rf"{reading}: the artifact file {path} does not match its digest; `descent verify` sets it aside"
         with pytest.raises(StorageError, match=problem):
-            run(config, Selection(only=reading))
+            run(config, select(only=reading))
         assert project.state()["exit_code"] == 74
         assert len(verify(workspace)) == 1
-        run(config, Selection(last=reading))
+        run(config, select(last=reading))
         assert project.state()["stages"][reading]["outcome"] == "built"
 
 
@@ -173,7 +174,7 @@ def test_a_stage_that_fails_over_whole_artifacts_fails_as_it_is(
     shutil.rmtree(workspace.root / "artifacts/normalize")
     monkeypatch.setattr("pipeline.corpus.shards.map_shards", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run(load_config(Path("tiny.yaml")), Selection(only="normalize"))
+        run(load_config(Path("tiny.yaml")), select(only="normalize"))
 
 
 RECORDS = ("", "[]", "null", "{}", "{", '"x"', "[" * 100_000, "9" * 5000, "\x00", b"\xff")
@@ -191,7 +192,7 @@ def test_an_unreadable_run_is_told_and_nothing_is_swept(project: Project, worksp
     altered = path.read_text().replace(good["stages"]["pack"]["key"], "0" * 16)
     for text in [*RECORDS, altered, *(json.dumps(reseal(text)) for text in texts)]:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        format_status(workspace)
+        format_status(workspace, read_run_settings)
         assert set(actions(project).values()) == {"reuse"}
         with pytest.raises(StorageError, match=r"run\.json is missing or cannot be read, so what it uses is not known"):
             maintenance.find_unused(workspace)
@@ -212,7 +213,7 @@ def test_a_poisoned_cache_of_digests_does_no_harm(project: Project, workspace: W
     for text in [*RECORDS, *texts]:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         config = load_config(Path("tiny.yaml"))
-        steps = plan(config, Workspace(config.run.workspace), Selection())
+        steps = plan(config, select())
         assert {step.stage.name: step.key for step in steps} == before
     path.unlink(missing_ok=True)
     path.mkdir()

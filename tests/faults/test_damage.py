@@ -10,14 +10,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from harness import STAGES, Project
+from harness import STAGES, Project, select, workspace_in
 
 from pipeline.atomic import list_files, sealed
 from pipeline.config.loading import load_config
 from pipeline.engine import maintenance
-from pipeline.engine.artifacts import Workspace
 from pipeline.engine.manifests import CHECKED, find_damage
-from pipeline.engine.runner import Selection, run
+from pipeline.engine.runner import run
 from pipeline.errors import DamageError, StorageError
 from pipeline.intact import check_file
 from pipeline.progress import Progress
@@ -50,11 +49,11 @@ def project(finished: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def verify() -> list[str]:
-    return maintenance.verify(Workspace(Path("workspace")), Progress("verify", stream=open(os.devnull, "w")))
+    return maintenance.verify(workspace_in(Path("workspace")), Progress("verify", stream=open(os.devnull, "w")))
 
 
-def again(**selection: str) -> None:
-    run(load_config(Path("tiny.yaml")), Selection(**selection))
+def again(**options: str) -> None:
+    run(load_config(Path("tiny.yaml")), select(**options))
 
 
 def artifacts() -> list[Path]:

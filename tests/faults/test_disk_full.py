@@ -19,11 +19,11 @@ FAST = ("tokenizer", "train")
 
 FILLING = """if True:
     import os, sys
-    from pipeline.engine import runner
     from pipeline.main import main
+    from pipeline.stages import STAGES
 
     stage_name, num_pages, *arguments = sys.argv[1:]
-    (stage,) = [stage for stage in runner.STAGES if stage.name == stage_name]
+    (stage,) = [stage for stage in STAGES if stage.name == stage_name]
     original = stage.run
 
     def run(context):

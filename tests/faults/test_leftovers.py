@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from harness import Project
+from harness import Project, workspace_in
 
 from pipeline.engine import maintenance
-from pipeline.engine.artifacts import Workspace
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def leftovers(finished: Project, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_gc_lists_and_deletes_them_but_none_of_work_in_progress(finished: Project, leftovers: list[Path]) -> None:
-    workspace = Workspace(Path("workspace"))
+    workspace = workspace_in(Path("workspace"))
     key = finished.artifact("pack").name
     with workspace.lock("pack", key, lambda holder: None):
         (Path("workspace/artifacts/pack") / f".tmp-{key}-78").mkdir()
@@ -52,7 +51,7 @@ def test_gc_lists_and_deletes_them_but_none_of_work_in_progress(finished: Projec
 
 
 def test_the_next_holder_of_a_lock_sweeps_what_was_left_of_its_work(finished: Project, leftovers: list[Path]) -> None:
-    workspace = Workspace(Path("workspace"))
+    workspace = workspace_in(Path("workspace"))
     digests = workspace.root / ".tmp-77-digests.json"
     digests.write_text("{")
     keys = {stage: finished.artifact(stage).name for stage in ("train", "pack")}
@@ -75,7 +74,7 @@ def test_a_run_that_reuses_an_artifact_sweeps_what_its_builder_left(finished: Pr
 
 
 def test_a_folder_in_the_place_of_a_holder_is_no_hindrance(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+    workspace = workspace_in(tmp_path)
     (tmp_path / "locks/pack-0123456789abcdef.holder/inside").mkdir(parents=True)
     with workspace.lock("pack", "0123456789abcdef", lambda holder: None):
         assert (tmp_path / "locks/pack-0123456789abcdef.holder").is_file()

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Project
+from harness import Project, read_run_settings, workspace_in
 
 from pipeline import atomic, cli
 from pipeline.atomic import digest_file, read_json, sealed, write_json
-from pipeline.engine.artifacts import Workspace
 from pipeline.engine.mirrors import mirror
-from pipeline.engine.model_folder import check_model
 from pipeline.engine.status import format_status
 from pipeline.errors import DamageError
+from pipeline.stages.train import LOADED
+from pipeline.verbs.model_folder import check_model
 
 Descent = Callable[..., tuple[int, str]]
 
@@ -114,7 +114,7 @@ def test_what_people_put_there_outlives_failed_attempts_after_damage(project: Pr
 
 
 def test_a_part_stays_in_view_and_vouched_for_through_a_failed_attempt(project: Project, descent: Descent) -> None:
-    view, workspace = model_of(project).parents[1] / "part", Workspace(project.workspace)
+    view, workspace = model_of(project).parents[1] / "part", workspace_in(project.workspace)
     assert descent("run", "tiny.yaml", "run.name=part", "--until", "train")[0] == 0
     diverging = ("train.learning_rate=1e30", "train.max_grad_norm=null", "train.warmup_steps=0")
     code, errors = descent("run", "tiny.yaml", "run.name=part", *diverging)
@@ -124,7 +124,9 @@ def test_a_part_stays_in_view_and_vouched_for_through_a_failed_attempt(project: 
     for name in ("metrics.jsonl", "tensorboard"):
         assert (view / name).resolve() == (train / name).resolve()
     assert (view / "unfinished/metrics.jsonl").resolve().parent.parent.name == "checkpoints"
-    assert f"  its folder still shows training {train.name} of 24 steps\n" in format_status(workspace)
+    assert f"  its folder still shows training {train.name} of 24 steps\n" in format_status(
+        workspace, read_run_settings
+    )
     check_model(workspace, "part")
     config = view / "model/config.json"
     content = change_a_byte(config)
@@ -171,19 +173,19 @@ def test_a_replacement_killed_at_any_moment_loses_nothing(tmp_path: Path, monkey
     moment, is_done = 0, False
     while not is_done:
         folder = tmp_path / str(moment) / "model"
-        mirror(old, folder, {}, digest_file)
+        mirror(old, folder, {}, digest_file, LOADED)
         write(folder, own)
         with monkeypatch.context():
             kill_at(moment)
             try:
-                mirror(new, folder, old, digest_file)
+                mirror(new, folder, old, digest_file, LOADED)
                 is_done = True
             except Killed:
                 pass
             monkeypatch.undo()
         for path in folder.parent.glob(".tmp-*"):  # as the next run does
             atomic.remove(path)
-        mirror(new, folder, old, digest_file)
+        mirror(new, folder, old, digest_file, LOADED)
         aside = folder.with_name("aside-model-1")
         found = {name: (folder / name).read_text() for name in atomic.list_files(folder)}
         expected = {"config.json": "2", "model.safetensors": "2", **own}
@@ -197,11 +199,11 @@ def test_a_replacement_killed_at_any_moment_loses_nothing(tmp_path: Path, monkey
 def test_where_nothing_tells_what_a_folder_held_all_is_moved_aside(tmp_path: Path) -> None:
     new, folder = write(tmp_path / "new", {"config.json": "2", "README.md": "card"}), tmp_path / "model"
     write(folder, {"config.json": "1", "README.md": "mine", "model.safetensors": "1", "notes.txt": "mine"})
-    found = mirror(new, folder, {}, digest_file)
+    found = mirror(new, folder, {}, digest_file, LOADED)
     assert found.aside == tmp_path / "aside-model-1"
     assert {*atomic.list_files(found.aside)} == {"config.json", "README.md", "model.safetensors"}
     assert {*atomic.list_files(folder)} == {"config.json", "README.md", "notes.txt"}
-    mirror({}, folder, new, digest_file)
+    mirror({}, folder, new, digest_file, LOADED)
     assert not folder.exists()
     assert atomic.list_files(tmp_path / "aside-model-2") == ["notes.txt"]
 
@@ -276,7 +278,9 @@ def test_a_run_without_its_state_is_no_run_that_uses_nothing(project: Project, d
         assert code == 74
         assert f"{state} is missing or cannot be read" in errors
         assert "run it again, or remove its folder" in errors
-        assert f"{state} is missing or cannot be read" in format_status(Workspace(state.parents[2]))
+        assert f"{state} is missing or cannot be read" in format_status(
+            workspace_in(state.parents[2]), read_run_settings
+        )
         assert list(project.workspace.glob("artifacts/train/*"))
     assert descent("run", "tiny.yaml")[0] == 0
     assert descent("gc", "tiny.yaml")[0] == 0

@@ -108,7 +108,8 @@ def test_what_is_being_built_is_seen_without_writing(mounted: Project) -> None:
         import sys
         from pathlib import Path
         from pipeline.engine.artifacts import Workspace
-        with Workspace(Path("workspace")).lock("train", {key!r}, print):
+        from pipeline.stages import STAGES
+        with Workspace(Path("workspace"), STAGES).lock("train", {key!r}, print):
             print("locked", flush=True)
             sys.stdin.read()
     """

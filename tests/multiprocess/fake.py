@@ -16,12 +16,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from pipeline import stages
 from pipeline.atomic import write_json
 from pipeline.cli import main
-from pipeline.engine import runner
 from pipeline.engine.launches import follower
+from pipeline.engine.stage import StageContext
 from pipeline.errors import BadDataError
-from pipeline.stages import STAGES, StageContext
 from pipeline.training.train_config import TrainConfig
 
 behaviour = "work"
@@ -71,8 +71,8 @@ if __name__ == "__main__":
     fakes = {"model": model, "train": train}
     if behaviour == "slow":
         fakes["augment"] = sleep
-    runner.STAGES = tuple(
+    stages.STAGES = tuple(
         replace(stage, run=fakes[stage.name], distributed=stage.name == "train") if stage.name in fakes else stage
-        for stage in STAGES
+        for stage in stages.STAGES
     )
     main(sys.argv[1:])

@@ -31,7 +31,8 @@ from pipeline.engine import runner
 from pipeline.config.loading import load_config
 from pipeline.planning.devices import device_named
 from pipeline.planning.estimate import Estimator, Hardware
-from pipeline.engine.runner import Selection
+from pipeline.engine.plan import Selection
+from pipeline.stages import STAGES
 
 path, small, large = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 
@@ -39,13 +40,13 @@ def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
-runner.run(load_config(path, [*large, *small, "run.name=small"]), Selection(last="train"))
+runner.run(load_config(path, [*large, *small, "run.name=small"]), Selection(STAGES, last="train"))
 config = load_config(path, large)
-runner.run(config, Selection(last="model"))
+runner.run(config, Selection(STAGES, last="model"))
 gc.collect()
 before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
-runner.run(config, Selection(only="train"))
+runner.run(config, Selection(STAGES, only="train"))
 measured = status("VmHWM") - before
 estimated = Estimator(config, Hardware(device_named("H100"), 1, 0.4)).result()["memory"]["one_device"]["total_bytes"]
 print(json.dumps([measured, estimated]))
@@ -132,8 +133,10 @@ import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipeline.engine import runner
 from pipeline.config.loading import load_config
+from pipeline.engine.plan import Selection
+from pipeline.stages import STAGES
 from pathlib import Path
-view = runner.run(load_config(Path(sys.argv[1]), sys.argv[2:]), runner.Selection(last="train"))
+view = runner.run(load_config(Path(sys.argv[1]), sys.argv[2:]), Selection(STAGES, last="train"))
 AutoModelForCausalLM.from_pretrained("workspace/runs/large/model", dtype=torch.bfloat16).save_pretrained("base")
 AutoTokenizer.from_pretrained("workspace/runs/large/model").save_pretrained("base")
 """

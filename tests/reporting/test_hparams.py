@@ -72,13 +72,13 @@ def test_runs_stand_side_by_side_in_tensorboards_table(tmp_path: Path) -> None:
     """Each with settings and results of its own; what training records beside it is no column."""
     for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
-    write_row(tmp_path / "one", config_of("one"), MANIFESTS)
+    write_row(tmp_path / "one/hparams", config_of("one"), MANIFESTS)
     train = {"max_steps": 100, "learning_rate": 0.5, "nesterov": True, "optim": "sgd", "momentum": 0.9}
-    write_row(tmp_path / "two", config_of("two", train=train), {"model": MANIFESTS["model"]})  # while it trains
+    write_row(tmp_path / "two/hparams", config_of("two", train=train), {"model": MANIFESTS["model"]})  # while it trains
     labelled = {"name": "s", "type": "jsonl", "paths": ["x"], "label_field": "l"}
     classes = {"task": "classification", "test": {"loss": 0.5, "accuracy": 0.75}}
     classifier = config_of("three", model={"task": "classification"}, ingest={"sources": [labelled]})
-    write_row(tmp_path / "three", classifier, {**MANIFESTS, "evaluate": {"summary": classes}})
+    write_row(tmp_path / "three/hparams", classifier, {**MANIFESTS, "evaluate": {"summary": classes}})
     with SummaryWriter(str(tmp_path / "one/tensorboard")) as writer:
         writer.add_scalar("train/loss", 3.0, 1)
     settings, differs, results = table(tmp_path)
@@ -109,13 +109,13 @@ def read(folder: Path) -> EventAccumulator:
 
 def test_the_configuration_is_there_as_text_and_what_is_told_already_stays(tmp_path: Path) -> None:
     config = config_of("one")
-    write_row(tmp_path, config, {})
+    write_row(tmp_path / "hparams", config, {})
     [first] = (tmp_path / "hparams").iterdir()
-    write_row(tmp_path, config, {})
+    write_row(tmp_path / "hparams", config, {})
     assert [first] == list((tmp_path / "hparams").iterdir())
 
     (tmp_path / "hparams/leftover").write_text("")
-    write_row(tmp_path, config, MANIFESTS)
+    write_row(tmp_path / "hparams", config, MANIFESTS)
     events = read(tmp_path / "hparams")
     [text] = events.Tensors("config")
     [told] = text.tensor_proto.string_val
@@ -126,14 +126,14 @@ def test_the_configuration_is_there_as_text_and_what_is_told_already_stays(tmp_p
     ]
     # Another step count is another result.
     changed = {**MANIFESTS, "train": {"started": 2e9, "summary": {"final_loss": 1.5, "eval_loss": 2.5, "steps": 90}}}
-    write_row(tmp_path, config, changed)
+    write_row(tmp_path / "hparams", config, changed)
     assert read(tmp_path / "hparams").Tensors("final/eval_loss")[0].step == 90
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "hparams").symlink_to("outside")
-    write_row(tmp_path, config_of("one"), {})
+    write_row(tmp_path / "hparams", config_of("one"), {})
     assert not list((tmp_path / "outside").iterdir())
     assert list((tmp_path / "hparams").iterdir())
 
@@ -144,7 +144,9 @@ def test_results_are_those_that_are_known() -> None:
 
 
 def test_what_is_no_scalar_is_json_text(tmp_path: Path) -> None:
-    write_row(tmp_path, config_of("one", train={"max_steps": 1, "freeze": ["a"], "max_grad_norm": None}), {})
+    write_row(
+        tmp_path / "hparams", config_of("one", train={"max_steps": 1, "freeze": ["a"], "max_grad_norm": None}), {}
+    )
     settings, _, _ = table(tmp_path)
     assert settings["hparams"]["train.freeze"] == '["a"]'
     assert settings["hparams"]["train.max_grad_norm"] == "null"

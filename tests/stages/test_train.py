@@ -21,11 +21,11 @@ print(ids[0].tolist(), model.dtype, "pipeline" in sys.modules)
 
 def test_artifact_and_resume_point(tmp_path):
     inputs = make_inputs(tmp_path / "inputs")
-    assert STAGE.resume_point is not None
-    assert STAGE.resume_point(tmp_path / "work") is None
+    assert STAGE.checkpointing is not None
+    assert STAGE.checkpointing.resume_point(tmp_path / "work") is None
     summary = run_train(inputs, tmp_path)
     output = tmp_path / "output"
-    assert STAGE.resume_point(tmp_path / "work") == "step 12"
+    assert STAGE.checkpointing.resume_point(tmp_path / "work") == "step 12"
     assert json.loads((output / "training.json").read_text())["steps"] == 12
     assert (output / "metrics.jsonl").read_bytes() == (tmp_path / "work" / "metrics.jsonl").read_bytes()
     assert len(list((output / "tensorboard").iterdir())) == 1

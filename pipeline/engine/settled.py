@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Config, Section
+from pipeline.engine.stage import Configuration
+from pipeline.section import Section
 
 
 @dataclass(frozen=True)
@@ -13,25 +15,25 @@ class Settled:
     """The configuration that is carried out; `chosen` are the settings that were chosen, by section and name, and
     `notes` say what was chosen and why, by section."""
 
-    config: Config
+    config: Configuration
     chosen: dict[str, dict[str, Any]]
     notes: dict[str, tuple[str, ...]]
 
 
-def settle(config: Config) -> Settled:
+def settle(config: Configuration) -> Settled:
     """Choose what the configuration leaves open. Raises ConfigError where that is not known for this machine."""
     chosen: dict[str, dict[str, Any]] = {}
     notes: dict[str, tuple[str, ...]] = {}
-    for name in type(config).model_fields:
-        section: Section | None = getattr(config, name)
-        if section is not None and (choices := section.choices()):
+    for name in config.values():
+        section: Section = getattr(config, name)
+        if choices := section.choices():
             chosen[name] = {key: choice.value for key, choice in choices.items()}
             notes[name] = tuple(f"{name}.{key}: auto is {one.value} here ({one.why})" for key, one in choices.items())
     sections = {name: with_values(getattr(config, name), values) for name, values in chosen.items()}
     return Settled(with_values(config, sections), chosen, notes)
 
 
-def with_values(section: Any, values: dict[str, Any]) -> Any:
+def with_values(section: Any, values: Mapping[str, Any]) -> Any:
     """A copy with other values, which counts the same of them as given by the user."""
     copy = section.model_copy(update=values)
     copy.model_fields_set.intersection_update(section.model_fields_set)

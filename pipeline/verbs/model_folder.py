@@ -8,7 +8,8 @@ from typing import Any
 from pipeline import atomic
 from pipeline.config import Config
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.manifests import flatten, read_manifest, shown_setting
+from pipeline.engine.differences import flatten, shown_setting
+from pipeline.engine.manifests import read_manifest
 from pipeline.engine.results import UNKNOWN, key_of, placed_stages, read_run
 from pipeline.errors import ConfigError, DamageError
 from pipeline.intact import digest_of
@@ -18,7 +19,7 @@ def check_model(workspace: Workspace, name: str) -> None:
     """Raises DamageError when a file of a run's model/, its card aside, is not what its training made."""
     files = {file: one for file, one in _trained_files(workspace, name).items() if file.startswith("model/")}
     if not files:
-        raise DamageError(f"{workspace.run(name) / 'model'}: {UNKNOWN}")
+        raise DamageError(f"{workspace.run(name) / 'model'}: {UNKNOWN.format('training')}")
     for file, entry in files.items():
         path = workspace.run(name) / file
         is_there = path.is_file()
