@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import Field, model_validator
 
 from pipeline.corpus.augmentations import AUGMENTATIONS, Augmentation
+from pipeline.corpus.documents import Document
 from pipeline.features import one_of
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-
     AnyAugmentation = Augmentation
 else:
     AnyAugmentation = one_of(AUGMENTATIONS, Augmentation)

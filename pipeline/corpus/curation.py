@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.corpus.documents import Document
 from pipeline.corpus.filters import FILTERS, Filter
 from pipeline.corpus.filters.characters import is_visible
 from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
@@ -18,8 +19,6 @@ from pipeline.features import one_of
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-
     AnyFilter = Filter
 else:
     AnyFilter = one_of(FILTERS, Filter)

@@ -1,33 +1,12 @@
-"""Documents and the Parquet shards that hold them."""
+"""Documents, the parts of files that hold them, and records that are none. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.intact import check_file
-
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("weight", pa.float64(), nullable=False),
-        pa.field("parent", pa.string()),
-        pa.field("changes", pa.list_(pa.string()), nullable=False),
-    ]
-)
-
-SHARD_BYTES = 32_000_000
-GROUP_BYTES = 4_000_000
+EXCERPT_CHARS = 200
 
 
 @dataclass
@@ -59,116 +38,40 @@ def document_id(source: str, origin: str, text: str) -> str:
     return digest.hexdigest()
 
 
-def shard_paths(folder: Path) -> list[Path]:
-    """The shards of a folder, in corpus order."""
-    return sorted(folder.glob("shard-*.parquet"))
+@dataclass
+class Rejected:
+    """A record that is not usable: where it stands, why, and how it begins.
+
+    Where a file could not be read to its end, `lost_bytes` is its size.
+    """
+
+    source: str
+    origin: str
+    reason: str
+    detail: str = ""
+    excerpt: str = ""
+    lost_bytes: int = 0
 
 
-def shard_name(number: int) -> str:
-    """File name of a shard."""
-    return f"shard-{number:05d}.parquet"
+@dataclass(frozen=True)
+class Part:
+    """Whole records of a file, from byte `start` on. `origin` names the file; records count from `first_record`.
+
+    Files that are not cut are one part.
+    """
+
+    path: Path
+    origin: str
+    start: int
+    num_bytes: int
+    first_record: int = 1
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    """A shard that is what was written: a flipped bit must not become another text, nor one of its footer, which the
-    checksums of pages do not cover, another page."""
-    check_file(path)
-    return pq.ParquetFile(path, page_checksum_verification=True)
+class UnreadableFileError(Exception):
+    """The rest of a file cannot be read, for a reason that lies in its content; `origin` may say where."""
 
-
-def read_shard(path: Path) -> Iterator[Document]:
-    """The documents of one shard, one row group in memory at a time."""
-    with _open(path) as file:
-        for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
-                yield Document(**row)
-
-
-def read_documents(folder: Path) -> Iterator[Document]:
-    """The documents of all shards of a folder, in corpus order."""
-    for path in shard_paths(folder):
-        yield from read_shard(path)
-
-
-def read_texts(folder: Path) -> Iterator[str]:
-    """The texts alone, which is several times faster than whole documents."""
-    for path in shard_paths(folder):
-        yield from read_column(path, "text")
-
-
-def read_labels(folder: Path) -> Iterator[str | None]:
-    """The labels alone, of the documents of all shards of a folder, in corpus order."""
-    for path in shard_paths(folder):
-        yield from read_column(path, "label")
-
-
-def read_column(path: Path, name: str) -> Iterator[Any]:
-    """A column of one shard, one row group in memory at a time."""
-    with _open(path) as file:
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns=[name]).column(name).to_pylist()
-
-
-def count_documents(folder: Path) -> int:
-    """Number of documents in a folder, from the shards' footers."""
-    return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
-
-
-def text_bytes(paths: list[Path]) -> int:
-    """About how many bytes the documents of shards have before compression, from the shards' footers."""
-    footers = (pq.read_metadata(path) for path in paths)
-    return sum(footer.row_group(n).total_byte_size for footer in footers for n in range(footer.num_row_groups))
-
-
-class ShardWriter:
-    """Writes documents into one shard; row groups end after GROUP_BYTES of text, so readers need little memory."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(
-            path, SCHEMA, compression="zstd", write_statistics=False, write_page_checksum=True
-        )
-        self._rows: list[dict[str, Any]] = []
-        self._pending_bytes = 0
-        self.num_documents = 0
-        self.num_bytes = 0
-
-    def write(self, document: Document) -> None:
-        """Append a document."""
-        self.add(document)
-        self.flush_full_group()
-
-    def add(self, document: Document) -> None:
-        """Append a document, but leave it in memory."""
-        size = document.num_bytes
-        self._rows.append(vars(document))
-        self._pending_bytes += size
-        self.num_documents += 1
-        self.num_bytes += size
-
-    def flush_full_group(self, at_least: int = GROUP_BYTES) -> None:
-        """Write what is pending if it makes a row group."""
-        if self._rows and self._pending_bytes >= at_least:
-            table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
-            self._rows, self._pending_bytes = [], 0
-            self._writer.write_table(table)
-
-    def close(self) -> None:
-        """Write what is pending and the footer."""
-        self.flush_full_group(at_least=0)
-        self._writer.close()
-
-
-def write_shards(folder: Path, documents: Iterable[Document]) -> None:
-    """Write documents into consecutive shards of about SHARD_BYTES of text; at least one shard, maybe empty."""
-    number = 0
-    writer = ShardWriter(folder / shard_name(number))
-    for document in documents:
-        if writer.num_bytes >= SHARD_BYTES:
-            writer.close()
-            number += 1
-            writer = ShardWriter(folder / shard_name(number))
-        writer.add(document)
-        del document  # A long text is not to be in memory a second time while it is compressed.
-        writer.flush_full_group()
-    writer.close()
+    def __init__(self, reason: str, detail: str = "", origin: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+        self.origin = origin

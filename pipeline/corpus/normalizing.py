@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
+from pipeline.corpus.documents import Document
 from pipeline.corpus.steps import STEPS, Step
 from pipeline.corpus.steps.collapse_whitespace import CollapseWhitespace
 from pipeline.corpus.steps.fix_unicode import FixUnicode
@@ -16,8 +17,6 @@ from pipeline.features import one_of
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-
     AnyStep = Step
 else:
     AnyStep = one_of(STEPS, Step)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.documents import read_column, read_texts, shard_paths
+from pipeline.corpus.document_shards import read_column, read_texts, shard_paths
 from pipeline.tokens.reader import PackedSplit
 
 PRESET = 9

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write the training split again: each original as often as its source's weight says, and its altered copies."""
-    from pipeline.corpus.documents import shard_paths, text_bytes
+    from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
     config = context.config
@@ -36,7 +36,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int) -> Tally:
     from pipeline.corpus.augmenting import Augmenter, derived
-    from pipeline.corpus.documents import ShardWriter, read_shard
+    from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.shards import Tally
 
     tally = Tally()

@@ -26,7 +26,7 @@ def run(context: StageContext) -> dict[str, Any]:
     The filters come first: a document that they drop must not take a usable one with it as its repeat.
     """
     from pipeline.corpus.dedup import ShardHashes, find_repeats
-    from pipeline.corpus.documents import shard_paths, text_bytes
+    from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import join_files, map_shards
 
     config = context.config
@@ -53,7 +53,7 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
     """Write the filters' verdict on each document, and the hashes of those that stay."""
     from pipeline.corpus.curation import reason_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
-    from pipeline.corpus.documents import read_shard
+    from pipeline.corpus.document_shards import read_shard
     from pipeline.corpus.shards import Tally
 
     reasons: list[str | None] = []
@@ -70,7 +70,7 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
 def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig) -> Tally:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     from pipeline.corpus.dedup import ShardHashes
-    from pipeline.corpus.documents import ShardWriter, read_shard
+    from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.shards import Tally
     from pipeline.corpus.splitting import SPLITS, split_of_hash
 

@@ -12,7 +12,7 @@ from pipeline.tokens.encoding import EncodeConfig
 def run(context: StageContext) -> dict[str, Any]:
     """Write `<split>/stream.ds` with its index and metadata, `labels.parquet` where documents have labels, and
     `encode.json` which describes them all, and says what of the held-out texts does not come back from their tokens."""
-    from pipeline.corpus.documents import count_documents, read_labels, read_texts
+    from pipeline.corpus.document_shards import count_documents, read_labels, read_texts
     from pipeline.tokens.encoding import encode_documents
     from pipeline.tokens.labels import write_labels
     from pipeline.tokens.round_trip import RoundTrip, loss_in_words

@@ -36,7 +36,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
-    from pipeline.corpus.documents import read_documents
+    from pipeline.corpus.document_shards import read_documents
     from pipeline.evaluation.heldout import HeldOut, score_documents
     from pipeline.evaluation.scores import score
     from pipeline.evaluation.trained_model import load_trained, pick_device
@@ -80,7 +80,7 @@ def _evaluate_text(context: StageContext, test: Any) -> dict[str, Any]:
 
 
 def _evaluate_labels(context: StageContext, test: Any) -> dict[str, Any]:
-    from pipeline.corpus.documents import read_documents
+    from pipeline.corpus.document_shards import read_documents
     from pipeline.evaluation.predictions import score_labels, tell, write_predictions
     from pipeline.evaluation.trained_model import load_trained, pick_device
     from pipeline.modeling.heads import task_of
@@ -120,7 +120,7 @@ def _baselines(context: StageContext, test: Any, overall: dict[str, Any], bits_a
 
 
 def _samples(context: StageContext, model: Any, device: Any, test: Any, documents: Path) -> list[dict[str, str]]:
-    from pipeline.corpus.documents import count_documents, read_texts
+    from pipeline.corpus.document_shards import count_documents, read_texts
     from pipeline.evaluation.samples import openings, write_samples
     from pipeline.tokens.tokenizer_folder import load_tokenizer
 

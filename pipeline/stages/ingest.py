@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.sources import Source
 from pipeline.engine.stage import Stage, StageContext
@@ -18,10 +19,7 @@ from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
 
 if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
     from pipeline.corpus.shards import Tally
-
 
 MAX_LISTED = 10_000
 """Rejected records that each task lists, beside unreadable files; all of them are counted."""
@@ -68,8 +66,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _read_group(source: Source, group: list[Part], folder: Path) -> Tally:
-    from pipeline.corpus.documents import write_shards
-    from pipeline.corpus.readers.records import Rejected
+    from pipeline.corpus.document_shards import write_shards
     from pipeline.corpus.readers.work_shares import read_parts
     from pipeline.corpus.shards import Tally
 
@@ -101,7 +98,7 @@ def _read_group(source: Source, group: list[Part], folder: Path) -> Tally:
 
 def _gather(folders: list[Path], output: Path) -> None:
     """Number the shards of all groups in order, and join their lists of rejected records."""
-    from pipeline.corpus.documents import shard_name, shard_paths
+    from pipeline.corpus.document_shards import shard_name, shard_paths
     from pipeline.corpus.shards import join_files
 
     shards = [path for folder in folders for path in shard_paths(folder)]

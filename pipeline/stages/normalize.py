@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Normalize shard by shard; a document without visible text afterwards is left to curate's filters."""
-    from pipeline.corpus.documents import shard_paths, text_bytes
+    from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
     config = context.config
@@ -28,7 +28,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
-    from pipeline.corpus.documents import ShardWriter, read_shard
+    from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.normalizing import normalize
     from pipeline.corpus.shards import Tally
 

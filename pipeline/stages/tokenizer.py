@@ -17,7 +17,7 @@ from pipeline.tokens.tokenizers import Tokenizer, TrainedTokenizer
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write an ordinary Hugging Face tokenizer folder."""
-    from pipeline.corpus.documents import count_documents, read_texts
+    from pipeline.corpus.document_shards import count_documents, read_texts
     from pipeline.tokens.round_trip import loss_in_words
     from pipeline.tokens.tokenizer_figures import TextSample, describe
     from pipeline.tokens.tokenizer_folder import load_tokenizer, rust_threads

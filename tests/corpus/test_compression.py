@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus.test_formats import content, make_source, read
 
-from pipeline.corpus.readers.records import Rejected
+from pipeline.corpus.documents import Rejected
 
 RANDOM = random.Random(3)
 LINES = [f'{{"text": "line {n} {RANDOM.randbytes(20).hex()}"}}\n'.encode() for n in range(40)]

@@ -11,7 +11,7 @@ import pytest
 from corpus.test_formats import content, make_source, read
 from pydantic import ValidationError
 
-from pipeline.corpus.readers.records import Rejected
+from pipeline.corpus.documents import Rejected
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.corpus.documents import Document, read_shard, shard_name, write_shards
+from pipeline.corpus.document_shards import read_shard, shard_name, write_shards
+from pipeline.corpus.documents import Document
 
 
 def test_no_flipped_bit_of_a_shard_becomes_another_document(tmp_path: Path) -> None:

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import Document, Rejected
 from pipeline.corpus.ingesting import AnySource, IngestConfig
-from pipeline.corpus.readers.records import Rejected
 from pipeline.corpus.readers.work_shares import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
 from pipeline.errors import ConfigError, MissingInputError

@@ -12,9 +12,8 @@ from typing import Any
 import datasets
 import pytest
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import Document, Rejected
 from pipeline.corpus.readers.hub_dataset import read_hub
-from pipeline.corpus.readers.records import Rejected
 from pipeline.corpus.sources.hub import Hub
 from pipeline.errors import BadDataError, ConfigError, DescentError, StorageError
 from pipeline.features import files_of_key

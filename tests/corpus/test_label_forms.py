@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from corpus.test_formats import content, make_source, read
 
+from pipeline.corpus.documents import Rejected
 from pipeline.corpus.label_forms import LabelError, alike_labels, like_none, normal_label
-from pipeline.corpus.readers.records import Rejected
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.docstrings import MIN_REPEAT_CHARS, library_files, read_python_docs
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.ingesting import IngestConfig
-from pipeline.corpus.readers.records import Part, Rejected
 from pipeline.corpus.readers.work_shares import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
 from pipeline.corpus.sources.jsonl import Jsonl

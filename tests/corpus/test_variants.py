@@ -23,7 +23,7 @@ from corpus.test_formats import make_source, read
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus.readers.records import Rejected
+from pipeline.corpus.documents import Rejected
 
 Rows = list[tuple[str, str | None]]
 

@@ -11,7 +11,7 @@ import pytest
 from harness import Project
 from tokenizers import Tokenizer
 
-from pipeline.corpus.documents import read_documents
+from pipeline.corpus.document_shards import read_documents
 
 ROOT = Path(__file__).parents[2]
 

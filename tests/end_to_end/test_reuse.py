@@ -16,7 +16,7 @@ from harness import PATIENCE_SECONDS, STAGES, Project, select
 from pipeline.config.loading import load_config
 from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.dedup import text_hash
-from pipeline.corpus.documents import read_documents
+from pipeline.corpus.document_shards import read_documents
 from pipeline.corpus.splitting import split_of_hash
 from pipeline.engine import runner
 from pipeline.errors import BadDataError, ConfigError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tokens.artifacts import write_split, write_streams
 
-from pipeline.corpus.documents import read_texts
+from pipeline.corpus.document_shards import read_texts
 from pipeline.evaluation import baselines
 from pipeline.evaluation.baselines import compressed_size, unigram, xz
 from pipeline.tokens.reader import PackedSplit

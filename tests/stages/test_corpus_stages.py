@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pipeline.atomic import digest_file, list_files
-from pipeline.corpus import documents
+from pipeline.corpus import document_shards
 from pipeline.corpus.augmenting import AugmentConfig
 from pipeline.corpus.curation import CurateConfig
-from pipeline.corpus.documents import read_documents, shard_paths
+from pipeline.corpus.document_shards import read_documents, shard_paths
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.normalizing import NormalizeConfig
 from pipeline.engine.stage import StageContext
@@ -124,7 +124,7 @@ def test_documents_do_not_depend_on_the_size_of_shards(
         return [document.text for document in read_documents(tmp_path / folder / "augment/train")]
 
     whole = train_texts("whole")
-    monkeypatch.setattr(documents, "SHARD_BYTES", 1000)
+    monkeypatch.setattr(document_shards, "SHARD_BYTES", 1000)
     assert train_texts("parts") == whole
     assert len(shard_paths(tmp_path / "parts/ingest")) > 5
     assert len(set(whole)) > 20

@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from pipeline.atomic import digest_file, list_files, write_json
 from pipeline.config import Config
-from pipeline.corpus.documents import Document, document_id, write_shards
+from pipeline.corpus.document_shards import write_shards
+from pipeline.corpus.documents import Document, document_id
 from pipeline.stages import STAGES
 from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.labelled_split import CLASSES

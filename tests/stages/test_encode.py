@@ -12,7 +12,7 @@ from tokens.artifacts import PROSE, run_stage, write_split
 from transformers import AutoTokenizer
 
 from pipeline.atomic import digest_file, list_files
-from pipeline.corpus.documents import read_documents, write_shards
+from pipeline.corpus.document_shards import read_documents, write_shards
 from pipeline.stages.encode import STAGE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.tokens.encoding import EncodeConfig

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.atomic import write_json
-from pipeline.corpus.documents import Document, document_id, write_shards
+from pipeline.corpus.document_shards import write_shards
+from pipeline.corpus.documents import Document, document_id
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.progress import Progress
 from pipeline.section import Section

@@ -27,7 +27,6 @@ class Keyboard(PlainWords):
 
     @cached_property
     def augmenter(self) -> Any:
-        """See `PlainWords`."""
         from nlpaug.augmenter.char import KeyboardAug
 
         return KeyboardAug(

@@ -35,7 +35,6 @@ class Synonym(PlainWords):
 
     @cached_property
     def augmenter(self) -> Any:
-        """See `PlainWords`."""
         from nlpaug.augmenter.word import ReservedAug
 
         return ReservedAug(

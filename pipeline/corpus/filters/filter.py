@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from pipeline.corpus.documents import Document
 from pipeline.features import Feature
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
 
 
 class Filter(Feature):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.filter import Filter
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
 
 
 class MaxChars(Filter):
@@ -22,5 +20,4 @@ class MaxChars(Filter):
     """Most characters of a document."""
 
     def reason_to_drop(self, document: Document) -> str | None:
-        """See `Filter`."""
         return "longer than max_chars" if len(document.text) > self.value else None

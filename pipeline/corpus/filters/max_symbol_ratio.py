@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.characters import count_kinds
 from pipeline.corpus.filters.filter import Filter
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
 
 
 class MaxSymbolRatio(Filter):
@@ -23,6 +21,5 @@ class MaxSymbolRatio(Filter):
     """Largest part of the visible characters that are punctuation or symbols."""
 
     def reason_to_drop(self, document: Document) -> str | None:
-        """See `Filter`."""
         kinds = count_kinds(document.text)
         return "more symbols than max_symbol_ratio" if kinds["symbol"] > self.value * kinds["visible"] else None

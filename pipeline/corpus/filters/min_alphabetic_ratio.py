@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.characters import count_kinds
 from pipeline.corpus.filters.filter import Filter
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
 
 
 class MinAlphabeticRatio(Filter):
@@ -26,6 +24,5 @@ class MinAlphabeticRatio(Filter):
     """Smallest part of the visible characters that are letters."""
 
     def reason_to_drop(self, document: Document) -> str | None:
-        """See `Filter`."""
         kinds = count_kinds(document.text)
         return "fewer letters than min_alphabetic_ratio" if kinds["letter"] < self.value * kinds["visible"] else None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.filter import Filter
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
 
 _WORD = re.compile(r"\S+")
 
@@ -25,7 +23,6 @@ class MinWords(Filter):
     """Fewest words of a document."""
 
     def reason_to_drop(self, document: Document) -> str | None:
-        """See `Filter`."""
         # A long text is not split into all of its words.
         words = _WORD.finditer(document.text)
         return "fewer than min_words" if any(next(words, None) is None for _ in range(self.value)) else None

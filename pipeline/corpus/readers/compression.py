@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.corpus.readers.records import UnreadableFileError
+from pipeline.corpus.documents import UnreadableFileError
 
 READ_BYTES = 1 << 20
 MAX_XZ_MEMORY_BYTES = 256_000_000

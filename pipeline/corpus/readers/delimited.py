@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.readers.expansion import line_break
 from pipeline.corpus.readers.lines import cut
-from pipeline.corpus.readers.records import (
-    EXCERPT_CHARS,
-    MAX_RECORD_BYTES,
-    Fields,
-    Part,
-    Rejected,
-    UnreadableFileError,
-    decoded,
-)
+from pipeline.corpus.readers.records import MAX_RECORD_BYTES, Fields, decoded
 from pipeline.corpus.source_files import COMPRESSED
 from pipeline.corpus.sources.csv import AUTO_QUOTES, Csv
 

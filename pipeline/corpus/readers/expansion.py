@@ -11,9 +11,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from pipeline.corpus.documents import Part, UnreadableFileError
 from pipeline.corpus.readers.compression import COMPRESSED_KINDS, MAGIC_BYTES, Streams, unreadable
 from pipeline.corpus.readers.file_kinds import check_text, likeness
-from pipeline.corpus.readers.records import Part, UnreadableFileError
 from pipeline.corpus.source_files import COMPRESSED
 
 MAX_EXPANSION = 200

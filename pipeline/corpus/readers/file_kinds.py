@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from pipeline.corpus.documents import UnreadableFileError
 from pipeline.corpus.readers.compression import COMPRESSED_KINDS
-from pipeline.corpus.readers.records import UnreadableFileError
 
 FOREIGN_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",

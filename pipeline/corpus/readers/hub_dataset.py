@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.corpus.documents import Document
-from pipeline.corpus.readers.records import Fields, Rejected
+from pipeline.corpus.documents import Document, Rejected
+from pipeline.corpus.readers.records import Fields
 from pipeline.corpus.readers.tables import Rows
 from pipeline.corpus.sources.hub import Hub
 from pipeline.corpus.wildcards import fixed_folder

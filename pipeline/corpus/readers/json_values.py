@@ -9,17 +9,10 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import CHUNK_BYTES, chunks, open_file
-from pipeline.corpus.readers.records import (
-    EXCERPT_CHARS,
-    Fields,
-    Part,
-    Rejected,
-    UnreadableFileError,
-    json_object,
-)
+from pipeline.corpus.readers.records import Fields, json_object
 from pipeline.corpus.sources.json import Json
 
 _SPACE = re.compile(r"[ \t\n\r]*")

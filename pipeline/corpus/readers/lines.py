@@ -6,18 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import chunks, line_break, open_file
-from pipeline.corpus.readers.records import (
-    EXCERPT_CHARS,
-    Fields,
-    Part,
-    Rejected,
-    decoded,
-    json_object,
-    too_long,
-)
+from pipeline.corpus.readers.records import Fields, decoded, json_object, too_long
 from pipeline.corpus.sources.jsonl import Jsonl
 from pipeline.corpus.sources.text import Text
 

@@ -1,63 +1,19 @@
-"""What all readers share: pieces of files, rejected records, and the way from a record's fields to a document."""
+"""What all readers share: limits, and the way from a record's fields to a document."""
 
 from __future__ import annotations
 
 import codecs
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipeline.corpus.documents import Document, document_id
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, Rejected
 from pipeline.corpus.label_forms import LabelError, normal_label
 from pipeline.corpus.sources import Source
 from pipeline.corpus.sources.named_fields import Records, template_parts
 
 MAX_RECORD_BYTES = 100_000_000
 """Longest record that is read; a file without the expected separators must not fill the memory."""
-
-EXCERPT_CHARS = 200
-
-
-@dataclass
-class Rejected:
-    """A record that is not usable: where it stands, why, and how it begins.
-
-    Where a file could not be read to its end, `lost_bytes` is its size.
-    """
-
-    source: str
-    origin: str
-    reason: str
-    detail: str = ""
-    excerpt: str = ""
-    lost_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Part:
-    """Whole records of a file, from byte `start` on. `origin` names the file; records count from `first_record`.
-
-    Files that are not cut are one part.
-    """
-
-    path: Path
-    origin: str
-    start: int
-    num_bytes: int
-    first_record: int = 1
-
-
-class UnreadableFileError(Exception):
-    """The rest of a file cannot be read, for a reason that lies in its content; `origin` may say where."""
-
-    def __init__(self, reason: str, detail: str = "", origin: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
-        self.origin = origin
-
 
 MAX_FIELDS, LONGEST_FIELD = 10, 40
 """Fields that are named where one is missing, and letters of their names."""
@@ -112,9 +68,9 @@ class Fields:
                 raise BadRecordError(f"field {min(twice)!r} stands in it more than once")
             text = self._text(record)
             label = normal_label(record.get(self._label_field)) if self._label_field else None
-            return make_document(self.source, origin, text, label)
         except (BadRecordError, LabelError) as error:
             return Rejected(self.source.name, origin, str(error), getattr(error, "detail", ""), excerpt)
+        return self.source.document(origin, text, label, excerpt)
 
     def _text(self, record: Mapping[str, Any]) -> str:
         if self._template is None:
@@ -150,22 +106,6 @@ def _as_text(record: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise BadRecordError(f"field {name!r} is not text")
     return value
-
-
-def make_document(source: Source, origin: str, text: str, label: str | None = None) -> Document:
-    """A document of a source. Raises BadRecordError for text that is none."""
-    if not text or text.isspace():
-        raise BadRecordError("empty text")
-    if "\0" in text:
-        raise BadRecordError("text has NUL bytes")
-    try:
-        identifier = document_id(source.name, origin, text)
-        if label is not None:
-            label.encode()
-    except UnicodeEncodeError as error:
-        is_byte = "\udc80" <= error.object[error.start] <= "\udcff"  # as the surrogateescape handler leaves it
-        raise BadRecordError("not UTF-8" if is_byte else "text has a lone surrogate") from None
-    return Document(identifier, text, source.name, origin, label=label, weight=source.weight)
 
 
 def decoded(source: Source, origin: str, data: bytes | bytearray) -> str | Rejected:

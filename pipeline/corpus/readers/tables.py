@@ -10,16 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.readers.expansion import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION, ExpansionLimit
-from pipeline.corpus.readers.records import (
-    MAX_RECORD_BYTES,
-    Fields,
-    Part,
-    Rejected,
-    UnreadableFileError,
-    too_long,
-)
+from pipeline.corpus.readers.records import MAX_RECORD_BYTES, Fields, too_long
 from pipeline.corpus.sources.arrow import Arrow
 from pipeline.corpus.sources.parquet import Parquet
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
-from pipeline.corpus.documents import SHARD_BYTES, Document
+from pipeline.corpus.document_shards import SHARD_BYTES
+from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.readers.expansion import is_compressed
 from pipeline.corpus.readers.lines import cut
-from pipeline.corpus.readers.records import Part, Rejected, UnreadableFileError
 from pipeline.corpus.sources import Source
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.local_files import LocalFiles
 from pipeline.corpus.sources.named_fields import Records
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 AUTO_QUOTES = "auto"
 
@@ -54,7 +51,6 @@ class Csv(LocalFiles, Records):
         return self
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        """See `LocalFiles`."""
         from pipeline.corpus.readers.delimited import read_csv
 
         return read_csv(self, part)

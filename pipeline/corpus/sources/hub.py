@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.source_files import find_dataset
 from pipeline.corpus.sources.named_fields import Records
 from pipeline.section import Runtime
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 
 class Hub(Records):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.local_files import LocalFiles
 from pipeline.corpus.sources.named_fields import Records
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 
 class Json(LocalFiles, Records):
@@ -25,7 +22,6 @@ class Json(LocalFiles, Records):
     """Name of the outermost object's field that holds the records: `data` for {"data": [...]}."""
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        """See `LocalFiles`."""
         from pipeline.corpus.readers.json_values import read_json
 
         return read_json(self, part)

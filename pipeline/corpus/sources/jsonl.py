@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.local_files import LocalFiles
 from pipeline.corpus.sources.named_fields import Records
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 
 class Jsonl(LocalFiles, Records):
@@ -29,7 +26,6 @@ class Jsonl(LocalFiles, Records):
         return line_break(path)[-1:]
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        """See `LocalFiles`."""
         from pipeline.corpus.readers.lines import read_jsonl
 
         return read_jsonl(self, part)

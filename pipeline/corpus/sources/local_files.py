@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
+from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.source_files import COMPRESSED, find_files
 from pipeline.corpus.sources.source import Source
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 
 class LocalFiles(Source):
@@ -40,8 +37,6 @@ class LocalFiles(Source):
 
     def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
         """The records of parts of files. Where one cannot be read further, the file as a whole counts as lost."""
-        from pipeline.corpus.readers.records import Rejected, UnreadableFileError
-
         for part in parts:
             if part.num_bytes == 0:
                 yield Rejected(self.name, part.origin, "empty file")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.local_files import LocalFiles
 from pipeline.corpus.sources.named_fields import Records
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 
 class Parquet(LocalFiles, Records):
@@ -23,7 +20,6 @@ class Parquet(LocalFiles, Records):
     """Parquet."""
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        """See `LocalFiles`."""
         from pipeline.corpus.readers.tables import read_parquet
 
         return read_parquet(self, part)

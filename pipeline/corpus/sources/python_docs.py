@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pipeline.corpus.docstrings import LABEL, library_files, read_python_docs
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.source import Source
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 
 class PythonDocs(Source):
@@ -29,6 +26,5 @@ class PythonDocs(Source):
         return {LABEL: library_files()}
 
     def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
-        """See `read_python_docs`."""
         for name, text in read_python_docs(part.path for part in parts):
             yield self.document(name, text)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, document_id
 from pipeline.features import Feature
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
 
@@ -61,14 +58,24 @@ class Source(Feature):
         """The documents of its files, or of some of them, in order. `scratch` may be filled and is thrown away."""
         raise NotImplementedError
 
-    def document(self, origin: str, text: str, label: str | None = None) -> Document | Rejected:
-        """A document of this source, or why the text is none. `origin` says where it stands; no two may be alike."""
-        from pipeline.corpus.readers.records import BadRecordError, Rejected, make_document
-
-        try:
-            return make_document(self, origin, text, label)
-        except BadRecordError as error:
-            return Rejected(self.name, origin, str(error), error.detail, text[:200].strip())
+    def document(
+        self, origin: str, text: str, label: str | None = None, excerpt: str | None = None
+    ) -> Document | Rejected:
+        """A document of this source, or why the text is none. `origin` says where it stands; no two may be alike.
+        `excerpt` is how the record begins, if that is not how the text does."""
+        if not text or text.isspace():
+            reason = "empty text"
+        elif "\0" in text:
+            reason = "text has NUL bytes"
+        else:
+            try:
+                identifier = document_id(self.name, origin, text)
+                (label or "").encode()
+                return Document(identifier, text, self.name, origin, label=label, weight=self.weight)
+            except UnicodeEncodeError as error:
+                is_byte = "\udc80" <= error.object[error.start] <= "\udcff"  # as the surrogateescape handler leaves it
+                reason = "not UTF-8" if is_byte else "text has a lone surrogate"
+        return Rejected(self.name, origin, reason, excerpt=text[:EXCERPT_CHARS].strip() if excerpt is None else excerpt)
 
     def doubts(self, document: Document) -> Iterator[str]:
         """What may be read otherwise than meant in a document, though nothing tells: names of DOUBTS of ingest."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.local_files import LocalFiles
 from pipeline.corpus.sources.named_fields import check_no_escape
-
-if TYPE_CHECKING:
-    from pipeline.corpus.documents import Document
-    from pipeline.corpus.readers.records import Part, Rejected
 
 LONG_BYTES = 1_000_000
 """What no text between separators is expected to reach."""
@@ -43,7 +40,6 @@ class Text(LocalFiles):
         return None if self.separator is None else with_breaks_of(path, self.separator)
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        """See `LocalFiles`."""
         from pipeline.corpus.readers.lines import read_text
 
         return read_text(self, part)
