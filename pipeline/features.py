@@ -15,13 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
 from pydantic import Field, GetJsonSchemaHandler, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from pipeline.section import Section
+
+Base = TypeVar("Base")
 
 OWN = r"^.+:[A-Za-z_]\w*$"
 """What a `type` looks like that names a class of the user's own."""
@@ -96,9 +98,21 @@ class _InSchema:
 
 
 def own_class(spec: str, base: type[Feature]) -> type[Feature]:
+    """The class of a feature that `FILE.py:Class` or `package.module:Class` names.
+
+    Raises ValueError as `load_class`.
+    """
+    found = load_class(spec, base, f"{base.__module__.rpartition('.')[0]}.{base.__name__}")
+    if found.model_fields["type"].annotation is not str:
+        kind = found.model_fields["type"].default
+        raise ValueError(f"{spec} is {kind} already; a class of your own derived from it needs the line `type: str`")
+    return found
+
+
+def load_class(spec: str, base: type[Base], base_name: str) -> type[Base]:
     """The class that `FILE.py:Class` or `package.module:Class` names.
 
-    Raises ValueError when it cannot be had, or is not derived from `base`.
+    Raises ValueError when it cannot be had, or is not derived from `base`, which messages call `base_name`.
     """
     place, _, name = spec.rpartition(":")
     module = _load(place)
@@ -108,12 +122,21 @@ def own_class(spec: str, base: type[Feature]) -> type[Feature]:
         near = difflib.get_close_matches(name, own, n=1)
         raise ValueError(f"{place} has no class {name!r}{f'; did you mean {near[0]}?' if near else ''}")
     if not isinstance(found, type) or not issubclass(found, base):
-        package = base.__module__.rpartition(".")[0]
-        raise ValueError(f"{spec} is no {base.__name__}; derive it from {package}.{base.__name__}")
-    if found.model_fields["type"].annotation is not str:
-        kind = found.model_fields["type"].default
-        raise ValueError(f"{spec} is {kind} already; a class of your own derived from it needs the line `type: str`")
+        raise ValueError(f"{spec} is no {base.__name__}; derive it from {base_name}")
     return found
+
+
+def file_of(spec: str) -> Path:
+    """The file that holds a class of the user's own, which is not loaded. Raises ValueError when there is none."""
+    place = spec.rpartition(":")[0]
+    try:
+        found = None if place.endswith(".py") else importlib.util.find_spec(place)
+    except (ImportError, ValueError) as error:
+        raise _cannot_be_loaded(place, error) from None
+    path = Path(found.origin) if found is not None and found.origin is not None else Path(place)
+    if not path.is_file():
+        raise _cannot_be_loaded(place, FileNotFoundError())
+    return path
 
 
 def _restored(spec: str, values: dict[str, Any]) -> Feature:
@@ -124,8 +147,12 @@ def _load(place: str) -> ModuleType:
     try:
         return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"type: {place} cannot be loaded: {' '.join(reason.split())}; mend it or its path") from None
+        raise _cannot_be_loaded(place, error) from None
+
+
+def _cannot_be_loaded(place: str, error: Exception) -> ValueError:
+    reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+    return ValueError(f"{place} cannot be loaded: {' '.join(reason.split())}; mend it or its path")
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -17,12 +17,13 @@ from transformers import (
 )
 
 from pipeline.errors import ConfigError
+from pipeline.known_names import is_known
 from pipeline.modeling.adapters import load_adapter
 from pipeline.modeling.architecture_settings import check_keys, without_bars
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.inputs import evaluating
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
-from pipeline.modeling.model_config import ModelConfig, causal_architectures, labelling_architectures
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.portable import copy_tokenizer, make_portable
 from pipeline.modeling.pretrained_model import load_pretrained, vocabulary_size
 from pipeline.modeling.refusals import config_errors
@@ -143,10 +144,10 @@ def build_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, head: 
     hf_config = configure(config, head, **from_tokenizer)
     if any(getattr(hf_config.get_text_config(), name, None) != value for name, value in from_tokenizer.items()):
         text_model = f"{architecture}_text"
-        known = causal_architectures() if head is CAUSAL_LM else labelling_architectures()
+        is_there = is_known("causal_lm" if head is CAUSAL_LM else "sequence_classification", text_model)
         raise ConfigError(
             f"model.architecture: {architecture} is made up of several models and does not take the tokenizer's "
-            f"vocabulary; choose a text model, such as {f'{text_model} or ' if text_model in known else ''}llama"
+            f"vocabulary; choose a text model, such as {f'{text_model} or ' if is_there else ''}llama"
         )
     return hf_config
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import math
-import re
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from pipeline.known_names import is_known, known_names
 from pipeline.modeling.presets import PRESETS, PresetName
 from pipeline.pretrained.origin import OWN_ARCHITECTURES, Origin
 from pipeline.section import Alternatives, Section
@@ -68,8 +65,8 @@ class AdapterConfig(Section):
     def _is_known(cls, name: str) -> str:
         if name in UNSUPPORTED_ADAPTERS:
             raise ValueError(f"got {name!r}, which {UNSUPPORTED_ADAPTERS[name]}; choose another, such as lora")
-        known = adapter_types()
-        if known and name not in known:
+        if name not in SPELLINGS_OF_LORA and not is_known("adapters", name):
+            known = sorted({*known_names("adapters"), *SPELLINGS_OF_LORA} - UNSUPPORTED_ADAPTERS.keys())
             matches = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(known)}"
             raise ValueError(f"got {name!r}, which is no method of peft; {hint}")
@@ -125,9 +122,9 @@ class ModelConfig(Origin):
     @classmethod
     def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
         is_causal = info.data.get("task", "causal_lm") == "causal_lm"
-        known = causal_architectures() if is_causal else labelling_architectures()
-        if name is not None and known and name not in known:
-            matches = difflib.get_close_matches(name, known, n=1)
+        models = "causal_lm" if is_causal else "sequence_classification"
+        if name is not None and name not in OWN_ARCHITECTURES and not is_known(models, name):
+            matches = difflib.get_close_matches(name, [*known_names(models), *OWN_ARCHITECTURES], n=1)
             hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
             kind = "causal language model" if is_causal else "sequence classification model"
             raise ValueError(f"got {name!r}, which is no {kind} of transformers{hint}")
@@ -186,20 +183,7 @@ UNSUPPORTED_ADAPTERS = {
 }
 """Methods of peft that need more than a model and text, and what."""
 
-
-@functools.cache
-def adapter_types() -> tuple[str, ...]:
-    """Names that `model.adapter.type` may have, sorted; read from the text of peft, empty when that is elsewhere."""
-    spec = find_spec("peft")
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0], "utils", "peft_types.py") if folders else None
-    if path is None or not path.is_file():
-        return ()
-    enum = re.search(r"^class PeftType.*?^class ", path.read_text(), re.MULTILINE | re.DOTALL)
-    if enum is None:
-        return ()
-    names = {name.lower() for name in re.findall(r'^    [A-Z0-9_]+ = "([A-Z0-9_]+)"', enum.group(), re.MULTILINE)}
-    return tuple(sorted((names | {"dora", "rslora"}) - UNSUPPORTED_ADAPTERS.keys()))
+SPELLINGS_OF_LORA = ("dora", "rslora")
 
 
 def _is_finite(value: Any) -> bool:
@@ -209,29 +193,3 @@ def _is_finite(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_finite(item) for item in value)
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def causal_architectures() -> tuple[str, ...]:
-    """Model types that transformers maps to a causal language model, and our own, sorted."""
-    return _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-
-
-def labelling_architectures() -> tuple[str, ...]:
-    """Model types that transformers maps to a model with a head over labels, and our own, sorted."""
-    return _architectures("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES")
-
-
-@functools.cache
-def _architectures(mapping_name: str) -> tuple[str, ...]:
-    """Model types of one of transformers' mappings, and our own, sorted.
-
-    Read from the text of its mapping, because importing transformers takes seconds. Empty when transformers is
-    not installed or keeps the mapping elsewhere; then the model stage is the first to notice a wrong name.
-    """
-    spec = find_spec("transformers")
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0], "models", "auto", "modeling_auto.py") if folders else None
-    if path is None or not path.is_file():
-        return ()
-    mapping = re.search(rf"^{mapping_name} = .*?^\)", path.read_text(), re.MULTILINE | re.DOTALL)
-    return tuple(sorted({*re.findall(r'\(\s*"([^"]+)"', mapping.group()), *OWN_ARCHITECTURES})) if mapping else ()

@@ -48,6 +48,11 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def embedding_parameters(model: nn.Module) -> set[str]:
+    """Names of the weights of embeddings."""
+    return {f"{name}.weight".lstrip(".") for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+
+
 def norm_parameters(model: nn.Module) -> set[str]:
     """Names of the parameters of normalization layers."""
     return {

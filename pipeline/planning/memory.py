@@ -22,10 +22,10 @@ from pipeline.modeling.inputs import evaluating, replaced, trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.attention import set_attention
-from pipeline.planning.optimizer_states import optimizer_without_data
 from pipeline.telemetry.layer_norms import LayerNorms
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.objective import objective
+from pipeline.training.parameter_groups import optimizer_without_data
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
+from pipeline.config import Config
 from pipeline.engine.checkpointing import Checkpointing, Continuation, Outset
 from pipeline.engine.stage import Shown, Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
@@ -21,6 +22,7 @@ from pipeline.reporting.hparams import write_row
 from pipeline.training import checkpoints, continuing
 from pipeline.training.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
+from pipeline.training.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
 LOADED = (
@@ -181,9 +183,15 @@ def _in_short(summary: Mapping[str, Any]) -> str:
 
 
 def _files(config: TrainConfig) -> dict[str, list[Path]]:
-    """The weights to start from."""
-    if config.init_from is None:
-        return {}
+    """The weights to start from, and an optimizer of the user's own."""
+    files = dict(family_of(config.optim).files_of_key(config.optim))
+    if config.init_from is not None:
+        files["weights to start from"] = _weights(config)
+    return files
+
+
+def _weights(config: TrainConfig) -> list[Path]:
+    assert config.init_from is not None
     folder = Path(config.init_from)
     weights = sorted(folder.glob("*.safetensors"))
     if (folder / ADAPTER).is_dir():
@@ -199,7 +207,11 @@ def _files(config: TrainConfig) -> dict[str, list[Path]]:
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     check_links(files.values(), folder, f"train.init_from: {folder}")
     check_model(files, f"train.init_from: {folder}")
-    return {"weights to start from": weights}
+    return weights
+
+
+def _check(config: Config) -> None:
+    family_of(config.train.optim).check(config.train.optim)
 
 
 def _speed(split: Any, target_tokens: int, seconds: float) -> float:
@@ -227,6 +239,7 @@ STAGE = Stage(
     records=("metrics.jsonl", "tensorboard/**"),
     files=_files,
     check_launch=check_launcher,
+    check=_check,
     distributed=True,
     checkpointing=Checkpointing(
         saved=checkpoints.list_checkpoints,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import is_true
-from pipeline.training.optimization_config import BITSANDBYTES_OPTIMIZERS
+from pipeline.training.optimizers import family_of
 from pipeline.training.trackers import check_trackers
 from pipeline.training.train_config import TrainConfig
 
@@ -49,7 +49,7 @@ def check_launcher(config: TrainConfig | None, environ: Mapping[str, str], chose
         raise ConfigError(
             "the launcher was given FSDP version 1; set fsdp_version: 2 as in the file that descent init fsdp2 writes"
         )
-    if is_true(environ, "ACCELERATE_USE_FSDP") and config.optim in ("adafactor", *BITSANDBYTES_OPTIMIZERS):
+    if is_true(environ, "ACCELERATE_USE_FSDP") and not family_of(config.optim).can_be_sharded:
         raise ConfigError(
             f"train.optim: {config.optim} cannot move a model that is sharded (FSDP); take adamw_torch_fused or muon"
         )

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from pipeline.known_names import known_names
 from pipeline.section import Alternatives, Runtime, Section
+from pipeline.training.optimizers import FAMILIES
+from pipeline.training.optimizers.torch_class import NOT_STEPWISE
 
-TORCH_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adam", "sgd", "adafactor", "adagrad", "rmsprop", "muon")
-BITSANDBYTES_OPTIMIZERS = {
-    "adamw_8bit": ("AdamW", 8, False),
-    "adamw_bnb_8bit": ("AdamW", 8, False),
-    "paged_adamw_8bit": ("AdamW", 8, True),
-    "paged_adamw_32bit": ("AdamW", 32, True),
-    "lion_8bit": ("Lion", 8, False),
-    "lion_32bit": ("Lion", 32, False),
-    "paged_lion_8bit": ("Lion", 8, True),
-    "paged_lion_32bit": ("Lion", 32, True),
-    "ademamix": ("AdEMAMix", 32, False),
-    "ademamix_8bit": ("AdEMAMix", 8, False),
-    "paged_ademamix_32bit": ("AdEMAMix", 32, True),
-    "paged_ademamix_8bit": ("AdEMAMix", 8, True),
-    "rmsprop_bnb": ("RMSprop", 32, False),
-    "rmsprop_bnb_8bit": ("RMSprop", 8, False),
-}
-"""Name in transformers' TrainingArguments: class of bitsandbytes, bits of its state, and whether that is paged."""
-
-NOT_STEPWISE = {
-    "LBFGS": "it evaluates the loss several times a step",
-    "SparseAdam": "it takes sparse gradients only; train.gradient_density makes updates sparse with any optimizer",
-    "Optimizer": "it is the base class of the others",
-}
 OWN_FIELDS = {"lr": "learning_rate", "weight_decay": "weight_decay", "params": "parameter_groups"}
 
 SCHEDULER_KWARGS: dict[str, tuple[str, ...]] = {
@@ -157,7 +133,8 @@ class OptimizationConfig(Section):
     """`adamw_torch_fused`, `adamw_torch` (Loshchilov & Hutter 2019), `adam`, `sgd` with momentum, `adafactor` (Shazeer
     & Stern 2018), `adagrad`, `rmsprop`, `muon` (Jordan 2024: hidden matrices, AdamW for the rest), any class of
     torch.optim by its name, such as `NAdam`, or, with the extra `bitsandbytes`, `adamw_8bit`, `lion_8bit`,
-    `ademamix_8bit`, `rmsprop_bnb_8bit` and transformers' paged and 32-bit variants of them."""
+    `ademamix_8bit`, `rmsprop_bnb_8bit` and transformers' paged and 32-bit variants of them. A class of your own goes by
+    its path: `./my_optimizers.py:Mine`."""
 
     optim_args: dict[str, bool | int | float | str | list[float] | None] = Field(default_factory=dict)
     """Arguments for the optimizer's class under its own names, such as `{nesterov: true}` for sgd. They come before
@@ -250,17 +227,16 @@ class OptimizationConfig(Section):
     @field_validator("optim")
     @classmethod
     def _is_an_optimizer(cls, name: str) -> str:
-        known = (*TORCH_OPTIMIZERS, *BITSANDBYTES_OPTIMIZERS)
-        short = name.removeprefix("torch.optim.")
-        if short in NOT_STEPWISE:
-            raise ValueError(f"{name} cannot be used: {NOT_STEPWISE[short]}")
-        if name not in known and short not in torch_classes():
-            names = (*known, *torch_classes())
-            longer = [other for other in names if other.lower().startswith(short.lower())]
-            near = longer or difflib.get_close_matches(short, names, n=1)
+        if reasons := [reason for family in FAMILIES if (reason := family.why_not(name))]:
+            raise ValueError(f"{name} cannot be used: {reasons[0]}")
+        if not any(family.knows(name) for family in FAMILIES):
+            known = [name for family in FAMILIES for name in family.names]
+            classes = [name for name in known_names("torch.optim") if name not in NOT_STEPWISE]
+            short = name.removeprefix("torch.optim.")
+            longer = [other for other in (*known, *classes) if other.lower().startswith(short.lower())]
+            near = longer or difflib.get_close_matches(short, [*known, *classes], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            allowed = f"{', '.join(known)} or torch.optim's {', '.join(torch_classes())}"
-            raise ValueError(f"got {name!r}; allowed: {allowed}{hint}")
+            raise ValueError(f"got {name!r}; allowed: {', '.join(known)} or torch.optim's {', '.join(classes)}{hint}")
         return name
 
     @field_validator("lr_scheduler_type", mode="before")
@@ -329,18 +305,3 @@ class OptimizationConfig(Section):
         if self.nesterov and (self.optim != "sgd" or self.momentum == 0):
             raise ValueError("nesterov is for sgd with a momentum above 0")
         return self
-
-
-@cache
-def torch_classes() -> tuple[str, ...]:
-    """Optimizer classes of torch.optim that work step by step on dense gradients, sorted.
-
-    Read from the text of torch, because importing it takes seconds; empty when torch keeps them elsewhere.
-    """
-    spec = find_spec("torch")
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0], "optim", "__init__.py") if folders else None
-    if path is None or not path.is_file():
-        return ()
-    names = re.findall(r"^from torch\.optim\.\w+ import ([A-Z]\w+) as", path.read_text(), re.MULTILINE)
-    return tuple(sorted(name for name in names if name not in NOT_STEPWISE))

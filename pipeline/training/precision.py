@@ -9,6 +9,8 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.bf16 import multiplies_bf16
+from pipeline.training.optimizers import family_of
+from pipeline.training.optimizers.muon import Muon
 from pipeline.training.products import Products
 from pipeline.training.train_config import TrainConfig
 
@@ -37,7 +39,7 @@ def check_precision(
             f"warning: train.mixed_precision is bf16, which the {name} only emulates: products take "
             f"{slowdown(device):.1f} times as long as in float32; write auto or no"
         )
-    if config.optim == "muon" and not is_native and say is not None:
+    if isinstance(family_of(config.optim), Muon) and not is_native and say is not None:
         say(
             f"warning: train.optim is muon, which orthogonalizes in bf16, and the {name} only emulates that: products "
             f"take {slowdown(device):.1f} times as long as in float32; take adamw_torch_fused"

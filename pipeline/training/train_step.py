@@ -10,7 +10,7 @@ from pipeline.modeling.inputs import model_inputs
 from pipeline.training.accelerator import no_sync
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.objective import objective
-from pipeline.training.optimizers import set_learning_rate
+from pipeline.training.parameter_groups import set_learning_rate
 from pipeline.training.schedules import learning_rate
 from pipeline.training.train_state import TrainState
 

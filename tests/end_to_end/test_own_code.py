@@ -1,5 +1,5 @@
-"""A source, a step, a filter, an augmentation and a tokenizer of the user's own, by path, run as those of the project
-do."""
+"""A source, a step, a filter, an augmentation, a tokenizer and an optimizer of the user's own, by path, run as those of
+the project do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from harness import Project
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from pipeline.corpus.document_shards import read_documents
@@ -95,6 +97,23 @@ class Words(TrainedTokenizer):
         return tokenizer
 '''
 
+OPTIMIZER = '''\
+import torch
+
+
+class Signs(torch.optim.Optimizer):
+    """Steps by the sign of the gradient."""
+
+    def __init__(self, params, lr=1.0, scale=1.0, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "scale": scale, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter -= group["lr"] * group["scale"] * parameter.grad.sign()
+'''
+
 CONFIG = """\
 run: {name: tiny, seed: 1}
 ingest: {sources: [{name: mine, type: "sources.py:Diary", path: diary.txt}]}
@@ -167,6 +186,39 @@ def test_a_tokenizer_of_ones_own_trains_and_its_file_is_part_of_the_key(project:
     assert "tokenizer.type: ./words.py:Words gives a vocabulary without <pad> as id 0" in result.err.splitlines()[-1]
 
 
+def test_an_optimizer_of_ones_own_moves_weights_and_its_file_is_part_of_the_key(project: Project) -> None:
+    own = project.folder / "own.py"
+    own.write_text(OPTIMIZER)
+    given = ("train.optim=./own.py:Signs", "train.optim_args={scale: 0.5}", "train.learning_rate=0.25")
+    project.run(*given, "--until", "train")
+    before, after = (load_file(project.artifact(stage) / "model/model.safetensors") for stage in ("model", "train"))
+    moved = (after["model.norm.weight"] - before["model.norm.weight"]).abs()
+    assert torch.allclose(moved[moved > 0], torch.tensor(0.125), atol=1e-6)
+    assert moved.count_nonzero() > len(moved) // 2
+
+    own.write_text(OPTIMIZER.replace(".sign()", ".sign() * 2"))
+    plan = project.plan(*given, "--until", "train")
+    assert (plan["model"]["action"], plan["train"]["reasons"]) == ("reuse", ["source ./own.py changed"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("./none.py:Signs", "./none.py:Signs cannot be used: ./none.py cannot be loaded: there is no such file; mend"),
+        ("./own.py:Sings", "./own.py has no class 'Sings'; did you mean Signs?"),
+        ("./own.py:Plain", "./own.py:Plain is no Optimizer; derive it from torch.optim.Optimizer"),
+        ("./own.py:Rigid", "./own.py:Rigid refuses its arguments: "),
+    ],
+)
+def test_an_optimizer_of_ones_own_that_cannot_be_had_is_named(project: Project, spec: str, message: str) -> None:
+    rigid = "\n\nclass Plain:\n    pass\n\n\nclass Rigid(Signs):\n    def __init__(self, params):\n        pass\n"
+    (project.folder / "own.py").write_text(OPTIMIZER + rigid)
+    result = project.descent("run", "tiny.yaml", f"train.optim={spec}", "train.weight_decay=0", "--until", "train")
+    assert result.code == 78
+    assert message in result.err.splitlines()[-1]
+    assert "train.optim" in result.err.splitlines()[-1]
+
+
 def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -183,11 +235,11 @@ def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("./none.py:NoLegalese", "type: ./none.py cannot be loaded: there is no such file; mend it or its path"),
+        ("./none.py:NoLegalese", "./none.py cannot be loaded: there is no such file; mend it or its path"),
         ("./rest.py:NoLegalise", "./rest.py has no class 'NoLegalise'; did you mean NoLegalese?"),
         ("./rest.py:SpellOut", "./rest.py:SpellOut is no Filter; derive it from pipeline.corpus.filters.Filter"),
-        ("./broken.py:X", "type: ./broken.py cannot be loaded: NameError: name 'nothing' is not defined; mend it"),
-        ("no.such.module:X", "type: no.such.module cannot be loaded: ModuleNotFoundError: No module named 'no'; mend"),
+        ("./broken.py:X", "./broken.py cannot be loaded: NameError: name 'nothing' is not defined; mend it"),
+        ("no.such.module:X", "no.such.module cannot be loaded: ModuleNotFoundError: No module named 'no'; mend"),
         (
             "pipeline.corpus.filters:MinChars",
             "pipeline.corpus.filters:MinChars is min_chars already; a class of your own",

@@ -12,19 +12,24 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.distributed.processes import Processes
 from pipeline.errors import ConfigError
+from pipeline.known_names import told
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.interval import Interval
-from pipeline.training.optimization_config import BITSANDBYTES_OPTIMIZERS, TORCH_OPTIMIZERS, torch_classes
-from pipeline.training.optimizers import build_optimizer, parameter_groups, set_learning_rate, trainable
+from pipeline.training.optimizers import FAMILIES
+from pipeline.training.optimizers.eight_bit import EightBit, class_and_bits
+from pipeline.training.optimizers.torch_class import NOT_STEPWISE
+from pipeline.training.parameter_groups import build_optimizer, parameter_groups, set_learning_rate, trainable
 from pipeline.training.snapshots import ResumableState, restore_state, take_snapshot
 from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the extra is not installed")
-BITSANDBYTES = [pytest.param(name, marks=needs_bitsandbytes) for name in BITSANDBYTES_OPTIMIZERS]
-EVERY = [*TORCH_OPTIMIZERS, *torch_classes(), "torch.optim.NAdam", *BITSANDBYTES]
+BITSANDBYTES = [pytest.param(name, marks=needs_bitsandbytes) for name in EightBit.names]
+OF_TORCH = [name for family in FAMILIES if not isinstance(family, EightBit) for name in family.names]
+OF_TORCH += sorted({*told("torch.optim")} - NOT_STEPWISE.keys())
+EVERY = [*OF_TORCH, "torch.optim.NAdam", *BITSANDBYTES]
 
 
 def section_of(optim: str, **changes: object) -> TrainConfig:
@@ -103,7 +108,7 @@ def test_every_optimizer_learns_and_goes_on_from_a_checkpoint_to_the_same_bits(t
                 assert found[key] == value
 
 
-@pytest.mark.parametrize("optim", [*TORCH_OPTIMIZERS, *torch_classes()])
+@pytest.mark.parametrize("optim", OF_TORCH)
 def test_no_step_waits_for_the_device(optim):
     """On the meta device there is nothing that could be copied to the host. Fused kernels, which do not exist there,
     stand aside; ASGD keeps its numbers on the device where CUDA has a graph for it."""
@@ -221,6 +226,25 @@ def test_settings_reach_the_optimizer(optim, settings, expected):
 def test_what_a_class_does_not_take_is_refused(optim, settings, message):
     with pytest.raises(ConfigError, match=message):
         build_optimizer(section_of(optim, **settings), Small(), CPU)
+
+
+def test_names_of_bitsandbytes_mean_what_they_mean_in_transformers():
+    assert {name: class_and_bits(name) for name in EightBit.names} == {
+        "adamw_8bit": ("AdamW", 8),
+        "adamw_bnb_8bit": ("AdamW", 8),
+        "paged_adamw_8bit": ("AdamW", 8),
+        "paged_adamw_32bit": ("AdamW", 32),
+        "lion_8bit": ("Lion", 8),
+        "lion_32bit": ("Lion", 32),
+        "paged_lion_8bit": ("Lion", 8),
+        "paged_lion_32bit": ("Lion", 32),
+        "ademamix": ("AdEMAMix", 32),
+        "ademamix_8bit": ("AdEMAMix", 8),
+        "paged_ademamix_32bit": ("AdEMAMix", 32),
+        "paged_ademamix_8bit": ("AdEMAMix", 8),
+        "rmsprop_bnb": ("RMSprop", 32),
+        "rmsprop_bnb_8bit": ("RMSprop", 8),
+    }
 
 
 def test_a_missing_extra_is_named(monkeypatch):

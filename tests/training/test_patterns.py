@@ -10,7 +10,7 @@ from yardsticks import assert_costs_at_most, cpu_of, importing
 
 from pipeline.errors import ConfigError
 from pipeline.training.name_patterns import Finder
-from pipeline.training.optimizers import parameter_groups
+from pipeline.training.parameter_groups import parameter_groups
 from pipeline.training.sparsity import freeze
 from pipeline.training.train_config import TrainConfig
 

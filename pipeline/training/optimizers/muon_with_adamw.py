@@ -1,14 +1,13 @@
-"""Muon for the hidden matrices and AdamW for everything else, as one optimizer."""
+"""Muon for some parameters and AdamW for the others, as one optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-USE_MUON = "use_muon"
-"""Key of a parameter group: whether Muon moves it."""
+from pipeline.training.optimizers.muon import USE_MUON
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -16,7 +15,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     `use_muon` is true and AdamW for the others. Both share this optimizer's groups and state, so that learning rates
     are set and checkpoints are taken as of any optimizer."""
 
-    def __init__(self, groups: list[dict[str, Any]], muon: dict[str, Any], adamw: dict[str, Any]) -> None:
+    def __init__(self, groups: Sequence[dict[str, Any]], muon: dict[str, Any], adamw: dict[str, Any]) -> None:
         super().__init__(groups, {})
         kinds = ((True, torch.optim.Muon, muon), (False, torch.optim.AdamW, adamw))
         # Building a part fills the defaults of its method into the shared groups.
