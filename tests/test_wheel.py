@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_package_and_all_that_ships(wheel: Path) -> None:
     }
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-        assert held == code | templates | shipped
+        assert held == code | templates | shipped | {"pipeline/known_names.json"}
         for name in shipped:
             assert archive.read(name) == (ROOT / name.removeprefix("pipeline/shipped/")).read_bytes()
 

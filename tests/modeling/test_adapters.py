@@ -307,7 +307,7 @@ def test_every_method_that_is_offered_has_a_configuration():
     from peft import PeftType
 
     for kind in {kind.value.lower() for kind in PeftType} - UNSUPPORTED_ADAPTERS.keys():
-        peft_config(AdapterConfig(type=kind))
+        assert AdapterConfig(type=kind).type == kind
     assert peft_config(AdapterConfig(type="dora", r=2)).use_dora
     assert peft_config(AdapterConfig(type="rslora")).use_rslora
 
