@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticUndefined, to_jsonable_python
+
+WORKSPACE = "workspace"
+"""The folder in which runs work unless they name another."""
 
 
 class Runtime:
@@ -39,6 +43,9 @@ class Section(BaseModel):
     """Groups of settings, of each of which one may be given; one inside a section as `section.name`. A later layer of
     settings that gives one takes the others away (`config/layers.py`)."""
 
+    called_elsewhere: ClassVar[Mapping[str, str]] = {}
+    """What settings are called in other programs, and what they are here."""
+
     @model_validator(mode="after")
     def _has_one_of_alternatives(self) -> Self:
         for group in self.alternatives:
@@ -54,6 +61,15 @@ class Section(BaseModel):
         if rest:
             return bool(value._differs_from_default(rest))
         return bool(value != type(self).model_fields[first].default)
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of this section with what follows from those of `whole`, before any of them is checked. Raises
+        ValueError for what it cannot follow from."""
+        return values
+
+    def check_fits(self, whole: Any) -> None:
+        """Raises ValueError where the section does not fit the others of a configuration, all of which are valid."""
 
     def choices(self) -> dict[str, Choice]:
         """What those of the settings that say `auto` come to on this machine."""
@@ -77,6 +93,29 @@ class Section(BaseModel):
     def is_runtime(self, name: str) -> bool:
         """Whether a field changes results at most by floating-point reassociation."""
         return any(isinstance(mark, Runtime) for mark in type(self).model_fields[name].metadata)
+
+
+def sections_at(root: type[Section], key: Sequence[str]) -> list[type[Section]]:
+    """The sections that may stand at a dotted key below `root`; several where a `type` chooses."""
+    found: list[type[Section]] = [root]
+    for part in key:
+        if not part.isascii() or not part.isdigit():  # else an entry of a list
+            fields = [one.model_fields[part] for one in found if part in one.model_fields]
+            found = [section for field in fields for section in sections_in(field.annotation)]
+    return found
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that an annotation of a field allows."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for argument in getattr(annotation, "__args__", ()) for section in sections_in(argument)]
+
+
+def kinds_of(sections: Iterable[type[Section]]) -> list[str]:
+    """The values of `type` that choose among sections."""
+    tagged = [section.model_fields["type"] for section in sections if "type" in section.model_fields]
+    return [kind for field in tagged for kind in getattr(field.annotation, "__args__", ())]
 
 
 def _plain(value: Any) -> Any:

@@ -11,13 +11,13 @@ from typing import Any
 
 from pipeline.config.loading import load_config
 from pipeline.config.mistakes import nearest
-from pipeline.config.reading import read_file
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest, content_digest, input_digests, is_key, read_manifest
 from pipeline.engine.results import IN_PROGRESS, earlier_results, outcome_of, read_run, shown_in_words
 from pipeline.engine.work import identity_of
 from pipeline.errors import ConfigError, MissingInputError, StorageError
+from pipeline.plain_yaml import read_file
 
 MAX_NAMES = 20
 """Runs that are named where one is not found."""

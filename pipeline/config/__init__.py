@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.reading import dump
-from pipeline.config.run import RunConfig
 from pipeline.corpus.augmenting import AugmentConfig
 from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.engine.run_config import RunConfig
 from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, EvaluateConfig
 from pipeline.features import one_of
 from pipeline.modeling.model_config import ModelConfig
+from pipeline.plain_yaml import dump
 from pipeline.reporting.report_config import ReportConfig
-from pipeline.section import Runtime, Section
+from pipeline.section import Runtime, Section, sections_at
 from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.packing import PackConfig
 from pipeline.tokens.tokenizers import TOKENIZERS, Tokenizer
@@ -85,19 +84,20 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_run_to_start_from_is_its_model(cls, values: Any) -> Any:
-        """A name in `train.init_from` stands for the model of that run in this workspace."""
-        run = values.get("run") if isinstance(values, dict) else None
-        train = values.get("train") if isinstance(values, dict) else None
-        if not isinstance(run, dict) or not isinstance(train, dict):
+    def _complete(cls, values: Any) -> Any:
+        """What sections leave to others."""
+        if not isinstance(values, dict):
             return values
-        name = train.get("init_from")
-        if not isinstance(name, str) or "/" in name:
-            return values
-        if name == run.get("name"):
-            raise ValueError(f"train.init_from: {name} is this run itself; name another")
-        workspace = Path(str(run.get("workspace", RunConfig.model_fields["workspace"].default)))
-        return {**values, "train": {**train, "init_from": str(workspace / "runs" / name / "model")}}
+        given = [name for name in cls.model_fields if isinstance(values.get(name), dict)]
+        return values | {name: sections_at(cls, [name])[0].complete(values[name], values) for name in given}
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        for name in type(self).model_fields:
+            section: Section | None = getattr(self, name)
+            if section is not None:
+                section.check_fits(self)
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -155,20 +155,4 @@ class Config(Section):
                 f"model.task {self.model.task} needs labels, and no source has any; name their field or column by "
                 "ingest.sources.0.label_field"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_pretrained_model_keeps_its_tokenizer(self) -> Self:
-        if self.model is not None and self.model.pretrained is not None and self.tokenizer.type != "pretrained":
-            raise ValueError(
-                f"model.pretrained {self.model.pretrained} knows the tokens of its own tokenizer alone; set "
-                f"tokenizer to {{type: pretrained, pretrained: {self.model.pretrained}}}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _windows_hold_the_stride(self) -> Self:
-        stride, block_size = self.evaluate.stride, self.pack.block_size
-        if stride is not None and stride > block_size:
-            raise ValueError(f"evaluate.stride {stride} is above pack.block_size {block_size}; lower the stride")
         return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from pipeline.config.mistakes import models_at
-from pipeline.config.reading import Key, Places, has_entry
+from pipeline.config import Config
+from pipeline.plain_yaml import Key, Places, has_entry
+from pipeline.section import sections_at
 
 
 def make_way(earlier: dict[str, Any], later: Any, places: Places, key: Key = ()) -> None:
@@ -37,7 +38,7 @@ def remove(values: dict[str, Any], key: Key, places: Places) -> None:
 
 def may_be_null(key: Key) -> bool:
     """Whether null is a value of a setting beside its default, or may be, as of one that is another library's."""
-    fields = [model.model_fields[key[-1]] for model in models_at(key[:-1]) if key[-1] in model.model_fields]
+    fields = [model.model_fields[key[-1]] for model in sections_at(Config, key[:-1]) if key[-1] in model.model_fields]
     return not fields or any(type(None) in get_args(one.annotation) and one.default is not None for one in fields)
 
 
@@ -45,5 +46,5 @@ def _alternatives_of(key: Key) -> Iterator[Key]:
     """The settings that stand in for another: `Section.alternatives` of the sections around it."""
     for depth in range(len(key)):
         section, name = key[:depth], ".".join(key[depth:])
-        groups = {group for model in models_at(section) for group in model.alternatives if name in group}
+        groups = {group for model in sections_at(Config, section) for group in model.alternatives if name in group}
         yield from ((*section, *other.split(".")) for group in groups for other in group if other != name)

@@ -11,37 +11,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Config, Section
-from pipeline.config.reading import COMMAND_LINE, INDEX, Key, Places, dotted_key, shown
+from pipeline.config import Config
 from pipeline.console.printable import printable
 from pipeline.features import Feature, own_class
+from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, shown
+from pipeline.section import kinds_of, sections_at
 
 MAX_LINES = 20
 MAX_NAMES = 20
 """Known keys that a message lists; of a section with more it says where to read them."""
 LONGEST_NAME = 60
-
-OTHER_NAMES = {
-    "batch_size": "per_device_train_batch_size, or global_batch_size for all devices and accumulated batches",
-    "bf16": "mixed_precision: bf16",
-    "fp16": "mixed_precision: fp16",
-    "gradient_accumulation_steps": "global_batch_size: what per_device_train_batch_size leaves of it is accumulated",
-    "gradient_clipping": "max_grad_norm",
-    "grad_clip": "max_grad_norm",
-    "epochs": "num_train_epochs",
-    "lr": "learning_rate",
-    "lr_scheduler": "lr_scheduler_type",
-    "max_seq_length": "pack.block_size",
-    "micro_batch_size": "per_device_train_batch_size",
-    "num_epochs": "num_train_epochs",
-    "optimizer": "optim",
-    "output_dir": "run.workspace and run.name",
-    "report_to": "log_with",
-    "resume_from_checkpoint": "nothing: the same command again goes on where it stopped",
-    "scheduler": "lr_scheduler_type",
-    "sequence_len": "pack.block_size",
-}
-"""What settings of `train` are called in other trainers, and what they are here."""
 
 EXPECTED = {
     "model_type": "expected settings below it, one `key: value` a line",
@@ -92,7 +71,7 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         place, section = _place(named, places, path), dotted_key(key) or "configuration"
         return f"{place}: {section}: {message}{_how_to_remove(message, key, named, places)}"
     if kind == "union_tag_not_found":
-        tags = ", ".join(_tags(models_at(key)))
+        tags = ", ".join(kinds_of(sections_at(Config, key)))
         return f"{where}: `type` is required here, but not given; allowed: {tags}"
     if kind in ("literal_error", "union_tag_invalid", "enum"):
         allowed = str(context.get("expected") or context.get("expected_tags"))
@@ -128,11 +107,12 @@ def known_instead(key: Key, container: Any) -> str:
     """A hint at what an unknown key may have been meant to be: another trainer's word, a key like it, or the same key
     of another section."""
     *section, name = key
-    if section in ([], ["train"]) and name.lower() in OTHER_NAMES:
-        meant = OTHER_NAMES[name.lower()]
-        is_bare = not section and re.split(r"\W", meant)[0] in _fields_at(("train",), None)
-        return f"; here it is {'train.' if is_bare else ''}{meant}"
-    if others := _tags([model for model in models_at(key[:-1]) if name in model.model_fields]):
+    for holder in [section] if section else [[one] for one in Config.model_fields]:
+        for meant in [one.called_elsewhere.get(name.lower()) for one in sections_at(Config, holder)]:
+            if meant is not None:
+                is_bare = not section and re.split(r"\W", meant)[0] in _fields_at((*holder,), None)
+                return f"; here it is {f'{holder[0]}.' if is_bare else ''}{meant}"
+    if others := kinds_of([model for model in sections_at(Config, key[:-1]) if name in model.model_fields]):
         return f"; only type {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it: set that, or remove it"
     hint = nearest(name, names := _fields_at(key[:-1], container), or_all=False)
     if hint or not names:
@@ -195,38 +175,14 @@ def _named_in(message: str, key: Key, places: Places) -> Key:
     return key
 
 
-def models_at(key: Key) -> list[type[Section]]:
-    """The sections that may stand at a dotted key."""
-    models: list[type[Section]] = [Config]
-    for part in key:
-        if INDEX.fullmatch(part):
-            continue
-        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        models = [model for annotation in found for model in models_in(annotation)]
-    return models
-
-
 def _fields_at(key: Key, container: Any) -> list[str]:
     """Names of the fields allowed at a dotted key, as far as models alone tell; for hints only."""
-    models = models_at(key)
+    models = sections_at(Config, key)
     if isinstance(container, dict) and "type" in container:
-        models = [model for model in models if container["type"] in _tags([model])] or models
+        models = [model for model in models if container["type"] in kinds_of([model])] or models
         with suppress(ValueError):
             models = [own_class(str(container["type"]), Feature)] if ":" in str(container["type"]) else models
     return [name for model in models for name in model.model_fields]
-
-
-def _tags(models: list[type[Section]]) -> list[str]:
-    """The values of `type` that choose among sections."""
-    tagged = [model.model_fields["type"] for model in models if "type" in model.model_fields]
-    return [tag for field in tagged for tag in getattr(field.annotation, "__args__", ())]
-
-
-def models_in(annotation: Any) -> list[type[Section]]:
-    """The sections that an annotation of a field allows."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]
 
 
 def _place(key: Key, places: Places, path: Path) -> str:

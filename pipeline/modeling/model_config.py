@@ -154,6 +154,14 @@ class ModelConfig(Origin):
             raise ValueError("quantization needs adapter: rounded weights cannot be trained themselves")
         return self
 
+    def check_fits(self, whole: Any) -> None:
+        """A pretrained model keeps its tokenizer."""
+        if self.pretrained is not None and whole.tokenizer.type != "pretrained":
+            raise ValueError(
+                f"model.pretrained {self.pretrained} knows the tokens of its own tokenizer alone; set tokenizer to "
+                f"{{type: pretrained, pretrained: {self.pretrained}}}"
+            )
+
     @property
     def model_type(self) -> str | None:
         """The architecture; None where the pretrained model decides."""

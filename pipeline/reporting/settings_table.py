@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.run import RunConfig
+from pipeline.engine.run_config import RunConfig
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
 

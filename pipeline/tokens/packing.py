@@ -23,6 +23,12 @@ class PackConfig(Section):
     sequence of every document that has a label, a class or a number: cut after `block_size` tokens, and padded on its
     right to the longest of its batch."""
 
+    def check_fits(self, whole: Any) -> None:
+        """Windows hold the stride of the evaluation."""
+        stride = whole.evaluate.stride
+        if stride is not None and stride > self.block_size:
+            raise ValueError(f"evaluate.stride {stride} is above pack.block_size {self.block_size}; lower the stride")
+
 
 def special_ids(encoded: Mapping[str, Any]) -> dict[str, Any]:
     """What pack.json takes over from encode.json. What stands around every document is left out where it is but an

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
-from pipeline.section import Alternatives, Choice, Runtime
+from pipeline.section import WORKSPACE, Alternatives, Choice, Runtime
 from pipeline.training.optimization_config import OptimizationConfig
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
@@ -22,10 +24,34 @@ PATIENCE = "early_stopping_patience"
 AttentionImplementation = Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
 
 
+IN_OTHER_TRAINERS = {
+    "batch_size": "per_device_train_batch_size, or global_batch_size for all devices and accumulated batches",
+    "bf16": "mixed_precision: bf16",
+    "fp16": "mixed_precision: fp16",
+    "gradient_accumulation_steps": "global_batch_size: what per_device_train_batch_size leaves of it is accumulated",
+    "gradient_clipping": "max_grad_norm",
+    "grad_clip": "max_grad_norm",
+    "epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "lr_scheduler": "lr_scheduler_type",
+    "max_seq_length": "pack.block_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "num_epochs": "num_train_epochs",
+    "optimizer": "optim",
+    "output_dir": "run.workspace and run.name",
+    "report_to": "log_with",
+    "resume_from_checkpoint": "nothing: the same command again goes on where it stopped",
+    "scheduler": "lr_scheduler_type",
+    "sequence_len": "pack.block_size",
+}
+"""What settings are called in other trainers, and what they are here."""
+
+
 class TrainConfig(OptimizationConfig):
     """Optimization. Names are those of transformers' TrainingArguments where it has one."""
 
     alternatives: ClassVar[Alternatives] = (*OptimizationConfig.alternatives, LENGTHS)
+    called_elsewhere: ClassVar = IN_OTHER_TRAINERS
 
     max_steps: int | None = Field(default=None, ge=1)
     """Number of optimizer steps. Give this, `num_train_epochs` or `max_tokens`: one on the command line stands in for
@@ -189,6 +215,16 @@ class TrainConfig(OptimizationConfig):
                 f"processes{each}; change one of them"
             )
         return self.per_device_train_batch_size or self.global_batch_size // num_processes
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+        """A name in `init_from` stands for the model of that run in this workspace."""
+        name, run = values.get("init_from"), whole.get("run")
+        if not isinstance(name, str) or "/" in name or not isinstance(run, dict):
+            return values
+        if name == run.get("name"):
+            raise ValueError(f"train.init_from: {name} is this run itself; name another")
+        return {**values, "init_from": str(Path(str(run.get("workspace", WORKSPACE)), "runs", name, "model"))}
 
     @model_validator(mode="before")
     @classmethod

@@ -8,8 +8,8 @@ import re
 import shlex
 from pathlib import Path
 
-from pipeline.config.reading import dump
 from pipeline.errors import MissingInputError, StorageError
+from pipeline.plain_yaml import dump
 from pipeline.shipped import FOLDER
 
 RUNS = {

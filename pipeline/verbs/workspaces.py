@@ -14,8 +14,8 @@ from pipeline.errors import ConfigError, MissingInputError, StorageError
 from pipeline.verbs.arguments import ConfigArgument, DebugOption, OverridesArgument
 
 if TYPE_CHECKING:
-    from pipeline.config.run import RunConfig
     from pipeline.engine.artifacts import Workspace
+    from pipeline.engine.run_config import RunConfig
 
 
 def status(

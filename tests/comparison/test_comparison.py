@@ -15,9 +15,9 @@ from pipeline.atomic import digest_json, sealed
 from pipeline.comparison.compare import compare_runs
 from pipeline.comparison.side_by_side import format_comparison
 from pipeline.config import Config
-from pipeline.config.reading import dump
 from pipeline.engine.artifacts import Workspace
 from pipeline.errors import MissingInputError, StorageError
+from pipeline.plain_yaml import dump
 
 Changes = dict[str, dict[str, Any]]
 

@@ -20,10 +20,9 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from pipeline.config import Config
 from pipeline.config.loading import load_config
-from pipeline.config.mistakes import models_in
 from pipeline.engine.plan import plan
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.section import Section
+from pipeline.section import Section, sections_in
 from pipeline.stages import STAGES
 from pipeline.training.train_config import TrainConfig
 
@@ -36,7 +35,7 @@ def defaults_of(section: type[Section], place: str, seen: tuple[type[Section], .
         key = f"{place}.{name}"
         default = field.get_default(call_default_factory=True)
         yield key, "required" if default is PydanticUndefined else to_jsonable_python(default)
-        for inner in models_in(field.annotation):
+        for inner in sections_in(field.annotation):
             if inner not in seen:
                 kind = inner.model_fields["type"].default if "type" in inner.model_fields else ""
                 yield from defaults_of(inner, f"{key}.{kind}".rstrip("."), (*seen, section))
@@ -45,7 +44,7 @@ def defaults_of(section: type[Section], place: str, seen: tuple[type[Section], .
 def test_no_default_changes_without_the_version_of_its_stage(request: pytest.FixtureRequest) -> None:
     now = {}
     for stage in STAGES:
-        kinds = models_in(Config.model_fields[stage.name].annotation)
+        kinds = sections_in(Config.model_fields[stage.name].annotation)
         defaults = dict(defaults_of(kinds[0], stage.name))
         for kind in kinds[1:]:
             defaults |= defaults_of(kind, f"{stage.name}.{kind.model_fields['type'].default}")

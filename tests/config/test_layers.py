@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.config import Config, Section
 from pipeline.config.loading import load_config
-from pipeline.config.mistakes import models_in
-from pipeline.config.reading import dump
 from pipeline.errors import ConfigError
+from pipeline.plain_yaml import dump
+from pipeline.section import sections_in
 from pipeline.training.train_config import LENGTHS
 
 VALUES: dict[str, Any] = {
@@ -46,7 +46,7 @@ def sections(model: type[Section], key: str = "") -> Iterator[tuple[str, type[Se
     yield key, model
     for name, field in model.model_fields.items():
         inner = f"{name}.0" if "list" in str(field.annotation) else name
-        for other in models_in(field.annotation):
+        for other in sections_in(field.annotation):
             yield from sections(other, f"{key}.{inner}".strip("."))
 
 

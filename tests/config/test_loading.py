@@ -8,7 +8,7 @@ import pytest
 from harness import MINIMAL
 
 from pipeline.config.loading import load_config
-from pipeline.config.reading import dump, read_file
+from pipeline.plain_yaml import dump, read_file
 
 
 @pytest.fixture

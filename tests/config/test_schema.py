@@ -11,9 +11,9 @@ import pytest
 from harness import select
 
 from pipeline.config.loading import load_config
-from pipeline.config.reading import read_file
 from pipeline.config.schema import json_schema
 from pipeline.engine.plan import plan
+from pipeline.plain_yaml import read_file
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from pipeline.section import Runtime, Section
+from pipeline.section import WORKSPACE, Runtime, Section
 
 
 class RunConfig(Section):
@@ -19,7 +19,7 @@ class RunConfig(Section):
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Seed of every stage that draws random numbers (augmentation, initialization, data order, samples)."""
 
-    workspace: Path = Path("workspace")
+    workspace: Path = Path(WORKSPACE)
     """Folder of artifacts, checkpoints and runs, relative to the working directory. Runs may share it."""
 
     @field_validator("workspace", mode="before")
