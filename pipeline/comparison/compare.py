@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def compare_runs(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
         "runs": [_described(run, stages) for run in runs],
         "configuration": _settings(runs),
         "stages": _stages(runs, stages),
-        "data": _data(runs),
+        "data": _data(runs, stages),
         "training": _training(runs),
         "evaluation": _evaluation(runs),
     }
@@ -98,14 +99,14 @@ def _stages(runs: Runs, stages: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _data(runs: Runs) -> dict[str, Any]:
+def _data(runs: Runs, stages: Sequence[str]) -> dict[str, Any]:
     splits = {}
     for split, stage in SPLITS.items():
         counts = [run.summary("encode").get("splits", {}).get(split, {}) for run in runs]
         figures = {name: [count.get(name) for count in counts] for name in ("documents", "tokens")}
         splits[split] = {**figures, "same_text": have_same(runs, stage, split)}
     left_out = {}
-    for stage, what in (("ingest", "rejected"), ("curate", "dropped"), ("pack", "dropped")):
+    for stage, what in product(stages, ("rejected", "dropped")):
         counts = [run.summary(stage).get(what) or {} for run in runs]
         for reason in dict.fromkeys(reason for count in counts for reason in count):
             left_out[f"{stage}: {reason}"] = [count.get(reason, 0) for count in counts]

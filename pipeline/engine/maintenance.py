@@ -165,13 +165,13 @@ def _checkpointing(stage: Stage) -> Checkpointing:
 
 
 def _check_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
-    wrong = kind.problem_of(folder) if folder.is_dir() else None
+    wrong = kind.problem_of(folder) if folder.exists() else None
     problem = f"the checkpoint {folder} is broken ({wrong})" if wrong else ""
     return f"{problem}: moved to {kind.set_aside(folder)}" if problem and sets_aside else problem
 
 
 def _give_up_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
-    if not folder.is_dir():
+    if not folder.exists():
         return ""
     problem = f"the checkpoint {folder} {DOUBTFUL}"
     return f"{problem}: moved to {kind.set_aside(folder)}" if sets_aside else problem

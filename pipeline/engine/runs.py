@@ -79,7 +79,7 @@ class RunView:
         self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
         shown = shown_by(workspace, earlier, self.folder)
         self._shown = shown if shown and self._is_whole(shown["stages"]) else None
-        self._work: Path | None = None
+        self._begun: dict[str, Path] = {}  # work folders of long stages, by name
         self._placed = placed_stages(earlier)
         self._kept: Path | None = None
         self._stages: dict[str, dict[str, Any]] = {}
@@ -98,7 +98,7 @@ class RunView:
     def show_progress_of(self, stage: Stage, work: Path) -> None:
         """Link to the records of a long stage that begins, so that they can be watched."""
         self._link(stage, work)
-        self._state[IN_PROGRESS], self._work = work.name, work
+        self._state[IN_PROGRESS], self._begun[stage.name] = work.name, work
         self._write()
         if self._shown is None:
             self._display(stage, without=headline_stages(self._workspace))
@@ -190,7 +190,7 @@ class RunView:
 
     def _show_again(self, shown: Mapping[str, Any]) -> None:
         """Let what was live be again that of the result which the folder shows; say so where there is another."""
-        if self._work is None and all(entry["key"] == key_of(self._stages, name) for name, entry in shown.items()):
+        if not self._begun and all(entry["key"] == key_of(self._stages, name) for name, entry in shown.items()):
             return
         for stage in self._workspace.resumable.values():
             if key := key_of(shown, stage.name):
@@ -205,7 +205,7 @@ class RunView:
             )
 
     def _has_begun_long_work(self) -> bool:
-        return self._work is not None or long_part(self._workspace, self._stages) is not None
+        return bool(self._begun) or long_part(self._workspace, self._stages) is not None
 
     def _shown_stages(self) -> Mapping[str, Any] | None:
         """Of the whole result that the folder shows, or of the long work before there is one, while that is there."""
@@ -238,15 +238,14 @@ class RunView:
                 self._write()
 
     def _tell_unfinished(self, message: str) -> None:
-        folders = {stage: self._workspace.artifact(stage, entry["key"]) for stage, entry in self._stages.items()}
-        for name in self._workspace.resumable:
-            folders.setdefault(name, self._work or self.folder)
+        made = {stage: self._workspace.artifact(stage, entry["key"]) for stage, entry in self._stages.items()}
+        folders = {**self._begun, **made}
         place = self.folder / UNFINISHED
         place.mkdir(exist_ok=True)
         for stage in self._workspace.stages:
             if stage.tell_unfinished is not None:
                 stage.tell_unfinished(place, folders, getattr(self._config, stage.name), message)
-            if self._shown_stages() is not None and stage.checkpointing is not None:
+            if self._shown_stages() is not None and stage.checkpointing is not None and stage.name in folders:
                 self._link(stage, folders[stage.name], place)
         told = sorted(path for path in place.iterdir() if not path.is_symlink())
         Progress("run").say(f"what was done until then is in {', '.join(map(str, told)) or place}")

@@ -85,7 +85,7 @@ def take_over(stage: Stage, outset: Outset, workspace: Workspace, say: Callable[
             say(remark)
         return outset.work
     with workspace.unless_locked(stage.name, found.key) as held:
-        if held and found.checkpoint.is_dir():
+        if held and found.checkpoint.exists():
             _checkpointing(stage).adopt(found.checkpoint, outset.work)
             say(found.reason)
             return workspace.checkpoints(found.key)

@@ -70,8 +70,9 @@ class Node:
 
 
 def flow_diagram(run: RunData) -> str:
-    """The eleven stages with the run's own counts."""
+    """The stages with the run's own counts. Those that have no place in the drawing stand below it."""
     nodes = _nodes(run)
+    others = [_other_node(run, name) for name in run.manifests if name not in nodes]
     first = [nodes[name] for name in ("ingest", "normalize", "curate", "augment", "encode")]
     augment, tokenizer, curate, encode = nodes["augment"], nodes["tokenizer"], nodes["curate"], nodes["encode"]
     half = max(node.height for node in first) / 2
@@ -92,6 +93,9 @@ def flow_diagram(run: RunData) -> str:
     for node in second:
         node.middle = centre
     bottom = max(node.bottom for node in nodes.values())
+    for column, node in enumerate(others):
+        node.column, node.middle = column, bottom + 24 + node.height / 2
+    bottom = max([bottom, *(node.bottom for node in others)])
 
     train_port = min(tokenizer.middle, curate.bottom - 12)
     parts = [_across(nodes["ingest"], nodes["normalize"]), _across(nodes["normalize"], curate)]
@@ -111,9 +115,9 @@ def flow_diagram(run: RunData) -> str:
     parts.append(_route(pack.right, leave, pack.right + 18, test_lane, evaluate.left - 20, centre - 14, evaluate.left))
     parts += [_across(train, evaluate), _across(evaluate, nodes["report"])]
     parts += _flow_labels(run, nodes, held_out, test_lane)
-    parts += [node.draw() for node in nodes.values()]
+    parts += [node.draw() for node in (*nodes.values(), *others)]
     parts.append(_legend(centre - 34))
-    return svg(WIDTH, bottom + 8, "".join(parts), "Data flow through the eleven stages", ' class="flow"')
+    return svg(WIDTH, bottom + 8, "".join(parts), "Data flow through the stages", ' class="flow"')
 
 
 def _across(start: Node, end: Node) -> str:
@@ -199,6 +203,11 @@ def _nodes(run: RunData) -> dict[str, Node]:
         if not node.facts:
             node.facts = [("", "nothing changed" if node.name in run.manifests else "no artifact")]
     return nodes
+
+
+def _other_node(run: RunData, name: str) -> Node:
+    inputs = dict.fromkeys(place.partition("/")[0] for place in run.manifests[name].get("inputs") or ())
+    return Node(name, "tokens", 0, [("", f"from {', '.join(inputs)}"), *_change_facts(run.summary(name))])
 
 
 def _added(summary: Mapping[str, Any]) -> int:

@@ -100,9 +100,9 @@ def _sign(verdict: str) -> str:
 def flow_rows(run: RunData) -> list[dict[str, Any]]:
     """The diagram's counts in full: one row for each stage that handles documents."""
     rows = []
-    for stage in ("ingest", "normalize", "curate", "augment"):
+    for stage in run.manifests:
         summary = run.summary(stage)
-        if not summary:
+        if "documents_out" not in summary:
             continue
         notes = []
         for key in ("rejected", "dropped", "changed"):
