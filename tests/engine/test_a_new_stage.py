@@ -48,7 +48,7 @@ class Counter:
         self.counted: list[int] = []
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        from pipeline.corpus.documents import read_texts
+        from pipeline.corpus.document_shards import read_texts
 
         assert isinstance(context.config, CountConfig)
         assert context.work is not None
