@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,12 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] |
         assert process is None or process.poll() is None, f"the process ended before: {process.communicate()}"
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def tells(message: str, *words: str) -> bool:
+    """Whether a message is one line with these words in this order: what went wrong, where, what to do. How it is put
+    otherwise is no test's business."""
+    return re.fullmatch(".*".join(["", *map(re.escape, words), ""]), message.removesuffix("\n")) is not None
 
 
 def default_signals() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from harness import tells
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -119,10 +120,7 @@ def test_nothing_is_overwritten(hindrance: str) -> None:
         target.symlink_to("gone.yaml")
     code, out, err = descent("init", "classification")
     assert (code, out) == (74, "")
-    assert err == (
-        "descent: classification.yaml exists already and was left as it is; "
-        "name another: descent init classification OTHER.yaml\n"
-    )
+    assert tells(err, "classification.yaml exists", "descent init classification OTHER.yaml")
     assert [path.name for path in Path.cwd().iterdir()] == ["classification.yaml"]
 
 

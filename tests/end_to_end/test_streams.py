@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_SECONDS, Project, Result, default_signals
+from harness import PATIENCE_SECONDS, Project, Result, default_signals, tells
 
 from pipeline import cli
 
@@ -154,4 +154,4 @@ def test_standard_input_that_cannot_be_read_is_named(finished: Project) -> None:
         process = finished.start("generate", "tiny.yaml", stdin=file)
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 74
-    assert errors == "descent: standard input: Bad file descriptor; give the prompt with --prompt\n"
+    assert tells(errors, "standard input", "Bad file descriptor", "--prompt")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import tells
 from training.tiny import SECTION, metrics, outcome, run_train, train_in_child
 
 from pipeline.modeling.weights import read_lazily
@@ -96,7 +97,4 @@ def test_patience_counts_anew_where_a_training_that_stopped_early_goes_on(gpt2_i
 def test_without_its_checkpoint_the_steps_are_taken_again(tmp_path):
     section, earlier = TrainConfig(**SECTION | REWARMED), TrainConfig(**SECTION | {"max_steps": 7})
     found = find_checkpoint(section, earlier, NUM_SEQUENCES, TARGET_TOKENS, tmp_path)
-    assert found == (
-        "its checkpoint of step 7 is not there any more, so its steps are taken again; train.init_from starts from its "
-        "weights instead, with a new optimizer"
-    )
+    assert tells(found, "checkpoint of step 7 is not there", "steps are taken again", "train.init_from")
