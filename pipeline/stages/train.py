@@ -231,7 +231,7 @@ def _median(history: list[dict[str, Any]], tag: str) -> float | None:
 
 STAGE = Stage(
     name="train",
-    version=6,
+    version=7,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),

@@ -30,6 +30,8 @@ SCHEDULER_KWARGS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Schedules, and the keys of `lr_scheduler_kwargs` that each takes."""
+POLYNOMIAL_END = 1e-7
+"""Rate at which transformers' polynomial ends when nothing is said."""
 NEED_METRICS = ("reduce_lr_on_plateau", "greedy")
 NEVER_END = ("constant", "constant_with_warmup", "inverse_sqrt")
 FLOORS = (
@@ -271,9 +273,12 @@ class OptimizationConfig(Section):
             raise ValueError(
                 f"{kind} needs lr_scheduler_kwargs.min_lr_rate, lr_scheduler_kwargs.min_lr or min_lr_ratio"
             )
-        for key in ("lr_end", "min_lr"):
-            if (rate := getattr(extra, key)) is not None and rate > self.learning_rate:
-                raise ValueError(f"lr_scheduler_kwargs.{key} {rate} is more than learning_rate {self.learning_rate}")
+        end = POLYNOMIAL_END if extra.lr_end is None and not self.min_lr_ratio else extra.lr_end
+        if kind == "polynomial" and end is not None and end >= self.learning_rate:
+            raise ValueError(f"lr_scheduler_kwargs.lr_end {end} is not below learning_rate {self.learning_rate}")
+        if extra.min_lr is not None and extra.min_lr > self.learning_rate:
+            rate = self.learning_rate
+            raise ValueError(f"lr_scheduler_kwargs.min_lr {extra.min_lr} is more than learning_rate {rate}")
         if kind == "warmup_stable_decay" and "num_decay_steps" not in given:
             raise ValueError("warmup_stable_decay needs lr_scheduler_kwargs.num_decay_steps")
         return self

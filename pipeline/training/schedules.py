@@ -1,20 +1,25 @@
-"""The learning rate as a pure function of the step.
-
-Every schedule gives the numbers of transformers' `get_scheduler`, as tests check step by step.
-"""
+"""The learning rate as a pure function of the step: transformers' schedules, in one or several phases."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.training.optimization_config import NEVER_END, OptimizationConfig, Ramp
+from pipeline.training.optimization_config import NEVER_END, SCHEDULER_KWARGS, OptimizationConfig
 from pipeline.training.train_config import TrainConfig
 
-POLYNOMIAL_END = 1e-7
-"""Rate at which transformers' polynomial ends when nothing is said."""
+FLOOR_IN_TRANSFORMERS = {
+    "cosine": ("cosine_with_min_lr", "min_lr_rate"),
+    "cosine_with_min_lr": ("cosine_with_min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("cosine_warmup_with_min_lr", "min_lr_rate"),
+    "warmup_stable_decay": ("warmup_stable_decay", "min_lr_ratio"),
+}
+"""Schedules of transformers that end at a part of the highest rate, and the setting that says so."""
 
 
 @dataclass(frozen=True)
@@ -152,82 +157,33 @@ def _without_warmup(config: OptimizationConfig) -> OptimizationConfig:
 
 
 def _factor(config: OptimizationConfig, step: int, max_steps: int) -> float:
-    """The part of the highest rate."""
-    kind, extra, floor = config.lr_scheduler_type, config.lr_scheduler_kwargs, _floor(config)
+    """The part of the highest rate, as transformers computes it, but for a `min_lr_ratio` where it knows none."""
+    kind, floor = str(config.lr_scheduler_type), config.min_lr_ratio
+    given = {key: getattr(config.lr_scheduler_kwargs, key) for key in SCHEDULER_KWARGS[kind]}
+    settings = {key: value for key, value in given.items() if value is not None}
+    if floor and kind in FLOOR_IN_TRANSFORMERS:
+        kind, key = FLOOR_IN_TRANSFORMERS[kind]
+        settings[key], floor = floor, 0.0
+    elif floor and kind == "polynomial":
+        settings["lr_end"] = 0.0
+    elif kind == "constant":
+        kind = "constant_with_warmup"
     warmup = num_warmup_steps(config, max_steps)
-    done = (step - warmup) / max(1, max_steps - warmup)
-    if kind == "warmup_stable_decay":
-        return _warmup_stable_decay(config, step, warmup, max_steps)
-    if kind == "cosine_warmup_with_min_lr":
-        start = extra.warmup_lr_rate
-        if step < warmup:
-            return (step + 1) / warmup if start is None else start + (1 - start) * step / max(1, warmup - 1)
-        done = (step - warmup + 1) / max(1, max_steps - warmup)
-    if step < warmup:
-        return step / warmup
-    if kind in ("constant", "constant_with_warmup"):
-        return 1.0
-    if kind == "inverse_sqrt":
-        timescale = extra.timescale or warmup or 10_000
-        return 1 / math.sqrt((step + timescale - warmup) / timescale)
-    if kind == "linear":
-        left = max(0.0, 1 - done)
-    elif kind == "polynomial":
-        left = max(0.0, 1 - done) ** extra.power
-    elif kind == "cosine_with_restarts":
-        left = _half_cosine(((extra.num_cycles or 1) * done) % 1.0) if done < 1 else 0.0
-    else:
-        left = _half_cosine((extra.num_cycles or 0.5) * 2 * done)
-    return floor + (1 - floor) * left
+    part = _schedule(kind, config.learning_rate, warmup, max_steps, tuple(settings.items()))(step)
+    return floor + (1 - floor) * part if floor and step >= warmup else part
 
 
-def _warmup_stable_decay(config: OptimizationConfig, step: int, warmup: int, max_steps: int) -> float:
-    """Hu et al. 2024, "MiniCPM": up, flat, and down in the last steps. It rises from where it ends."""
-    extra, floor = config.lr_scheduler_kwargs, _floor(config)
-    decay_begins = warmup + _num_stable_steps(config, warmup, max_steps)
-    assert extra.num_decay_steps is not None
-    if step < warmup:
-        height = _ramp(extra.warmup_type, step / warmup)
-    elif step < decay_begins:
-        height = 1.0
-    elif step < decay_begins + extra.num_decay_steps:
-        done = (step - decay_begins) / extra.num_decay_steps
-        waves = 2 * (extra.num_cycles or 0.5) if extra.decay_type == "cosine" else 1
-        height = _ramp(extra.decay_type, 1 - waves * done)
-    else:
-        height = 0.0
-    return floor + (1 - floor) * height
+@cache
+def _schedule(
+    kind: str, rate: float, warmup: int, max_steps: int, settings: tuple[tuple[str, Any], ...]
+) -> Callable[[int], float]:
+    """A schedule of transformers as a function of the update."""
+    import torch
+    from transformers import get_scheduler
 
-
-def _ramp(shape: Ramp, done: float) -> float:
-    """A rise from 0 at 0 to 1 at 1."""
-    if shape == "linear":
-        return done
-    return 1 - math.sqrt(1 - done) if shape == "1-sqrt" else _half_cosine(1 - done)
-
-
-def _num_stable_steps(config: OptimizationConfig, warmup: int, max_steps: int) -> int:
-    extra = config.lr_scheduler_kwargs
-    assert extra.num_decay_steps is not None
-    if extra.num_stable_steps is not None:
-        return extra.num_stable_steps
-    return max_steps - warmup - extra.num_decay_steps
-
-
-def _floor(config: OptimizationConfig) -> float:
-    """The part of the highest rate at which the schedule ends."""
-    extra = config.lr_scheduler_kwargs
-    for rate in (extra.min_lr, extra.lr_end):
-        if rate is not None:
-            return rate / config.learning_rate
-    for ratio in (extra.min_lr_rate, extra.min_lr_ratio):
-        if ratio is not None:
-            return ratio
-    if config.lr_scheduler_type == "polynomial" and not config.min_lr_ratio:
-        return POLYNOMIAL_END / config.learning_rate
-    return config.min_lr_ratio
-
-
-def _half_cosine(done: float) -> float:
-    """From 1 at 0 to 0 at 1 (Loshchilov & Hutter 2017)."""
-    return (1 + math.cos(math.pi * done)) / 2
+    kwargs = dict(settings)
+    # A decay of no steps would divide by zero.
+    length = None if "num_stable_steps" in kwargs else max(max_steps, warmup + 1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=rate)
+    part: Callable[[int], float] = get_scheduler(kind, optimizer, warmup, length, kwargs).lr_lambdas[0]
+    return part

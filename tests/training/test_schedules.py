@@ -66,8 +66,29 @@ def test_every_rate_is_that_of_transformers(kind, warmup, kwargs):
     section = section_of(kind, warmup, **kwargs)
     rates = [learning_rate(section, step, MAX_STEPS) for step in range(MAX_STEPS + 3)]
     expected = transformers_rates(kind, warmup, {**NEED.get(kind, {}), **kwargs})
-    # Twelve digits: both are a handful of float64 operations, in another order.
-    assert rates == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert rates == expected
+
+
+def test_rates_from_the_formulas_of_the_papers():
+    """Half a cosine (Loshchilov & Hutter 2017) and a line, after a line up."""
+    for step in range(MAX_STEPS):
+        done = (step - WARMUP) / (MAX_STEPS - WARMUP)
+        fall = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+        for kind, part in fall.items():
+            expected = PEAK * (step / WARMUP if step < WARMUP else part)
+            assert learning_rate(section_of(kind), step, MAX_STEPS) == pytest.approx(expected, rel=1e-12)
+            floored = section_of(kind).model_copy(update={"min_lr_ratio": 0.25})
+            expected = PEAK * (step / WARMUP if step < WARMUP else 0.25 + 0.75 * part)
+            assert learning_rate(floored, step, MAX_STEPS) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_polynomial_ends_below_where_it_begins():
+    with pytest.raises(ValidationError, match="lr_end 1e-07 is not below learning_rate 1e-07"):
+        TrainConfig(max_steps=1, lr_scheduler_type="polynomial", learning_rate=1e-7)
+    section = TrainConfig(max_steps=1, lr_scheduler_type="polynomial", learning_rate=1e-7, min_lr_ratio=1.0)
+    assert learning_rate(section, 1, 2) == 1e-7
+    only_warmup = TrainConfig(max_steps=4, warmup_steps=4, lr_scheduler_type="polynomial", learning_rate=PEAK)
+    assert learning_rate(only_warmup, 4, 4) == PEAK
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay"])
