@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _load_chain(path: Path, named_by: str, seen: tuple[Path, ...]) -> tuple[dict
         raise ConfigError(f"{place}: got {shown(base)}; give the path of one YAML file, relative to this one")
     inherited, inherited_places = _load_chain(path.parent / base, place, (*seen, resolved))
     make_way(inherited, values, inherited_places)
-    merged = OmegaConf.to_container(OmegaConf.merge(_raw(inherited), _raw(values)), resolve=False)
+    merged = OmegaConf.to_container(OmegaConf.merge(inherited, values), resolve=False)
     assert isinstance(merged, dict)
     return {str(key): value for key, value in merged.items()}, inherited_places | places
 
@@ -112,7 +112,7 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
     if value is None and text.strip() and not may_be_null(key):
         remove(values, key, places)
         return
-    make_way(values, _nested(key, value), places)
+    make_way(values, reduce(lambda inner, part: {part: inner}, reversed(key), value), places)
     container: Any = values
     for depth, part in enumerate(key):
         if isinstance(container, list):
@@ -136,12 +136,6 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
     for stale in [place for place in places if place[: len(key)] == key]:
         del places[stale]
     places[key] = COMMAND_LINE
-
-
-def _nested(key: Key, value: Any) -> dict[str, Any]:
-    for part in reversed(key):
-        value = {part: value}
-    return dict(value)
 
 
 class _References:
@@ -203,7 +197,3 @@ class _References:
                     f"{where}: refers to {dotted_key(target)}, which is not set here (defaults are not seen){known}"
                 )
         return value
-
-
-def _raw(values: dict[str, Any]) -> Any:
-    return OmegaConf.create(values)

@@ -23,22 +23,18 @@ MAX_NAMES = 20
 LONGEST_NAME = 60
 
 EXPECTED = {
-    "model_type": "expected settings below it, one `key: value` a line",
-    "model_attributes_type": "expected settings below it, one `key: value` a line",
-    "dict_type": "expected settings below it, one `key: value` a line",
-    "list_type": "expected a list: [a, b], or one `- item` a line",
-    "tuple_type": "expected a list: [a, b], or one `- item` a line",
-    "string_type": "expected text",
-    "path_type": "expected a path",
-    "int_type": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "float_type": "expected a number",
-    "float_parsing": "expected a number",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
+    "model": "expected settings below it, one `key: value` a line",
+    "dict": "expected settings below it, one `key: value` a line",
+    "list": "expected a list: [a, b], or one `- item` a line",
+    "tuple": "expected a list: [a, b], or one `- item` a line",
+    "string": "expected text",
+    "path": "expected a path",
+    "int": "expected a whole number",
+    "float": "expected a number",
+    "bool": "expected true or false",
 }
-
+"""What is told of a value of another type, or of text that is none of it."""
+OF_TYPE = re.compile("_(type|attributes_type|parsing|from_float)$")
 
 PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "use letters, digits, `.`, `_` and `-`, at most 100, a letter or digit first",
@@ -81,7 +77,7 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         hint = nearest(str(given), names, or_all=False)
         return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
     expected = (
-        EXPECTED.get(kind)
+        EXPECTED.get(OF_TYPE.sub("", kind))
         or PATTERNS.get(str(context.get("pattern")))
         or printable(item["msg"][:1].lower() + item["msg"][1:])
     )
