@@ -67,7 +67,10 @@ def check_export(folder: Path, expected: Expected, is_merged: bool) -> dict[str,
         return {"unchecked": "the exported model was not compared with the trained one, whose logits are not finite"}
     try:
         model = load_as_told(folder)
-        precision = max(_rounding(parameter) for parameter in model.parameters())
+        # Half the distance between neighbouring numbers near 1.
+        precision = max(
+            torch.finfo(weight.dtype).eps / 2 for weight in model.parameters() if weight.is_floating_point()
+        )
         logits = probe_logits(model, expected.ids)
     except Exception as error:
         # Whatever a reader of the card would meet.
@@ -123,8 +126,3 @@ def _elsewhere() -> Iterator[None]:
 def _take_code_modules() -> dict[str, ModuleType]:
     """Forget the modules that transformers made of code in models' folders, and return them."""
     return {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == CODE_MODULES}
-
-
-def _rounding(parameter: torch.Tensor) -> float:
-    """Half the distance between neighbouring numbers near 1."""
-    return torch.finfo(parameter.dtype).eps / 2 if parameter.is_floating_point() else 0.0

@@ -61,23 +61,12 @@ def _products(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:
     That is every weight of two or more dimensions but the tables of embeddings, which are looked up. One that is tied
     to such a table is met as well, and counts where it is multiplied with.
     """
-    share = _expert_share(model.config)
+    mixture = mixture_of(model.config)
+    share = 1.0 if mixture is None else mixture[1] / mixture[0]
     for path, module in model.named_modules():
         if isinstance(module, nn.Embedding):
             continue
         for name, weight in module.named_parameters(path, recurse=False):
             if weight.ndim >= 2 and not name.endswith("bias"):
-                yield weight, share if _is_expert(name) else 1.0
-
-
-def _is_expert(name: str) -> bool:
-    """Whether a parameter belongs to the experts that are chosen among, rather than to a shared one or the router."""
-    return any(part == "experts" for part in name.split("."))
-
-
-def _expert_share(config: PreTrainedConfig) -> float:
-    mixture = mixture_of(config)
-    if mixture is None:
-        return 1.0
-    num_experts, top_k = mixture
-    return top_k / num_experts
+                # Every token meets a shared expert and the router.
+                yield weight, share if "experts" in name.split(".") else 1.0

@@ -93,18 +93,18 @@ class StoredTensor:
             ]
             if any(cut.start >= cut.stop for cut in common):
                 continue
-            inside = tuple(
-                slice(cut.start - at.start, cut.stop - at.start) for cut, at in zip(common, place, strict=True)
-            )
-            values = file.get_slice(name)[inside]
+            values = file.get_slice(name)[_seen_from(place, common)]
             if common == list(region):
                 return values.clone(memory_format=torch.contiguous_format)
             if result is None:
                 result = torch.empty([cut.stop - cut.start for cut in region], dtype=values.dtype)
-            result[
-                tuple(slice(c.start - cut.start, c.stop - cut.start) for c, cut in zip(common, region, strict=True))
-            ] = values
+            result[_seen_from(region, common)] = values
         return torch.empty([cut.stop - cut.start for cut in region]) if result is None else result
+
+
+def _seen_from(outer: Region, inner: Sequence[slice]) -> Region:
+    """Where a region lies in another one around it."""
+    return tuple(slice(cut.start - at.start, cut.stop - at.start) for cut, at in zip(inner, outer, strict=True))
 
 
 def read_lazily(paths: Sequence[Path]) -> dict[str, StoredTensor]:

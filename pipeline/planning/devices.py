@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from pipeline.config.mistakes import nearest
 from pipeline.errors import ConfigError
 
 GIB = 2**30
@@ -53,7 +53,5 @@ def device_named(name: str) -> Device:
     known = {known.casefold(): known for known in MEMORY_GIB}
     folded = name.casefold().replace("-", " ")
     if folded not in known:
-        nearest = difflib.get_close_matches(folded, known, n=1)
-        hint = f"did you mean {known[nearest[0]]}?" if nearest else f"known: {', '.join(MEMORY_GIB)}"
-        raise ConfigError(f"--device: {name!r} is not known; {hint}")
+        raise ConfigError(f"--device: {name!r} is not known{nearest(folded, MEMORY_GIB)}")
     return Device(known[folded], round(MEMORY_GIB[known[folded]] * GIB))

@@ -271,12 +271,8 @@ def _peak_of(device: Device, config: TrainConfig) -> float:
     return peak
 
 
-def _sdpa_flops(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **options: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
 _UNKNOWN = {
     torch.ops.descent.attention: attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
 }
 """Operations that torch's counter would take for free."""

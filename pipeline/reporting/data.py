@@ -61,6 +61,26 @@ class RunData:
         measured.append(("sampled training documents", self.summary("tokenizer").get("round_trip")))
         return next(filter(None, (loss_in_words(found, documents) for documents, found in measured if found)), "")
 
+    @property
+    def own_figure(self) -> float | None:
+        """The task's main figure, of the test split."""
+        return _first(self.summary("evaluate").get("test") or {}, self.words.main.key)
+
+    @property
+    def baselines(self) -> list[dict[str, Any]]:
+        """Each baseline with its `name`, its main `figure`, that as it is written (`value`), and `what` it is."""
+        main = self.words.main
+        return [
+            {
+                "name": name.replace("_", " "),
+                "figure": found[main.key],
+                "value": formats.written(found[main.key], main.style),
+                "what": found.get("what", ""),
+            }
+            for name, found in (self.summary("evaluate").get("baselines") or {}).items()
+            if found.get(main.key) is not None
+        ]
+
     def added_by_tokenizer(self, place: str) -> list[str]:
         """The special tokens that the tokenizer itself puts `before` or `after` every text."""
         return list((self.summary("encode").get("tokenizer_adds") or {}).get(place) or [])

@@ -50,7 +50,7 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         before=" ".join(run.added_by_tokenizer("before")),
         withheld=run.withheld,
         left_out=run.summary("evaluate").get("left_out") or {},
-        baselines=baselines(run),
+        baselines=[{**row, "verdict": _against(run, row["figure"])} for row in run.baselines],
         samples=samples(run),
         parts=part_rows(run),
         num_parameters=run.num_parameters,
@@ -71,9 +71,9 @@ def headline(run: RunData) -> list[dict[str, str]]:
     def tile(value: str, unit: str, remark: str, sign: str = "") -> None:
         tiles.append({"value": value, "unit": unit, "remark": remark, "sign": sign})
 
-    own, main = _main_figure(run), run.words.main
+    own, main = run.own_figure, run.words.main
     if own is not None:
-        others = [f"{row['name']} {row['value']}" for row in baselines(run) if row["name"] != "xz primed"]
+        others = [f"{row['name']} {row['value']}" for row in run.baselines if row["name"] != "xz primed"]
         others += ["no bits per byte: the tokenizer loses text"] if run.withheld else []
         sign = "warn" if run.withheld else ""
         tile(formats.written(own, main.style), f"{main.name}, test split", " · ".join(others), sign)
@@ -199,37 +199,16 @@ def evaluation_rows(run: RunData) -> list[dict[str, Any]]:
     ]
 
 
-def baselines(run: RunData) -> list[dict[str, Any]]:
-    """Each baseline with what it is and how the model compares."""
-    own, main = _main_figure(run), run.words.main
-    rows = []
-    for name, baseline in (run.summary("evaluate").get("baselines") or {}).items():
-        value = baseline.get(main.key)
-        if not _is_number(value):
-            continue
-        rows.append(
-            {
-                "name": name.replace("_", " "),
-                "figure": value,
-                "value": formats.written(value, main.style),
-                "what": baseline.get("what", ""),
-                "verdict": run.words.verdict(own, value) if own is not None else "",
-            }
-        )
-    return rows
-
-
-def _main_figure(run: RunData) -> float | None:
-    own = (run.summary("evaluate").get("test") or {}).get(run.words.main.key)
-    return own if _is_number(own) else None
+def _against(run: RunData, figure: float) -> str:
+    return run.words.verdict(run.own_figure, figure) if run.own_figure is not None else ""
 
 
 def _comparison(run: RunData) -> str:
-    own, words = _main_figure(run), run.words
+    own, words = run.own_figure, run.words
     if run.withheld:
         return ""
     bars = [Bar("this model", own, highlight=True)] if own is not None else []
-    bars += [Bar(row["name"], row["figure"]) for row in baselines(run)]
+    bars += [Bar(row["name"], row["figure"]) for row in run.baselines]
     name = words.main.name
     title = f"{name[0].upper()}{name[1:]} of the model and the baselines"
     return bar_chart(bars, title=title, x_label=f"{name} ({words.better} is better)")

@@ -32,7 +32,6 @@ def render_card(run: RunData) -> str:
     evaluation = run.summary("evaluate")
     rows = [("all of them", evaluation["test"])] if evaluation.get("test") else []
     rows += list((evaluation.get("sources") or {}).items())[:MAX_SOURCES] if rows else []
-    baselines, main = evaluation.get("baselines") or {}, run.words.main
     columns = [figure for figure in run.words.figures if figure.key not in _COUNTS]
     # Markdown, not HTML: `_cell` escapes what goes into tables.
     page = template("model_card.md.j2", escapes=False).render(
@@ -55,21 +54,13 @@ def render_card(run: RunData) -> str:
         columns=columns,
         classes=[_cell(name) for name in run.classes[:MAX_SOURCES]],
         evaluation=[{"name": _cell(name), "figures": _figures(figures, columns)} for name, figures in rows],
-        own=_figures(evaluation.get("test") or {}, [main])[0],
+        own=_figures(evaluation.get("test") or {}, [run.words.main])[0],
         before=_cell(" ".join(run.added_by_tokenizer("before"))),
         num_after=len(run.added_by_tokenizer("after")),
         remarks=[] if run.withheld else [_cell(remark) for remark in evaluation.get("warnings") or ()],
         withheld=_cell(run.withheld),
         left_out=evaluation.get("left_out") or {},
-        baselines=[
-            {
-                "name": _cell(name.replace("_", " ")),
-                "value": formats.written(of[main.key], main.style),
-                "what": _cell(of.get("what", "")),
-            }
-            for name, of in baselines.items()
-            if of.get(main.key) is not None
-        ],
+        baselines=[{name: _cell(value) for name, value in row.items()} for row in run.baselines],
         limitations=_limitations(run),
     )
     return page.strip() + "\n"
@@ -184,9 +175,7 @@ def _applies(key: str, config: dict[str, Any]) -> bool:
 def _limitations(run: RunData) -> list[str]:
     tokens = run.summary("train").get("target_tokens")
     block = run.section("pack").get("block_size")
-    evaluation = run.summary("evaluate")
-    words, main = run.words, run.words.main
-    own = (evaluation.get("test") or {}).get(main.key)
+    words, own = run.words, run.own_figure
     limits = [
         words.limitation,
         "It knows only its training data (above) and repeats its errors"
@@ -209,19 +198,15 @@ def _limitations(run: RunData) -> list[str]:
         "Its evaluation uses held-out documents of the same sources; it says nothing about other text or tasks."
     )
     better = [
-        f"{name.replace('_', ' ')} ({formats.written(of[main.key], main.style)})"
-        for name, of in (evaluation.get("baselines") or {}).items()
-        if own is not None and of.get(main.key) is not None and _is_worse(own, of[main.key], words.better)
+        f"{row['name']} ({row['value']})"
+        for row in run.baselines
+        if own is not None and (own > row["figure"] if words.better == "lower" else own <= row["figure"])
     ]
     if better and words.is_generative:
         limits.append(f"On that text it needs more bits per byte than {' and '.join(better)}.")
     elif better:
         limits.append(f"On those documents it is no better than {' and '.join(better)}.")
     return [_cell(limit) for limit in limits]
-
-
-def _is_worse(own: float, other: float, better: str) -> bool:
-    return own > other if better == "lower" else own <= other
 
 
 def _cell(value: str) -> str:
