@@ -15,9 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
-from pydantic import Field, GetJsonSchemaHandler, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -27,6 +36,11 @@ Base = TypeVar("Base")
 
 OWN = r"^.+:[A-Za-z_]\w*$"
 """What a `type` looks like that names a class of the user's own."""
+
+_OWN_NAME = {"type": "string", "pattern": OWN, "description": "A class of your own."}
+
+
+Kind = TypeVar("Kind", bound="Feature")
 
 
 class Feature(Section):
@@ -60,18 +74,25 @@ def files_of_key(features: Iterable[Feature]) -> dict[str, list[Path]]:
     return files
 
 
-def one_of(kinds: tuple[type[Feature], ...], base: type[Feature], default: type[Feature] | None = None) -> Any:
+def one_of(
+    kinds: tuple[type[Feature], ...],
+    base: type[Feature],
+    default: type[Feature] | None = None,
+    by_name: bool = False,
+) -> Any:
     """The type of a setting that is one of these kinds, or a class of the user's own derived from `base`. Without a
-    `type` it is of the kind `default`."""
-    by_name = {kind.model_fields["type"].default: kind for kind in kinds}
+    `type` it is of the kind `default`. With `by_name` one without settings is given, and written, by its name alone."""
+    kind_of = {kind.model_fields["type"].default: kind for kind in kinds}
 
     def validate(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, base):
             return value
+        if by_name and isinstance(value, str):
+            value = {"type": value}
         spec = value.get("type") if isinstance(value, dict) else None
         if isinstance(spec, str) and ":" in spec:
             return own_class(spec, base).model_validate(value)
-        kind = default if isinstance(value, dict) and "type" not in value else by_name.get(str(spec))
+        kind = default if isinstance(value, dict) and "type" not in value else kind_of.get(str(spec))
         return kind.model_validate(value) if kind is not None else known(value)
 
     union: Any = Union[kinds]  # noqa: UP007
@@ -79,8 +100,34 @@ def one_of(kinds: tuple[type[Feature], ...], base: type[Feature], default: type[
         SerializeAsAny[union],  # type: ignore[misc]
         Field(discriminator="type"),
         WrapValidator(validate),
-        _InSchema(has_default=default is not None),
+        *([WrapSerializer(_name_alone)] if by_name else []),
+        _InSchema(default is not None, tuple(kind_of) if by_name else ()),
     ]
+
+
+def _name_alone(value: Any, serialize: SerializerFunctionWrapHandler) -> Any:
+    written = serialize(value)
+    return written["type"] if written.keys() == {"type"} else written
+
+
+def name_of(kinds: tuple[type[Feature], ...], base: type[Feature]) -> Any:
+    """The type of a setting that names one of these kinds, or a class of the user's own derived from `base`."""
+
+    def validate(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
+        if not isinstance(value, str) or ":" not in value:
+            return known(value)
+        own_class(value, base)
+        return value
+
+    names: Any = Literal[tuple(kind.model_fields["type"].default for kind in kinds)]
+    return Annotated[names, WrapValidator(validate), PlainSerializer(str, return_type=str), _OwnNameInSchema()]
+
+
+class _OwnNameInSchema:
+    """Lets editors accept the path of a class of the user's own."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), _OWN_NAME]}
 
 
 @dataclass(frozen=True)
@@ -88,16 +135,20 @@ class _InSchema:
     """Lets editors accept a class of the user's own, of which they cannot know the settings."""
 
     has_default: bool
+    names: tuple[str, ...]
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         known = handler(core)
         if self.has_default:  # Settings without a type may be those of several kinds.
             known = {"anyOf": known["oneOf"]}
         own = {"type": "object", "properties": {"type": {"type": "string", "pattern": OWN}}, "required": ["type"]}
-        return {"anyOf": [known, {**own, "description": "A class of your own."}]}
+        kinds: list[JsonSchemaValue] = [known, {**own, "description": "A class of your own."}]
+        if self.names:
+            kinds = [{"enum": list(self.names)}, _OWN_NAME, *kinds]
+        return {"anyOf": kinds}
 
 
-def own_class(spec: str, base: type[Feature]) -> type[Feature]:
+def own_class(spec: str, base: type[Kind]) -> type[Kind]:
     """The class of a feature that `FILE.py:Class` or `package.module:Class` names.
 
     Raises ValueError as `load_class`.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from pipeline.comparison.opened import Run, have_same, open_run
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import describe_differences, differing
+from pipeline.evaluation.metrics import Figure
 from pipeline.reporting.recorded_curves import read_records
-from pipeline.reporting.task_words import OF_LOST_TEXT, WORDS, Figure
+from pipeline.tasks import task_named
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 """The stage whose documents of a split are encoded."""
@@ -229,15 +231,16 @@ def _training_notes(runs: Runs, curves: Sequence[Curves]) -> list[dict[str, Any]
 
 
 def _is_of_tokens(run: Run) -> bool:
-    return bool(run.settings["model.task"] == "causal_lm")
+    return task_named(run.settings["model.task"]).words.is_generative
 
 
 def _evaluation(runs: Runs) -> dict[str, Any]:
     """Every figure of the test split, and the main one for each source and baseline."""
-    words = [WORDS[run.settings["model.task"]] for run in runs]
-    main = OF_LOST_TEXT.main if len(_losing_text(runs)) == len(runs) else words[0].main
+    words = [task_named(run.settings["model.task"]).words_for(run.summary("evaluate")) for run in runs]
+    is_whole = [not run.summary("evaluate").get("withheld") for run in runs]
+    main = words[is_whole.index(True) if any(is_whole) else 0].main
     figures = {figure.key: figure for word in words for figure in word.figures}
-    notes, unlike = _evaluation_notes(runs)
+    notes, unlike = _evaluation_notes(runs, figures.keys())
     tests, sources, baselines = (
         [run.summary("evaluate").get(name) or {} for run in runs] for name in ("test", "sources", "baselines")
     )
@@ -251,6 +254,7 @@ def _evaluation(runs: Runs) -> dict[str, Any]:
 
     return {
         "main": main.key,
+        "figures": {key: asdict(figure) for key, figure in figures.items()},
         "measures": {key: measured(of, tests) for key, of in figures.items() if any(key in test for test in tests)},
         "sources": of_each(sources),
         "baselines": of_each(baselines),
@@ -280,17 +284,16 @@ def _losing_text(runs: Runs) -> list[str]:
     return [run.state["name"] for run in runs if run.summary("evaluate").get("withheld")]
 
 
-def _evaluation_notes(runs: Runs) -> tuple[list[str], set[str]]:
-    """What to know when evaluations are compared, and the figures that cannot be."""
+def _evaluation_notes(runs: Runs, every: Collection[str]) -> tuple[list[str], set[str]]:
+    """What to know when evaluations are compared, and which of `every` figure cannot be."""
     losing = _losing_text(runs)
     has_bits = _is_of_tokens(runs[0]) and len(losing) + 1 < len(runs)
-    every = {figure.key for words in WORDS.values() for figure in words.figures}
     tasks = dict.fromkeys(run.settings["model.task"] for run in runs)
     if len(tasks) > 1:
-        return [f"the tasks differ ({', '.join(tasks)}): no figure can be compared"], every
+        return [f"the tasks differ ({', '.join(tasks)}): no figure can be compared"], {*every}
     if have_same(runs, "curate", "test") is False:
         bits = "; bits per byte come nearest" if has_bits else ""
-        return [f"the held-out documents differ: so figures are of other text{bits}"], every
+        return [f"the held-out documents differ: so figures are of other text{bits}"], {*every}
     if _is_of_tokens(runs[0]) and have_same(runs, "tokenizer") is False:
         unlike = "loss, perplexity and token accuracy are of other tokens"
         lost = [f"that of {' and '.join(losing)} loses text, so no bits per byte"] if losing else []

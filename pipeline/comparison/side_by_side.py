@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.console.printable import printable
+from pipeline.evaluation.metrics import Figure
 from pipeline.reporting import formats
-from pipeline.reporting.task_words import WORDS, Figure
 
 WIDTH = 80
 LONGEST_LABEL = 10
@@ -50,7 +50,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
         _stages(comparison["stages"], labels),
         _data(comparison["data"], labels),
         _training(comparison["training"], labels),
-        _evaluation(comparison["evaluation"], [run["task"] for run in comparison["runs"]], labels),
+        _evaluation(comparison["evaluation"], labels),
     )
     return "\n\n".join("\n".join(map(printable, block)) for block in blocks)
 
@@ -222,10 +222,10 @@ def _reached(training: Mapping[str, Any], tag: str, labels: Labels, i: int) -> s
     return f"{labels[i]} did not reach {first}{other}"
 
 
-def _evaluation(evaluation: Mapping[str, Any], tasks: Sequence[str], labels: Labels) -> list[str]:
+def _evaluation(evaluation: Mapping[str, Any], labels: Labels) -> list[str]:
     if not evaluation["measures"]:
         return [f"evaluation: {_none_of(labels)} has one"]
-    figures = {figure.key: figure for task in tasks for figure in WORDS[task].figures}
+    figures = {key: Figure(**figure) for key, figure in evaluation["figures"].items()}
     main = figures[evaluation["main"]]
     rows = [["evaluation", *labels, *_if_two(labels, "change"), ""]]
     rows += [

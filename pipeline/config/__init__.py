@@ -11,12 +11,14 @@ from pipeline.corpus.curation import CurateConfig
 from pipeline.corpus.ingesting import IngestConfig
 from pipeline.corpus.normalizing import NormalizeConfig
 from pipeline.engine.run_config import RunConfig
-from pipeline.evaluation.evaluate_config import METRICS_OF_TASK, EvaluateConfig
+from pipeline.errors import ConfigError
+from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.features import one_of
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.plain_yaml import dump
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.section import Runtime, Section, sections_at
+from pipeline.tasks import task_named
 from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.packing import PackConfig
 from pipeline.tokens.tokenizers import TOKENIZERS, Tokenizer
@@ -102,57 +104,20 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _the_task_says_how_to_pack(cls, values: Any) -> Any:
-        """Documents with labels are sequences of their own."""
+        """`pack.strategy` follows from the task."""
         model = values.get("model") if isinstance(values, dict) else None
-        task = model.get("task") if isinstance(model, dict) else None
+        name = model.get("task") if isinstance(model, dict) else None
         pack = values.get("pack", {}) if isinstance(values, dict) else None
-        if task not in ("classification", "regression") or not isinstance(pack, dict) or "strategy" in pack:
+        if not isinstance(name, str) or not isinstance(pack, dict) or "strategy" in pack:
             return values
-        return {**values, "pack": {**pack, "strategy": task}}
+        try:
+            strategy = task_named(name).strategy
+        except ConfigError:  # the model's section tells of it
+            return values
+        return {**values, "pack": {**pack, "strategy": strategy}}
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> Self:
-        if self.model is None:
-            return self
-        task, evaluate = self.model.task, self.evaluate
-        strategy = "contiguous" if task == "causal_lm" else task
-        if self.pack.strategy != strategy:
-            raise ValueError(
-                f"pack.strategy {self.pack.strategy} does not fit model.task {task}; remove it, or set {strategy}"
-            )
-        known = METRICS_OF_TASK[task]
-        if unknown := [name for name in evaluate.metrics or () if name not in known]:
-            raise ValueError(
-                f"evaluate.metrics: {unknown[0]} is not measured in {task}; choose from {', '.join(known)}"
-            )
-        if task != "causal_lm" and (evaluate.stride is not None or evaluate.samples.prompts):
-            raise ValueError(f"evaluate.stride and samples are for language models, not for {task}; remove them")
-        return self
-
-    @model_validator(mode="after")
-    def _training_fits_the_task(self) -> Self:
-        if self.model is None or self.train is None:
-            return self
-        task, train = self.model.task, self.train
-        if task != "regression" and (train.regression_loss != "mse" or train.huber_delta != 1.0):
-            raise ValueError(
-                f"train.regression_loss and huber_delta are for model.task regression, not {task}; remove it"
-            )
-        if task == "regression" and (train.label_smoothing_factor or train.z_loss_coef):
-            raise ValueError(
-                "train.label_smoothing_factor and z_loss_coef are for classes, not for regression; remove it"
-            )
-        if task != "causal_lm" and train.max_tokens is not None:
-            raise ValueError(f"train.max_tokens counts tokens of a language model; for {task} give num_train_epochs")
-        return self
-
-    @model_validator(mode="after")
-    def _labels_come_from_somewhere(self) -> Self:
-        if self.model is None or self.ingest is None or self.model.task == "causal_lm":
-            return self
-        if not any(getattr(s, "label_field", None) for s in self.ingest.sources):
-            raise ValueError(
-                f"model.task {self.model.task} needs labels, and no source has any; name their field or column by "
-                "ingest.sources.0.label_field"
-            )
+        if self.model is not None:
+            task_named(self.model.task).check(self)
         return self

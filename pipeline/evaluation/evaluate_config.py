@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from pipeline.evaluation.metrics import METRICS, Metric
+from pipeline.features import one_of
 from pipeline.section import Runtime, Section
 
-Metric = Literal["perplexity", "bits_per_byte", "token_accuracy", "accuracy", "f1_macro", "mse", "mae", "r2", "pearson"]
-
-METRICS_OF_TASK: dict[str, tuple[Metric, ...]] = {
-    "causal_lm": ("perplexity", "bits_per_byte", "token_accuracy"),
-    "classification": ("accuracy", "f1_macro"),
-    "regression": ("mse", "mae", "r2", "pearson"),
-}
-"""What can be measured of a model, by its task."""
-
-PRIMARY_METRIC: dict[str, Metric] = {"causal_lm": "bits_per_byte", "classification": "accuracy", "regression": "mse"}
-"""What a model is compared with baselines by. Always measured, but no bits per byte of text that a tokenizer loses."""
-
-
-def main_metric(evaluation: Mapping[str, Any]) -> Metric:
-    """The figure by which a model is judged, from its evaluation."""
-    metric = PRIMARY_METRIC[evaluation["task"]]
-    return "perplexity" if metric in evaluation.get("withheld", ()) else metric
+if TYPE_CHECKING:
+    AnyMetric = Metric
+else:
+    AnyMetric = one_of(METRICS, Metric, by_name=True)
 
 
 class SamplesConfig(Section):
@@ -50,10 +38,11 @@ class SamplesConfig(Section):
 class EvaluateConfig(Section):
     """Metrics, baselines and samples on held-out documents."""
 
-    metrics: list[Metric] | None = Field(default=None, min_length=1)
+    metrics: list[AnyMetric] | None = Field(default=None, min_length=1)
     """What is measured on the test split, for all of it and for each source: of a language model perplexity,
     bits_per_byte and token_accuracy; of a classification accuracy and f1_macro; of a regression mse, mae, r2 and
-    pearson. Null takes all of the task. There are no bits per byte where the tokenizer loses text of that split."""
+    pearson. Null takes all of these of the task. There are no bits per byte where the tokenizer loses text of that
+    split. Of labels also metrics of the `evaluate` library: {type: evaluate, path: ...}."""
 
     stride: int | None = Field(default=None, ge=1)
     """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at
@@ -68,3 +57,19 @@ class EvaluateConfig(Section):
 
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
     """Texts that the model writes."""
+
+    def identity(self) -> dict[str, Any]:
+        """Metrics without settings by their names."""
+        return _with_names(super().identity())
+
+    def of_key(self) -> dict[str, Any]:
+        """As `identity`."""
+        return _with_names(super().of_key())
+
+
+def _with_names(values: dict[str, Any]) -> dict[str, Any]:
+    metrics = values.get("metrics")
+    if metrics is None:
+        return values
+    short = [one["type"] if isinstance(one, dict) and one.keys() == {"type"} else one for one in metrics]
+    return {**values, "metrics": short}

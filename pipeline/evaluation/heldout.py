@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.evaluation.losses import iterate_losses
-from pipeline.evaluation.scores import Totals
+from pipeline.evaluation.metrics import Totals
 from pipeline.tokens.reader import PackedSplit
 
 
@@ -48,6 +48,7 @@ def score_documents(
     batch_size: int,
     device: torch.device,
     *,
+    bits_a_document: int = 0,
     stride: int | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> dict[str, Totals]:
@@ -56,8 +57,8 @@ def score_documents(
     Each document answers for its own tokens and the end-of-document token after it. What the tokenizer puts before
     every text, such as `<s>`, tells nothing: it is context and not counted. Where there is no such token, the first of
     the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and counts as not
-    predicted. A document's context may reach into the one before it, as in training. `on_tokens` is told how many
-    tokens were just scored.
+    predicted. A document's context may reach into the one before it, as in training. `bits_a_document` tell of each
+    what its tokens do not. `on_tokens` is told how many tokens were just scored.
     """
     assert len(split.document_ends) == len(heldout.source_of), "the stream is of other documents"
     num_sources = len(heldout.sources)
@@ -89,6 +90,7 @@ def score_documents(
             correct=int(correct[i]),
             bytes=int(heldout.bytes_of[i]),
             documents=int(documents[i]),
+            extra_bits=bits_a_document * int(documents[i]),
         )
         for i, name in enumerate(heldout.sources)
     }

@@ -1,11 +1,11 @@
-"""Negative log-likelihoods of a packed split under a causal language model."""
+"""Losses of models: what training makes small, and sums over a split for validation and evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,24 +14,39 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.modeling.inputs import evaluating, model_inputs
-from pipeline.tokens.labelled_split import LabelledSplit, ignore_labels
 from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 
 CHUNK_ELEMENTS = 2**24
 """Logits turned into float32 at once: 64 MiB. Bounds the memory at large vocabularies."""
 
 
+Batch = dict[str, torch.Tensor]
+"""Rows of a split: `input_ids` (B, T), `labels`, and what else the model is given, such as `attention_mask` (B, T)."""
+
+
+class LossSums(NamedTuple):
+    """Sums over the targets of a batch, never means: those of any split of a global batch add up.
+
+    `total` is what the gradient is taken of. `parts` are recorded as means a target, as `train/<name>`: the plain
+    cross-entropy or error as `loss`; where more is minimized, the total as `objective` and the z-loss before its
+    coefficient as `z_loss`.
+    """
+
+    total: torch.Tensor
+    parts: dict[str, torch.Tensor]
+
+
 @dataclass(frozen=True)
-class LossSums:
-    """Sums over target tokens, or over labels: negative log-likelihood in nats, targets, and targets predicted."""
+class TokenSums:
+    """Sums over targets: negative log-likelihood in nats, targets, and targets predicted."""
 
     nll: float
     tokens: int
     correct: int
 
     @classmethod
-    def from_tensor(cls, sums: torch.Tensor) -> LossSums:
-        """From the (3,) tensor of `sum_losses`, after the caller has added up those of all processes."""
+    def from_tensor(cls, sums: torch.Tensor) -> TokenSums:
+        """From the (3,) tensor of `token_sums`, after the caller has added up those of all processes."""
         nll, tokens, correct = sums.tolist()
         return cls(nll, round(tokens), round(correct))
 
@@ -39,6 +54,37 @@ class LossSums:
     def loss(self) -> float:
         """Mean negative log-likelihood in nats a token."""
         return self.nll / self.tokens
+
+
+def cross_entropy_sums(
+    logits: torch.Tensor, labels: torch.Tensor, *, label_smoothing: float, z_loss_coef: float
+) -> LossSums:
+    """Cross-entropy in nats of logits (B, T, V) against shifted labels (B, T), or of scores of classes (B, C) against
+    their numbers (B,); -100 is no target.
+
+    Label smoothing e makes it (1 - e) of that and e of the cross-entropy with the uniform distribution (Szegedy et al.
+    2016). The z-loss is the squared logarithm of the softmax's normalizer, times `z_loss_coef` (Chowdhery et al. 2022).
+    """
+    rows, targets = logits.float().flatten(0, -2), labels.flatten()
+    if not label_smoothing and not z_loss_coef:
+        loss = F.cross_entropy(rows, targets, ignore_index=IGNORED_LABEL, reduction="sum")
+        return LossSums(loss, {"loss": loss.detach()})
+    is_target = targets != IGNORED_LABEL
+    log_normalizer = rows.logsumexp(-1)
+    of_target = rows.gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
+    loss = _sum(log_normalizer - of_target, is_target)
+    total, parts = loss, {"loss": loss.detach()}
+    if label_smoothing:
+        total = (1 - label_smoothing) * loss + label_smoothing * _sum(log_normalizer - rows.mean(-1), is_target)
+    if z_loss_coef:
+        z_loss = _sum(log_normalizer.square(), is_target)
+        total = total + z_loss_coef * z_loss
+        parts["z_loss"] = z_loss.detach()
+    return LossSums(total, {**parts, "objective": total.detach()})
+
+
+def _sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    return torch.where(chosen, values, 0.0).sum()
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,8 +119,15 @@ def regression_losses(logits: torch.Tensor, labels: torch.Tensor, huber_delta: f
     return F.huber_loss(predicted, wanted, reduction="none", delta=huber_delta)
 
 
-Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From logits and labels of a batch to sums over its targets, (n,) float64."""
+Measure = Callable[[torch.Tensor, Batch], torch.Tensor]
+"""From the logits and the batch to sums over its targets, (n,) float64."""
+
+
+class Rows(Protocol):
+    """What a split is cut into, by index."""
+
+    def __len__(self) -> int: ...
+    def batch(self, indices: Iterable[int]) -> dict[str, NDArray[Any]]: ...
 
 
 def token_sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -93,21 +146,20 @@ def number_sums(logits: torch.Tensor, labels: torch.Tensor, huber_delta: float |
 
 def sum_losses(
     model: nn.Module,
-    split: PackedSplit | LabelledSplit,
+    split: Rows,
     batch_size: int,
     device: torch.device,
+    measure: Measure,
     *,
-    measure: Measure = token_sums,
     max_batches: int | None = None,
-    autocast_dtype: torch.dtype | None = None,
     process_index: int = 0,
     num_processes: int = 1,
     before_batch: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Sums over the windows of a split, from its start: a float64 tensor on `device` of what `measure` gives.
+    """Sums over the rows of a split, from its start: a float64 tensor on `device` of what `measure` gives.
 
-    At most `max_batches` batches of `batch_size` windows are taken, over all processes; process p computes batches
-    p, p + num_processes, ... The caller adds the tensors of the processes (and reads `LossSums.from_tensor`). All
+    At most `max_batches` batches of `batch_size` rows are taken, over all processes; process p computes batches
+    p, p + num_processes, ... The caller adds the tensors of the processes. All
     processes run the model equally often, as sharded models need; a surplus batch counts nothing. `before_batch` is
     called each time and may raise to leave in the middle. Nothing is copied to the host. `model(input_ids=...)` returns
     an object with `logits`; its training flags are as before afterwards.
@@ -119,11 +171,9 @@ def sum_losses(
             before_batch()
             position = min(first + process_index, len(starts) - 1)
             start = starts[position]
-            batch = split.batch(range(start, min(start + batch_size, len(split))))
-            if first + process_index > position:
-                ignore_labels(batch["labels"])
-            labels = torch.from_numpy(batch["labels"]).to(device)
-            sums = sums + measure(model_logits(model, batch, device, autocast_dtype), labels)
+            batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
+            found = measure(model_logits(model, batch), batch)
+            sums = sums + (found if first + process_index == position else torch.zeros_like(found))
     return sums
 
 
@@ -134,7 +184,6 @@ def iterate_losses(
     device: torch.device,
     *,
     stride: int | None = None,
-    autocast_dtype: torch.dtype | None = None,
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Loss of every target of a split in the order of the stream: token 1, 2, ..., num_tokens - 1, each once.
 
@@ -146,10 +195,9 @@ def iterate_losses(
     with evaluating(model):
         spans = iter(strided_spans(split.num_tokens, split.block_size, stride or split.block_size))
         while part := list(islice(spans, batch_size)):
-            batch = split.batch_at(part)
-            labels = torch.from_numpy(batch["labels"]).to(device)
-            nll, correct = token_losses(model_logits(model, batch, device, autocast_dtype), labels)
-            targets = labels != IGNORED_LABEL
+            batch = on_device(split.batch_at(part), device)
+            nll, correct = token_losses(model_logits(model, batch), batch["labels"])
+            targets = batch["labels"] != IGNORED_LABEL
             yield nll[targets].cpu().numpy(), correct[targets].cpu().numpy()
 
 
@@ -164,11 +212,12 @@ def strided_spans(num_tokens: int, block_size: int, stride: int) -> Iterable[tup
         start += stride
 
 
-def model_logits(
-    model: nn.Module, batch: dict[str, Any], device: torch.device, autocast_dtype: torch.dtype | None = None
-) -> torch.Tensor:
-    """Logits of a batch of a split."""
-    inputs = model_inputs({name: torch.from_numpy(values).to(device) for name, values in batch.items()})
-    with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-        logits: torch.Tensor = model(**inputs).logits
+def on_device(batch: dict[str, NDArray[Any]], device: torch.device) -> Batch:
+    """A batch of a split as tensors on `device`."""
+    return {name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in batch.items()}
+
+
+def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Logits of a batch."""
+    logits: torch.Tensor = model(**model_inputs(batch)).logits
     return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from pipeline.errors import DivergedError
-from pipeline.evaluation.losses import model_logits
+from pipeline.evaluation.losses import Rows, model_logits, on_device
+from pipeline.evaluation.metrics import LabelMetric
 from pipeline.evaluation.scores import score_predictions
 from pipeline.modeling.inputs import evaluating
-from pipeline.tokens.labelled_split import LabelledSplit
 
 PREDICTIONS = "predictions.parquet"
 
 
-def tell(
+def predict(
     model: PreTrainedModel,
-    split: LabelledSplit,
+    split: Rows,
     batch_size: int,
     device: torch.device,
     on_sequences: Callable[[int], None] = lambda sequences: None,
@@ -36,8 +36,8 @@ def tell(
     parts = []
     with evaluating(model):
         for start in range(0, len(split), batch_size):
-            batch = split.batch(range(start, min(start + batch_size, len(split))))
-            parts.append(model_logits(model, batch, device).double().cpu().numpy())
+            batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
+            parts.append(model_logits(model, batch).double().cpu().numpy())
             on_sequences(len(parts[-1]))
     logits: NDArray[np.float64] = np.concatenate(parts)
     if not np.isfinite(logits).all():
@@ -48,83 +48,37 @@ def tell(
     return logits
 
 
-def score_labels(
-    logits: NDArray[np.float64],
-    train: LabelledSplit,
-    test: LabelledSplit,
+def score_rows(
+    predictions: NDArray[Any],
+    losses: NDArray[np.float64],
+    targets: NDArray[Any],
     sources: Sequence[str],
-    metrics: Sequence[str],
-    classes: Sequence[str] | None,
-    *,
-    with_baseline: bool,
+    metrics: Sequence[LabelMetric],
+    baseline: tuple[str, float, str] | None,
 ) -> dict[str, Any]:
-    """`{"test", "sources", "baselines"}`: scores of all test sequences, of those of each source (`sources` has one for
-    each sequence), and what the labels of the training split alone give. `loss` is the mean cross-entropy in nats or
-    the mean squared error."""
-    predictions = predictions_of(logits, classes)
-    losses = _losses(logits, test.targets, classes)
+    """`{"test", "sources", "baselines"}`: scores of all rows, of those of each source, and of a `baseline`.
+
+    All are (rows,). The baseline is a name, the one prediction that it makes, and what it is in words. `loss` is the
+    mean of `losses`.
+    """
     of = np.array(sources)
 
-    def scores(chosen: NDArray[np.bool_], told: NDArray[Any]) -> dict[str, Any]:
-        return dict(score_predictions(told[chosen], test.targets[chosen], metrics))
+    def scores(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        found = score_predictions(predictions[chosen], targets[chosen], metrics)
+        return {"loss": float(losses[chosen].mean()), **found, "documents": int(chosen.sum())}
 
-    def own_scores(chosen: NDArray[np.bool_]) -> dict[str, Any]:
-        return {"loss": float(losses[chosen].mean()), **scores(chosen, predictions), "documents": int(chosen.sum())}
-
-    everything = np.ones(len(test), dtype=bool)
     baselines = {}
-    if with_baseline:
-        name, value, what = _baseline(train, classes)
-        baselines[name] = {**scores(everything, np.full(len(test), value, dtype=test.targets.dtype)), "what": what}
+    if baseline is not None:
+        name, value, what = baseline
+        always = np.full(len(targets), value, dtype=targets.dtype)
+        baselines[name] = {**score_predictions(always, targets, metrics), "what": what}
     return {
-        "test": own_scores(everything),
-        "sources": {source: own_scores(of == source) for source in dict.fromkeys(sources)},
+        "test": scores(np.ones(len(targets), dtype=bool)),
+        "sources": {source: scores(of == source) for source in dict.fromkeys(sources)},
         "baselines": baselines,
     }
 
 
-def write_predictions(
-    folder: Path,
-    ids: Sequence[str],
-    logits: NDArray[np.float64],
-    test: LabelledSplit,
-    classes: Sequence[str] | None,
-) -> None:
-    """Write `predictions.parquet`: of each test sequence its document's id, the label and the prediction; of classes
-    also the probability that the model gives its prediction."""
-    predictions = predictions_of(logits, classes)
-    columns: dict[str, Any] = {"id": list(ids), "label": test.targets, "prediction": predictions}
-    if classes is not None:
-        names = np.array(classes)
-        columns["label"], columns["prediction"] = names[test.targets].tolist(), names[predictions].tolist()
-        columns["probability"] = np.exp(logits.max(-1) - _log_normalizer(logits))
-    pq.write_table(pa.table(columns), folder / PREDICTIONS, compression="zstd")
-
-
-def predictions_of(logits: NDArray[np.float64], classes: Sequence[str] | None) -> NDArray[Any]:
-    """The likeliest class of each row as its number, or the number told."""
-    found: NDArray[Any] = logits[:, 0] if classes is None else logits.argmax(-1)
-    return found
-
-
-def _losses(logits: NDArray[np.float64], targets: NDArray[Any], classes: Sequence[str] | None) -> NDArray[np.float64]:
-    if classes is None:
-        squared: NDArray[np.float64] = (logits[:, 0] - targets) ** 2
-        return squared
-    return _log_normalizer(logits) - logits[np.arange(len(logits)), targets]
-
-
-def _log_normalizer(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    total: NDArray[np.float64] = np.logaddexp.reduce(logits, axis=-1)
-    return total
-
-
-def _baseline(train: LabelledSplit, classes: Sequence[str] | None) -> tuple[str, float, str]:
-    """Name, prediction and description of what is best without reading a document."""
-    if classes is None:
-        mean = float(train.targets.mean())
-        return "mean", mean, f"always {mean:.6g}, the mean of the training labels"
-    counts = np.bincount(train.targets.astype(np.int64))
-    largest = int(counts.argmax())
-    share = counts[largest] / len(train)
-    return "majority_class", largest, f"always {classes[largest]!r}, the label of {share:.1%} of the training documents"
+def write_predictions(folder: Path, columns: Mapping[str, Any]) -> None:
+    """Write `predictions.parquet`, a row for each test document."""
+    pq.write_table(pa.table(dict(columns)), folder / PREDICTIONS, compression="zstd")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from pipeline.modeling.heads import task_of
+from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.portable import copy_tokenizer
 
 CARD = """\
@@ -37,11 +37,12 @@ def complete_adapter(folder: Path, model_folder: Path, config: PreTrainedConfig,
     which it was trained, which has `new_rows` embeddings more than its base."""
     copy_tokenizer(model_folder, folder)
     adapter = json.loads((folder / "adapter_config.json").read_bytes())
-    base, revision, task = adapter["base_model_name_or_path"], adapter.get("revision"), task_of(config)
+    base, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    tells_labels = has_head_over_labels(config)
     arguments, lines = [json.dumps(base if revision else f"path/to/{base}")], ""
     if revision:
         arguments.append(f"revision={json.dumps(revision)}")
-    if task != "causal_lm":
+    if tells_labels:
         arguments.append(f"num_labels={config.num_labels}")
         lines += "base.config.pad_token_id = tokenizer.pad_token_id\n"
     if new_rows > 0:
@@ -49,7 +50,7 @@ def complete_adapter(folder: Path, model_folder: Path, config: PreTrainedConfig,
     card = CARD.format(
         base=base,
         method=str(adapter["peft_type"]).lower(),
-        auto_class="AutoModelForCausalLM" if task == "causal_lm" else "AutoModelForSequenceClassification",
+        auto_class="AutoModelForSequenceClassification" if tells_labels else "AutoModelForCausalLM",
         arguments=", ".join(arguments),
         lines=lines,
     )

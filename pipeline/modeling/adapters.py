@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from pipeline.atomic import write_json
 from pipeline.errors import ConfigError
 from pipeline.modeling.architecture_settings import one_line
-from pipeline.modeling.heads import Task, task_of
+from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.model_config import AdapterConfig, ModelConfig
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
 from pipeline.modeling.refusals import config_errors
@@ -41,10 +41,8 @@ SET_HERE = {
 }  # fmt: skip
 _WRAPPER = "_adapter_wrapper"
 
-TASK_TYPES: dict[Task, str] = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "regression": "SEQ_CLS"}
 
-
-def peft_config(config: AdapterConfig, task: Task = "causal_lm") -> Any:
+def peft_config(config: AdapterConfig, task_type: str = "CAUSAL_LM") -> Any:
     """The configuration of peft that a section means. A head over labels is trained whole and saved with the adapter.
 
     Raises ConfigError for an argument that the method does not have, with the nearest that it has, or a value that it
@@ -62,7 +60,7 @@ def peft_config(config: AdapterConfig, task: Task = "causal_lm") -> Any:
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"model.adapter.{name}: {config.type} has no such argument; {hint}")
     with config_errors(f"model.adapter: {config.type} refuses these arguments"):
-        return config_class(task_type=TASK_TYPES[task], **fixed, **config.arguments)
+        return config_class(task_type=task_type, **fixed, **config.arguments)
 
 
 def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PreTrainedModel:
@@ -73,10 +71,10 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig, seed: int) -> Pre
     """
     from peft import get_peft_model
 
-    task = task_of(model.config)
-    method_config = peft_config(config, task)
-    if method_config.is_prompt_learning and task != "causal_lm":
-        raise ConfigError(f"model.adapter: {config.type} learns a prompt, for language models; for {task} take lora")
+    tells_labels = has_head_over_labels(model.config)
+    method_config = peft_config(config, "SEQ_CLS" if tells_labels else "CAUSAL_LM")
+    if method_config.is_prompt_learning and tells_labels:
+        raise ConfigError(f"model.adapter: {config.type} learns a prompt, for language models; for labels take lora")
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the missing path of the base model

@@ -11,7 +11,6 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
-from pipeline.modeling.model_config import Task as Task
 
 
 @dataclass(frozen=True)
@@ -29,16 +28,10 @@ class Head:
 CAUSAL_LM = Head(AutoModelForCausalLM, is_pretrained=True)
 
 
-def head_of(task: Task, num_labels: int | None = None, classes: Sequence[str] | None = None) -> Head:
-    """The head of a task: `num_labels` classes, or numbers to predict; or classes of these names, in their order.
-
-    Null stands for the fewest: the classes are not known before pack has found them.
-    """
-    if task == "causal_lm":
-        return CAUSAL_LM
-    problem = "regression" if task == "regression" else "single_label_classification"
-    fewest = 1 if task == "regression" else 2
-    values: dict[str, Any] = {"num_labels": num_labels or fewest, "problem_type": problem}
+def head_over_labels(problem_type: str, num_labels: int, classes: Sequence[str] | None = None) -> Head:
+    """A head with an output for each label, in transformers' `problem_type`: for each of `classes`, in their order,
+    where their names are known."""
+    values: dict[str, Any] = {"num_labels": num_labels, "problem_type": problem_type}
     if classes is not None:
         values["num_labels"] = len(classes)
         values["id2label"] = dict(enumerate(classes))
@@ -46,10 +39,9 @@ def head_of(task: Task, num_labels: int | None = None, classes: Sequence[str] | 
     return Head(AutoModelForSequenceClassification, is_pretrained=False, config_values=values)
 
 
-def task_of(config: PreTrainedConfig) -> Task:
-    """The task of a model's configuration, as `head_of` set it."""
-    problem = getattr(config, "problem_type", None)
-    return {"regression": "regression", "single_label_classification": "classification"}.get(problem or "", "causal_lm")  # type: ignore[return-value]
+def has_head_over_labels(config: PreTrainedConfig) -> bool:
+    """Whether a model's configuration was made for such a head."""
+    return getattr(config, "problem_type", None) in ("regression", "single_label_classification")
 
 
 def head_in(folder: Path) -> Head:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
-from pipeline.modeling.heads import task_of
+from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import context_length, evaluating
 from pipeline.modeling.parameters import blocks, is_block, layer_of
 
@@ -20,19 +20,22 @@ LARGEST_PARAMETERS = 1_000_000_000
 SEQUENCES, TOKENS = 2, 64
 
 
-def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
+MeanLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, float | None]]
+"""From logits and ids (B, T) to the mean loss, and to that of guessing; None where there is no such thing."""
+
+
+def measure_scales(model: PreTrainedModel, seed: int, mean_loss: MeanLoss) -> dict[str, Any]:
     """One forward and backward pass over random ids, without dropout; weights and gradients are left as they were.
 
     Returns `{"loss", "uniform_loss", "layers": {block: {"activation_rms", "grad_norm"}}}`: the root mean square of
-    each block's output, and the Euclidean norm of the gradient of its parameters under the mean cross-entropy a token
-    in nats; in a model that tells classes a sequence, and in one that tells numbers the squared error of ones.
-    `uniform_loss` is that of guessing, None for numbers.
+    each block's output, and the Euclidean norm of the gradient of its parameters under `mean_loss`. `uniform_loss` is
+    that of guessing.
     """
     text = model.config.get_text_config()
     length = min(TOKENS, context_length(model) or TOKENS)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(text.vocab_size, (SEQUENCES, length), generator=generator).to(model.device)
-    if task_of(model.config) != "causal_lm":
+    if has_head_over_labels(model.config):
         # One end in each sequence, where training has it: some heads look for it.
         ids = torch.where(ids == text.eos_token_id, text.pad_token_id, ids)
         ids[:, -1] = text.eos_token_id
@@ -50,7 +53,7 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     try:
         with evaluating(model), torch.enable_grad():
-            loss, uniform = _loss(model, ids)
+            loss, uniform = mean_loss(model(input_ids=ids, use_cache=False).logits.float(), ids)
             gradients = torch.autograd.grad(loss, [*named.values()], allow_unused=True)
     finally:
         for handle in handles:
@@ -68,14 +71,3 @@ def measure_scales(model: PreTrainedModel, seed: int) -> dict[str, Any]:
             for name, square in squares.items()
         },
     }
-
-
-def _loss(model: PreTrainedModel, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
-    logits, task = model(input_ids=ids, use_cache=False).logits.float(), task_of(model.config)
-    if task == "regression":
-        return functional.mse_loss(logits, torch.ones_like(logits)), None
-    if task == "classification":
-        classes = torch.arange(len(ids), device=logits.device) % logits.shape[-1]
-        return functional.cross_entropy(logits, classes), math.log(logits.shape[-1])
-    targets = ids[:, 1:].flatten()
-    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets), math.log(logits.shape[-1])

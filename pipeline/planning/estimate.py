@@ -32,6 +32,7 @@ from pipeline.planning.memory import (
     without_data,
 )
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
+from pipeline.tasks import task_named
 from pipeline.training.peaks import known_peak
 from pipeline.training.setup import check_context
 from pipeline.training.train_config import TrainConfig
@@ -211,7 +212,7 @@ class Estimator:
         def at(depth: int | None) -> StepMemory:
             with without_data():
                 model = self._skeleton(depth, self._config.model.quantization, dtype, adapter)
-                return simulate_step(model, config, shape)
+                return simulate_step(model, task_named(self._config.model.task), config, shape)
 
         if self._depth.alike <= ALIKE[1]:
             return at(None)

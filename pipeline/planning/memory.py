@@ -15,16 +15,14 @@ from transformers import PreTrainedModel
 from transformers.integrations import moe
 from transformers.utils import logging
 
-from pipeline.evaluation.losses import number_sums, token_sums
 from pipeline.modeling.experts import cast_experts
-from pipeline.modeling.heads import task_of
 from pipeline.modeling.inputs import evaluating, replaced, trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.attention import set_attention
+from pipeline.tasks import Task
 from pipeline.telemetry.layer_norms import LayerNorms
 from pipeline.training.averaging import WeightAverage
-from pipeline.training.objective import objective
 from pipeline.training.parameter_groups import optimizer_without_data
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
@@ -119,7 +117,7 @@ class StepMemory:
         return self.forward, self.update, self.validation
 
 
-def simulate_step(model: PreTrainedModel, config: TrainConfig, shape: StepShape) -> StepMemory:
+def simulate_step(model: PreTrainedModel, task: Task, config: TrainConfig, shape: StepShape) -> StepMemory:
     """The memory that an optimizer step of `training.loop` needs where it is computed in one device batch, in bytes.
 
     `model` is made inside `without_data`. What kernels take for themselves is not seen; on the CPU it is a few percent
@@ -132,7 +130,7 @@ def simulate_step(model: PreTrainedModel, config: TrainConfig, shape: StepShape)
     if config.mixed_precision != "no":
         cast_experts(model)
     optimizer = optimizer_without_data(config, model)
-    routing, average = Routing(config, model), WeightAverage(model, config.ema_decay)
+    routing, average = Routing(config, task, model), WeightAverage(model, config.ema_decay)
     norms = LayerNorms(model)
     allocations = Allocations(model.config.get_text_config().vocab_size)
     model.train()
@@ -148,12 +146,11 @@ def simulate_step(model: PreTrainedModel, config: TrainConfig, shape: StepShape)
         allocations.hold("weights", [*model.parameters(), *model.buffers()])
         allocations.hold("optimizer", [value for value in made if isinstance(value, torch.Tensor)])
         allocations.hold("optimizer", average.tensors.values())
-        ids, labels = _batch(model, shape.device_batch_size, shape.block_size)
-        output = _forward(model, ids, config, routing.inputs)
-        part = {"labels": labels, "attention_mask": torch.ones_like(ids)}
-        total, _ = routing.add(objective(output, labels, config), output, part)
+        batch = task.example_batch(torch.zeros(shape.device_batch_size, shape.block_size, dtype=torch.long))
+        output = _forward(model, batch["input_ids"], config, routing.inputs)
+        total, _ = routing.add(task.loss_sums(output, batch, config), output, batch)
         del output
-        (total / labels.numel()).backward()
+        (total / batch["labels"].numel()).backward()
         forward = allocations.most_activations
         allocations.reset_peak()
         with allocations.making("telemetry"):
@@ -165,21 +162,11 @@ def simulate_step(model: PreTrainedModel, config: TrainConfig, shape: StepShape)
         optimizer.zero_grad()
         allocations.reset_peak()
         if shape.eval_batch_size > shape.device_batch_size:
-            ids, labels = _batch(model, shape.eval_batch_size, shape.block_size)
+            batch = task.example_batch(torch.zeros(shape.eval_batch_size, shape.block_size, dtype=torch.long))
             with evaluating(model):
-                logits = _forward(model, ids, config, {}).logits
-                if labels.is_floating_point():
-                    number_sums(logits, labels, config.huber_delta_used)
-                else:
-                    token_sums(logits, labels)
+                task.validation_sums(_forward(model, batch["input_ids"], config, {}).logits, batch, config)
         validation = allocations.peak
     return StepMemory(*({kind: moment[kind] for kind in KINDS} for moment in (forward, update, validation)))
-
-
-def _batch(model: PreTrainedModel, size: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    ids = torch.zeros(size, length, dtype=torch.long)
-    task = task_of(model.config)
-    return ids, ids if task == "causal_lm" else ids[:, 0] if task == "classification" else ids[:, 0].float()
 
 
 def _forward(model: PreTrainedModel, ids: torch.Tensor, config: TrainConfig, inputs: dict[str, Any]) -> Any:

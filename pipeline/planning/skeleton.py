@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.modeling.adapters import add_adapter
 from pipeline.modeling.bounded import at_most
 from pipeline.modeling.build import build_config
-from pipeline.modeling.heads import Head, head_of
+from pipeline.modeling.heads import Head
 from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.pretrained_model import read_config
@@ -24,6 +24,7 @@ from pipeline.modeling.refusals import config_errors
 from pipeline.planning.quantized import quantize
 from pipeline.pretrained.opening import opened
 from pipeline.pretrained.origin import check_vocabulary, model_files
+from pipeline.tasks import task_named
 from pipeline.tokens.tokenizers.base_tokenizer import EOS_ID, PAD_ID
 from pipeline.training.sparsity import freeze
 
@@ -50,7 +51,7 @@ def skeleton_config(config: Config) -> tuple[PreTrainedConfig, Head]:
     Raises ConfigError and MissingInputError as building the model.
     """
     model = config.model
-    head = head_of(model.task)
+    head = task_named(model.task).head()
     if model.pretrained is None:
         return build_config(model, _Vocabulary(config.tokenizer.num_tokens()), head), head
     check_vocabulary(model_files(model, "model"), model, "model")

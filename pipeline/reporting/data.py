@@ -14,7 +14,7 @@ from pipeline.modeling.usage import BASE, Usage
 from pipeline.reporting import formats
 from pipeline.reporting.recorded_curves import Metrics, read_metrics
 from pipeline.reporting.report_config import ReportConfig
-from pipeline.reporting.task_words import OF_LOST_TEXT, WORDS, TaskWords
+from pipeline.tasks import TaskWords, task_named
 from pipeline.tokens.round_trip import loss_in_words
 
 
@@ -44,9 +44,7 @@ class RunData:
     @property
     def words(self) -> TaskWords:
         """How the model's task is spoken of."""
-        if self.withheld:
-            return OF_LOST_TEXT
-        return WORDS[self.section("model").get("task") or "causal_lm"]
+        return task_named(self.section("model").get("task") or "causal_lm").words_for(self.summary("evaluate"))
 
     @property
     def withheld(self) -> str:

@@ -18,8 +18,8 @@ from pipeline import atomic
 from pipeline.config import Config
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest
-from pipeline.evaluation.evaluate_config import METRICS_OF_TASK
 
+COUNTS = ("tokens", "bytes", "documents")
 ALWAYS = frozenset(
     {
         "tokenizer.vocab_size", "pack.block_size", "model.task", "model.architecture", "train.optim",
@@ -78,8 +78,7 @@ def results_of(manifests: Mapping[str, Manifest]) -> dict[str, float]:
         found |= {f"final/{tag}": trained.get(name) for tag, name in tags.items()}
     if "evaluate" in manifests:
         evaluated = manifests["evaluate"]["summary"]
-        names = ("loss", *METRICS_OF_TASK[evaluated["task"]])
-        found |= {f"test/{name}": evaluated["test"].get(name) for name in names}
+        found |= {f"test/{name}": value for name, value in evaluated["test"].items() if name not in COUNTS}
     return {tag: value for tag, value in found.items() if value is not None}
 
 

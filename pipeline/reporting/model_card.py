@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from pipeline.evaluation.metrics import METRICS, Figure
 from pipeline.pretrained.origin import base_name
 from pipeline.reporting import formats
 from pipeline.reporting.data import RunData
 from pipeline.reporting.pages import template
-from pipeline.reporting.task_words import Figure
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (
@@ -81,10 +81,11 @@ def front_matter(run: RunData) -> dict[str, Any]:
     tags = [run.words.hub_tag, run.model_config.get("model_type"), "descent"]
     matter["tags"] = [tag for tag in tags if tag]
     test = run.summary("evaluate").get("test") or {}
+    known = {kind.model_fields["type"].default: kind.hub for kind in METRICS}
     metrics = [
-        {"type": kind, "value": float(f"{test[key]:.6g}"), "name": name}
-        for key, kind, name in run.words.hub_metrics
-        if test.get(key) is not None
+        {"type": hub[0], "value": float(f"{test[figure.key]:.6g}"), "name": hub[1]}
+        for figure in run.words.figures
+        if (hub := known.get(figure.key)) and test.get(figure.key) is not None
     ]
     if metrics:
         documents = f"Held-out documents of {', '.join(run.sources) or 'the training sources'}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
 from pipeline.engine.stage import Stage, StageContext
+from pipeline.features import files_of_key
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.pretrained.origin import check_vocabulary, model_files
+from pipeline.tasks import Task, task_named
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -20,7 +21,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.adapters import add_adapter, can_merge, save_description
     from pipeline.modeling.build import build_model, check_tokenizer, load_tokenizer, save_model
     from pipeline.modeling.generation import left_out_in_words, settle_generation
-    from pipeline.modeling.heads import head_of
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
     from pipeline.modeling.portable import set_longest_input
@@ -31,20 +31,20 @@ def run(context: StageContext) -> dict[str, Any]:
     config = context.config
     assert isinstance(config, ModelConfig)
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
-    classes = _classes(context) if config.task == "classification" else None
-    head = head_of(config.task, classes=classes)
-    with context.progress.task(f"building {config.model_type or config.pretrained}", total=1, unit="model") as task:
+    task = task_named(config.task)
+    head = task.head(context.inputs.get("pack"))
+    with context.progress.task(f"building {config.model_type or config.pretrained}", total=1, unit="model") as bar:
         model = build_model(config, tokenizer, context.seed, head)
         left_out = left_out_in_words(settle_generation(model))
         save_model(model, context.inputs["tokenizer"], context.output / "model")
-        set_longest_input(context.output / "model", _longest_of_base(config, model, tokenizer))
+        set_longest_input(context.output / "model", _longest_of_base(config, head, model, tokenizer))
         if model.device.type == "meta":
             save_recipe(context.output / "model", config.initialization, context.seed)
         check_tokenizer(context.output / "model", tokenizer)
-        if config.task != "causal_lm":
+        if not head.is_pretrained:  # one over labels, which reads the last token
             end_texts(context.output / "model")
-        task.update()
-        start = _start(model, context.seed)
+        bar.update()
+        start = _start(task, model, context.seed)
     if start["verdict"] not in ("healthy", "unknown"):
         context.progress.say(f"warning: before any training the model is {start['verdict']}: {start['why']}")
     if config.adapter is not None:
@@ -71,53 +71,45 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def _longest_of_base(config: ModelConfig, model: Any, tokenizer: Any) -> int | None:
+def _longest_of_base(config: ModelConfig, head: Any, model: Any, tokenizer: Any) -> int | None:
     """Most tokens of an input of a pretrained language model; None: as many as it will be trained on."""
     from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
     from pipeline.modeling.inputs import context_length
 
-    if config.pretrained is None or config.task != "causal_lm":
+    if config.pretrained is None or not head.is_pretrained:
         return None
     longest = min(tokenizer.model_max_length, context_length(model) or VERY_LARGE_INTEGER)
     return int(longest) if longest < VERY_LARGE_INTEGER else None
 
 
-def _classes(context: StageContext) -> list[str]:
-    from pipeline.tokens.labelled_split import CLASSES
-
-    classes: list[str] = json.loads((context.inputs["pack"] / CLASSES).read_bytes())["classes"]
-    return classes
-
-
-def _start(model: Any, seed: int) -> dict[str, Any]:
+def _start(task: Task, model: Any, seed: int) -> dict[str, Any]:
     """How activations and gradients scale through the layers before training, where the model is small enough."""
     from pipeline.modeling.scales import LARGEST_PARAMETERS, measure_scales
     from pipeline.telemetry.start import judge_start
 
     if model.device.type == "meta" or model.num_parameters() > LARGEST_PARAMETERS:
         return {"verdict": "unknown", "why": "the model is too large to be measured while it is built", "layers": {}}
-    return judge_start(measure_scales(model, seed))
+    return judge_start(measure_scales(model, seed, task.start_loss))
 
 
 def _check(config: Config) -> None:
     if config.model.pretrained is None:
         from pipeline.modeling.build import configure
-        from pipeline.modeling.heads import head_of
         from pipeline.training.setup import check_context
 
-        text_config = configure(config.model, head_of(config.model.task)).get_text_config()
+        text_config = configure(config.model, task_named(config.model.task).head()).get_text_config()
         check_context(config.pack.block_size, getattr(text_config, "max_position_embeddings", None) or None)
-    check_vocabulary(_files(config.model), config.model, "model")
+    check_vocabulary(model_files(config.model, "model"), config.model, "model")
 
 
 def _draws(config: Config) -> bool:
     """A pretrained language model is taken as it is; an adapter is drawn by training."""
-    return config.model.pretrained is None or config.model.task != "causal_lm"
+    return config.model.pretrained is None or not task_named(config.model.task).is_pretrained_whole
 
 
 def _files(config: ModelConfig) -> dict[str, list[Path]]:
-    return model_files(config, "model")
+    return {**model_files(config, "model"), **files_of_key([task_named(config.task)])}
 
 
 STAGE = Stage(

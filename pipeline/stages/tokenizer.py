@@ -11,7 +11,7 @@ from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
 from pipeline.pretrained.origin import Origin, check_vocabulary
-from pipeline.progress import Task
+from pipeline.progress import Bar
 from pipeline.tokens.tokenizers import Tokenizer, TrainedTokenizer
 
 
@@ -41,7 +41,7 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"requested_vocab_size": config.vocab_size, **found}
 
 
-def _counted(texts: Iterable[str], task: Task) -> Iterator[str]:
+def _counted(texts: Iterable[str], task: Bar) -> Iterator[str]:
     for text in texts:
         task.update()
         yield text

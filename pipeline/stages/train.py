@@ -19,6 +19,7 @@ from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.modeling.usage import ADAPTER
 from pipeline.pretrained.inspection import check_links, check_model
 from pipeline.reporting.hparams import write_row
+from pipeline.tasks import task_of_split
 from pipeline.training import checkpoints, continuing
 from pipeline.training.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
@@ -50,7 +51,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.modeling.training_models import export_model, give_weights, open_for_training
     from pipeline.modeling.usage import ADAPTER
     from pipeline.telemetry.verdicts import judge
-    from pipeline.tokens.labelled_split import open_split
     from pipeline.training.early_stopping import early_end, early_end_in_words
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
@@ -66,8 +66,8 @@ def run(context: StageContext) -> dict[str, Any]:
     assert isinstance(config, TrainConfig)
     assert work is not None
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"]
-    train_split = open_split(pack, encode, "train")
-    validation_split = open_split(pack, encode, "validation")
+    task = task_of_split(pack, "train")
+    train_split, validation_split = (task.open_split(pack, encode, split) for split in ("train", "validation"))
     if note := idle_cores():
         context.progress.say(note)
     dims = ParallelDims.from_environment(os.environ)
@@ -83,6 +83,7 @@ def run(context: StageContext) -> dict[str, Any]:
     state = build(
         config,
         model,
+        task,
         train_split,
         validation_split,
         give_weights=complete,

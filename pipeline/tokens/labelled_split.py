@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from pipeline.corpus.label_forms import alike_labels, like_none
-from pipeline.errors import BadDataError, MissingInputError
+from pipeline.errors import BadDataError
 from pipeline.tokens.labels import LABELS
 from pipeline.tokens.packing import special_ids
-from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
 from pipeline.tokens.token_streams import INDEX, STREAM, TokenStream
-
-LabelTask = Literal["classification", "regression"]
 
 SEQUENCES, TARGETS = "sequences.npy", "targets.npy"
 CLASSES = "labels/classes.json"
 """In the artifact of pack: `{"task", "classes"}`, of which the head of a model is made."""
 
-MAX_LISTED = 8
-"""Labels of a kind that a warning names one by one."""
-
-NO_LABEL, UNSEEN = "without a label", "label not in the training split"
+NO_LABEL = "without a label"
 
 
 @dataclass(frozen=True)
@@ -55,72 +46,8 @@ def read_stream_labels(encode_folder: Path, split: str) -> list[str | None]:
     return labels
 
 
-def classes_of(labels: Iterable[str | None]) -> list[str]:
-    """The labels of the training split, each once and sorted: class number i is the i-th. Raises BadDataError when
-    there is but one, since then there is nothing to tell apart."""
-    classes = sorted({label for label in labels if label is not None})
-    if len(classes) < 2:
-        raise BadDataError(
-            f"pack: all labels of the training split are {classes[0]!r}; a classification needs two classes or more"
-        )
-    return classes
-
-
-def doubtful_classes(labels: Iterable[str | None]) -> list[str]:
-    """What is to be warned of where different labels may have been meant as one, or as none."""
-    names = {label for label in labels if label is not None}
-    warnings = []
-    if groups := alike_labels(names):
-        shown = "; ".join(_listed(group, " and ") for group in groups[:MAX_LISTED])
-        more = f" (and {len(groups) - MAX_LISTED} more)" * (len(groups) > MAX_LISTED)
-        warnings.append(
-            f"classes that differ in nothing but case, white space or the way to write a number: {shown}{more}; each "
-            "is a class of its own: spell them alike in the sources where they are one"
-        )
-    if found := like_none(names):
-        warnings.append(
-            f"classes that look like missing labels: {_listed(found, ', ')}; leave them empty in the sources where "
-            "they are none"
-        )
-    return warnings
-
-
-def _listed(names: Sequence[str], joint: str) -> str:
-    return joint.join(repr(name[:60]) for name in names[:MAX_LISTED])
-
-
-def choose_classes(labels: Sequence[str | None], classes: Sequence[str]) -> LabelledDocuments:
-    """The documents whose label is a class. A label that no training document has cannot be learned: such documents
-    are left out and counted."""
-    numbers = {label: number for number, label in enumerate(classes)}
-    kept = [index for index, label in enumerate(labels) if label in numbers]
-    targets = np.array([numbers[label] for index in kept if (label := labels[index]) is not None], dtype=np.int64)
-    unseen = sum(label is not None for label in labels) - len(kept)
-    return LabelledDocuments(np.array(kept, dtype=np.int64), targets, _counted(labels, {UNSEEN: unseen}))
-
-
-def choose_numbers(labels: Sequence[str | None], split: str) -> LabelledDocuments:
-    """The documents that have a label, all of which must be finite numbers; else raises BadDataError."""
-    kept = [index for index, label in enumerate(labels) if label is not None]
-    targets = np.array([_number(labels[index], index, split) for index in kept], dtype=np.float64)
-    return LabelledDocuments(np.array(kept, dtype=np.int64), targets, _counted(labels, {}))
-
-
-def _number(label: str | None, index: int, split: str) -> float:
-    assert label is not None
-    try:
-        value = float("_" if "_" in label else label)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadDataError(
-            f"pack: the label {label[:60]!r} of document {index + 1} of the {split} split is no finite number; mend "
-            "it, or set model.task: classification"
-        )
-    return value
-
-
-def _counted(labels: Sequence[str | None], others: Mapping[str, int]) -> dict[str, int]:
+def count_dropped(labels: Sequence[str | None], others: Mapping[str, int]) -> dict[str, int]:
+    """How many documents are left out, by reason: those without a label, and `others`."""
     counts = {NO_LABEL: sum(label is None for label in labels), **others}
     return {reason: count for reason, count in counts.items() if count}
 
@@ -130,7 +57,7 @@ def pack_documents(
     encode_folder: Path,
     split: str,
     block_size: int,
-    task: LabelTask,
+    strategy: str,
     found: LabelledDocuments,
 ) -> dict[str, Any]:
     """The content of a split's pack.json for one sequence a document. Raises BadDataError when none is left."""
@@ -144,7 +71,7 @@ def pack_documents(
     stream = encoded["splits"][split]
     return {
         "block_size": block_size,
-        "strategy": task,
+        "strategy": strategy,
         **special_ids(encoded),
         "windows": len(found.sequences),
         "tokens": stream["tokens"],
@@ -153,25 +80,6 @@ def pack_documents(
         "dropped": found.dropped,
         "stream_digest": stream["digest"],
     }
-
-
-def describe_targets(found: LabelledDocuments, classes: Sequence[str] | None) -> dict[str, Any]:
-    """Documents of each class, or mean, standard deviation and range of the numbers."""
-    if classes is not None:
-        counts = Counter(found.targets.tolist())
-        return {"classes": {label: counts[number] for number, label in enumerate(classes)}}
-    values = found.targets
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "min": float(values.min()),
-        "max": float(values.max()),
-    }
-
-
-def is_near_one(mean: float, std: float) -> bool:
-    """Whether a fresh head, which starts near 0 and learns as fast as all other weights, soon tells such numbers."""
-    return abs(mean) <= 10 and 0.1 <= std <= 10
 
 
 def _in_words(dropped: Mapping[str, int]) -> str:
@@ -201,8 +109,11 @@ class LabelledSplit:
     suffix_token_ids: tuple[int, ...]
     """What each document ends in whatever its text is, such as `[SEP]`."""
 
+    label_dtype: DTypeLike
+    """Of the labels of a batch."""
+
     @classmethod
-    def open(cls, pack_folder: Path, encode_folder: Path, split: str) -> LabelledSplit:
+    def open(cls, pack_folder: Path, encode_folder: Path, split: str, label_dtype: DTypeLike) -> LabelledSplit:
         """Map a split of a pack artifact and the encode artifact that it indexes."""
         packed = json.loads((pack_folder / split / "pack.json").read_bytes())
         documents = np.load(pack_folder / split / SEQUENCES)
@@ -217,6 +128,7 @@ class LabelledSplit:
             targets=np.load(pack_folder / split / TARGETS),
             documents=documents,
             suffix_token_ids=tuple(packed.get("suffix_token_ids", [packed["eos_token_id"]])),
+            label_dtype=label_dtype,
             **{name: packed[name] for name in ("block_size", "vocab_size", "pad_token_id")},
         )
 
@@ -239,7 +151,7 @@ class LabelledSplit:
 
     def batch(self, indices: Iterable[int]) -> dict[str, NDArray[Any]]:
         """Sequences as `input_ids` and `attention_mask`, (n, longest) int64, padded on the right, and `labels` (n,):
-        numbers of classes, int64, or numbers, float32."""
+        of `label_dtype`."""
         chosen = list(indices)
         shape = (len(chosen), int(self.lengths[chosen].max()))
         input_ids, mask = np.full(shape, self.pad_token_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -249,25 +161,5 @@ class LabelledSplit:
             input_ids[row, : length - len(suffix)] = self.stream[start : start + length - len(suffix)]
             input_ids[row, length - len(suffix) : length] = suffix
             mask[row, :length] = 1
-        labels = self.targets[chosen]
-        is_class = labels.dtype.kind == "i"
-        return {
-            "input_ids": input_ids,
-            "attention_mask": mask,
-            "labels": labels if is_class else labels.astype(np.float32),
-        }
-
-
-def open_split(pack_folder: Path, encode_folder: Path, split: str) -> PackedSplit | LabelledSplit:
-    """A split of a pack artifact by its strategy. Raises MissingInputError when there is none."""
-    description = pack_folder / split / "pack.json"
-    if not description.is_file():
-        raise MissingInputError(f"{pack_folder} has no {split} split")
-    if json.loads(description.read_bytes())["strategy"] == "contiguous":
-        return PackedSplit.open(pack_folder, encode_folder, split)
-    return LabelledSplit.open(pack_folder, encode_folder, split)
-
-
-def ignore_labels(labels: NDArray[Any]) -> None:
-    """Make none of the labels of a batch a target, in place: -100, and NaN among numbers."""
-    labels.fill(IGNORED_LABEL if labels.dtype.kind == "i" else math.nan)
+        labels = self.targets[chosen].astype(self.label_dtype)
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}

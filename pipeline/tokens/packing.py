@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -17,11 +17,11 @@ class PackConfig(Section):
     block_size: int = Field(default=512, ge=1)
     """Target tokens in a sequence; of a document with a label the most tokens, its end included."""
 
-    strategy: Literal["contiguous", "classification", "regression"] = "contiguous"
+    strategy: str = "contiguous"
     """Follows from `model.task`. `contiguous` cuts the stream every `block_size` tokens, across documents: no padding,
     and every token but the first of the stream is a target exactly once. `classification` and `regression` make one
     sequence of every document that has a label, a class or a number: cut after `block_size` tokens, and padded on its
-    right to the longest of its batch."""
+    right to the longest of its batch. A task of your own is named by its path."""
 
     def check_fits(self, whole: Any) -> None:
         """Windows hold the stride of the evaluation."""
@@ -38,7 +38,9 @@ def special_ids(encoded: Mapping[str, Any]) -> dict[str, Any]:
     return found | {name: encoded[name] for name, ids in usual.items() if encoded[name] != ids}
 
 
-def pack_contiguous(encoded: Mapping[str, Any], split: str, block_size: int) -> dict[str, Any]:
+def pack_contiguous(
+    encoded: Mapping[str, Any], split: str, block_size: int, strategy: str = "contiguous"
+) -> dict[str, Any]:
     """The content of a split's pack.json for contiguous windows over its stream, which encode.json describes.
 
     Raises BadDataError for a split that has no target token.
@@ -53,7 +55,7 @@ def pack_contiguous(encoded: Mapping[str, Any], split: str, block_size: int) -> 
         )
     return {
         "block_size": block_size,
-        "strategy": "contiguous",
+        "strategy": strategy,
         **special_ids(encoded),
         "windows": num_windows(stream["tokens"], block_size),
         "tokens": stream["tokens"],

@@ -30,8 +30,8 @@ from pipeline.errors import ConfigError
 from pipeline.machine import wants_cpu
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.sharding import is_sharded, shard
+from pipeline.tasks import Task
 from pipeline.training.batches import GlobalBatch
-from pipeline.training.objective import no_targets, objective
 from pipeline.training.parameter_groups import build_optimizer
 from pipeline.training.precision import check_precision
 from pipeline.training.train_config import TrainConfig
@@ -121,8 +121,10 @@ def no_sync(accelerator: Accelerator, network: nn.Module, *, enabled: bool) -> A
     return accelerator.no_sync(network) if enabled and not is_sharded(network) else nullcontext()
 
 
-def settle_buckets(config: TrainConfig, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch) -> None:
-    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass without targets.
+def settle_buckets(
+    config: TrainConfig, task: Task, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch
+) -> None:
+    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass that teaches nothing.
 
     It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
     in which order they are added up, so a resumed run must not begin with another one. Draws random numbers.
@@ -131,5 +133,5 @@ def settle_buckets(config: TrainConfig, accelerator: Accelerator, network: nn.Mo
         return
     micro_batch = batch.micro_batches[0]
     output = network(**model_inputs(micro_batch))
-    accelerator.backward(objective(output, no_targets(micro_batch["labels"]), config).total)
+    accelerator.backward(task.loss_sums(output, micro_batch, config).total)
     network.zero_grad(set_to_none=True)

@@ -23,9 +23,9 @@ from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.modeling.sharding import is_sharded
 from pipeline.modeling.weights import model_tensors
+from pipeline.tasks import Task, task_named
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.examination import Examination, Finding, Row, examine
-from pipeline.training.objective import objective
 from pipeline.training.random_states import GeneratorStates, generator_states, restore_generator_states
 from pipeline.training.routing import Routing
 from pipeline.training.sparsity import freeze
@@ -47,10 +47,17 @@ class Autopsy:
     """Autopsies of steps of a training, saved below `work`."""
 
     def __init__(
-        self, config: TrainConfig, model: PreTrainedModel, batches: GlobalBatches, processes: Processes, work: Path
+        self,
+        config: TrainConfig,
+        task: Task,
+        model: PreTrainedModel,
+        batches: GlobalBatches,
+        processes: Processes,
+        work: Path,
     ) -> None:
         self.work = work
         self._config = config
+        self._task = task
         self._model = model
         self._batches = batches
         self._processes = processes
@@ -87,7 +94,7 @@ class Autopsy:
             random = generator_states()
             divisor = batch.target_tokens / self._processes.dims.dp_world_size
             # The backward pass of a sharded model belongs to its wrapper.
-            found = _examine(self._config, self._model, micro_batch, divisor=divisor, backward=not in_parts)
+            found = _examine(self._config, self._task, self._model, micro_batch, divisor=divisor, backward=not in_parts)
             if culprit is None and found.finding is not None:
                 culprit = _Culprit(found.finding, index, random)
                 if not in_parts:  # whose passes all processes must make together
@@ -115,6 +122,7 @@ class Autopsy:
             "model_class": [model_class.__module__, model_class.__qualname__],
             "attention": self._model.config._attn_implementation,
             "train": self._config.model_dump(mode="json"),
+            "task": self._task.type,
         }
         tensors = {f"batch/{name}": tensor.cpu().contiguous() for name, tensor in micro_batch.items()}
         tensors |= {f"random/{name}": state for name, state in culprit.random.items()}
@@ -162,7 +170,7 @@ def replay(folder: Path, device_name: str) -> Replay:
         raise MissingInputError(f"{folder}: no autopsy is there ({DESCRIPTION} is missing); give its folder")
     try:
         saved = json.loads((folder / DESCRIPTION).read_bytes())
-        config = TrainConfig(**saved["train"])
+        config, task = TrainConfig(**saved["train"]), task_named(saved["task"])
         # Flash and flex attention are the GPU's.
         attention = saved["attention"] if device.type != "cpu" or saved["attention"] == "sdpa" else "eager"
         model = _load(folder, saved, attention).to(device)
@@ -176,7 +184,7 @@ def replay(folder: Path, device_name: str) -> Replay:
     restore_generator_states({name[7:]: state for name, state in tensors.items() if name.startswith("random/")})
     dtype = AUTOCAST.get(config.mixed_precision)
     with trusted_inputs(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        found = _examine(config, model, micro_batch, divisor=saved["target_tokens"] / saved["num_processes"])
+        found = _examine(config, task, model, micro_batch, divisor=saved["target_tokens"] / saved["num_processes"])
     told = (saved["step"], saved["finding"], saved["name"], saved["device"])
     return Replay(*told, device.type, found.rows, found.finding)
 
@@ -202,17 +210,18 @@ def format_replay(found: Replay) -> str:
 
 def _examine(
     config: TrainConfig,
+    task: Task,
     model: PreTrainedModel,
     micro_batch: dict[str, torch.Tensor],
     *,
     divisor: float,
     backward: bool = True,
 ) -> Examination:
-    routing = Routing(config, model)
+    routing = Routing(config, task, model)
 
     def loss() -> torch.Tensor:
         output = model(**model_inputs(micro_batch), **routing.inputs)
-        return routing.add(objective(output, micro_batch["labels"], config), output, micro_batch).total
+        return routing.add(task.loss_sums(output, micro_batch, config), output, micro_batch).total
 
     return examine(model, loss, backward=backward, divisor=divisor)
 

@@ -30,7 +30,7 @@ def train(state: TrainState) -> Counters:
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
     with running(state):
-        settle_buckets(state.config, state.accelerator, state.network, state.batches[0])
+        settle_buckets(state.config, state.task, state.accelerator, state.network, state.batches[0])
         resume(state)
         if state.counters.evaluation_due:  # a signal came in the middle of it
             validate_if_due(state)
@@ -48,7 +48,7 @@ def train(state: TrainState) -> Counters:
 @contextmanager
 def running(state: TrainState) -> Iterator[None]:
     """Heed signals, hangs and lost processes while the block runs; close checkpoints and records at its end."""
-    task = state.progress.task("training", total=state.max_steps, unit="steps")
+    bar = state.progress.task("training", total=state.max_steps, unit="steps")
     with (
         deterministic_algorithms(state.config.deterministic),
         trusted_inputs(),
@@ -56,7 +56,7 @@ def running(state: TrainState) -> Iterator[None]:
         state.interrupts,
         state.watchdog,
     ):
-        with state.checkpoints, state.log, task as state.bar:
+        with state.checkpoints, state.log, bar as state.bar:
             yield
         # A launcher that sees one process end stops the others, in the middle of a checkpoint too.
         state.processes.wait()

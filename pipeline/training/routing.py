@@ -10,10 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.errors import ConfigError
+from pipeline.evaluation.losses import Batch, LossSums
 from pipeline.modeling.expert_loads import balanced_mixture, expert_load_sums, router_loss_sums
-from pipeline.modeling.heads import task_of
-from pipeline.tokens.reader import IGNORED_LABEL
-from pipeline.training.objective import Objective
+from pipeline.modeling.heads import has_head_over_labels
+from pipeline.tasks import Task
 from pipeline.training.train_config import TrainConfig
 
 LOAD = "expert_load/"
@@ -23,15 +23,16 @@ class Routing:
     """The router's part of the objective; nothing for a model without routers.
 
     Each loss is a sum over target tokens, as the objective is, so that gradients do not depend on how a global batch is
-    split. Where a sequence has one label, it is a sum over labelled sequences of the mean over their tokens.
+    split. The task says what each token counts.
     Coefficients that the section leaves open are those of the model's configuration.
     """
 
-    def __init__(self, config: TrainConfig, model: PreTrainedModel) -> None:
+    def __init__(self, config: TrainConfig, task: Task, model: PreTrainedModel) -> None:
         """Raises ConfigError when a coefficient is given for a model without such losses."""
+        self._task = task
         self._mixture = balanced_mixture(model.config)
         self._heard: Sequence[torch.Tensor] | None = None
-        if self._mixture is not None and task_of(model.config) != "causal_lm":
+        if self._mixture is not None and has_head_over_labels(model.config):
             # transformers' heads over labels do not pass on what the routers say, but the models below them do.
             decoder = model.base_model
             if "router_logits" in (getattr(decoder, "_can_record_outputs", None) or {}):
@@ -44,8 +45,7 @@ class Routing:
             if (value := getattr(config, name)) is not None
         }
         if given and self._mixture is None:
-            task = task_of(model.config)
-            what = model.config.model_type + ("" if task == "causal_lm" else f" for {task}")
+            what = model.config.model_type + (f" for {task.type}" if has_head_over_labels(model.config) else "")
             raise ConfigError(f"train.{next(iter(given))}: {what} has no router that a loss balances; remove it")
         text = model.config.get_text_config()
         self._balance: float = given.get("router_aux_loss_coef", getattr(text, "router_aux_loss_coef", 0.0))
@@ -56,7 +56,7 @@ class Routing:
         """What the forward pass must be asked for."""
         return {} if self._mixture is None else {"output_router_logits": True}
 
-    def add(self, plain: Objective, output: Any, part: Mapping[str, torch.Tensor]) -> Objective:
+    def add(self, plain: LossSums, output: Any, part: Batch) -> LossSums:
         """The objective with the router's losses of a micro-batch, and for the records those losses before their
         coefficients and each expert's share of the tokens."""
         if self._mixture is None:
@@ -64,27 +64,16 @@ class Routing:
         num_experts, top_k = self._mixture
         router_logits = output.router_logits if self._heard is None else self._heard
         self._heard = None
-        counts = _counts(part)
+        counts = self._task.token_weights(part)
         balance, z = router_loss_sums(router_logits, counts, num_experts, top_k)
         load = expert_load_sums(router_logits, counts, num_experts, top_k)
         parts = {"router_balance_loss": balance.detach(), "router_z_loss": z.detach()}
         parts |= {f"{LOAD}{expert}": tokens for expert, tokens in enumerate(load.unbind())}
         total = plain.total + self._balance * balance + self._z * z
-        return Objective(total, {**plain.parts, **parts, "objective": total.detach()})
+        return LossSums(total, {**plain.parts, **parts, "objective": total.detach()})
 
     def _hear(self, module: nn.Module, arguments: Any, output: Any) -> None:
         self._heard = output.router_logits
-
-
-def _counts(part: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What each token of a micro-batch counts for its router, [batch, length]: 1 if it is a target; of a sequence with
-    one label, all tokens together 1."""
-    labels = part["labels"]
-    if labels.ndim == 2:
-        return labels != IGNORED_LABEL
-    tokens = part["attention_mask"].to(torch.float32)
-    is_labelled = ~labels.isnan() if labels.is_floating_point() else labels != IGNORED_LABEL
-    return tokens / tokens.sum(1, keepdim=True) * is_labelled[:, None]
 
 
 def load_ratio(values: Mapping[str, float]) -> dict[str, float]:

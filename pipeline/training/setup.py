@@ -18,14 +18,13 @@ from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
+from pipeline.tasks import Split, Task
 from pipeline.telemetry.layer_norms import LayerNorms
-from pipeline.tokens.labelled_split import LabelledSplit
-from pipeline.tokens.reader import PackedSplit
 from pipeline.training import schedules
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
 from pipeline.training.autopsy import Autopsy
 from pipeline.training.averaging import WeightAverage
-from pipeline.training.batches import GlobalBatches, TrainingSplit
+from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.clipping import Clipping
 from pipeline.training.guards import Guard
@@ -47,8 +46,9 @@ from pipeline.training.watchdog import Watchdog
 def build(
     config: TrainConfig,
     model: PreTrainedModel,
-    train_split: TrainingSplit,
-    validation_split: PackedSplit | LabelledSplit,
+    task: Task,
+    train_split: Split,
+    validation_split: Split,
     *,
     give_weights: Callable[[PreTrainedModel, torch.device], None],
     seed: int,
@@ -79,6 +79,7 @@ def build(
         max_steps=max_steps,
         work=work,
         progress=progress,
+        task=task,
         seed=seed,
         model=model,
         network=network,
@@ -90,7 +91,7 @@ def build(
         numerics=numerics_of(config, device, dims),
         batches=batches,
         validation_split=validation_split,
-        routing=Routing(config, model),
+        routing=Routing(config, task, model),
         layer_norms=LayerNorms(model),
         clip=Clipping(config, accelerator, network),
         average=WeightAverage(model, config.ema_decay),
@@ -101,12 +102,12 @@ def build(
         interrupts=Interrupts(progress.say),
         watchdog=Watchdog(config.hang_timeout_seconds, network, work, dims.rank, progress.say, fail),
     )
-    autopsy = Autopsy(config, model, batches, processes, work)
+    autopsy = Autopsy(config, task, model, batches, processes, work)
     state.guard = Guard(config, state, autopsy, state.checkpoints, progress.say)
     return state
 
 
-def num_steps(config: TrainConfig, split: TrainingSplit) -> int:
+def num_steps(config: TrainConfig, split: Split) -> int:
     """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
     steps = schedules.num_steps(config, len(split), split.target_tokens)
     schedules.check_phases(config, steps)

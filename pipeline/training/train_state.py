@@ -11,10 +11,9 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from pipeline.progress import Progress, Task
+from pipeline.progress import Bar, Progress
+from pipeline.tasks import Split, Task
 from pipeline.telemetry.layer_norms import LayerNorms
-from pipeline.tokens.labelled_split import LabelledSplit
-from pipeline.tokens.reader import PackedSplit
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpoints import CheckpointWriter
 from pipeline.training.clipping import Clipping
@@ -45,7 +44,8 @@ class TrainState(ResumableState):
     network: nn.Module
     accelerated_optimizer: AcceleratedOptimizer
     batches: GlobalBatches
-    validation_split: PackedSplit | LabelledSplit
+    task: Task
+    validation_split: Split
     routing: Routing
     layer_norms: LayerNorms
     clip: Clipping
@@ -56,7 +56,7 @@ class TrainState(ResumableState):
     watchdog: Watchdog
 
     guard: Guard = field(init=False)
-    bar: Task = field(init=False)
+    bar: Bar = field(init=False)
     headline: str = ""
     """The last record in a few words, for the bar."""
 

@@ -9,7 +9,6 @@ import torch
 from pipeline.modeling.inputs import model_inputs
 from pipeline.training.accelerator import no_sync
 from pipeline.training.batches import GlobalBatch
-from pipeline.training.objective import objective
 from pipeline.training.parameter_groups import set_learning_rate
 from pipeline.training.schedules import learning_rate
 from pipeline.training.train_state import TrainState
@@ -66,7 +65,7 @@ def forward_backward(
     any number of processes, over which gradients are averaged, gives the same one.
     """
     output = state.network(**model_inputs(micro_batch), **state.routing.inputs)
-    plain = objective(output, micro_batch["labels"], state.config)
+    plain = state.task.loss_sums(output, micro_batch, state.config)
     total, losses = state.routing.add(plain, output, micro_batch)
     del output  # logits, the largest of all activations: free for the backward pass
     state.accelerator.backward(total / (target_tokens / state.processes.dims.dp_world_size))

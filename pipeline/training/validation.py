@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 
-from pipeline.evaluation.losses import LossSums, Measure, number_sums, sum_losses, token_sums
+from pipeline.evaluation.losses import Batch, sum_losses
 from pipeline.modeling.sharding import reshard
-from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.training.train_state import TrainState
-
-LARGEST_EXPONENT = 700.0
 
 
 class _Stopped(Exception):
@@ -21,9 +16,8 @@ class _Stopped(Exception):
 
 
 def validate(state: TrainState) -> dict[str, float] | None:
-    """Loss (nats a token) and perplexity on the split, from its start, on at most `eval_batches` global batches; of
-    classes loss and accuracy, of numbers loss, mean squared and mean absolute error. With `eval_ema` also those of the
-    averaged weights.
+    """The task's figures on the split, from its start, on at most `eval_batches` global batches. With `eval_ema` also
+    those of the averaged weights.
 
     The processes share the work and all return the same; None when a signal came to one of them. Changes neither the
     model nor any random state.
@@ -32,12 +26,9 @@ def validate(state: TrainState) -> dict[str, float] | None:
     dims = processes.dims
     batch_size = config.per_device_eval_batch_size or config.device_batch_size(dims.dp_world_size)
     windows = config.eval_batches and config.eval_batches * config.global_batch_size
-    measure_sums: Measure = token_sums
-    means: Callable[[torch.Tensor], dict[str, float]] = _means_of_tokens
-    if isinstance(split, LabelledSplit):
-        means = _means_of_classes
-        if split.targets.dtype.kind == "f":
-            measure_sums, means = partial(number_sums, huber_delta=config.huber_delta_used), _means_of_numbers
+
+    def sums_of(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return state.task.validation_sums(logits, batch, config)
 
     def before_batch() -> None:
         if any(processes.agree(state.interrupts.signal)):
@@ -50,7 +41,7 @@ def validate(state: TrainState) -> dict[str, float] | None:
                 split,
                 batch_size,
                 state.device,
-                measure=measure_sums,
+                sums_of,
                 max_batches=windows and math.ceil(windows / batch_size),
                 process_index=dims.dp_rank,
                 num_processes=dims.dp_world_size,
@@ -58,7 +49,8 @@ def validate(state: TrainState) -> dict[str, float] | None:
             )
         finally:
             reshard(network)
-        return {f"{prefix}{name}": value for name, value in means(processes.sum(sums)).items()}
+        means = state.task.validation_means(processes.sum(sums))
+        return {f"{prefix}{name}": value for name, value in means.items()}
 
     try:
         values = measure("eval/")
@@ -68,18 +60,3 @@ def validate(state: TrainState) -> dict[str, float] | None:
     except _Stopped:
         return None
     return values
-
-
-def _means_of_tokens(sums: torch.Tensor) -> dict[str, float]:
-    loss = LossSums.from_tensor(sums).loss
-    return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
-
-
-def _means_of_classes(sums: torch.Tensor) -> dict[str, float]:
-    found = LossSums.from_tensor(sums)
-    return {"loss": found.loss, "accuracy": found.correct / found.tokens}
-
-
-def _means_of_numbers(sums: torch.Tensor) -> dict[str, float]:
-    loss, count, squared, absolute = sums.tolist()
-    return {"loss": loss / count, "mse": squared / count, "mae": absolute / count}

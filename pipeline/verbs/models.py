@@ -132,13 +132,15 @@ def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
     from pipeline.engine.artifacts import Workspace
     from pipeline.modeling.usage import Usage
     from pipeline.stages import STAGES
+    from pipeline.tasks import task_named
     from pipeline.verbs.model_folder import check_code, made_with
 
     loaded = load_config(config, overrides, ("run", "model"))
-    if loaded.model.task != "causal_lm":
+    task = task_named(loaded.model.task)
+    if not task.words.is_generative:
         raise ConfigError(
             f"model.task {loaded.model.task}: the model writes no text; load the run's model/ with transformers' "
-            "AutoModelForSequenceClassification, as its README.md shows"
+            f"{task.auto_class}, as its README.md shows"
         )
     name, workspace = loaded.run.name, Workspace(loaded.run.workspace, STAGES)
     folder = workspace.run(name) / "model"

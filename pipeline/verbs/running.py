@@ -54,9 +54,9 @@ def run(
 
 def _closing_lines(config: Config, view: RunView) -> list[str]:
     """What a whole run came to, and where to look at it."""
-    from pipeline.evaluation.evaluate_config import main_metric
     from pipeline.modeling.usage import Usage
     from pipeline.stages.evaluate import main_result
+    from pipeline.tasks import main_metric
     from pipeline.training.continuing import how_to_train_longer
 
     train, evaluation = ((view.manifest(stage) or {"summary": {}})["summary"] for stage in ("train", "evaluate"))

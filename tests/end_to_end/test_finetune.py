@@ -14,7 +14,7 @@ from modeling.checkpoints import make_pretrained
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.tokens.labelled_split import open_split
+from pipeline.tasks import task_of_split
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = (
@@ -97,7 +97,7 @@ def test_a_prompt_is_loaded_beside_its_base_wherever_it_is_told(tmp_path: Path) 
 def loss_of(model: Any, project: Project) -> float:
     """Nats a token of the test split, window by window."""
     folder = {stage: next((project.workspace / "artifacts" / stage).iterdir()) for stage in ("pack", "encode")}
-    split = open_split(folder["pack"], folder["encode"], "test")
+    split = task_of_split(folder["pack"], "test").open_split(folder["pack"], folder["encode"], "test")
     total, count = 0.0, 0
     for index in range(len(split)):
         batch = {name: torch.from_numpy(values) for name, values in split.batch([index]).items()}

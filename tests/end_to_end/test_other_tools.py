@@ -15,7 +15,7 @@ from tokens.artifacts import run_stage
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
 from pipeline.modeling.build import build_model, load_tokenizer, save_model
-from pipeline.modeling.heads import head_of
+from pipeline.modeling.heads import CAUSAL_LM, head_over_labels
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.portable import set_longest_input
 from pipeline.modeling.training_models import export_model, open_for_training
@@ -65,11 +65,17 @@ def check_all(exports: list[list[str]], scratch: Path, overlay: Path | None) -> 
     return done.stdout
 
 
+HEADS = {
+    "causal_lm": CAUSAL_LM,
+    "classification": head_over_labels("single_label_classification", 3),
+    "regression": head_over_labels("regression", 1),
+}
+
+
 def write_export(tokenizer: Path, target: Path, architecture: str, config: dict, task: str = "causal_lm") -> None:
     """A model as training leaves it, with weights so large that a wrong position is seen in its logits."""
     section = ModelConfig(architecture=architecture, config=config, task=task)
-    head = head_of(task, 3 if task == "classification" else None)
-    model = build_model(section, load_tokenizer(tokenizer), seed=0, head=head)
+    model = build_model(section, load_tokenizer(tokenizer), seed=0, head=HEADS[task])
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if ".layers." in name or ".h." in name:

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from pipeline.errors import DivergedError
-from pipeline.evaluation.predictions import score_labels, tell, write_predictions
-from pipeline.evaluation.scores import score_predictions
+from pipeline.evaluation.metrics import LabelMetric
+from pipeline.evaluation.metrics.accuracy import Accuracy
+from pipeline.evaluation.metrics.mse import MeanSquaredError
+from pipeline.evaluation.predictions import predict, score_rows, write_predictions
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.labelled import Labelled
+from pipeline.tasks.regression import Regression
 from pipeline.tokens.labelled_split import LabelledSplit
+
+NAMES = {0: "no", 1: "yes"}
 
 
 def split_of(targets: list[float] | list[int]) -> LabelledSplit:
@@ -25,26 +32,27 @@ def split_of(targets: list[float] | list[int]) -> LabelledSplit:
         vocab_size=50,
         pad_token_id=0,
         suffix_token_ids=(1,),
+        label_dtype=np.int64,
     )
 
 
-def test_metrics_of_classes_by_hand() -> None:
-    # Class 0: 1 hit, named 2 + 2 times; class 1: 1 hit, 2 + 2; class 2: never told, 0.
-    found = score_predictions([0, 0, 1, 1, 3], [0, 1, 0, 1, 2], ["accuracy", "f1_macro"])
-    assert found == {"accuracy": pytest.approx(2 / 5), "f1_macro": pytest.approx((0.5 + 0.5 + 0 + 0) / 4)}
-
-
-def test_metrics_of_numbers_by_hand() -> None:
-    found = score_predictions([1.0, 2.0, 6.0], [1.0, 3.0, 5.0], ["mse", "mae", "r2", "pearson"])
-    assert (found["mse"], found["mae"], found["r2"]) == pytest.approx((2 / 3, 2 / 3, 1 - 2 / 8))
-    assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 6], [1, 3, 5])[0, 1])
-    assert score_predictions([1.0, 2.0], [3.0, 3.0], ["r2", "pearson"]) == {"r2": None, "pearson": None}
+def scores(
+    task: Labelled,
+    logits: np.ndarray,
+    train: LabelledSplit,
+    test: LabelledSplit,
+    sources: list[str],
+    metrics: list[LabelMetric],
+) -> dict:
+    baseline = task.baseline(train, NAMES)
+    told, lost = task.predictions(logits), task.losses(logits, test.targets)
+    return score_rows(told, lost, test.targets, sources, metrics, baseline)
 
 
 def test_classes_are_compared_with_the_most_frequent_one() -> None:
     logits = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
     train, test = split_of([1, 1, 0]), split_of([0, 1, 1])
-    found = score_labels(logits, train, test, ["a", "b", "b"], ["accuracy"], ["no", "yes"], with_baseline=True)
+    found = scores(Classification(), logits, train, test, ["a", "b", "b"], [Accuracy()])
     assert found["test"] == {
         "loss": pytest.approx(-np.log([0.9, 0.8, 0.4]).mean()),
         "accuracy": pytest.approx(2 / 3),
@@ -65,10 +73,10 @@ def test_classes_are_compared_with_the_most_frequent_one() -> None:
 
 def test_numbers_are_compared_with_the_mean_of_training(tmp_path) -> None:
     train, test = split_of([1.0, 2.0]), split_of([0.5, 2.5])
-    found = score_labels(np.array([[0.0], [2.0]]), train, test, ["a", "a"], ["mse"], None, with_baseline=True)
+    found = scores(Regression(), np.array([[0.0], [2.0]]), train, test, ["a", "a"], [MeanSquaredError()])
     assert (found["test"]["mse"], found["test"]["loss"]) == (0.25, 0.25)
     assert found["baselines"]["mean"] == {"mse": 1.0, "what": "always 1.5, the mean of the training labels"}
-    write_predictions(tmp_path, ["x", "y"], np.array([[0.0], [2.0]]), test, None)
+    write_predictions(tmp_path, {"id": ["x", "y"], **Regression().columns(np.array([[0.0], [2.0]]), test.targets, {})})
     assert pq.read_table(tmp_path / "predictions.parquet").to_pylist()[1] == {
         "id": "y",
         "label": 2.5,
@@ -77,7 +85,8 @@ def test_numbers_are_compared_with_the_mean_of_training(tmp_path) -> None:
 
 
 def test_predictions_of_classes_have_names_and_probabilities(tmp_path) -> None:
-    write_predictions(tmp_path, ["x"], np.log(np.array([[0.25, 0.75]])), split_of([0]), ["no", "yes"])
+    columns = Classification().columns(np.log(np.array([[0.25, 0.75]])), np.array([0]), NAMES)
+    write_predictions(tmp_path, {"id": ["x"], **columns})
     rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
     assert rows == [{"id": "x", "label": "no", "prediction": "yes", "probability": pytest.approx(0.75)}]
 
@@ -88,4 +97,4 @@ def test_a_model_that_diverged_is_named() -> None:
             return type("Output", (), {"logits": torch.full((len(input_ids), 2), torch.nan)})
 
     with pytest.raises(DivergedError, match="not finite: training diverged"):
-        tell(Diverged(), split_of([0, 1]), 2, torch.device("cpu"))  # type: ignore[arg-type]
+        predict(Diverged(), split_of([0, 1]), 2, torch.device("cpu"))  # type: ignore[arg-type]

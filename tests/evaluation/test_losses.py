@@ -10,7 +10,7 @@ from tokens.artifacts import packed
 from torch.nn import functional as F
 
 from pipeline.evaluation import losses
-from pipeline.evaluation.losses import LossSums, iterate_losses, strided_spans, sum_losses, token_losses
+from pipeline.evaluation.losses import Batch, TokenSums, iterate_losses, strided_spans, token_losses, token_sums
 from pipeline.modeling.inputs import evaluating
 from pipeline.tokens.reader import PackedSplit
 
@@ -19,6 +19,13 @@ BLOCK = 6
 VOCABULARY = 8
 # Float32 sums in another order: a few hundred terms of about 4 nats with 24 bits each.
 TOLERANCE = 1e-4
+
+
+def sum_losses(model, split, batch_size: int, device: torch.device, **given) -> torch.Tensor:
+    def measure(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return token_sums(logits, batch["labels"])
+
+    return losses.sum_losses(model, split, batch_size, device, measure, **given)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def test_spans_score_every_target_once(num_tokens: int, stride: int) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_sums_are_those_of_all_tokens(model, split, batch_size: int) -> None:
     nll, correct = naive_losses(model, split.stream[:], BLOCK)
-    sums = LossSums.from_tensor(sum_losses(model, split, batch_size, CPU))
+    sums = TokenSums.from_tensor(sum_losses(model, split, batch_size, CPU))
     assert sums.nll == pytest.approx(sum(nll), abs=TOLERANCE * len(nll))
     assert (sums.tokens, sums.correct) == (len(nll), sum(correct))
     assert sums.loss == pytest.approx(sum(nll) / len(nll), abs=TOLERANCE)
@@ -101,7 +108,7 @@ def test_processes_share_the_batches(model, split, num_processes: int, max_batch
 
 
 def test_at_most_so_many_batches(model, split) -> None:
-    assert LossSums.from_tensor(sum_losses(model, split, 2, CPU, max_batches=1)).tokens == 2 * BLOCK
+    assert TokenSums.from_tensor(sum_losses(model, split, 2, CPU, max_batches=1)).tokens == 2 * BLOCK
 
 
 def test_logits_are_cast_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,14 +130,6 @@ def test_logits_are_cast_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (nll[~real] == 0).all()
     assert not correct[~real].any()
     assert (correct == (logits.argmax(-1) == labels)).all()
-
-
-def test_the_caller_chooses_the_precision(model, split) -> None:
-    full = LossSums.from_tensor(sum_losses(model, split, 4, CPU)).loss
-    mixed = LossSums.from_tensor(sum_losses(model, split, 4, CPU, autocast_dtype=torch.bfloat16)).loss
-    assert mixed != full
-    # bfloat16 keeps 8 bits of logits of about 10.
-    assert mixed == pytest.approx(full, abs=0.1)
 
 
 def test_every_module_gets_its_own_training_flag_back(split) -> None:

@@ -228,7 +228,7 @@ def test_a_head_over_labels_is_trained_with_the_adapter_and_merged(tmp_path):
     assert load_tokenizer(tmp_path / "out/model")("A tokenizer").input_ids[-1] == again.config.eos_token_id
 
     prompt = ModelConfig(**values, adapter={"type": "prompt_tuning", **PROMPT})
-    with pytest.raises(ConfigError, match="prompt_tuning learns a prompt, for language models; for classification"):
+    with pytest.raises(ConfigError, match="prompt_tuning learns a prompt, for language models; for labels"):
         run_stage(STAGE, prompt, inputs, tmp_path / "other")
 
 

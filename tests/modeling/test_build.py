@@ -6,11 +6,12 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_config, build_model, load_tokenizer
-from pipeline.modeling.heads import head_of
+from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.inputs import context_length
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.scales import measure_scales
+from pipeline.tasks.classification import Classification
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def tokenizer(tmp_path_factory):
     return load_tokenizer(folder)
 
 
-CLASSES = head_of("classification", num_labels=3)
+CLASSES = head_over_labels("single_label_classification", 3)
 BERT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
@@ -124,7 +125,8 @@ def test_a_head_over_labels_is_tried_on_sequences_as_training_has_them(tokenizer
     if architecture == "bart":
         config = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
                   "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}  # fmt: skip
-    measured = measure_scales(build_classifier(tokenizer, architecture, **config), 0)
+    model = build_classifier(tokenizer, architecture, **config)
+    measured = measure_scales(model, 0, Classification().start_loss)
     assert measured["layers"]
     assert measured["loss"] == pytest.approx(measured["uniform_loss"], abs=1)
 

@@ -10,11 +10,12 @@ from transformers import AutoTokenizer
 
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
-from pipeline.modeling.heads import head_of
+from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.pretrained_model import resize_vocabulary
 from pipeline.pretrained.origin import has_code
 from pipeline.stages.model import STAGE
+from pipeline.tasks import task_named
 from pipeline.tokens.tokenizers.pretrained import load_pretrained_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -44,7 +45,7 @@ def test_padding_takes_no_row_of_its_own(tmp_path, special, task):
     original = make_pretrained(tmp_path, special)
     tokenizer = tokenizer_of(tmp_path)
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<end>", "<end>")
-    head = head_of(task)
+    head = task_named(task).head()
     model = build_model(ModelConfig(pretrained=str(tmp_path)), tokenizer, 0, head)
     assert torch.equal(model.get_input_embeddings().weight, original.get_input_embeddings().weight)
     # A language model never sees padding, and its row would learn nothing.
@@ -158,12 +159,13 @@ def test_a_quantized_or_headless_checkpoint_is_refused(tmp_path):
 def test_a_head_over_labels_starts_anew_the_same_for_the_same_seed(tmp_path):
     make_pretrained(tmp_path)
     section, tokenizer = ModelConfig(pretrained=str(tmp_path)), tokenizer_of(tmp_path)
-    one, two, other = (build_model(section, tokenizer, seed, head_of("classification", 3)) for seed in (0, 0, 1))
+    head = head_over_labels("single_label_classification", 3)
+    one, two, other = (build_model(section, tokenizer, seed, head) for seed in (0, 0, 1))
     assert one.score.weight.shape == (3, SHAPE["hidden_size"])
     assert torch.equal(one.score.weight, two.score.weight)
     assert not torch.equal(one.score.weight, other.score.weight)
     assert (one.config.num_labels, one.config.problem_type) == (3, "single_label_classification")
-    fresh = build_model(ModelConfig(config=SHAPE), tokenizer, 0, head_of("regression"))
+    fresh = build_model(ModelConfig(config=SHAPE), tokenizer, 0, head_over_labels("regression", 1))
     assert (fresh.config.num_labels, fresh.config.problem_type) == (1, "regression")
 
 

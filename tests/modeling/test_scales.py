@@ -9,6 +9,7 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.scales import measure_scales
+from pipeline.tasks.causal_lm import CausalLm
 from pipeline.telemetry.start import judge_start
 
 
@@ -21,7 +22,7 @@ def tokenizer(tmp_path_factory):
 
 def measure(tokenizer, architecture="llama", config=LLAMA, **initialization):
     section = ModelConfig(architecture=architecture, config=config, initialization=initialization)
-    return measure_scales(build_model(section, tokenizer, 0), 0)
+    return measure_scales(build_model(section, tokenizer, 0), 0, CausalLm().start_loss)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def measure(tokenizer, architecture="llama", config=LLAMA, **initialization):
 )
 def test_scales_are_those_of_the_blocks(tokenizer, architecture, config, blocks):
     model = build_model(ModelConfig(architecture=architecture, config=config), tokenizer, 0)
-    measured = measure_scales(model, 0)
+    measured = measure_scales(model, 0, CausalLm().start_loss)
     assert list(measured["layers"]) == [f"{blocks}.0", f"{blocks}.1"]
     ids = torch.randint(64, (2, 16), generator=torch.Generator().manual_seed(0))
     model.eval()

@@ -12,13 +12,13 @@ from tokens.artifacts import PROSE, run_stage, write_split
 from tokens.designs import Design
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.engine.results import main_result
 from pipeline.errors import DivergedError
-from pipeline.evaluation.evaluate_config import EvaluateConfig, main_metric
+from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.stages.encode import STAGE as ENCODE
-from pipeline.stages.evaluate import STAGE
+from pipeline.stages.evaluate import STAGE, main_result
 from pipeline.stages.pack import STAGE as PACK
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
+from pipeline.tasks import main_metric
 from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.packing import PackConfig
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe

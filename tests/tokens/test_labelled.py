@@ -12,7 +12,9 @@ from tokens.artifacts import run_stage, write_streams
 
 from pipeline.errors import BadDataError
 from pipeline.stages.pack import STAGE
-from pipeline.tokens.labelled_split import LabelledSplit, classes_of, ignore_labels
+from pipeline.tasks import task_of_split
+from pipeline.tasks.classification import Classification
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.labels import write_labels
 from pipeline.tokens.packing import PackConfig
 
@@ -30,7 +32,7 @@ def pack(folder: Path, labels: dict[str, list[str | None]], strategy: str) -> tu
 
 
 def opened(folder: Path, split: str) -> LabelledSplit:
-    return LabelledSplit.open(folder / "out", folder / "encode", split)
+    return task_of_split(folder / "out", split).open_split(folder / "out", folder / "encode", split)
 
 
 def test_sequences_are_cut_padded_and_end_in_the_end_of_document(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match=r"test split can be used \(5 label not in the training split\)"):
         pack(tmp_path / "b", {**labels, "test": ["x"] * 5}, "classification")
     with pytest.raises(BadDataError, match="all labels of the training split are 'a'; a classification needs two"):
-        classes_of(["a", None, "a"])
+        Classification().classes_of(["a", None, "a"])
 
 
 def test_other_labels_change_the_split_that_has_them_alone(tmp_path: Path) -> None:
@@ -117,11 +119,3 @@ def test_other_labels_change_the_split_that_has_them_alone(tmp_path: Path) -> No
         digests.append({split: (out / split / "targets.npy").read_bytes() for split in labels})
     assert digests[0]["train"] == digests[1]["train"]
     assert digests[0]["test"] != digests[1]["test"]
-
-
-def test_ignored_labels_are_no_targets() -> None:
-    numbers, classes = np.ones(2, dtype=np.float32), np.ones(2, dtype=np.int64)
-    ignore_labels(numbers)
-    ignore_labels(classes)
-    assert np.isnan(numbers).all()
-    assert classes.tolist() == [-100, -100]

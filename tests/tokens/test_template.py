@@ -92,6 +92,7 @@ def test_a_tokenizer_of_documents_with_labels_gives_their_sequences(design: Desi
             vocab_size=500,
             pad_token_id=tokenizer.pad_token_id,
             suffix_token_ids=template.ended_by(tokenizer.eos_token_id).suffix,
+            label_dtype=np.int64,
         )
         batch = split.batch(range(len(split)))
         rows = [ids[mask == 1].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
@@ -186,7 +187,7 @@ def test_encode_and_pack_say_what_stands_around_documents(tmp_path: Path) -> Non
     for split in ("train", "validation", "test"):
         write_labels(["x", "y", "x"], inputs["encode"] / split)
     run_stage(PACK, PackConfig(block_size=4, strategy="classification"), inputs, tmp_path / "labelled")
-    rows = LabelledSplit.open(tmp_path / "labelled", inputs["encode"], "test").batch([0, 1])["input_ids"]
+    rows = LabelledSplit.open(tmp_path / "labelled", inputs["encode"], "test", np.int64).batch([0, 1])["input_ids"]
     assert rows[:, 0].tolist() == [special(CLS)] * 2
     assert rows[0, -2:].tolist() == [special(SEP), special(EOS)], "kept where the document is cut"
 

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from pipeline.atomic import digest_file
 from pipeline.cli import app
 from pipeline.errors import DivergedError, InterruptedRun
-from pipeline.training import train_step
-from pipeline.training.objective import Objective, objective
+from pipeline.evaluation.losses import LossSums
+from pipeline.training import setup
 
 NAN = math.nan
 PARTS = 2
@@ -39,16 +39,17 @@ def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def arm(factors: dict[int, float], stop_at: int | None = None) -> None:
         calls = iter(range(10**6))
 
-        def disturbed(*arguments: Any) -> Objective:
-            found = objective(*arguments)
-            call = next(calls)
-            step = call // PARTS + 1
-            factor = factors.get(step, 1.0)
-            if step == stop_at and call % PARTS == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return Objective(found.total * factor, {name: value * factor for name, value in found.parts.items()})
+        class Disturbed(setup.Routing):
+            def add(self, *arguments: Any) -> LossSums:
+                found = super().add(*arguments)
+                call = next(calls)
+                step = call // PARTS + 1
+                factor = factors.get(step, 1.0)
+                if step == stop_at and call % PARTS == 0:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return LossSums(found.total * factor, {name: value * factor for name, value in found.parts.items()})
 
-        monkeypatch.setattr(train_step, "objective", disturbed)
+        monkeypatch.setattr(setup, "Routing", Disturbed)
 
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the tests were started with
     yield arm

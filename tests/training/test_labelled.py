@@ -26,7 +26,7 @@ from training.tiny import (
 )
 
 from pipeline.modeling.build import build_model, load_tokenizer
-from pipeline.modeling.heads import head_of
+from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages import model, pack
@@ -110,13 +110,13 @@ def test_a_classifier_starts_from_a_language_model(tmp_path: Path) -> None:
 def test_what_is_told_of_a_document_does_not_depend_on_its_padding(tmp_path: Path, architecture: str) -> None:
     make_tokenizer(tmp_path)
     section = ModelConfig(task="classification", architecture=architecture, config=ARCHITECTURES[architecture])
-    network = build_model(
-        section, load_tokenizer(tmp_path), 1, head_of("classification", classes=["a", "b", "c"])
-    ).eval()
+    head = head_over_labels("single_label_classification", 3)
+    network = build_model(section, load_tokenizer(tmp_path), 1, head).eval()
     lengths = np.array([3, 15])
     split = LabelledSplit(
         stream=np.arange(2, 20).astype(np.uint16), starts=np.array([0, 3]), lengths=lengths, targets=np.array([0, 1]),
         documents=np.arange(2), block_size=16, vocab_size=VOCAB_SIZE, pad_token_id=0, suffix_token_ids=(1,),
+        label_dtype=np.int64,
     )  # fmt: skip
 
     def told(indices: list[int]) -> torch.Tensor:

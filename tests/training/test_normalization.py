@@ -11,15 +11,16 @@ import pytest
 import torch
 from training.tiny import LLAMA, in_processes, make_streams, make_tokenizer
 
+from pipeline.evaluation.losses import Batch, LossSums
 from pipeline.modeling.build import build_model, load_tokenizer
-from pipeline.modeling.heads import CAUSAL_LM, head_of
+from pipeline.modeling.heads import CAUSAL_LM, head_over_labels
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.progress import Progress
+from pipeline.tasks import task_named
+from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
-from pipeline.training import train_step
 from pipeline.training.loop import train
-from pipeline.training.objective import Objective
 from pipeline.training.setup import build
 from pipeline.training.trackers import RunLabel
 from pipeline.training.train_config import TrainConfig
@@ -30,7 +31,11 @@ TOLERANCE = 1e-6
 GLOBAL_BATCH = 8
 ACCUMULATIONS = (1, 2, 4)
 SPLITS = ("ragged", "padded", "packed")
-LABELLED = ("classification", "regression")
+HEADS = {
+    "classification": head_over_labels("single_label_classification", 3),
+    "regression": head_over_labels("regression", 1),
+}
+LABELLED = tuple(HEADS)
 
 
 class PaddedSplit:
@@ -76,6 +81,7 @@ def labelled_split(task: str) -> LabelledSplit:
         vocab_size=64,
         pad_token_id=0,
         suffix_token_ids=(1,),
+        label_dtype=np.int64 if task == "classification" else np.float32,
     )
 
 
@@ -92,11 +98,11 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
     """Save the gradient of the first global batch for each split and accumulation, to `gradients-<count>.pt`: what one
     step of plain descent with a rate of 1 takes away. With a bug, device batches are averaged by their own tokens."""
     if bug:
-        train_step.objective = mean_of_means
+        CausalLm.loss_sums = mean_of_means
     found = {}
     for name in (*SPLITS, *(() if bug else LABELLED)):
         split = split_of(name, folder)
-        head = head_of(name, num_labels=3 if name == "classification" else 1) if name in LABELLED else CAUSAL_LM
+        head, task = HEADS.get(name, CAUSAL_LM), task_named(name if name in LABELLED else "causal_lm")
         for accumulation in ACCUMULATIONS:
             model = build_model(ModelConfig(config=LLAMA), load_tokenizer(folder / "tokenizer"), seed=1, head=head)
             before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -117,6 +123,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
             state = build(
                 section,
                 model,
+                task,
                 split,
                 validation,
                 give_weights=lambda model, device: None,
@@ -134,12 +141,13 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
         torch.save(found, folder / f"gradients-{count}-{bug}.pt")
 
 
-def mean_of_means(output: Any, labels: torch.Tensor, section: TrainConfig) -> Objective:
+def mean_of_means(task: CausalLm, output: Any, batch: Batch, section: TrainConfig) -> LossSums:
     """The bug that this project was named to avoid: as if every device batch had as many targets as any other."""
+    labels = batch["labels"]
     targets = int((labels != -100).sum())
     loss = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="sum")
     total = loss / max(1, targets) * labels.numel()
-    return Objective(total, {"loss": loss.detach()})
+    return LossSums(total, {"loss": loss.detach()})
 
 
 @pytest.fixture(scope="module")

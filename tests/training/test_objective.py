@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.training.objective import objective
+from pipeline.evaluation.losses import LossSums
+from pipeline.tasks import task_named
 from pipeline.training.train_config import TrainConfig
 
 VOCAB = 11
@@ -21,6 +22,10 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return logits.float().requires_grad_(), labels
 
 
+def loss_of(task: str, logits: torch.Tensor, labels: torch.Tensor, chosen: TrainConfig) -> LossSums:
+    return task_named(task).loss_sums(SimpleNamespace(logits=logits), {"labels": labels}, chosen)
+
+
 def section(**changes: Any) -> TrainConfig:
     return TrainConfig(max_steps=1, **changes)
 
@@ -29,7 +34,7 @@ def section(**changes: Any) -> TrainConfig:
 def test_value_and_gradient_are_those_of_torch(smoothing, coefficient):
     logits, labels = batch()
     chosen = section(label_smoothing_factor=smoothing, z_loss_coef=coefficient)
-    total, parts = objective(SimpleNamespace(logits=logits), labels, chosen)
+    total, parts = loss_of("causal_lm", logits, labels, chosen)
     total.backward()
 
     wide = logits.detach().double().requires_grad_()
@@ -54,8 +59,8 @@ def test_value_and_gradient_are_those_of_torch(smoothing, coefficient):
 def test_parts_of_a_batch_add_up():
     logits, labels = batch()
     chosen = section(label_smoothing_factor=0.1, z_loss_coef=1e-2)
-    whole = objective(SimpleNamespace(logits=logits), labels, chosen)
-    each = [objective(SimpleNamespace(logits=logits[i : i + 1]), labels[i : i + 1], chosen) for i in range(4)]
+    whole = loss_of("causal_lm", logits, labels, chosen)
+    each = [loss_of("causal_lm", logits[i : i + 1], labels[i : i + 1], chosen) for i in range(4)]
     torch.testing.assert_close(sum(part.total for part in each), whole.total)
     for name, value in whole.parts.items():
         torch.testing.assert_close(sum(part.parts[name] for part in each), value)
@@ -63,16 +68,16 @@ def test_parts_of_a_batch_add_up():
 
 def test_classes_and_numbers_of_sequences():
     scores = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0], [9.0, 9.0, 9.0]])
-    found = objective(SimpleNamespace(logits=scores), torch.tensor([1, 0, -100]), section(label_smoothing_factor=0.1))
+    found = loss_of("classification", scores, torch.tensor([1, 0, -100]), section(label_smoothing_factor=0.1))
     expected = functional.cross_entropy(scores[:2], torch.tensor([1, 0]), reduction="sum", label_smoothing=0.1)
     assert float(found.total) == pytest.approx(float(expected))
 
     told = torch.tensor([[1.0], [-1.0], [5.0]], requires_grad=True)
     wanted = torch.tensor([1.5, 2.0, torch.nan])
-    squared = objective(SimpleNamespace(logits=told), wanted, section())
+    squared = loss_of("regression", told, wanted, section())
     assert squared.total.item() == pytest.approx(0.25 + 9.0)
     assert dict(squared.parts) == {"loss": squared.total.detach()}
-    huber = objective(SimpleNamespace(logits=told), wanted, section(regression_loss="huber", huber_delta=1.0))
+    huber = loss_of("regression", told, wanted, section(regression_loss="huber", huber_delta=1.0))
     assert huber.total.item() == pytest.approx(0.5 * 0.25 + (3.0 - 0.5))
     huber.total.backward()
     assert told.grad.squeeze().tolist() == [-0.5, -1.0, 0.0], "linear above delta, and nothing of what is no target"

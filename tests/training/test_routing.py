@@ -13,10 +13,10 @@ from training.tiny import LLAMA, make_inputs, make_tokenizer, run_train
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.expert_loads import balanced_mixture, expert_load_sums
-from pipeline.modeling.heads import head_of, task_of
+from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.parameters import mixture_of
-from pipeline.training.objective import objective
+from pipeline.tasks import task_named
 from pipeline.training.routing import Routing, load_ratio
 from pipeline.training.train_config import TrainConfig
 
@@ -26,6 +26,10 @@ GROK1 = {
 }  # fmt: skip
 MIXTRAL = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
 QWEN3_MOE = {**LLAMA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
+HEADS = {
+    "classification": head_over_labels("single_label_classification", 3),
+    "regression": head_over_labels("regression", 1),
+}
 MIXTURES = {"grok1": GROK1, "mixtral": MIXTRAL, "qwen3_moe": QWEN3_MOE}
 
 
@@ -47,13 +51,14 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def gradient(model: Any, section: TrainConfig, rows: int) -> tuple[torch.Tensor, dict[str, float]]:
     """The gradient of the batch in parts of so many rows, and the recorded means a target token."""
-    routing, (input_ids, labels) = Routing(section, model), batch()
+    task = task_named("causal_lm")
+    routing, (input_ids, labels) = Routing(section, task, model), batch()
     targets, sums = int((labels != -100).sum()), dict[str, float]()
     model.zero_grad()
     for at in range(0, 8, rows):
-        part = labels[at : at + rows]
+        part = {"labels": labels[at : at + rows]}
         output = model(input_ids=input_ids[at : at + rows], use_cache=False, **routing.inputs)
-        total, parts = routing.add(objective(output, part, section), output, {"labels": part})
+        total, parts = routing.add(task.loss_sums(output, part, section), output, part)
         (total / targets).backward()
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value) / targets
@@ -76,13 +81,11 @@ def test_gradients_and_records_are_the_same_for_any_accumulation(tokenizer, arch
     assert 1 <= records["router_balance_loss"] < 4
 
 
-def labelled_gradient(
-    model: Any, section: TrainConfig, rows: int, **given: Any
-) -> tuple[torch.Tensor, dict[str, float]]:
+def labelled_gradient(task: str, model: Any, section: TrainConfig, rows: int) -> tuple[torch.Tensor, dict[str, float]]:
     """As `gradient`, of sequences of very different lengths with one label each, the last of which has none."""
-    routing, (input_ids, targets) = Routing(section, model), batch()
+    routing, (input_ids, targets) = Routing(section, task_named(task), model), batch()
     mask, labels, sums = (targets != -100).long(), torch.tensor([0, 1, 2, 0, 1, 2, 0, -100]), dict[str, float]()
-    if task_of(model.config) == "regression":
+    if task == "regression":
         labels = torch.where(labels == -100, torch.nan, labels.float())
     model.zero_grad()
     for at in range(0, 8, rows):
@@ -93,7 +96,7 @@ def labelled_gradient(
             use_cache=False,
             **routing.inputs,
         )
-        total, parts = routing.add(objective(output, part["labels"], section), output, part)
+        total, parts = routing.add(task_named(task).loss_sums(output, part, section), output, part)
         (total / 7).backward()
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value) / 7
@@ -104,15 +107,15 @@ def labelled_gradient(
 @pytest.mark.parametrize("architecture", MIXTURES)
 def test_a_head_over_labels_leaves_the_routers_their_losses(tokenizer, architecture, task):
     section = ModelConfig(architecture=architecture, config=MIXTURES[architecture], task=task)
-    model = build_model(section, tokenizer, seed=1, head=head_of(task, num_labels=3 if task == "classification" else 1))
+    model = build_model(section, tokenizer, seed=1, head=HEADS[task])
     section = TrainConfig(max_steps=1, router_aux_loss_coef=0.5, router_z_loss_coef=0.1)
-    whole, records = labelled_gradient(model, section, 8)
+    whole, records = labelled_gradient(task, model, section, 8)
     for rows in (4, 1):
-        found, others = labelled_gradient(model, section, rows)
+        found, others = labelled_gradient(task, model, section, rows)
         assert float((found - whole).norm() / whole.norm()) < 5e-6
         assert others == pytest.approx(records, rel=1e-5)
     off = TrainConfig(max_steps=1, router_aux_loss_coef=0.0, router_z_loss_coef=0.0)
-    without, _ = labelled_gradient(model, off, 8)
+    without, _ = labelled_gradient(task, model, off, 8)
     assert float((without - whole).norm()) > 1e-3 * float(whole.norm())
     assert sum(records[f"expert_load/{expert}"] for expert in range(4)) == pytest.approx(1)
     assert 1 <= records["router_balance_loss"] < 4
@@ -128,8 +131,8 @@ def test_open_coefficients_are_the_models_own(tokenizer):
 def test_a_coefficient_without_a_router_is_a_configuration_error(tokenizer):
     model = build_model(ModelConfig(config=LLAMA), tokenizer, seed=1)
     with pytest.raises(ConfigError, match=r"train\.router_z_loss_coef: llama has no router"):
-        Routing(TrainConfig(max_steps=1, router_z_loss_coef=0.1), model)
-    assert Routing(TrainConfig(max_steps=1), model).inputs == {}
+        Routing(TrainConfig(max_steps=1, router_z_loss_coef=0.1), task_named("causal_lm"), model)
+    assert Routing(TrainConfig(max_steps=1), task_named("causal_lm"), model).inputs == {}
 
 
 def test_loads_count_choices_of_tokens_in_the_mask():

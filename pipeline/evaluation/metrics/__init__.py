@@ -1,1 +1,28 @@
-"""Metrics of models as `evaluate` modules: each file is loaded by its path, never imported."""
+"""Metrics: figures of a trained model on held-out documents. A new one is a file here and a line in METRICS."""
+
+from pipeline.evaluation.metrics.accuracy import Accuracy
+from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
+from pipeline.evaluation.metrics.evaluate_module import EvaluateModule
+from pipeline.evaluation.metrics.f1_macro import MacroF1
+from pipeline.evaluation.metrics.mae import MeanAbsoluteError
+from pipeline.evaluation.metrics.metric import Figure, LabelMetric, Metric, TextMetric, Totals
+from pipeline.evaluation.metrics.mse import MeanSquaredError
+from pipeline.evaluation.metrics.pearson import Pearson
+from pipeline.evaluation.metrics.perplexity import Perplexity
+from pipeline.evaluation.metrics.r2 import Determination
+from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
+
+METRICS = (
+    BitsPerByte,
+    Perplexity,
+    TokenAccuracy,
+    Accuracy,
+    MacroF1,
+    MeanSquaredError,
+    MeanAbsoluteError,
+    Determination,
+    Pearson,
+    EvaluateModule,
+)
+
+__all__ = ["METRICS", "Figure", "LabelMetric", "Metric", "TextMetric", "Totals"]

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import datasets
-import evaluate
+from pipeline.evaluation.metrics.metric import LabelMetric
 
-DESCRIPTION = "Accuracy: the part of the documents whose class is predicted."
-
-INPUTS = """
-Args:
-    predictions: predicted classes, as numbers.
-    references: true classes.
-Returns:
-    accuracy: correct predictions / all.
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class Accuracy(evaluate.Metric):  # type: ignore[misc]
-    """The part of predictions that are right."""
+class Accuracy(LabelMetric):
+    """The part of the documents whose class is predicted."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
-            format="numpy",
-        )
+    type: Literal["accuracy"] = "accuracy"
+    """Part of the documents that are right."""
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"accuracy": float((predictions == references).mean())}
+    measures: ClassVar = ("classes",)
+    style: ClassVar = "percent"
+    better: ClassVar = "higher"
+    hub: ClassVar = ("accuracy", "Accuracy")
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
+        """See `LabelMetric`."""
+        return float((predictions == references).mean())

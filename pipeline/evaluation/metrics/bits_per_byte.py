@@ -1,38 +1,26 @@
-"""Bits per byte from sums of losses."""
+"""Bits per byte."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import ClassVar, Literal
 
-import datasets
-import evaluate
-
-DESCRIPTION = (
-    "Bits per byte: bits in which an ideal coder with the model's probabilities stores a UTF-8 byte of the text. "
-    "Comparable between tokenizers and with compressors."
-)
-
-INPUTS = """
-Args:
-    nll: negative log-likelihood in nats, summed over a part of the text (a document, a batch, a source).
-    bytes: UTF-8 bytes of that part.
-Returns:
-    bits_per_byte: sum of nll / (ln 2 * sum of bytes).
-"""
+from pipeline.evaluation.metrics.metric import TextMetric, Totals
 
 
-class BitsPerByte(evaluate.Metric):  # type: ignore[misc]
-    """Gao et al. 2020, "The Pile: an 800GB dataset of diverse text for language modeling", section 3.1."""
+class BitsPerByte(TextMetric):
+    """Bits in which an ideal coder with the model's probabilities stores a UTF-8 byte of the text: comparable between
+    tokenizers and with compressors.
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features({"nll": datasets.Value("float64"), "bytes": datasets.Value("int64")}),
-            format="numpy",
-        )
+    Gao et al. 2020, "The Pile: an 800GB dataset of diverse text for language modeling", section 3.1.
+    """
 
-    def _compute(self, nll: Any, bytes: Any) -> dict[str, float]:
-        return {"bits_per_byte": float(nll.sum() / (math.log(2) * bytes.sum()))}
+    type: Literal["bits_per_byte"] = "bits_per_byte"
+    """Bits per byte."""
+
+    label: ClassVar = "bits per byte"
+    hub: ClassVar = ("bits_per_byte", "Bits per byte")
+
+    def compute(self, totals: Totals) -> float:
+        """See `TextMetric`."""
+        return totals.nll / (math.log(2) * totals.bytes) + totals.extra_bits / totals.bytes

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import datasets
-import evaluate
-import numpy as np
+from pipeline.evaluation.metrics.metric import LabelMetric
 
-DESCRIPTION = (
-    "Macro F1 (f1_macro): the mean over classes of the harmonic mean of precision and recall. Rare classes count like "
-    "common ones."
-)
-
-INPUTS = """
-Args:
-    predictions: predicted classes, as numbers.
-    references: true classes.
-Returns:
-    f1_macro: mean of 2 * hits / (predicted + true) over the classes that are predicted or true.
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class MacroF1(evaluate.Metric):  # type: ignore[misc]
-    """van Rijsbergen 1979, "Information Retrieval", chapter 7; averaged over classes."""
+class MacroF1(LabelMetric):
+    """The mean over classes of the harmonic mean of precision and recall: rare classes count like common ones. Classes
+    that are neither predicted nor true are left out.
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
-            format="numpy",
-        )
+    van Rijsbergen 1979, "Information Retrieval", chapter 7; averaged over classes.
+    """
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+    type: Literal["f1_macro"] = "f1_macro"
+    """Mean F1 of the classes."""
+
+    measures: ClassVar = ("classes",)
+    label: ClassVar = "macro F1"
+    better: ClassVar = "higher"
+    hub: ClassVar = ("f1", "Macro F1")
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
+        """See `LabelMetric`."""
+        import numpy as np
+
         classes = np.union1d(predictions, references)
         hits = np.array([((predictions == label) & (references == label)).sum() for label in classes])
         named = np.array([(predictions == label).sum() + (references == label).sum() for label in classes])
-        return {"f1_macro": float((2 * hits / named).mean())}
+        return float((2 * hits / named).mean())

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import datasets
-import evaluate
-import numpy as np
+from pipeline.evaluation.metrics.metric import LabelMetric
 
-DESCRIPTION = "Mean absolute error (MAE), in the labels' unit."
-
-INPUTS = """
-Args:
-    predictions: predicted numbers.
-    references: true numbers.
-Returns:
-    mae: mean of |prediction - reference|.
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class MeanAbsoluteError(evaluate.Metric):  # type: ignore[misc]
-    """The loss that the median minimizes."""
+class MeanAbsoluteError(LabelMetric):
+    """In the labels' unit."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-            format="numpy",
-        )
+    type: Literal["mae"] = "mae"
+    """Mean absolute error."""
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"mae": float(np.abs(predictions - references).mean())}
+    measures: ClassVar = ("numbers",)
+    label: ClassVar = "mean absolute error"
+    hub: ClassVar = ("mae", "Mean absolute error")
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
+        """See `LabelMetric`."""
+        import numpy as np
+
+        return float(np.abs(predictions - references).mean())

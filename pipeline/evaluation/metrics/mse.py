@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import datasets
-import evaluate
+from pipeline.evaluation.metrics.metric import LabelMetric
 
-DESCRIPTION = "Mean squared error (MSE), in the square of the labels' unit."
-
-INPUTS = """
-Args:
-    predictions: predicted numbers.
-    references: true numbers.
-Returns:
-    mse: mean of (prediction - reference)^2.
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class MeanSquaredError(evaluate.Metric):  # type: ignore[misc]
-    """The loss that the mean minimizes."""
+class MeanSquaredError(LabelMetric):
+    """In the square of the labels' unit."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-            format="numpy",
-        )
+    type: Literal["mse"] = "mse"
+    """Mean squared error."""
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"mse": float(((predictions - references) ** 2).mean())}
+    measures: ClassVar = ("numbers",)
+    label: ClassVar = "mean squared error"
+    hub: ClassVar = ("mse", "Mean squared error")
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
+        """See `LabelMetric`."""
+        return float(((predictions - references) ** 2).mean())

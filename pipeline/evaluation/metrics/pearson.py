@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import datasets
-import evaluate
+from pipeline.evaluation.metrics.metric import LabelMetric
 
-DESCRIPTION = "Pearson's correlation of predictions and labels: 1 where one is a rising line over the other."
-
-INPUTS = """
-Args:
-    predictions: predicted numbers.
-    references: true numbers.
-Returns:
-    pearson: covariance / product of standard deviations; None where either does not vary.
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class Pearson(evaluate.Metric):  # type: ignore[misc]
-    """Pearson 1895, "Note on regression and inheritance in the case of two parents"."""
+class Pearson(LabelMetric):
+    """Covariance of predictions and labels over the product of their standard deviations: 1 where one is a rising line
+    over the other, None where either does not vary.
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-            format="numpy",
-        )
+    Pearson 1895, "Note on regression and inheritance in the case of two parents".
+    """
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float | None]:
+    type: Literal["pearson"] = "pearson"
+    """Correlation of predictions and labels."""
+
+    measures: ClassVar = ("numbers",)
+    label: ClassVar = "Pearson's r"
+    better: ClassVar = "higher"
+    hub: ClassVar = ("pearsonr", "Pearson's r")
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
+        """See `LabelMetric`."""
         x, y = predictions - predictions.mean(), references - references.mean()
         scale = float((x @ x) ** 0.5 * (y @ y) ** 0.5)
-        return {"pearson": float(x @ y) / scale if scale else None}
+        return float(x @ y) / scale if scale else None

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import datasets
-import evaluate
+from pipeline.evaluation.metrics.metric import LabelMetric
 
-DESCRIPTION = (
-    "R2: the part of the variance of the labels that is explained; 0 for their mean, negative for worse than it."
-)
-
-INPUTS = """
-Args:
-    predictions: predicted numbers.
-    references: true numbers.
-Returns:
-    r2: 1 - sum of squared errors / sum of squared deviations from the mean; None where labels do not vary.
-"""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class Determination(evaluate.Metric):  # type: ignore[misc]
-    """Wright 1921, "Correlation and causation"."""
+class Determination(LabelMetric):
+    """The part of the variance of the labels that is explained: 0 for their mean, negative for worse than it. None
+    where labels do not vary.
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-            format="numpy",
-        )
+    Wright 1921, "Correlation and causation".
+    """
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float | None]:
+    type: Literal["r2"] = "r2"
+    """Part of the variance that is explained."""
+
+    measures: ClassVar = ("numbers",)
+    label: ClassVar = "R²"
+    better: ClassVar = "higher"
+    hub: ClassVar = ("r_squared", "R2")
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
+        """See `LabelMetric`."""
         total = float(((references - references.mean()) ** 2).sum())
-        return {"r2": 1 - float(((predictions - references) ** 2).sum()) / total if total else None}
+        return 1 - float(((predictions - references) ** 2).sum()) / total if total else None

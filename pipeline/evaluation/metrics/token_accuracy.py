@@ -1,34 +1,22 @@
-"""Token accuracy from counts."""
+"""Token accuracy."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar, Literal
 
-import datasets
-import evaluate
-
-DESCRIPTION = "Token accuracy: the part of the tokens that were the model's likeliest. Depends on the tokenizer."
-
-INPUTS = """
-Args:
-    correct: tokens predicted exactly in a part of the text (a document, a batch, a source).
-    tokens: tokens of that part.
-Returns:
-    token_accuracy: sum of correct / sum of tokens.
-"""
+from pipeline.evaluation.metrics.metric import TextMetric, Totals
 
 
-class TokenAccuracy(evaluate.Metric):  # type: ignore[misc]
-    """Top-1 accuracy of next-token prediction."""
+class TokenAccuracy(TextMetric):
+    """The part of the tokens that were the model's likeliest. It depends on the tokenizer."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features({"correct": datasets.Value("int64"), "tokens": datasets.Value("int64")}),
-            format="numpy",
-        )
+    type: Literal["token_accuracy"] = "token_accuracy"
+    """Part of the tokens predicted exactly."""
 
-    def _compute(self, correct: Any, tokens: Any) -> dict[str, float]:
-        return {"token_accuracy": float(correct.sum() / tokens.sum())}
+    style: ClassVar = "percent"
+    better: ClassVar = "higher"
+    hub: ClassVar = ("accuracy", "Next-token accuracy")
+
+    def compute(self, totals: Totals) -> float:
+        """See `TextMetric`."""
+        return totals.correct / totals.tokens

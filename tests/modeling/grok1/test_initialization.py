@@ -14,6 +14,7 @@ from pipeline.modeling.expert_loads import expert_load_sums, router_loss_sums
 from pipeline.modeling.grok1 import Grok1Config, Grok1ForSequenceClassification
 from pipeline.modeling.presets import PRESETS
 from pipeline.modeling.scales import measure_scales
+from pipeline.tasks.causal_lm import CausalLm
 from pipeline.telemetry.start import judge_start
 
 
@@ -85,7 +86,7 @@ def test_the_presets_begin_near_a_guess(name, vocab_size):
 
 def test_this_projects_own_table_finds_them_healthy():
     model = initialized(hidden_size=64, num_hidden_layers=32, vocab_size=256)
-    measured = measure_scales(model, seed=0)
+    measured = measure_scales(model, 0, CausalLm().start_loss)
     norms = [layer["grad_norm"] for layer in measured["layers"].values()]
     assert max(norms) / min(norms) < 3
     assert judge_start(measured)["verdict"] == "healthy"

@@ -1,0 +1,109 @@
+"""A metric of the `evaluate` library."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from pipeline.errors import ConfigError
+from pipeline.evaluation.metrics.metric import Figure, LabelMetric
+
+if TYPE_CHECKING:
+    import evaluate
+    from numpy.typing import NDArray
+
+
+class EvaluateModule(LabelMetric):
+    """Predictions and references are handed to `evaluate.load(path)`: numbers of classes, or numbers."""
+
+    type: Literal["evaluate"] = "evaluate"
+    """A metric of the `evaluate` library, for documents with labels."""
+
+    path: str = Field(min_length=1)
+    """A metric's script or its folder, or the name of one on the Hub, such as matthews_correlation."""
+
+    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    """Commit of a metric on the Hub: the 40 digits. A metric is code that runs here."""
+
+    config_name: str | None = None
+    """The metric's own configuration, where it has several."""
+
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """What `compute` is given beside the labels, such as {average: macro}."""
+
+    figure_name: str | None = None
+    """Which of the metric's figures is taken. Null takes the only one."""
+
+    greater_is_better: bool = True
+    """Whether larger figures are better."""
+
+    @property
+    def key(self) -> str:
+        """The name of the figure, or of the metric."""
+        return self.figure_name or Path(self.path).stem
+
+    @property
+    def figure(self) -> Figure:
+        """See `Metric`."""
+        return Figure(self.key, self.key.replace("_", " "), "real", "higher" if self.greater_is_better else "lower")
+
+    def files_of_key(self) -> Mapping[str, Sequence[Path]]:
+        """The script, or the scripts of the folder."""
+        place = Path(self.path)
+        if place.exists():
+            return {self.path: [place] if place.is_file() else sorted(place.glob("*.py"))}
+        if self.revision is None:
+            raise ConfigError(
+                f"evaluate.metrics: {self.path} is no file or folder here; a metric of the Hub needs `revision`, the "
+                "40 digits of a commit"
+            )
+        return {}
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
+        """See `LabelMetric`. Raises ConfigError where the metric cannot be loaded or refuses what it is given."""
+        try:
+            module = _load(self.path, self.config_name, self.revision)
+            found = module.compute(predictions=predictions, references=references, **self.arguments)
+        except Exception as error:
+            # Every metric is code of its own and raises what it likes.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"evaluate.metrics: {self.path} fails: {reason}; mend it or remove it") from error
+        name = self.figure_name or (next(iter(found)) if len(found) == 1 else "")
+        if name not in found:
+            raise ConfigError(f"evaluate.metrics: {self.path} gives {', '.join(found)}; choose one by figure_name")
+        value = float(found[name])
+        return value if math.isfinite(value) else None
+
+
+@functools.cache
+def _load(path: str, config_name: str | None, revision: str | None) -> evaluate.EvaluationModule:
+    """Copies of scripts and data live in a temporary folder of this process, so that a read-only home and other
+    processes doing the same do not matter."""
+    import evaluate
+
+    folder = Path(tempfile.mkdtemp(prefix="descent-metrics-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with _modules_in(folder):
+        return evaluate.load(path, config_name, revision=revision, cache_dir=str(folder), keep_in_memory=True)
+
+
+@contextmanager
+def _modules_in(folder: Path) -> Iterator[None]:
+    """Make `evaluate.load`, which has no argument for it, copy the scripts that it imports into `folder`."""
+    import evaluate
+
+    before = evaluate.config.HF_MODULES_CACHE
+    evaluate.config.HF_MODULES_CACHE = folder / "modules"
+    try:
+        yield
+    finally:
+        evaluate.config.HF_MODULES_CACHE = before

@@ -1,0 +1,262 @@
+"""Predict the next token."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pipeline import atomic
+from pipeline.errors import DivergedError
+from pipeline.evaluation.evaluate_config import EvaluateConfig
+from pipeline.evaluation.metrics import Figure
+from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
+from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
+from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
+from pipeline.tasks.task import Task, Workplace
+from pipeline.tasks.words import DOCUMENTS, TaskWords
+from pipeline.tokens.packing import PackConfig
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from pipeline.evaluation.losses import Batch, LossSums
+    from pipeline.modeling.heads import Head
+    from pipeline.tokens.reader import PackedSplit
+    from pipeline.training.train_config import TrainConfig
+
+NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
+ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
+
+BITS, PERPLEXITY, TOKEN_ACCURACY = BitsPerByte(), Perplexity(), TokenAccuracy()
+
+
+def _fewer_bits(own: float, other: float) -> str:
+    return f"the model needs {abs(1 - own / other):.1%} {'fewer' if own < other else 'more'} bits" if other else ""
+
+
+class CausalLm(Task):
+    """Predict each token of the stream from those before it.
+
+    Rows are windows of `block_size` targets, across documents: no padding, and every token but the first of the stream
+    is a target exactly once. Labels are shifted already, (B, T); -100 is no target.
+    """
+
+    type: Literal["causal_lm"] = "causal_lm"
+    """A language model."""
+
+    predicts: ClassVar = "tokens"
+    metrics: ClassVar = (BITS, PERPLEXITY, TOKEN_ACCURACY)
+    auto_class: ClassVar = "AutoModelForCausalLM"
+    words: ClassVar = TaskWords(
+        noun="language model",
+        target="target token",
+        window="window",
+        loss="loss (nats per token)",
+        figures=(
+            BITS.figure,
+            Figure("loss", "loss (nats/token)"),
+            PERPLEXITY.figure,
+            TOKEN_ACCURACY.figure,
+            Figure("tokens", "tokens", "count", ""),
+            Figure("bytes", "text", "size", ""),
+            DOCUMENTS,
+        ),
+        main=BITS.figure,
+        verdict=_fewer_bits,
+        hub_tag="causal-lm",
+        hub_task=("text-generation", "Language modeling"),
+        limitation="It continues text. It was not tuned to follow instructions or to be safe, and what it says is "
+        "often false or without sense.",
+        is_generative=True,
+    )
+
+    @property
+    def strategy(self) -> str:
+        """See `Task`."""
+        return "contiguous" if self.type == "causal_lm" else self.type
+
+    def draws(self, config: EvaluateConfig) -> bool:
+        """The samples, unless each of their tokens is the likeliest."""
+        samples = config.samples
+        are_sampled = samples.temperature > 0 and samples.top_k != 1
+        return are_sampled and bool(samples.prompts or samples.num_samples)
+
+    def head(self, pack: Path | None = None) -> Head:
+        """See `Task`."""
+        from pipeline.modeling.heads import CAUSAL_LM
+
+        return CAUSAL_LM
+
+    def pack(self, workplace: Workplace) -> dict[str, Any]:
+        """See `Task`."""
+        from pipeline.tokens.packing import pack_contiguous
+
+        config = workplace.config
+        assert isinstance(config, PackConfig)
+        encoded = json.loads((workplace.inputs["encode"] / "encode.json").read_bytes())
+        splits = {}
+        with workplace.progress.task("packing", total=len(encoded["splits"]), unit="splits") as bar:
+            for split in encoded["splits"]:
+                packed = pack_contiguous(encoded, split, config.block_size, self.strategy)
+                (workplace.output / split).mkdir()
+                atomic.write_json(workplace.output / split / "pack.json", packed)
+                splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens")}
+                bar.update()
+        return {"block_size": config.block_size, "splits": splits}
+
+    def open_split(self, pack: Path, encode: Path, split: str) -> PackedSplit:
+        """See `Task`."""
+        from pipeline.tokens.reader import PackedSplit
+
+        return PackedSplit.open(pack, encode, split)
+
+    def example_batch(self, ids: torch.Tensor) -> Batch:
+        """See `Task`."""
+        return {"input_ids": ids, "labels": ids}
+
+    def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
+        """See `Task`."""
+        from torch.nn import functional
+
+        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        return loss, math.log(logits.shape[-1])
+
+    def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
+        """The cross-entropy in nats of every target."""
+        from pipeline.evaluation.losses import cross_entropy_sums
+
+        smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
+        return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
+
+    def token_weights(self, batch: Batch) -> torch.Tensor:
+        """See `Task`."""
+        from pipeline.tokens.reader import IGNORED_LABEL
+
+        return batch["labels"] != IGNORED_LABEL
+
+    def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
+        """See `Task`."""
+        from pipeline.evaluation.losses import token_sums
+
+        return token_sums(logits, batch["labels"])
+
+    def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
+        """The loss in nats a token, and perplexity."""
+        from pipeline.evaluation.losses import TokenSums
+
+        loss = TokenSums.from_tensor(sums).loss
+        return {"loss": loss, "perplexity": perplexity_of(loss)}
+
+    def evaluate(self, workplace: Workplace, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
+        """Scores of the test split and of each source in it, baselines, and samples.
+
+        Where test documents do not come back from their tokens, there are no bits per byte and no baselines: the bits
+        would be of another text. `withheld` then says so. Where they come back but for a space at their beginning, one
+        bit a document is charged for telling whether there is one.
+        """
+        from pipeline.corpus.document_shards import read_documents
+        from pipeline.evaluation.heldout import HeldOut, score_documents
+        from pipeline.evaluation.scores import score
+        from pipeline.tokens.round_trip import is_whole, loss_in_words
+
+        config, inputs, progress = workplace.config, workplace.inputs, workplace.progress
+        assert isinstance(config, EvaluateConfig)
+        test = self.open_split(inputs["pack"], inputs["encode"], "test")
+        round_trip = json.loads((inputs["encode"] / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
+        lost = "" if is_whole(round_trip) else loss_in_words(round_trip, "test documents")
+        bits_a_document = int(not lost and round_trip["lost_first_spaces"] > 0)
+        metrics = self.chosen_metrics(config)
+        if lost:
+            metrics = [PERPLEXITY, *(metric for metric in metrics if metric.key not in (BITS.key, PERPLEXITY.key))]
+        metrics.sort(key=lambda metric: metric.key != PERPLEXITY.key)  # beside the loss
+        documents = read_documents(inputs["curate"] / "test")
+        heldout = HeldOut.read((document.source, document.text) for document in documents)
+        with progress.task("scoring", total=test.target_tokens, unit="tokens") as bar:
+            batch_size = config.per_device_eval_batch_size
+            totals = score_documents(
+                model,
+                test,
+                heldout,
+                batch_size,
+                device,
+                bits_a_document=bits_a_document,
+                stride=config.stride,
+                on_tokens=bar.update,
+            )
+        if not math.isfinite(sum(part.nll for part in totals.values())):
+            raise DivergedError(
+                "evaluate: the model's loss on the test split is not finite: training diverged; lower "
+                "train.learning_rate"
+            )
+        with progress.task("metrics", total=len(totals) + 1, unit="sources") as bar:
+            overall = score(list(totals.values()), metrics)
+            bar.update()
+            sources = {}
+            for name, part in totals.items():
+                sources[name] = score([part], metrics)
+                bar.update()
+        has_baselines = config.baselines and not lost
+        return {
+            "task": self.type,
+            "test": overall,
+            "sources": sources,
+            "baselines": self._baselines(workplace, test, overall["bytes"], bits_a_document) if has_baselines else {},
+            "samples": self._samples(workplace, model, device, test),
+            "round_trip": round_trip,
+            **self.figures_of_others(metrics),
+            "withheld": {BITS.key: lost} if lost else {},
+            "warnings": [NO_BITS] if lost else [ONE_BIT_MORE] if bits_a_document else [],
+        }
+
+    def _baselines(
+        self, workplace: Workplace, test: PackedSplit, test_bytes: int, bits_a_document: int
+    ) -> dict[str, Any]:
+        from pipeline.evaluation.baselines import unigram, xz
+
+        curate = workplace.inputs["curate"]
+        train = self.open_split(workplace.inputs["pack"], workplace.inputs["encode"], "train")
+        with workplace.progress.task("baselines", total=2, unit="kinds") as bar:
+            results = {"unigram": unigram(train, test, test_bytes, bits_a_document)}
+            bar.update()
+            results |= xz(curate / "train", curate / "test", test_bytes, workplace.num_workers)
+            bar.update()
+        return results
+
+    def _samples(
+        self, workplace: Workplace, model: PreTrainedModel, device: torch.device, test: PackedSplit
+    ) -> list[dict[str, str]]:
+        from pipeline.corpus.document_shards import count_documents, read_texts
+        from pipeline.evaluation.samples import openings, write_samples
+        from pipeline.tokens.tokenizer_folder import load_tokenizer
+
+        assert isinstance(workplace.config, EvaluateConfig)
+        config, documents = workplace.config.samples, workplace.inputs["curate"] / "test"
+        number = config.num_samples
+        prompts = config.prompts or list(openings(read_texts(documents), count_documents(documents), number))
+        samples = []
+        with workplace.progress.task("samples", total=len(prompts), unit="texts") as bar:
+            for sample in write_samples(
+                model,
+                load_tokenizer(workplace.inputs["train"] / "model"),
+                prompts,
+                config,
+                workplace.seed,
+                eos_token_id=test.eos_token_id,
+                pad_token_id=test.pad_token_id,
+                device=device,
+            ):
+                samples.append(sample)
+                bar.update()
+        return samples
+
+    def words_for(self, evaluation: Mapping[str, Any]) -> TaskWords:
+        """Without bits per byte where the tokenizer loses text: they are not those of the text's bytes."""
+        words = super().words_for(evaluation)
+        if BITS.key not in (evaluation.get("withheld") or {}):
+            return words
+        return replace(words, figures=tuple(one for one in words.figures if one != BITS.figure), main=PERPLEXITY.figure)

@@ -1,0 +1,163 @@
+"""What tasks share in which each document has one label."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline import atomic
+from pipeline.evaluation.evaluate_config import EvaluateConfig
+from pipeline.tasks.task import Task, Workplace
+from pipeline.tokens.packing import PackConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import DTypeLike, NDArray
+    from transformers import PreTrainedModel
+
+    from pipeline.config import Config
+    from pipeline.evaluation.losses import Batch
+    from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
+
+
+class Labelled(Task):
+    """A row is a document that has a label: cut after `block_size` tokens, and padded on its right to the longest of
+    its batch. Labels are (B,)."""
+
+    auto_class: ClassVar = "AutoModelForSequenceClassification"
+    label_dtype: ClassVar[DTypeLike]
+    """Of the labels of a batch."""
+
+    def check(self, config: Config) -> None:
+        """See `Task`."""
+        super().check(config)
+        if config.evaluate.stride is not None or config.evaluate.samples.prompts:
+            raise ValueError(f"evaluate.stride and samples are for language models, not for {self.type}; remove them")
+        if config.train is not None and config.train.max_tokens is not None:
+            raise ValueError(
+                f"train.max_tokens counts tokens of a language model; for {self.type} give num_train_epochs"
+            )
+        if config.ingest is not None and not any(getattr(s, "label_field", None) for s in config.ingest.sources):
+            raise ValueError(
+                f"model.task {self.type} needs labels, and no source has any; name their field or column by "
+                "ingest.sources.0.label_field"
+            )
+
+    def classes_of(self, labels: Sequence[str | None]) -> list[str] | None:
+        """The classes among the labels of the training split; None where labels are numbers."""
+        return None
+
+    def choose(self, labels: Sequence[str | None], classes: Sequence[str] | None, split: str) -> LabelledDocuments:
+        """The documents of a split that become rows, with their targets."""
+        raise NotImplementedError
+
+    def describe(self, found: LabelledDocuments, classes: Sequence[str] | None) -> dict[str, Any]:
+        """Figures of the targets of a split."""
+        raise NotImplementedError
+
+    def doubts(self, labels: Iterable[str | None], train: Mapping[str, Any]) -> list[str]:
+        """What is to be warned of, from the labels of all splits and the figures of the training split."""
+        return []
+
+    def pack(self, workplace: Workplace) -> dict[str, Any]:
+        """Write also `<split>/sequences.npy` and `targets.npy`, and `labels/classes.json`."""
+        import numpy as np
+
+        from pipeline.tokens import labelled_split
+
+        config, encode, output = workplace.config, workplace.inputs["encode"], workplace.output
+        assert isinstance(config, PackConfig)
+        encoded = json.loads((encode / "encode.json").read_bytes())
+        labels = {split: labelled_split.read_stream_labels(encode, split) for split in encoded["splits"]}
+        classes = self.classes_of(labels["train"])
+        (output / labelled_split.CLASSES).parent.mkdir()
+        atomic.write_json(output / labelled_split.CLASSES, {"task": self.type, "classes": classes})
+        splits: dict[str, Any] = {}
+        dropped: Counter[str] = Counter()
+        for split in encoded["splits"]:
+            found = self.choose(labels[split], classes, split)
+            packed = labelled_split.pack_documents(encoded, encode, split, config.block_size, self.strategy, found)
+            (output / split).mkdir()
+            atomic.write_json(output / split / "pack.json", packed)
+            np.save(output / split / labelled_split.SEQUENCES, found.sequences)
+            np.save(output / split / labelled_split.TARGETS, found.targets)
+            names = ("windows", "tokens", "target_tokens", "truncated", "dropped")
+            splits[split] = {name: packed[name] for name in names} | self.describe(found, classes)
+            dropped.update(found.dropped)
+            for reason, count in found.dropped.items():
+                workplace.progress.say(f"{split}: {count:,} documents left out: {reason}")
+            if packed["truncated"]:
+                workplace.progress.say(
+                    f"{split}: {packed['truncated']:,} of {packed['windows']:,} documents are cut after "
+                    f"{config.block_size} tokens; raise pack.block_size to keep them whole"
+                )
+        warnings = self.doubts(chain.from_iterable(labels.values()), splits["train"])
+        told = {"warnings": warnings} if warnings else {}
+        return {"block_size": config.block_size, "classes": classes, "splits": splits, "dropped": dict(dropped), **told}
+
+    def open_split(self, pack: Path, encode: Path, split: str) -> LabelledSplit:
+        """See `Task`."""
+        from pipeline.tokens.labelled_split import LabelledSplit
+
+        return LabelledSplit.open(pack, encode, split, self.label_dtype)
+
+    def is_target(self, labels: torch.Tensor) -> torch.Tensor:
+        """Which labels are targets, (B,) bool."""
+        raise NotImplementedError
+
+    def token_weights(self, batch: Batch) -> torch.Tensor:
+        """The same weight for all tokens of a row."""
+        import torch
+
+        tokens = batch["attention_mask"].to(torch.float32)
+        return tokens / tokens.sum(1, keepdim=True) * self.is_target(batch["labels"])[:, None]
+
+    def predictions(self, logits: NDArray[np.float64]) -> NDArray[Any]:
+        """What a model tells of each row, (B,), from its logits (B, C)."""
+        raise NotImplementedError
+
+    def losses(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
+        """The loss of each row without what training adds to it, (B,)."""
+        raise NotImplementedError
+
+    def baseline(self, train: LabelledSplit, names: Mapping[int, str]) -> tuple[str, float, str]:
+        """Name, prediction and description of what is best without reading a document."""
+        raise NotImplementedError
+
+    def columns(self, logits: NDArray[np.float64], targets: NDArray[Any], names: Mapping[int, str]) -> dict[str, Any]:
+        """Columns of `predictions.parquet`: `label`, `prediction` and what else is told. `names` are those of the
+        model's outputs."""
+        return {"label": targets, "prediction": self.predictions(logits)}
+
+    def evaluate(self, workplace: Workplace, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
+        """Scores and a baseline; beside them `predictions.parquet`, of each test document."""
+        from pipeline.corpus.document_shards import read_documents
+        from pipeline.evaluation.predictions import predict, score_rows, write_predictions
+
+        config, inputs = workplace.config, workplace.inputs
+        assert isinstance(config, EvaluateConfig)
+        test = self.open_split(inputs["pack"], inputs["encode"], "test")
+        with workplace.progress.task("scoring", total=len(test), unit="docs") as bar:
+            logits = predict(model, test, config.per_device_eval_batch_size, device, bar.update)
+        every = [(document.id, document.source) for document in read_documents(inputs["curate"] / "test")]
+        ids, sources = zip(*(every[index] for index in test.documents), strict=True)
+        names = model.config.id2label
+        train = self.open_split(inputs["pack"], inputs["encode"], "train")
+        metrics = self.chosen_metrics(config)
+        found = score_rows(
+            self.predictions(logits),
+            self.losses(logits, test.targets),
+            test.targets,
+            sources,
+            metrics,
+            self.baseline(train, names) if config.baselines else None,
+        )
+        write_predictions(workplace.output, {"id": list(ids), **self.columns(logits, test.targets, names)})
+        packed = json.loads((inputs["pack"] / "test/pack.json").read_bytes())
+        others = self.figures_of_others(metrics)
+        return {"task": self.type, **found, "samples": [], "left_out": packed["dropped"], **others}

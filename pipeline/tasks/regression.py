@@ -1,0 +1,147 @@
+"""Tell the number that is a document's label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pipeline.errors import BadDataError
+from pipeline.evaluation.metrics.mae import MeanAbsoluteError
+from pipeline.evaluation.metrics.mse import MeanSquaredError
+from pipeline.evaluation.metrics.pearson import Pearson
+from pipeline.evaluation.metrics.r2 import Determination
+from pipeline.tasks.labelled import Labelled
+from pipeline.tasks.words import DOCUMENTS, TaskWords
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from pipeline.evaluation.losses import Batch, LossSums
+    from pipeline.modeling.heads import Head
+    from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
+    from pipeline.training.train_config import TrainConfig
+
+METRICS = (MeanSquaredError(), MeanAbsoluteError(), Determination(), Pearson())
+
+
+def _smaller_error(own: float, other: float) -> str:
+    return f"the model's is {abs(1 - own / other):.1%} {'smaller' if own < other else 'larger'}" if other else ""
+
+
+class Regression(Labelled):
+    """Tell a number of a document, in the unit of the labels. A label of a batch is float32; NaN is no target."""
+
+    type: Literal["regression"] = "regression"
+    """A regression model."""
+
+    predicts: ClassVar = "numbers"
+    metrics: ClassVar = METRICS
+    loss_settings: ClassVar = ("regression_loss", "huber_delta")
+    label_dtype: ClassVar = "float32"
+    words: ClassVar = TaskWords(
+        noun="regression model",
+        target="labelled document",
+        window="document",
+        loss="loss (error of a document)",
+        figures=(*(metric.figure for metric in METRICS), DOCUMENTS),
+        main=METRICS[0].figure,
+        verdict=_smaller_error,
+        hub_tag="text-regression",
+        hub_task=("text-classification", "Text regression"),
+        limitation="It gives every text a number, also one to which none applies.",
+    )
+
+    def head(self, pack: Path | None = None) -> Head:
+        """One number."""
+        from pipeline.modeling.heads import head_over_labels
+
+        return head_over_labels("regression", 1)
+
+    def choose(self, labels: Sequence[str | None], classes: Sequence[str] | None, split: str) -> LabelledDocuments:
+        """The documents that have a label, all of which must be finite numbers; else raises BadDataError."""
+        import numpy as np
+
+        from pipeline.tokens.labelled_split import LabelledDocuments, count_dropped
+
+        kept = {index: label for index, label in enumerate(labels) if label is not None}
+        targets = np.array([_number(label, index, split) for index, label in kept.items()], dtype=np.float64)
+        return LabelledDocuments(np.array([*kept], dtype=np.int64), targets, count_dropped(labels, {}))
+
+    def describe(self, found: LabelledDocuments, classes: Sequence[str] | None) -> dict[str, Any]:
+        """Mean, standard deviation and range."""
+        values = found.targets
+        return {name: float(getattr(values, name)()) for name in ("mean", "std", "min", "max")}
+
+    def doubts(self, labels: Iterable[str | None], train: Mapping[str, Any]) -> list[str]:
+        """Numbers far from 1: a fresh head starts near 0 and learns as slowly as all other weights."""
+        mean, std = train["mean"], train["std"]
+        if abs(mean) <= 10 and 0.1 <= std <= 10:
+            return []
+        return [
+            f"the labels have mean {mean:.3g} and standard deviation {std:.3g}, and are not rescaled; training takes "
+            "long unless both are near 1: write them in other units"
+        ]
+
+    def example_batch(self, ids: torch.Tensor) -> Batch:
+        """See `Task`."""
+        return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": ids[:, 0].float()}
+
+    def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
+        """The squared error of ones."""
+        import torch
+        from torch.nn import functional
+
+        return functional.mse_loss(logits, torch.ones_like(logits)), None
+
+    def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
+        """The squared error or Huber's loss of every label."""
+        from pipeline.evaluation.losses import LossSums, regression_losses
+
+        loss = regression_losses(output.logits, batch["labels"], config.huber_delta_used).sum()
+        return LossSums(loss, {"loss": loss.detach()})
+
+    def is_target(self, labels: torch.Tensor) -> torch.Tensor:
+        """See `Labelled`."""
+        return ~labels.isnan()
+
+    def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
+        """See `Task`."""
+        from pipeline.evaluation.losses import number_sums
+
+        return number_sums(logits, batch["labels"], config.huber_delta_used)
+
+    def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
+        """The loss of a document, its squared error and its absolute error."""
+        loss, count, squared, absolute = sums.tolist()
+        return {"loss": loss / count, "mse": squared / count, "mae": absolute / count}
+
+    def predictions(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The number told."""
+        return logits[:, 0]
+
+    def losses(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
+        """The squared error."""
+        squared: NDArray[np.float64] = (logits[:, 0] - targets) ** 2
+        return squared
+
+    def baseline(self, train: LabelledSplit, names: Mapping[int, str]) -> tuple[str, float, str]:
+        """The mean of the training split."""
+        mean = float(train.targets.mean())
+        return "mean", mean, f"always {mean:.6g}, the mean of the training labels"
+
+
+def _number(label: str, index: int, split: str) -> float:
+    try:
+        value = float("_" if "_" in label else label)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadDataError(
+            f"pack: the label {label[:60]!r} of document {index + 1} of the {split} split is no finite number; mend "
+            "it, or set model.task: classification"
+        )
+    return value

@@ -1,0 +1,185 @@
+"""What a model learns: the contract that every task keeps, and all that the rest of the pipeline asks of it.
+
+Data pass through a task so. `encode` has written one stream of token ids a split, with the ends of documents and their
+labels beside it. `pack` makes rows of it: it writes `<split>/pack.json` and what else a row needs. `open_split` reads
+them: `batch(indices)` collates rows to `input_ids`, `labels` and what else the model is given. `loss_sums` is the only
+reader of `labels`, and with `token_weights` and `validation_sums` the only one that knows their shape.
+
+Chat needs no more of this contract. A row holds one or several conversations: `pack` writes their bounds, from which
+`batch` makes `position_ids` that start anew, so that attention stays within one. Its loss mask becomes labels of -100
+where nothing is learned, as a padded window has them; `num_targets` counts the others from prefix sums of the mask,
+without reading tokens, and the sums of `CausalLm` hold as they are. Only encode does not ask a task yet: the ids of a
+conversation and the mask beside them have to be written there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pipeline.evaluation.metrics import Figure, Metric
+from pipeline.features import Feature
+from pipeline.section import Section
+from pipeline.tasks.words import TaskWords
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from pipeline.config import Config
+    from pipeline.evaluation.evaluate_config import EvaluateConfig
+    from pipeline.evaluation.losses import Batch, LossSums
+    from pipeline.modeling.heads import Head
+    from pipeline.progress import Progress
+    from pipeline.training.train_config import TrainConfig
+
+LOSS_SETTINGS = {
+    ("regression_loss", "huber_delta"): "are for model.task regression, not {task}",
+    ("label_smoothing_factor", "z_loss_coef"): "are for classes, not for {task}",
+}
+"""Settings of `train` that not every loss has, and what is said of them where they do not belong."""
+
+
+class Split(Protocol):
+    """The rows of a split, by index, and how many targets some of them have, found without reading tokens."""
+
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def target_tokens(self) -> int: ...
+    def __len__(self) -> int: ...
+    def batch(self, indices: Iterable[int]) -> dict[str, Any]: ...
+    def num_targets(self, indices: Iterable[int]) -> int: ...
+    def num_tokens_in(self, indices: Iterable[int]) -> int: ...
+
+
+class Workplace(Protocol):
+    """What a stage is given of which a task does the work: its settings, artifacts to read, a folder to write."""
+
+    @property
+    def config(self) -> Section: ...
+    @property
+    def inputs(self) -> Mapping[str, Path]: ...
+    @property
+    def output(self) -> Path: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def num_workers(self) -> int: ...
+    @property
+    def progress(self) -> Progress: ...
+
+
+class Task(Feature):
+    """Says what is learned, from the rows to the words of the report."""
+
+    words: ClassVar[TaskWords]
+    """How report and card speak of it."""
+
+    predicts: ClassVar[str]
+    """What its models tell, of which `Metric.measures` speaks: `tokens`, `classes` or `numbers`."""
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What is measured where nothing else is asked for. By the first a model is judged and compared with baselines: it
+    is always measured."""
+
+    auto_class: ClassVar[str]
+    """The class of transformers that loads such a model."""
+
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing_factor", "z_loss_coef")
+    """Settings of `train` that this loss has, of those that not every loss has."""
+
+    @property
+    def strategy(self) -> str:
+        """How pack makes rows, as `pack.strategy` names it. An artifact of pack tells its task by it."""
+        return self.type
+
+    @property
+    def is_pretrained_whole(self) -> bool:
+        """Whether a pretrained language model has all weights that the task needs, its head included."""
+        return self.auto_class == "AutoModelForCausalLM"
+
+    def check(self, config: Config) -> None:
+        """Raises ValueError in words where sources, train or evaluate do not fit. Sections may be None."""
+        if config.pack.strategy != self.strategy:
+            raise ValueError(
+                f"pack.strategy {config.pack.strategy} does not fit model.task {self.type}; remove it, or set "
+                f"{self.strategy}"
+            )
+        if unknown := [one.key for one in config.evaluate.metrics or () if self.predicts not in one.measures]:
+            known = ", ".join(metric.key for metric in self.metrics)
+            raise ValueError(f"evaluate.metrics: {unknown[0]} is not measured in {self.type}; choose from {known}")
+        for names, words in LOSS_SETTINGS.items() if config.train is not None else ():
+            fields = type(config.train).model_fields
+            given = any(getattr(config.train, name) != fields[name].default for name in names)
+            if given and not set(names) <= set(self.loss_settings):
+                raise ValueError(f"train.{' and '.join(names)} {words.format(task=self.type)}; remove it")
+
+    def draws(self, config: EvaluateConfig) -> bool:
+        """Whether its evaluation draws random numbers under these settings."""
+        return False
+
+    def head(self, pack: Path | None = None) -> Head:
+        """What the model ends in. `pack` is the artifact in which the classes are; None before they are known."""
+        raise NotImplementedError
+
+    def pack(self, workplace: Workplace) -> dict[str, Any]:
+        """Write the rows of every split over the streams of encode; gives the stage's summary.
+
+        `<split>/pack.json` has `strategy` and the digest of the stream; the stage's settings are a `PackConfig`.
+        """
+        raise NotImplementedError
+
+    def open_split(self, pack: Path, encode: Path, split: str) -> Split:
+        """The rows of a split, from the artifact of pack and that of encode."""
+        raise NotImplementedError
+
+    def example_batch(self, ids: torch.Tensor) -> Batch:
+        """A batch of the given ids (B, T) with made-up labels, of which an estimate is made."""
+        raise NotImplementedError
+
+    def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
+        """The mean loss of random ids (B, T), from which the start of a model is judged, and that of guessing; None
+        where there is no such thing."""
+        raise NotImplementedError
+
+    def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
+        """What training makes small and what it records, of the model's `output` for a batch, as sums over targets."""
+        raise NotImplementedError
+
+    def token_weights(self, batch: Batch) -> torch.Tensor:
+        """What each token counts for a router's losses, (B, T). The weights of all tokens of one target add up to 1."""
+        raise NotImplementedError
+
+    def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
+        """What a validation adds up over batches and processes, (n,) float64."""
+        raise NotImplementedError
+
+    def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
+        """The figures of a validation from its sums, `loss` among them; lower losses are better."""
+        raise NotImplementedError
+
+    def evaluate(self, workplace: Workplace, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
+        """The evaluation of a trained model on the test split, as JSON values; the settings are an `EvaluateConfig`.
+
+        It has `task`, `test`, `sources`, `baselines` and `samples`, and may write files beside `evaluation.json`.
+        """
+        raise NotImplementedError
+
+    def chosen_metrics(self, config: EvaluateConfig) -> list[Any]:
+        """What is measured, each once: the first of the task's own, and those asked for."""
+        chosen = {metric.key: metric for metric in (self.metrics[0], *(config.metrics or self.metrics))}
+        return [*chosen.values()]
+
+    def figures_of_others(self, metrics: Iterable[Metric]) -> dict[str, Any]:
+        """For an evaluation: how `figures` are shown that are not the task's own; nothing where there are none."""
+        own = {figure.key for figure in self.words.figures}
+        others = [asdict(metric.figure) for metric in metrics if metric.key not in own]
+        return {"figures": others} if others else {}
+
+    def words_for(self, evaluation: Mapping[str, Any]) -> TaskWords:
+        """How report and card speak of one evaluation, or of none (an empty one)."""
+        others = [Figure(**one) for one in evaluation.get("figures") or ()]
+        return replace(self.words, figures=(*self.words.figures, *others))
