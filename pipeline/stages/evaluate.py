@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
 from pipeline.engine.stage import Stage, StageContext
+from pipeline.evaluation.evaluate_config import EvaluateConfig
+from pipeline.features import files_of_key
 from pipeline.tasks import main_metric, task_named, task_of_split
 
 
@@ -30,6 +33,10 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
 
 
+def _files(config: EvaluateConfig) -> dict[str, list[Path]]:
+    return files_of_key(config.metrics or ())
+
+
 def _draws(config: Config) -> bool:
     return task_named(config.model.task).draws(config.evaluate)
 
@@ -41,6 +48,7 @@ STAGE = Stage(
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
     draws=_draws,
+    files=_files,
     headline=main_result,
     noun="evaluation",
 )

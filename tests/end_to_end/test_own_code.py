@@ -4,6 +4,7 @@ the project do."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -114,6 +115,42 @@ class Signs(torch.optim.Optimizer):
                 parameter -= group["lr"] * group["scale"] * parameter.grad.sign()
 '''
 
+MEASURED = '''\
+from pipeline.evaluation.metrics import LabelMetric, TextMetric
+from pipeline.tasks.causal_lm import CausalLm
+
+
+class Steep(CausalLm):
+    """Every target costs as much again."""
+
+    type: str
+
+    def loss_sums(self, output, batch, config):
+        plain = super().loss_sums(output, batch, config)
+        return plain._replace(total=FACTOR * plain.total, parts={"loss": FACTOR * plain.parts["loss"]})
+
+
+FACTOR = 2
+
+
+class TokensPerByte(TextMetric):
+    """How much the tokenizer joins."""
+
+    label = "tokens a byte"
+
+    def compute(self, totals):
+        return totals.tokens / totals.bytes
+
+
+class Close(LabelMetric):
+    """Numbers that are off by less than half a unit."""
+
+    measures = ("numbers",)
+
+    def compute(self, predictions, references):
+        return float((abs(predictions - references) < 0.5).mean())
+'''
+
 CONFIG = """\
 run: {name: tiny, seed: 1}
 ingest: {sources: [{name: mine, type: "sources.py:Diary", path: diary.txt}]}
@@ -217,6 +254,57 @@ def test_an_optimizer_of_ones_own_that_cannot_be_had_is_named(project: Project, 
     assert result.code == 78
     assert message in result.err.splitlines()[-1]
     assert "train.optim" in result.err.splitlines()[-1]
+
+
+def test_a_task_and_a_metric_of_ones_own_run_to_the_report_and_their_files_are_part_of_the_keys(
+    project: Project,
+) -> None:
+    task, metrics = project.folder / "task.py", project.folder / "metrics.py"
+    task.write_text(MEASURED)
+    metrics.write_text(MEASURED)
+    measured = "evaluate.metrics=[perplexity, './metrics.py:TokensPerByte']"
+    own = ("model.task=./task.py:Steep", measured, "evaluate.samples.num_samples=0", "evaluate.baselines=false")
+    project.run(*own)
+    evaluation = json.loads((project.artifact("evaluate") / "evaluation.json").read_text())
+    assert evaluation["task"] == "./task.py:Steep"
+    test = evaluation["test"]
+    assert test["TokensPerByte"] == test["tokens"] / test["bytes"]
+    assert "tokens a byte" in (project.artifact("report") / "report.html").read_text()
+    summary = json.loads((project.artifact("train") / "manifest.json").read_text())["summary"]
+    # Random weights: every target costs log(vocabulary) nats, here twice.
+    assert summary["final_loss"] == pytest.approx(2 * math.log(300), rel=0.05)
+    assert summary["eval_loss"] == pytest.approx(math.log(300), rel=0.05)
+    assert set(project.run(*own).values()) == {"reused"}
+
+    metrics.write_text(MEASURED.replace("totals.tokens / totals.bytes", "totals.bytes / totals.tokens"))
+    plan = project.plan(*own)
+    assert (plan["train"]["action"], plan["evaluate"]["reasons"]) == ("reuse", ["source ./metrics.py changed"])
+    task.write_text(MEASURED.replace("FACTOR = 2", "FACTOR = 3"))
+    plan = project.plan(*own)
+    assert (plan["encode"]["action"], plan["pack"]["reasons"]) == ("reuse", ["source ./task.py changed"])
+    outcomes = project.run(*own)
+    assert (outcomes["pack"], outcomes["model"], outcomes["train"]) == ("built", "built", "built")
+    summary = json.loads((project.artifact("train") / "manifest.json").read_text())["summary"]
+    assert summary["final_loss"] == pytest.approx(3 * math.log(300), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("model.task=./none.py:Steep",), "model.task: type: ./none.py cannot be loaded: there is no such file"),
+        (("model.task=./task.py:Step",), "model.task: ./task.py has no class 'Step'; did you mean Steep?"),
+        (("model.task=./task.py:Close",), "model.task: ./task.py:Close is no Task; derive it from pipeline.tasks.Task"),
+        (("model.task=causal",), "model.task: got 'causal'; allowed: 'causal_lm', 'classification' or"),
+        (("evaluate.metrics=[./task.py:Close]",), "evaluate.metrics: Close is not measured in causal_lm; choose from"),
+        (("evaluate.metrics=[{type: evaluate, path: f1}]",), "evaluate.metrics: f1 is not measured in causal_lm"),
+        (("evaluate.metrics=[perplexty]",), "evaluate.metrics.0.type: got 'perplexty'; allowed: "),
+    ],
+)
+def test_a_task_or_metric_that_does_not_fit_is_named(project: Project, settings: tuple[str, ...], message: str) -> None:
+    (project.folder / "task.py").write_text(MEASURED)
+    result = project.descent("plan", "tiny.yaml", *settings)
+    assert (result.code, len(result.err.splitlines())) == (78, 1)
+    assert message in result.err
 
 
 def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
