@@ -291,7 +291,7 @@ def test_a_task_and_a_metric_of_ones_own_run_to_the_report_and_their_files_are_p
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (("model.task=./none.py:Steep",), "model.task: type: ./none.py cannot be loaded: there is no such file"),
+        (("model.task=./none.py:Steep",), "model.task: ./none.py cannot be loaded: there is no such file"),
         (("model.task=./task.py:Step",), "model.task: ./task.py has no class 'Step'; did you mean Steep?"),
         (("model.task=./task.py:Close",), "model.task: ./task.py:Close is no Task; derive it from pipeline.tasks.Task"),
         (("model.task=causal",), "model.task: got 'causal'; allowed: 'causal_lm', 'classification' or"),
