@@ -43,7 +43,7 @@ def blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
     except DescentError:
         raise
     except Exception as error:
-        for stage, key in _with_ancestors(workspace, task.inputs.items()):
+        for stage, key in with_ancestors(workspace, task.inputs.items()):
             if damage := find_damage(workspace.artifact(stage, key)):
                 raise DamageError(
                     f"{task.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
@@ -52,7 +52,8 @@ def blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
         raise
 
 
-def _with_ancestors(workspace: Workspace, artifacts: Iterable[Artifact]) -> Iterator[Artifact]:
+def with_ancestors(workspace: Workspace, artifacts: Iterable[Artifact]) -> Iterator[Artifact]:
+    """Artifacts, the nearest first, with all that they were made from."""
     pending, seen = list(artifacts), set()
     while pending:
         artifact = pending.pop(0)

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.checkpointing import Checkpointing
-from pipeline.engine.damage import Lineage
-from pipeline.engine.manifests import Manifest, damaged_records, find_damage, is_key, leave_out, read_manifest
+from pipeline.engine.damage import Lineage, with_ancestors
+from pipeline.engine.long_stage import Checkpointing
+from pipeline.engine.manifests import damaged_records, find_damage, is_key, leave_out
 from pipeline.engine.mirrors import CARD, compare, folders_of, in_words, mirror, shown_files, strays_of, without_cards
 from pipeline.engine.results import (
     IN_PROGRESS,
@@ -59,14 +59,14 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
                 damaged.append(folder)
             task.update()
         for stage, folder in checkpoints:
-            check = partial(_check_checkpoint, _checkpointing(stage), folder)
+            check = partial(_check_checkpoint, stage.long, folder)
             found += _mend(workspace, stage.name, folder.parent.name, check)
             task.update()
     # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
     doubtful, suspects = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
     for stage, work in suspects:
-        for folder in _checkpointing(stage).saved(work):
-            check = partial(_give_up_checkpoint, _checkpointing(stage), folder)
+        for folder in stage.long.saved(work):
+            check = partial(_give_up_checkpoint, stage.long, folder)
             found += _mend(workspace, stage.name, work.name, check)
     folders = [(workspace.artifact(*artifact), DOUBTFUL) for artifact in doubtful] + [(one, "") for one in damaged]
     for folder, doubt in folders:
@@ -142,7 +142,7 @@ def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
     """What is wrong with the records of an artifact of a long stage, of which all else is whole, where setting it aside
     would have it made anew: with a checkpoint the next run makes it again, records included, in moments."""
     stage = workspace.resumable.get(folder.parent.name)
-    is_dear = stage is not None and not _checkpointing(stage).saved(workspace.checkpoints(folder.name))
+    is_dear = stage is not None and not stage.long.saved(workspace.checkpoints(folder.name))
     return damaged_records(folder) if is_dear else {}
 
 
@@ -157,11 +157,6 @@ def _leave_out(workspace: Workspace, folder: Path, records: Mapping[str, str]) -
     leave_out(folder, records, lost)
     noun = workspace.stage(folder.parent.name).noun
     return f"{next(iter(records.values()))}: moved to {aside}; its {noun} is whole and stays, without these records"
-
-
-def _checkpointing(stage: Stage) -> Checkpointing:
-    assert stage.checkpointing is not None
-    return stage.checkpointing
 
 
 def _check_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
@@ -255,7 +250,8 @@ def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
     """Artifacts that runs name, with all that they were made from, and the keys of what is in progress."""
     states = [state for folder in workspace.root.glob("runs/*") if (state := read_run(folder)) is not None]
     in_progress = {str(state.get(IN_PROGRESS)) for state in states}
-    return _with_ancestors(workspace, [artifact for state in states for artifact in used_by(state)]), in_progress
+    used = [artifact for state in states for artifact in used_by(state)]
+    return set(with_ancestors(workspace, used)), in_progress
 
 
 def _overwritten(workspace: Workspace, runs: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -264,20 +260,8 @@ def _overwritten(workspace: Workspace, runs: Sequence[str]) -> dict[tuple[str, s
         artifact: f"of an earlier result of run {name}"
         for name in runs
         for _, state in earlier_results(workspace, name)
-        for artifact in _with_ancestors(workspace, used_by(state))
+        for artifact in with_ancestors(workspace, used_by(state))
     }
-
-
-def _with_ancestors(workspace: Workspace, artifacts: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Artifacts with all that they were made from."""
-    pending, found = [*artifacts], set()
-    while pending:
-        stage, key = pending.pop()
-        if (stage, key) not in found:
-            found.add((stage, key))
-            manifest: Manifest | None = read_manifest(workspace.artifact(stage, key))
-            pending += manifest["input_keys"].items() if manifest else []
-    return found
 
 
 def _leftovers(workspace: Workspace) -> Iterator[Path]:
@@ -304,7 +288,7 @@ def _artifacts(workspace: Workspace) -> Iterator[Path]:
 def _checkpoints(workspace: Workspace) -> Iterator[tuple[Stage, Path]]:
     for stage, work in works(workspace):
         if not workspace.is_locked(stage.name, work.name):
-            yield from ((stage, folder) for folder in _checkpointing(stage).saved(work))
+            yield from ((stage, folder) for folder in stage.long.saved(work))
 
 
 def _run_names(workspace: Workspace) -> list[str]:

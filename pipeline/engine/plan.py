@@ -13,7 +13,7 @@ from pipeline.engine.artifacts import Identity, Workspace
 from pipeline.engine.manifests import Manifest, input_digests, warnings_of
 from pipeline.engine.reasons import find_reasons
 from pipeline.engine.settled import Settled, settle, with_values
-from pipeline.engine.stage import Configuration, Stage, Stages
+from pipeline.engine.stage import Configuration, Stage, Stages, section_of
 from pipeline.engine.work import outset_of
 from pipeline.errors import MissingInputError
 
@@ -101,7 +101,7 @@ def plan_settled(settled: Settled, workspace: Workspace, selection: Selection) -
         step = plan_stage(stage, settled.config, workspace, manifests, forced=stage.name in selection.force)
         if step.action == "reuse" and step.manifest is not None:
             manifests[stage.name] = step.manifest
-        section = getattr(settled.config, stage.name)
+        section = section_of(settled.config, stage)
         warnings = warnings_of(step.manifest) if step.manifest is not None else stage.foresee(section)
         steps.append(replace(step, warnings=tuple(warnings), notes=settled.notes.get(stage.name, ())))
     return steps
@@ -128,7 +128,7 @@ def plan_stage(
     """What is to be done for one stage, given the manifests of those before it."""
     long = stage.checkpointing
     if waiting := [name for name in stage.upstream if name not in manifests]:
-        section = getattr(config, stage.name)
+        section = section_of(config, stage)
         stage.files(section)  # what is wrong there would otherwise end the run after hours of work
         if long is not None and (missing := long.asks(section)) and not workspace.manifests(stage.name):
             raise MissingInputError(missing)
@@ -148,7 +148,7 @@ def plan_stage(
         reasons, against = find_reasons(workspace, config.run.name, identity)
     if long is None or forced:
         return Step(stage, "run", reasons, identity, against=against)
-    outset = outset_of(stage, getattr(config, stage.name), identity, workspace, manifests)
+    outset = outset_of(stage, section_of(config, stage), identity, workspace, manifests)
     found, remarks = long.find(outset)
     if found is not None:
         point = long.point(found.checkpoint)
@@ -161,7 +161,7 @@ def with_choices(
     stage: Stage, config: Configuration, workspace: Workspace, manifests: Mapping[str, Manifest]
 ) -> Configuration:
     """The configuration with what a long stage chooses of it from other work in the workspace."""
-    section = getattr(config, stage.name)
+    section = section_of(config, stage)
     if stage.checkpointing is None or not stage.checkpointing.asks(section):
         return config
     outset = outset_of(stage, section, identify(stage, config, workspace, manifests), workspace, manifests)
@@ -172,7 +172,7 @@ def with_choices(
 
 def identify(stage: Stage, config: Configuration, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
     """A stage's identity, given the manifests of its upstream stages."""
-    section = getattr(config, stage.name)
+    section = section_of(config, stage)
     seed = config.run.seed if stage.draws(config) else None
     return workspace.identify(stage, section, seed, input_digests(stage, manifests))
 

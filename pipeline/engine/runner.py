@@ -34,7 +34,7 @@ from pipeline.engine.plan import (
 from pipeline.engine.reasons import tell_repeated
 from pipeline.engine.runs import RunView, running
 from pipeline.engine.settled import settle
-from pipeline.engine.stage import Configuration, Stage, StageContext
+from pipeline.engine.stage import Configuration, Stage, StageContext, section_of
 from pipeline.engine.work import begin_work, outset_of
 from pipeline.errors import BadDataError, storage_errors
 from pipeline.intact import MANIFEST
@@ -75,7 +75,7 @@ def _check_launch(config: Configuration, chosen: Mapping[str, Mapping[str, Any]]
     """Raises ConfigError when the launcher was asked for what a stage cannot do."""
     for stage in selection.pipeline:
         if stage.check_launch is not None:
-            stage.check_launch(getattr(config, stage.name), os.environ, chosen.get(stage.name, ()))
+            stage.check_launch(section_of(config, stage), os.environ, chosen.get(stage.name, ()))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _with_choices(stage: Stage, work: Work, manifests: Mapping[str, Manifest]) -
     if config is work.config:
         return work
     work.view.configure(config)
-    before, now = (getattr(one, stage.name).model_dump(mode="json", by_alias=True) for one in (work.config, config))
+    before, now = (section_of(one, stage).model_dump(mode="json", by_alias=True) for one in (work.config, config))
     chosen = {name: value for name, value in now.items() if before[name] != value}
     return replace(
         work, config=config, chosen={**work.chosen, stage.name: {**work.chosen.get(stage.name, {}), **chosen}}
@@ -128,7 +128,7 @@ def _reuse(work: Work, stage: str, manifest: Manifest) -> None:
 def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str, Manifest], forced: bool) -> Manifest:
     """Build one artifact under its lock, or take the one that another process built meanwhile."""
     config, workspace, view = work.config, work.workspace, work.view
-    section = getattr(config, stage.name)
+    section = section_of(config, stage)
     progress = Progress(stage.name)
     with workspace.lock(stage.name, identity.key, partial(wait, stage.name)):
         earlier, _ = workspace.find(stage.name, identity.key)
@@ -198,7 +198,7 @@ def _context(
     progress: Progress,
     launch: Launch,
 ) -> StageContext:
-    section = getattr(config, stage.name)
+    section = section_of(config, stage)
     if task.chosen:  # In the other processes the configuration still leaves open what process 0 chose.
         section = type(section).model_validate({**section.model_dump(by_alias=True), **task.chosen})
     return StageContext(

@@ -40,7 +40,7 @@ from pipeline.engine.results import (
     shown_by,
     shown_in_words,
 )
-from pipeline.engine.stage import Configuration, Stage
+from pipeline.engine.stage import Configuration, Stage, section_of
 from pipeline.errors import (
     DescentError,
     InterruptedRun,
@@ -244,7 +244,7 @@ class RunView:
         place.mkdir(exist_ok=True)
         for stage in self._workspace.stages:
             if stage.tell_unfinished is not None:
-                stage.tell_unfinished(place, folders, getattr(self._config, stage.name), message)
+                stage.tell_unfinished(place, folders, section_of(self._config, stage), message)
             if self._shown_stages() is not None and stage.checkpointing is not None and stage.name in folders:
                 self._link(stage, folders[stage.name], place)
         told = sorted(path for path in place.iterdir() if not path.is_symlink())

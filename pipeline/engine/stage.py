@@ -12,15 +12,16 @@ from pipeline.progress import Progress
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.engine.checkpointing import Checkpointing
+    from pipeline.engine.long_stage import Checkpointing
 
+NO_SETTINGS = Section()
 EVERY_STAGE_BEFORE = "*"
 """As the input of a stage: all stages that come before it."""
 
 
 class Configuration(Protocol):
-    """The settings of a run: `run`, with its name, seed, workspace and num_workers, and a section for each stage under
-    the stage's name. A section that was not loaded is None."""
+    """The settings of a run: `run`, with its name, seed, workspace and num_workers, and a section for each stage that
+    has settings, under the stage's name. A section that was not loaded is None."""
 
     @property
     def run(self) -> Any: ...
@@ -30,6 +31,11 @@ class Configuration(Protocol):
 
     def as_yaml(self) -> str:
         """The same as YAML that can be loaded again."""
+
+
+def section_of(config: Configuration, stage: Stage) -> Any:
+    """The settings of a stage; of one that has none, a section without any."""
+    return getattr(config, stage.name, NO_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,12 @@ class Stage:
     noted: tuple[str, ...] = ()
     shown: Shown = field(default_factory=Shown)
     tell_unfinished: Callable[[Path, Mapping[str, Path], Any, str], None] | None = None
+
+    @property
+    def long(self) -> Checkpointing:
+        """How a long stage goes on; only for stages that say so."""
+        assert self.checkpointing is not None
+        return self.checkpointing
 
     @property
     def upstream(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.atomic import read_sealed, remove, sealed, write_json
 from pipeline.engine.artifacts import Identity, Workspace
-from pipeline.engine.checkpointing import Checkpointing, OtherWork, Outset
+from pipeline.engine.long_stage import OtherWork, Outset
 from pipeline.engine.manifests import CHECKED, Manifest
 from pipeline.engine.stage import Stage
 from pipeline.section import Section
@@ -53,7 +53,7 @@ def _others(stage: Stage, identity: Identity, workspace: Workspace) -> Iterator[
     payloads: dict[str, dict[str, Any]] = {manifest["key"]: manifest for manifest in workspace.manifests(stage.name)}
     for own, folder in works(workspace):
         payload = identity_of(folder) if own is stage else None
-        if payload is not None and isinstance(payload.get("section"), dict) and _checkpointing(stage).saved(folder):
+        if payload is not None and isinstance(payload.get("section"), dict) and stage.long.saved(folder):
             payloads.setdefault(folder.name, payload)
     for key, found in payloads.items():
         payload = identity.with_defaults(found)
@@ -71,7 +71,7 @@ def begin_work(
         remove(outset.work)
     outset.work.mkdir(parents=True, exist_ok=True)
     origin = outset.work if forced else take_over(stage, outset, workspace, say)
-    checked = is_checked(origin) or not _checkpointing(stage).saved(outset.work)
+    checked = is_checked(origin) or not stage.long.saved(outset.work)
     write_json(outset.work / IDENTITY, sealed({**identity.payload, CHECKED: checked}))
     return checked
 
@@ -79,20 +79,15 @@ def begin_work(
 def take_over(stage: Stage, outset: Outset, workspace: Workspace, say: Callable[[str], None]) -> Path:
     """Let a stage begin at the checkpoint of other work, or say why it cannot. Returns the work folder whose progress
     it goes on from."""
-    found, remarks = _checkpointing(stage).find(outset)
+    found, remarks = stage.long.find(outset)
     if found is None:
         for remark in remarks:
             say(remark)
         return outset.work
     with workspace.unless_locked(stage.name, found.key) as held:
         if held and found.checkpoint.exists():
-            _checkpointing(stage).adopt(found.checkpoint, outset.work)
+            stage.long.adopt(found.checkpoint, outset.work)
             say(found.reason)
             return workspace.checkpoints(found.key)
         say(f"{stage.noun} {found.key}, which this one could go on from, is under way elsewhere: not waiting for it")
     return outset.work
-
-
-def _checkpointing(stage: Stage) -> Checkpointing:
-    assert stage.checkpointing is not None
-    return stage.checkpointing

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
-from pipeline.engine.checkpointing import Checkpointing, Continuation, Outset
+from pipeline.engine.long_stage import Checkpointing, Continuation, Outset
 from pipeline.engine.stage import Shown, Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.exporting import OUTTYPES, gguf_name

@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.config.loading import load_config
 from pipeline.engine import maintenance
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.checkpointing import Checkpointing
+from pipeline.engine.long_stage import Checkpointing
 from pipeline.engine.plan import Selection, plan
 from pipeline.engine.runner import run
 from pipeline.engine.stage import Shown, Stage, StageContext, in_order
@@ -65,6 +65,11 @@ class Counter:
         atomic.write_json(context.output / "count.json", total)
         (context.output / "log.txt").write_text("counted\n")
         return {"total": total, "dropped": {"others": 3}, "warnings": ["letters are not words"]}
+
+
+def tally(context: StageContext) -> dict[str, Any]:
+    (context.output / "tally.txt").write_bytes((context.inputs["count"] / "count.json").read_bytes())
+    return {}
 
 
 def saved(work: Path) -> list[Path]:
@@ -175,7 +180,9 @@ def view_of(project: Project, run_name: str, stage: str) -> Path:
 def test_it_goes_on_where_it_failed_and_its_checkpoints_are_cared_for(
     finished: Project, twelve: tuple[Stage, ...], counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And a stage without settings, which needs its artifact, is a stage as well."""
     monkeypatch.chdir(finished.folder)
+    twelve = in_order(*twelve[:-1], Stage("tally", 1, run=tally, inputs=("count",)), report.STAGE)
     counter.fails_at = 2
     with pytest.raises(BadDataError, match="not that far"):
         run(config_of(), Selection(twelve))
@@ -191,6 +198,8 @@ def test_it_goes_on_where_it_failed_and_its_checkpoints_are_cared_for(
     counter.fails_at = None
     assert run(config_of(), Selection(twelve)) is not None
     assert counter.counted == [0, 1, 1, 2, 3]
+    assert finished.state()["stages"]["tally"]["outcome"] == "built"
+    assert set(actions(config_of(), twelve).values()) == {"reuse"}
     told = {item.folder: item.reason for item in maintenance.find_unused(workspace)}
     assert told[work] == "its counting is complete: only a longer one could go on from it"
 
