@@ -29,6 +29,12 @@ def folders_of(stages: Stages) -> list[str]:
     return list(dict.fromkeys(place.partition("/")[0] for place in places))
 
 
+def card_of(stages: Stages) -> str:
+    """The place of the card in a run's folder; where no stage has one, the place where it would be."""
+    places = [place for stage in stages for place in stage.shown.copies.values()]
+    return next((place for place in places if PurePosixPath(place).name == CARD), f"{folders_of(stages)[0]}/{CARD}")
+
+
 def shown_files(workspace: Workspace, stages: Mapping[str, Any]) -> dict[str, Files]:
     """What each folder of copies holds in a run that shows these artifacts, given by stage as in run.json."""
     found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in folders_of(workspace.stages)}
@@ -193,7 +199,7 @@ def place_aside(folder: Path) -> Path:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Hard-link weights, which are large; copy what a person may want to edit."""
+    """Hard-link what holds tensors and is large; copy what a person may want to edit."""
     if source.suffix == ".safetensors":
         atomic.link(source, target)
     else:

@@ -77,7 +77,7 @@ def is_shown(state: Mapping[str, Any]) -> bool:
 
 
 def placed_stages(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The stages of what `model/` and `adapter/` of a run hold, where that is known."""
+    """The stages of what the copies in a run's folder are of, where that is known."""
     return dict(state["placed"]) if "placed" in state else shown_stages(state) if is_shown(state) else {}
 
 
@@ -85,8 +85,7 @@ def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[st
     """Results of a run that others took the place of, oldest first: their folders, and what their run.json says."""
     paths = [path for path in workspace.earlier(name).glob("*") if not path.name.startswith(atomic.TEMPORARY_PREFIX)]
     found = [(path, state) for path in sorted(paths) if (state := read_run(path)) is not None]
-    whole = [(path, state) for path, state in found if is_whole(workspace, state)]
-    return [(path, state) for path, state in whole if isinstance(state.get("finished"), float)]
+    return [(path, state) for path, state in found if isinstance(state.get("finished"), float)]
 
 
 def shown_by(workspace: Workspace, state: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
@@ -130,22 +129,23 @@ def key_of(stages: Mapping[str, Any], name: str) -> str | None:
     return str(entry["key"]) if entry else None
 
 
-def shown_in_words(workspace: Workspace, shown: Mapping[str, Any]) -> str:
-    """What a folder shows that is not the last attempt's."""
-    return f"the result of {when(shown['finished'])}: {result_in_words(workspace, shown)}"
+def shown_in_words(workspace: Workspace, shown: Mapping[str, Any] | None, stages: Mapping[str, Any]) -> str:
+    """What a folder shows that is not the last attempt's: a whole result, or before there is one the long stage among
+    `stages`; "" where there is neither."""
+    if shown is not None:
+        return f"the result of {when(shown['finished'])}: {result_in_words(workspace, shown)}"
+    if (part := long_part(workspace, stages)) is None:
+        return ""
+    stage, key = part
+    manifest = read_manifest(workspace.artifact(stage.name, key))
+    told = stage.headline(manifest["summary"]) if manifest and stage.headline else ""
+    return f"{stage.noun} {key}" + (f" of {told}" if told else "")
 
 
 def long_part(workspace: Workspace, stages: Mapping[str, Any]) -> tuple[Stage, str] | None:
     """The last long stage among the stages of a run.json, with its key; None where there is none."""
     found = [(stage, key) for stage in workspace.resumable.values() if (key := key_of(stages, stage.name))]
     return found[-1] if found else None
-
-
-def part_in_words(workspace: Workspace, stage: Stage, key: str) -> str:
-    """What a folder shows that is not the last attempt's, where that is no whole result."""
-    manifest = read_manifest(workspace.artifact(stage.name, key))
-    told = stage.headline(manifest["summary"]) if manifest and stage.headline else ""
-    return f"{stage.noun} {key}" + (f" of {told}" if told else "")
 
 
 def when(seconds: float) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import atomic
@@ -15,6 +15,7 @@ from pipeline.engine.artifacts import Workspace
 from pipeline.engine.manifests import Manifest, read_manifest
 from pipeline.engine.mirrors import (
     CARD,
+    card_of,
     card_was_edited,
     folders_of,
     in_words,
@@ -32,7 +33,6 @@ from pipeline.engine.results import (
     is_same,
     key_of,
     long_part,
-    part_in_words,
     parts_of_result,
     placed_stages,
     read_run,
@@ -141,7 +141,7 @@ class RunView:
         self._write()
 
     def _keep_earlier(self) -> None:
-        """Move what the folder shows into `earlier/`, where it is the result of another training or evaluation."""
+        """Move what the folder shows into `earlier/`, where that is a result with other figures."""
         shown, place = self._shown, self._workspace.earlier(self.folder.name)
         if shown is None or is_same(self._workspace, shown["stages"], self._stages):
             return
@@ -198,11 +198,8 @@ class RunView:
         if self._workspace.stages[-1].name in self._stages:  # which failed while its own result took the place
             self._link_artifacts(shown)
         if self._has_begun_long_work():
-            words = shown_in_words(self._workspace, self._shown) if self._shown else ""
-            part = long_part(self._workspace, shown)
-            Progress("run").say(
-                f"{self.folder} still shows {words or (part_in_words(self._workspace, *part) if part else '')}"
-            )
+            told = shown_in_words(self._workspace, self._shown, shown)
+            Progress("run").say(f"{self.folder} still shows {told}")
 
     def _has_begun_long_work(self) -> bool:
         return bool(self._begun) or long_part(self._workspace, self._stages) is not None
@@ -228,7 +225,7 @@ class RunView:
             self._write()
 
     def leave(self, error: BaseException) -> None:
-        """After a failure: report what was done, where a training had begun, and show the last whole result again. No
+        """After a failure: tell what was done, where a long stage had begun, and show the last whole result again. No
         error hides the one that ended the run."""
         with suppress(Exception):
             if self._has_begun_long_work() and not isinstance(error, InterruptedUnsaved):
@@ -316,7 +313,7 @@ class RunView:
 
     def _put_away(self, path: Path) -> None:
         """Move a file that tells of what the folder showed to that result in `earlier/`, or else aside."""
-        aside = place_aside(self.folder / folders_of(self._workspace.stages)[0])
+        aside = place_aside(self.folder / PurePosixPath(card_of(self._workspace.stages)).parts[0])
         target = (self._kept or aside) / path.name
         if os.path.lexists(target):
             target = aside / path.name
@@ -330,8 +327,7 @@ class RunView:
         folder = self._earlier_of(stages) if {*parts_of_result(self._workspace)} <= stages.keys() else None
         if folder is not None:
             for path in (folder / CARD, *self._exported(folder)):
-                below = folders_of(self._workspace.stages)[0] if path.name == CARD else ""
-                target = self.folder / below / path.name
+                target = self.folder / (card_of(self._workspace.stages) if path.name == CARD else path.name)
                 if path.is_file():
                     os.replace(path, target)
                     Progress("run").say(f"{target} is back from {folder}")

@@ -102,7 +102,8 @@ def counts_in_words(summary: Mapping[str, Any]) -> str:
 class Stage:
     """A stage's declaration. `run(context)` fills `context.output` and returns a summary of JSON values
     (counts, sizes, figures) which goes into the manifest but not into the content digest. Its `warnings`, a list of
-    sentences, are said when the artifact is made, and again by every plan and report that uses it.
+    sentences, are said when the artifact is made, and again by every plan and report that uses it. What it `rejected`
+    and `dropped` is counted there by reason, and listed in files of these names (rejected.jsonl).
 
     What its identity is made of. `inputs` name upstream stages whose digests enter the key, as `stage` or
     `stage/folder` when only that folder of the artifact matters, or `*` for all stages before it. `files(section)`

@@ -20,7 +20,6 @@ from pipeline.engine.results import (
     key_of,
     long_part,
     outcome_of,
-    part_in_words,
     placed_stages,
     read_run,
     result_in_words,
@@ -89,11 +88,11 @@ def _runs(workspace: Workspace, states: Mapping[str, State], read_settings: Read
 
 def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
     """What a run's folder shows that is not the last attempt's; of what a killed one had begun the records remain."""
-    shown, part = state.get("shown"), long_part(workspace, placed_stages(state))
-    stage, key = part or (None, None)
+    shown, placed = state.get("shown"), placed_stages(state)
+    stage, key = long_part(workspace, placed) or (None, None)
     if shown is None and (stage is None or state["outcome"] == "done" or key == key_of(state["stages"], stage.name)):
         return ""
-    words = shown_in_words(workspace, shown) if shown else part_in_words(workspace, *part) if part else ""
+    words = shown_in_words(workspace, shown, placed)
     for stage in workspace.resumable.values():
         links = [workspace.run(folder) / name for name in stage.shown.links]
         work = links[0].resolve().parent.name if links else ""
@@ -164,7 +163,7 @@ def _size(manifests: Sequence[Manifest]) -> str:
 
 
 def _result(workspace: Workspace, state: State) -> str:
-    """The main figure of a run on held-out documents, or why there is none."""
+    """The figures of a run, or why there are none."""
     if result := result_in_words(workspace, state):
         return result
     message = printable(str(state.get("message", "")))
