@@ -79,9 +79,8 @@ def open_run(workspace: Workspace, name: str) -> Run:
         if shown := state.get("shown"):
             path = Path(folder) / "config.yaml"
             path.write_text(shown["config"], encoding="utf-8")
-            remark = (
-                f"compared is what its folder shows, {shown_in_words(workspace, shown, {})}; the last attempt: {last}"
-            )
+            told = shown_in_words(workspace, shown, {})
+            remark = f"compared is what its folder shows, {told}; the last attempt: {last}"
             message = f"{remark}. {state['message']}" if state.get("message") else remark
             state = {"name": name, "outcome": "done", "message": message, **shown}
         settings, runtime = read_settings(path)
