@@ -7,14 +7,16 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
+from pipeline.modeling.inputs import replaced
 from pipeline.modeling.model_config import FROM_TOKENIZER, SET_ELSEWHERE
 from pipeline.pretrained.inspection import ABOUT_LAYERS, SAME_SETTING
 
@@ -24,7 +26,9 @@ MAX_LAYERS = 100_000
 def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) -> None:
     """Raises ConfigError for a key of `model.config` that the architecture does not have, with the nearest that it has,
     and for blocks without end."""
-    known = _known_keys(config, head)
+    known = _known_keys(config)
+    if values.keys() - known:
+        known |= _read_by_code(type(config), head)
     for key in values:
         if key not in known:
             same = [name for names in SAME_SETTING if key in names for name in names if name in known]
@@ -42,15 +46,34 @@ def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) 
         )
 
 
-def _known_keys(config: PreTrainedConfig, head: Head) -> set[str]:
+def _known_keys(config: PreTrainedConfig) -> set[str]:
     names = set(inspect.signature(type(config).__init__).parameters) | set(config.to_dict()) | set(config.attribute_map)
-    model_class = head.auto_class._model_mapping.get(type(config), None)
-    if model_class is not None:
-        # Some settings are only known to the code that reads them, such as head_dim of qwen3_moe.
-        source = inspect.getsource(sys.modules[model_class.__module__])
-        names |= set(re.findall(r'getattr\((?:self\.)?config, "(\w+)"', source))
     names -= {"self", "kwargs", *FROM_TOKENIZER, *SET_ELSEWHERE}
     return {name for name in names if not name.startswith("_")}
+
+
+def _read_by_code(kind: type[PreTrainedConfig], head: Head) -> set[str]:
+    """Settings that an architecture's configuration does not have, but its code asks it for, such as head_dim of
+    qwen3_moe: seen by building the model of the default configuration, without weights."""
+    model_class = head.auto_class._model_mapping.get(kind, None)
+    if model_class is None or model_class.config_class is not kind:
+        return set()
+    read: set[str] = set()
+    plainly = kind.__getattribute__
+
+    def watching(self: PreTrainedConfig, name: str) -> Any:
+        if sys._getframe(1).f_globals.get("__name__") == model_class.__module__:
+            read.add(name)
+        return plainly(self, name)
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with replaced(kind, "__getattribute__", watching), torch.device("meta"), suppress(Exception):
+            model_class(kind())  # where that cannot be built, as far as it got
+    finally:
+        logging.set_verbosity(verbosity)
+    return {name for name in read if not name.startswith("_") and not hasattr(kind, name)}
 
 
 def one_line(error: BaseException) -> str:

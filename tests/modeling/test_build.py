@@ -103,6 +103,10 @@ def test_an_architecture_of_several_models_is_refused(tokenizer):
 def test_a_setting_that_only_the_code_reads_is_known(tokenizer):
     config = build_config(ModelConfig(architecture="qwen3_moe", config={"head_dim": 24}), tokenizer)
     assert config.head_dim == 24
+    with pytest.raises(ConfigError, match=r"model\.config\.head_dims: qwen3_moe has no such setting"):
+        build_config(ModelConfig(architecture="qwen3_moe", config={"head_dims": 24}), tokenizer)
+    with pytest.raises(ConfigError, match=r"model\.config\.get_text_config: qwen3_moe has no such setting"):
+        build_config(ModelConfig(architecture="qwen3_moe", config={"get_text_config": 24}), tokenizer)
     with pytest.raises(ConfigError, match=r"model\.config\.head_dim: gpt2 has no such setting"):
         build_config(ModelConfig(architecture="gpt2", config={"head_dim": 24}), tokenizer)
 
