@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.readers.expansion import line_break
 from pipeline.corpus.readers.lines import cut
-from pipeline.corpus.readers.records import MAX_RECORD_BYTES, Fields, decoded
+from pipeline.corpus.readers.records import MAX_RECORD_BYTES, decoded
 from pipeline.corpus.source_files import COMPRESSED
 from pipeline.corpus.sources.csv import AUTO_QUOTES, Csv
 
@@ -33,8 +33,7 @@ def read_csv(source: Csv, part: Part) -> Iterator[Document | Rejected]:
     Raises UnreadableFileError where the first row does not name the fields of the source.
     """
     csv.field_size_limit(MAX_FIELD_CHARS)
-    fields = Fields(source)
-    table = _Table(source, part, fields)
+    table = _Table(source, part)
     for line in table.lines:
         if table.is_excel_hint(line):
             continue
@@ -52,7 +51,7 @@ def read_csv(source: Csv, part: Part) -> Iterator[Document | Rejected]:
             yield table.rejected(line, "wrong number of fields", table.count_of(row, line))
         elif row:
             values = {name: value or None for name, value in zip(table.columns or (), row, strict=True)}
-            yield fields.read(line.origin, values, line.excerpt)
+            yield source.read_record(line.origin, values, line.excerpt)
 
 
 def kept_quotes(source: Csv, document: Document) -> str | None:
@@ -113,11 +112,11 @@ class _Table:
     without quoting: then a row is read as it stands, unless only quoting makes a row of it.
     """
 
-    def __init__(self, source: Csv, part: Part, fields: Fields) -> None:
+    def __init__(self, source: Csv, part: Part) -> None:
         self.lines = _Lines(source, part)
         self.columns: list[str] | None = None
         self.num_columns = 0
-        self._source, self._part, self._fields = source, part, fields
+        self._source, self._part = source, part
         self._is_first = True
         self._is_spaced = False  # Whether spaces follow the delimiters.
         self._is_quoted = False  # Whether a row was seen that makes sense with quoting alone.
@@ -152,7 +151,7 @@ class _Table:
         self._name_columns([name.strip() for name in header])
 
     def _name_columns(self, names: list[str]) -> None:
-        if problem := self._fields.missing_from(names):
+        if problem := self._source.missing_from(names):
             reason, detail = problem
             header = self.delimiter.join(names)
             raise UnreadableFileError(reason, detail + self.other_dialect(header), origin=f"{self._part.origin}:1")
@@ -172,7 +171,7 @@ class _Table:
             for quotechar in QUOTES:
                 names = [name.strip() for name in header.split(delimiter)]
                 is_quoted = all(_is_quoted(name, quotechar) for name in names)
-                if self._fields.missing_from([name[1:-1] for name in names] if is_quoted else names) is None:
+                if self._source.missing_from([name[1:-1] for name in names] if is_quoted else names) is None:
                     settings = [f"delimiter: {_yaml(delimiter)}"] if delimiter != self.delimiter else []
                     settings += [f"quotechar: {_yaml(quotechar)}"] if is_quoted and quotechar != self.quotechar else []
                     return f"; set {' and '.join(settings)}" if settings else ""

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.corpus.documents import Document, Rejected
-from pipeline.corpus.readers.records import Fields
 from pipeline.corpus.readers.tables import Rows
 from pipeline.corpus.sources.hub import Hub
 from pipeline.corpus.wildcards import fixed_folder
@@ -31,13 +30,12 @@ def read_hub(source: Hub, scratch: Path) -> Iterator[Document | Rejected]:
     Raises MissingInputError, ConfigError, BadDataError or StorageError where the dataset cannot be read: its files
     are not ours to mend, and a part of them would not be the dataset that was pinned.
     """
-    fields = Fields(source)
     with _without_wildcards(Path(source.path)) as folder, _in_one_line(source, folder):
         dataset = _load(source, folder, scratch)
-        rows = Rows(fields, source.split, _class_names(dataset.features, source.label_field))
+        rows = Rows(source, source.split, _class_names(dataset.features, source.label_field))
         checked = False
         for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
-            if not checked and (problem := fields.missing_from(table.column_names)):
+            if not checked and (problem := source.missing_from(table.column_names)):
                 raise BadDataError(f"{_place(source)}: {': '.join(problem)}; mend the name of the field")
             checked = True
             yield from rows.read(table.to_batches())

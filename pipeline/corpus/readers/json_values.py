@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import CHUNK_BYTES, chunks, open_file
-from pipeline.corpus.readers.records import Fields, json_object
+from pipeline.corpus.readers.records import json_object
 from pipeline.corpus.sources.json import Json
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -25,13 +25,12 @@ def read_json(source: Json, part: Part) -> Iterator[Document | Rejected]:
 
     Raises UnreadableFileError from the first place on that is not JSON: where the next record begins is not known.
     """
-    fields = Fields(source)
     with open_file(part.path) as file:
         text = _Text(chunks(file, part))
         for name, value in _records(text, source.field):
             origin = f"{part.origin}#{name}"
             if isinstance(value, dict):
-                yield fields.read(origin, value, "")
+                yield source.read_record(origin, value)
             else:
                 yield Rejected(source.name, origin, "not a JSON object", excerpt=reprlib.repr(value))
         if text.peek() != _END:

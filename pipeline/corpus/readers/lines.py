@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.expansion import chunks, line_break, open_file
-from pipeline.corpus.readers.records import Fields, decoded, json_object, too_long
+from pipeline.corpus.readers.records import decoded, json_object, too_long
 from pipeline.corpus.sources.jsonl import Jsonl
 from pipeline.corpus.sources.text import Text
 
@@ -40,10 +40,9 @@ def _with_breaks(separator: str, line_break: bytes) -> bytes:
 
 def read_jsonl(source: Jsonl, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a part of a file with one JSON object a line; blank lines are passed over."""
-    fields = Fields(source)
     for number, _, data in cut(part, line_break(part.path)[-1:]):
         if data is None or (data and not data.isspace()):
-            yield _json_document(fields, f"{part.origin}:{number}", data)
+            yield _json_document(source, f"{part.origin}:{number}", data)
 
 
 def cut(part: Part, separator: bytes) -> Iterator[tuple[int, int, bytes | bytearray | None]]:
@@ -101,8 +100,7 @@ def _text_document(source: Text, origin: str, data: bytes | bytearray | None) ->
     return text if isinstance(text, Rejected) else source.document(origin, text)
 
 
-def _json_document(fields: Fields, origin: str, data: bytes | bytearray | None) -> Document | Rejected:
-    source = fields.source
+def _json_document(source: Jsonl, origin: str, data: bytes | bytearray | None) -> Document | Rejected:
     if data is None:
         return too_long(source, origin)
     line = decoded(source, origin, data)
@@ -122,4 +120,4 @@ def _json_document(fields: Fields, origin: str, data: bytes | bytearray | None) 
     if not isinstance(record, dict):
         detail = "for an array of records say type: json" if isinstance(record, list) else ""
         return Rejected(source.name, origin, "not a JSON object", detail, excerpt)
-    return fields.read(origin, record, excerpt)
+    return source.read_record(origin, record, excerpt)

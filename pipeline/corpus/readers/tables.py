@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
 from pipeline.corpus.readers.expansion import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION, ExpansionLimit
-from pipeline.corpus.readers.records import MAX_RECORD_BYTES, Fields, too_long
+from pipeline.corpus.readers.records import MAX_RECORD_BYTES, too_long
 from pipeline.corpus.sources.arrow import Arrow
+from pipeline.corpus.sources.named_fields import Records
 from pipeline.corpus.sources.parquet import Parquet
 
 BATCH_BYTES = 4_000_000
@@ -24,30 +25,29 @@ TEXT_TYPES = ("string", "large_string", "binary")
 
 def read_parquet(source: Parquet, part: Part) -> Iterator[Document | Rejected]:
     """The documents of a Parquet file, named by the number of their row."""
-    fields = Fields(source)
+    names = source.fields()
     with _damage("Parquet"), pq.ParquetFile(part.path) as file:
-        _check_columns(fields, file.schema_arrow.names)
+        _check_columns(source, file.schema_arrow.names)
         # A dictionary keeps a text that millions of rows share in memory once.
-        plain = [name for name in fields.names if str(file.schema_arrow.field(name).type) in TEXT_TYPES]
-        rows = Rows(fields, part.origin, limit=ExpansionLimit(part.num_bytes))
+        plain = [name for name in names if str(file.schema_arrow.field(name).type) in TEXT_TYPES]
+        rows = Rows(source, part.origin, limit=ExpansionLimit(part.num_bytes))
         for group in range(file.num_row_groups):
-            _check_group(file.metadata.row_group(group), fields.names)
+            _check_group(file.metadata.row_group(group), names)
         options = {"buffer_size": 1 << 20, "page_checksum_verification": True}
         with pq.ParquetFile(part.path, read_dictionary=plain, **options) as dictionaries:
             for group in range(file.num_row_groups):
-                size = _batch_rows(file.metadata.row_group(group), fields.names)
-                yield from rows.read(dictionaries.iter_batches(size, [group], columns=fields.names))
+                size = _batch_rows(file.metadata.row_group(group), names)
+                yield from rows.read(dictionaries.iter_batches(size, [group], columns=names))
 
 
 def read_arrow(source: Arrow, part: Part) -> Iterator[Document | Rejected]:
     """The documents of an Arrow file of either format, named by the number of their row."""
-    fields = Fields(source)
     with _damage("Arrow"), pa.memory_map(str(part.path)) as file:
         is_file = file.read(len(ARROW_FILE_MARK)) == ARROW_FILE_MARK
         file.seek(0)
         opened = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
-        _check_columns(fields, opened.schema.names)
-        rows = Rows(fields, part.origin, limit=ExpansionLimit(part.num_bytes))
+        _check_columns(source, opened.schema.names)
+        rows = Rows(source, part.origin, limit=ExpansionLimit(part.num_bytes))
         batches = map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
         yield from rows.read(batches)
 
@@ -60,12 +60,12 @@ class Rows:
 
     def __init__(
         self,
-        fields: Fields,
+        source: Records,
         origin: str,
         class_names: list[str] | None = None,
         limit: ExpansionLimit | None = None,
     ) -> None:
-        self._fields = fields
+        self._source, self._names = source, source.fields()
         self._origin = origin
         self._class_names = class_names
         self._limit = limit
@@ -74,7 +74,7 @@ class Rows:
     def read(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Document | Rejected]:
         """The document of each row of some batches, or why there is none."""
         for batch in batches:
-            columns = [_checked(batch.column(name)) for name in self._fields.names]
+            columns = [_checked(batch.column(name)) for name in self._names]
             for row in range(batch.num_rows):
                 self._number += 1
                 yield self._document(columns, row)
@@ -82,17 +82,17 @@ class Rows:
     def _document(self, columns: list[pa.Array], row: int) -> Document | Rejected:
         origin = f"{self._origin}#{self._number}"
         values: dict[str, Any] = {}
-        for name, column in zip(self._fields.names, columns, strict=True):
+        for name, column in zip(self._names, columns, strict=True):
             values[name] = _plain(column[row])
             if isinstance(values[name], bytes):
                 if len(values[name]) > MAX_RECORD_BYTES:
-                    return too_long(self._fields.source, origin)
+                    return too_long(self._source, origin)
                 if self._limit:
                     self._limit.add(len(values[name]))
-        label = self._fields.source.label_field
+        label = self._source.label_field
         if label and self._class_names and isinstance(number := values[label], int):
             values[label] = self._class_names[number] if 0 <= number < len(self._class_names) else None
-        return self._fields.read(origin, values)
+        return self._source.read_record(origin, values)
 
 
 def _plain(value: pa.Scalar) -> Any:
@@ -124,8 +124,8 @@ def _checked(column: pa.Array) -> pa.Array:
     return column
 
 
-def _check_columns(fields: Fields, names: list[str]) -> None:
-    if problem := fields.missing_from(names):
+def _check_columns(source: Records, names: list[str]) -> None:
+    if problem := source.missing_from(names):
         raise UnreadableFileError(*problem)
 
 

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
-from typing import ClassVar, Self
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, Rejected
+from pipeline.corpus.label_forms import LabelError, normal_label
+from pipeline.corpus.readers.records import RepeatingRecord
 from pipeline.corpus.sources.source import Source
 from pipeline.section import Alternatives
+
+MAX_FIELDS, LONGEST_FIELD = 10, 40
+"""Fields that are named where one is missing, and letters of their names."""
+
+
+class BadRecordError(Exception):
+    """A record is not usable, for the reason in the message."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
 
 
 class Records(Source):
@@ -43,9 +58,65 @@ class Records(Source):
 
     def text_fields(self) -> list[str]:
         """Names of the fields that make up the text."""
+        return [self.text_field] if self.text_template is None else [name for _, name in self._template if name]
+
+    def missing_from(self, columns: list[str]) -> tuple[str, str] | None:
+        """What is wrong with the columns of a table, with details, or None when all fields are there, each once."""
+        for name in self.fields():
+            if columns.count(name) != 1:
+                reason = f"column {name!r} stands in it more than once" if name in columns else f"no column {name!r}"
+                return reason, f"its columns are {', '.join(columns)}"[:EXCERPT_CHARS]
+        return None
+
+    def read_record(self, origin: str, record: Mapping[str, Any], excerpt: str = "") -> Document | Rejected:
+        """The document of a record, or why there is none."""
+        try:
+            if isinstance(record, RepeatingRecord) and (twice := record.repeated.intersection(self.fields())):
+                raise BadRecordError(f"field {min(twice)!r} stands in it more than once")
+            text = self._text_of(record)
+            label = normal_label(record.get(self.label_field)) if self.label_field else None
+        except (BadRecordError, LabelError) as error:
+            return Rejected(self.name, origin, str(error), getattr(error, "detail", ""), excerpt)
+        return self.document(origin, text, label, excerpt)
+
+    @cached_property
+    def _template(self) -> list[tuple[str, str | None]]:
+        return list(template_parts(self.text_template or ""))
+
+    def _text_of(self, record: Mapping[str, Any]) -> str:
         if self.text_template is None:
-            return [self.text_field]
-        return [name for _, name in template_parts(self.text_template) if name]
+            return _as_text(record, self.text_field)
+        pieces = []
+        has_content = False
+        for text, name in self._template:
+            pieces.append(text)
+            if name is not None:
+                value = record.get(name)
+                is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+                pieces.append(str(value) if is_number else _as_text(record, name))
+                has_content = has_content or bool(pieces[-1].strip())
+        return "".join(pieces) if has_content else ""
+
+
+def _as_text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    if value is None or value != value:  # NaN, by which many tools say that a value is missing
+        if name in record:
+            raise BadRecordError(f"field {name!r} is null")
+        raise BadRecordError(f"no field {name!r}", f"it has {_named(record)}" if record else "it has none")
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise BadRecordError("not UTF-8") from None
+    if not isinstance(value, str):
+        raise BadRecordError(f"field {name!r} is not text")
+    return value
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    names = [name[:LONGEST_FIELD] for name in record]
+    return ", ".join(names[:MAX_FIELDS]) + (f" and {more} more" if (more := len(names) - MAX_FIELDS) > 0 else "")
 
 
 def check_no_escape(name: str, text: str | None) -> None:
