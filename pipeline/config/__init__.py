@@ -115,9 +115,3 @@ class Config(Section):
         except ConfigError:  # the model's section tells of it
             return values
         return {**values, "pack": {**pack, "strategy": strategy}}
-
-    @model_validator(mode="after")
-    def _fits_the_task(self) -> Self:
-        if self.model is not None:
-            task_named(self.model.task).check(self)
-        return self

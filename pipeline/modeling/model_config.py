@@ -160,7 +160,8 @@ class ModelConfig(Origin):
         return self
 
     def check_fits(self, whole: Any) -> None:
-        """A pretrained model keeps its tokenizer."""
+        """The task finds what it needs, and a pretrained model keeps its tokenizer."""
+        task_named(self.task).check(whole)
         if self.pretrained is not None and whole.tokenizer.type != "pretrained":
             raise ValueError(
                 f"model.pretrained {self.pretrained} knows the tokens of its own tokenizer alone; set tokenizer to "

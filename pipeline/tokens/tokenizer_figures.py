@@ -18,9 +18,8 @@ SAMPLE_BYTES = 8 * 2**20
 
 @dataclass
 class TextSample:
-    """Evenly spaced texts of a stream of unknown length, at most `limit_bytes` in all (or one text)."""
+    """Evenly spaced texts of a stream of unknown length, at most SAMPLE_BYTES in all (or one text)."""
 
-    limit_bytes: int = SAMPLE_BYTES
     texts: list[str] = field(default_factory=list)
     _size: int = 0
     _seen: int = 0
@@ -32,7 +31,7 @@ class TextSample:
             if self._seen % self._step == 0:
                 self.texts.append(text)
                 self._size += len(text.encode())
-                while self._size > self.limit_bytes and len(self.texts) > 1:
+                while self._size > SAMPLE_BYTES and len(self.texts) > 1:
                     self.texts = self.texts[::2]
                     self._size = sum(len(kept.encode()) for kept in self.texts)
                     self._step *= 2

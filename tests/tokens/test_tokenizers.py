@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tokens.artifacts import PROSE
 from transformers import AutoConfig, AutoTokenizer
 
+from pipeline.tokens import tokenizer_figures
 from pipeline.tokens.tokenizer_figures import TextSample, describe
 from pipeline.tokens.tokenizer_folder import load_tokenizer, rust_threads, save_tokenizer
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
@@ -144,8 +145,9 @@ def test_thread_settings_of_the_user_come_back(monkeypatch: pytest.MonkeyPatch) 
     assert "RAYON_NUM_THREADS" not in os.environ
 
 
-def test_a_sample_is_bounded_and_evenly_spaced() -> None:
-    sample = TextSample(limit_bytes=1000)
+def test_a_sample_is_bounded_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_figures, "SAMPLE_BYTES", 1000)
+    sample = TextSample()
     texts = [f"{number:05d}" for number in range(10_000)]
     assert list(sample.watch(texts)) == texts
     numbers = [int(text) for text in sample.texts]
