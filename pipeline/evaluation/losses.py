@@ -152,28 +152,28 @@ def sum_losses(
     measure: Measure,
     *,
     max_batches: int | None = None,
-    process_index: int = 0,
-    num_processes: int = 1,
+    dp_rank: int = 0,
+    dp_world_size: int = 1,
     before_batch: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """Sums over the rows of a split, from its start: a float64 tensor on `device` of what `measure` gives.
 
-    At most `max_batches` batches of `batch_size` rows are taken, over all processes; process p computes batches
-    p, p + num_processes, ... The caller adds the tensors of the processes. All
-    processes run the model equally often, as sharded models need; a surplus batch counts nothing. `before_batch` is
+    At most `max_batches` batches of `batch_size` rows are taken, over all processes; the one of `dp_rank` r computes
+    batches r, r + dp_world_size, ... The caller adds the tensors of the processes. All processes run the model equally
+    often, as sharded models need; a surplus batch counts nothing. `before_batch` is
     called each time and may raise to leave in the middle. Nothing is copied to the host. `model(input_ids=...)` returns
     an object with `logits`; its training flags are as before afterwards.
     """
     starts = range(0, len(split), batch_size)[:max_batches]
     sums = torch.zeros((), dtype=torch.float64, device=device)
     with evaluating(model):
-        for first in range(0, len(starts), num_processes):
+        for first in range(0, len(starts), dp_world_size):
             before_batch()
-            position = min(first + process_index, len(starts) - 1)
+            position = min(first + dp_rank, len(starts) - 1)
             start = starts[position]
             batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
             found = measure(model_logits(model, batch), batch)
-            sums = sums + (found if first + process_index == position else torch.zeros_like(found))
+            sums = sums + (found if first + dp_rank == position else torch.zeros_like(found))
     return sums
 
 

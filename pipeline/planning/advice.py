@@ -26,7 +26,7 @@ def advise(estimator: Estimator, config: TrainConfig, num_devices: int) -> list[
             return [found]
     advice: list[dict[str, Any]] = []
     fewest = MOST_DEVICES + 1
-    batch = config.device_batch_size(num_devices)
+    batch = config.micro_batch_size(num_devices)
     for settings in _savings(estimator, config):
         for device_batch in dict.fromkeys((batch, 1)):
             more = _on_more_devices(estimator, config, settings, device_batch, num_devices)
@@ -53,7 +53,7 @@ def _on_these_devices(
     estimator: Estimator, config: TrainConfig, settings: Settings, num_devices: int
 ) -> dict[str, Any] | None:
     """With these settings and the largest device batch with which a scheme fits, if there is one."""
-    batch, share = config.device_batch_size(num_devices), config.global_batch_size // num_devices
+    batch, share = config.micro_batch_size(num_devices), config.global_batch_size // num_devices
     sizes = [size for size in range(1, batch + 1) if share % size == 0]
 
     def schemes(size: int) -> dict[str, int]:

@@ -33,7 +33,7 @@ from pipeline.planning.memory import (
 )
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
 from pipeline.tasks import task_named
-from pipeline.training.peaks import known_peak
+from pipeline.training.recording.peaks import known_peak
 from pipeline.training.setup import check_context
 from pipeline.training.train_config import TrainConfig
 
@@ -92,7 +92,7 @@ class Estimator:
             "vocab_size_is_bound": self._config.tokenizer.is_bound,
             "block_size": self._config.pack.block_size,
             "mixed_precision": config.mixed_precision,
-            "device_batch_size": config.device_batch_size(hardware.num_devices),
+            "device_batch_size": config.micro_batch_size(hardware.num_devices),
             "hardware": {
                 "device": hardware.device.name,
                 "num_devices": hardware.num_devices,
@@ -111,7 +111,7 @@ class Estimator:
     def schemes(self, config: TrainConfig) -> dict[str, Parts]:
         """Memory of a device by scheme: alone, with each of the others under DDP and FSDP2, and alone with LoRA."""
         number = self._hardware.num_devices
-        batch = config.device_batch_size(number)
+        batch = config.micro_batch_size(number)
         step = self._step(config, batch)
         schemes = {"one_device": (step.accumulating() if config.global_batch_size > batch else step).peak}
         if number > 1:
@@ -126,7 +126,7 @@ class Estimator:
 
     def under_fsdp(self, config: TrainConfig, num_devices: int) -> Parts:
         """Memory of a device when so many share the model under FSDP2."""
-        batch, dtype = config.device_batch_size(num_devices), PRECISIONS[config.mixed_precision]
+        batch, dtype = config.micro_batch_size(num_devices), PRECISIONS[config.mixed_precision]
         optimizer = self._step(config, batch).peak["optimizer"]
         return under_fsdp(self._step(config, batch, dtype=dtype), optimizer, self._sizes, num_devices, dtype)
 

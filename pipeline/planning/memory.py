@@ -22,8 +22,8 @@ from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.attention import set_attention
 from pipeline.tasks import Task
 from pipeline.telemetry.layer_norms import LayerNorms
-from pipeline.training.averaging import WeightAverage
-from pipeline.training.parameter_groups import optimizer_without_data
+from pipeline.training.optimization.averaging import WeightAverage
+from pipeline.training.optimization.parameter_groups import optimizer_without_data
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 

@@ -26,7 +26,7 @@ from pipeline.pretrained.opening import opened
 from pipeline.pretrained.origin import check_vocabulary, model_files
 from pipeline.tasks import task_named
 from pipeline.tokens.tokenizers.base_tokenizer import EOS_ID, PAD_ID
-from pipeline.training.sparsity import freeze
+from pipeline.training.optimization.sparsity import freeze
 
 MOST_PARTS = 500_000
 """Modules and parameters of a model that others describe. A mixture of 61 layers of 384 experts has a third."""

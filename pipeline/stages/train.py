@@ -20,10 +20,10 @@ from pipeline.modeling.usage import ADAPTER
 from pipeline.pretrained.inspection import check_links, check_model
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
-from pipeline.training import checkpoints, continuing
-from pipeline.training.extending import adopt
+from pipeline.training.checkpointing import checkpoints, continuing
+from pipeline.training.checkpointing.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
-from pipeline.training.optimizers import family_of
+from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
 LOADED = (
@@ -54,12 +54,12 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.early_stopping import early_end, early_end_in_words
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
-    from pipeline.training.metrics_log import copy_records, read_metrics
     from pipeline.training.numerics import numerics_of
-    from pipeline.training.peaks import peak_of
     from pipeline.training.precision import in_words
+    from pipeline.training.recording.metrics_log import copy_records, read_metrics
+    from pipeline.training.recording.peaks import peak_of
+    from pipeline.training.recording.trackers import RunLabel
     from pipeline.training.setup import build, check_context, idle_cores, num_steps
-    from pipeline.training.trackers import RunLabel
     from pipeline.training.warm_start import start_from
 
     config, work = context.config, context.work

@@ -32,7 +32,7 @@ from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.sharding import is_sharded, shard
 from pipeline.tasks import Task
 from pipeline.training.batches import GlobalBatch
-from pipeline.training.parameter_groups import build_optimizer
+from pipeline.training.optimization.parameter_groups import build_optimizer
 from pipeline.training.precision import check_precision
 from pipeline.training.train_config import TrainConfig
 

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.evaluation.losses import Batch, on_device
 from pipeline.tasks import Split
-from pipeline.training.order import DataOrder
+from pipeline.training.data_order import DataOrder
 from pipeline.training.train_config import TrainConfig
 
 
@@ -40,7 +40,7 @@ class GlobalBatches:
         self._split = split
         self._order = order
         self._size = config.global_batch_size
-        self._micro_size = config.device_batch_size(dp_world_size)
+        self._micro_size = config.micro_batch_size(dp_world_size)
         share = self._size // dp_world_size
         self._own = range(dp_rank * share, (dp_rank + 1) * share, self._micro_size)
         self._device = device

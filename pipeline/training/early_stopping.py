@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.training.counters import Counters
+from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.train_config import TrainConfig
 
 

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from pipeline.errors import StorageError
 from pipeline.modeling.materialize import allocate
 from pipeline.modeling.sharding import is_sharded
-from pipeline.training.checkpoints import checkpoint_of, problem_of
-from pipeline.training.counters import Counters
-from pipeline.training.snapshots import restore_weights
+from pipeline.training.checkpointing.checkpoints import checkpoint_of, problem_of
+from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.checkpointing.snapshots import restore_weights
 from pipeline.training.train_config import TrainConfig
 
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import is_true
-from pipeline.training.optimizers import family_of
-from pipeline.training.trackers import check_trackers
+from pipeline.training.optimization.optimizers import family_of
+from pipeline.training.recording.trackers import check_trackers
 from pipeline.training.train_config import TrainConfig
 
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -28,7 +28,7 @@ def check_launcher(config: TrainConfig | None, environ: Mapping[str, str], chose
     if config is None:
         return
     check_trackers(config.log_with)
-    config.device_batch_size(ParallelDims.from_environment(environ).dp_world_size)
+    config.micro_batch_size(ParallelDims.from_environment(environ).dp_world_size)
     launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")
     # What `auto` comes to is chosen, and compared, by process 0.
     if launched not in ("no", config.mixed_precision) and config.mixed_precision != "auto":

@@ -10,14 +10,14 @@ from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.training.accelerator import settle_buckets
 from pipeline.training.batches import GlobalBatch
-from pipeline.training.counters import Counters
+from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.checkpointing.resume import resume
+from pipeline.training.checkpointing.snapshots import take_snapshot
 from pipeline.training.early_stopping import ends_early, note_validation
-from pipeline.training.guards import check_finite, check_weights
-from pipeline.training.metrics_log import headline
+from pipeline.training.guarding.guards import check_finite, check_weights
 from pipeline.training.numerics import deterministic_algorithms
-from pipeline.training.resume import resume
+from pipeline.training.recording.metrics_log import headline
 from pipeline.training.routing import load_ratio
-from pipeline.training.snapshots import take_snapshot
 from pipeline.training.train_state import TrainState
 from pipeline.training.train_step import StepResult, train_step
 from pipeline.training.validation import validate

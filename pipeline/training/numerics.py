@@ -29,7 +29,7 @@ def numerics_of(config: TrainConfig, device: torch.device, dims: ParallelDims) -
         "num_processes": dims.world_size,
         "sharded": dims.is_sharded,
         **({"copies": dims.replicate} if dims.is_sharded and dims.replicate > 1 else {}),
-        "device_batch": config.device_batch_size(dims.dp_world_size),
+        "device_batch": config.micro_batch_size(dims.dp_world_size),
         "deterministic": config.deterministic,
         "gradient_checkpointing": config.gradient_checkpointing,
         "attn_implementation": config.attn_implementation,

@@ -20,27 +20,27 @@ from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.layer_norms import LayerNorms
-from pipeline.training import schedules
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
-from pipeline.training.autopsy import Autopsy
-from pipeline.training.averaging import WeightAverage
 from pipeline.training.batches import GlobalBatches
-from pipeline.training.checkpoints import CheckpointWriter
-from pipeline.training.clipping import Clipping
-from pipeline.training.guards import Guard
-from pipeline.training.interrupts import Interrupts
-from pipeline.training.interval import Interval
-from pipeline.training.metrics_log import MetricsLog
+from pipeline.training.checkpointing.checkpoints import CheckpointWriter
+from pipeline.training.data_order import DataOrder
+from pipeline.training.guarding.autopsy import Autopsy
+from pipeline.training.guarding.guards import Guard
+from pipeline.training.guarding.interrupts import Interrupts
+from pipeline.training.guarding.watchdog import Watchdog
 from pipeline.training.numerics import numerics_of
-from pipeline.training.order import DataOrder
-from pipeline.training.peaks import peak_of
+from pipeline.training.optimization import schedules
+from pipeline.training.optimization.averaging import WeightAverage
+from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.optimization.sparsity import freeze
+from pipeline.training.recording.interval import Interval
+from pipeline.training.recording.metrics_log import MetricsLog
+from pipeline.training.recording.peaks import peak_of
+from pipeline.training.recording.throughput import Meter
+from pipeline.training.recording.trackers import RunLabel
 from pipeline.training.routing import Routing
-from pipeline.training.sparsity import freeze
-from pipeline.training.throughput import Meter
-from pipeline.training.trackers import RunLabel
 from pipeline.training.train_config import TrainConfig
 from pipeline.training.train_state import TrainState
-from pipeline.training.watchdog import Watchdog
 
 
 def build(

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import ConfigError
 from pipeline.machine import bf16_support
 from pipeline.section import WORKSPACE, Alternatives, Choice, Runtime
-from pipeline.training.optimization_config import OptimizationConfig
+from pipeline.training.optimization.optimization_config import OptimizationConfig
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 LENGTHS = ("max_steps", "num_train_epochs", "max_tokens")
@@ -204,17 +204,17 @@ class TrainConfig(OptimizationConfig):
         """Where the loss of a regression becomes linear; None where it is the squared error throughout."""
         return self.huber_delta if self.regression_loss == "huber" else None
 
-    def device_batch_size(self, num_processes: int) -> int:
+    def micro_batch_size(self, dp_world_size: int) -> int:
         """Sequences that each of the processes computes at once. Raises ConfigError when `global_batch_size` cannot be
         shared out so."""
         at_once = self.per_device_train_batch_size or 1
-        if self.global_batch_size % (num_processes * at_once):
+        if self.global_batch_size % (dp_world_size * at_once):
             each = f" times per_device_train_batch_size {at_once}" if at_once > 1 else ""
             raise ConfigError(
-                f"train.global_batch_size {self.global_batch_size} is not a multiple of the {num_processes} "
+                f"train.global_batch_size {self.global_batch_size} is not a multiple of the {dp_world_size} "
                 f"processes{each}; change one of them"
             )
-        return self.per_device_train_batch_size or self.global_batch_size // num_processes
+        return self.per_device_train_batch_size or self.global_batch_size // dp_world_size
 
     @classmethod
     def complete(cls, values: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,11 +258,11 @@ class TrainConfig(OptimizationConfig):
             raise ValueError("early_stopping_threshold needs early_stopping_patience")
         if self.max_steps is not None and self.warmup_steps > self.max_steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than max_steps {self.max_steps}")
-        device_batch = self.per_device_train_batch_size
-        if device_batch is not None and self.global_batch_size % device_batch:
+        micro_batch = self.per_device_train_batch_size
+        if micro_batch is not None and self.global_batch_size % micro_batch:
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of "
-                f"per_device_train_batch_size {device_batch}; change one of them"
+                f"per_device_train_batch_size {micro_batch}; change one of them"
             )
         if self.layer_telemetry_steps is not None and self.layer_telemetry_steps % self.logging_steps:
             raise ValueError(

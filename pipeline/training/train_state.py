@@ -15,16 +15,16 @@ from pipeline.progress import Bar, Progress
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.layer_norms import LayerNorms
 from pipeline.training.batches import GlobalBatches
-from pipeline.training.checkpoints import CheckpointWriter
-from pipeline.training.clipping import Clipping
-from pipeline.training.guards import Guard
-from pipeline.training.interrupts import Interrupts
-from pipeline.training.metrics_log import MetricsLog
+from pipeline.training.checkpointing.checkpoints import CheckpointWriter
+from pipeline.training.checkpointing.snapshots import ResumableState
+from pipeline.training.guarding.guards import Guard
+from pipeline.training.guarding.interrupts import Interrupts
+from pipeline.training.guarding.watchdog import Watchdog
+from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.recording.metrics_log import MetricsLog
+from pipeline.training.recording.throughput import Meter
 from pipeline.training.routing import Routing
-from pipeline.training.snapshots import ResumableState
-from pipeline.training.throughput import Meter
 from pipeline.training.train_config import TrainConfig
-from pipeline.training.watchdog import Watchdog
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,8 @@ import torch
 from pipeline.modeling.inputs import model_inputs
 from pipeline.training.accelerator import no_sync
 from pipeline.training.batches import GlobalBatch
-from pipeline.training.parameter_groups import set_learning_rate
-from pipeline.training.schedules import learning_rate
+from pipeline.training.optimization.parameter_groups import set_learning_rate
+from pipeline.training.optimization.schedules import learning_rate
 from pipeline.training.train_state import TrainState
 
 

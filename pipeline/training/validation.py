@@ -24,7 +24,7 @@ def validate(state: TrainState) -> dict[str, float] | None:
     """
     config, network, split, processes = state.config, state.network, state.validation_split, state.processes
     dims = processes.dims
-    batch_size = config.per_device_eval_batch_size or config.device_batch_size(dims.dp_world_size)
+    batch_size = config.per_device_eval_batch_size or config.micro_batch_size(dims.dp_world_size)
     windows = config.eval_batches and config.eval_batches * config.global_batch_size
 
     def sums_of(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -43,8 +43,8 @@ def validate(state: TrainState) -> dict[str, float] | None:
                 state.device,
                 sums_of,
                 max_batches=windows and math.ceil(windows / batch_size),
-                process_index=dims.dp_rank,
-                num_processes=dims.dp_world_size,
+                dp_rank=dims.dp_rank,
+                dp_world_size=dims.dp_world_size,
                 before_batch=before_batch,
             )
         finally:

@@ -119,7 +119,7 @@ def replay(
         raise typer.BadParameter(f"{device!r} is none of cpu, cuda, cuda:N", param_hint="--device")
 
     def work() -> None:
-        from pipeline.training.autopsy import format_replay, replay
+        from pipeline.training.guarding.autopsy import format_replay, replay
 
         print(format_replay(replay(folder, device)))
 

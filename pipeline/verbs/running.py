@@ -57,7 +57,7 @@ def _closing_lines(config: Config, view: RunView) -> list[str]:
     from pipeline.modeling.usage import Usage
     from pipeline.stages.evaluate import main_result
     from pipeline.tasks import main_metric
-    from pipeline.training.continuing import how_to_train_longer
+    from pipeline.training.checkpointing.continuing import how_to_train_longer
 
     train, evaluation = ((view.manifest(stage) or {"summary": {}})["summary"] for stage in ("train", "evaluate"))
     metric, model = main_metric(evaluation), view.folder / "model"
@@ -136,7 +136,7 @@ def estimate(
 
         loaded = load_config(config, overrides or (), ("run", "model", "train"))
         accelerator = device_named(device)
-        loaded.train.device_batch_size(num_devices)  # tells at once when the batch cannot be shared out
+        loaded.train.micro_batch_size(num_devices)  # tells at once when the batch cannot be shared out
         from pipeline.planning.estimate import Estimator, Hardware
         from pipeline.planning.table import format_estimate
 

@@ -88,19 +88,17 @@ def test_sums_are_those_of_all_tokens(model, split, batch_size: int) -> None:
     assert sums.loss == pytest.approx(sum(nll) / len(nll), abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("num_processes", [2, 3, 5])
+@pytest.mark.parametrize("dp_world_size", [2, 3, 5])
 @pytest.mark.parametrize("max_batches", [None, 2])
-def test_processes_share_the_batches(model, split, num_processes: int, max_batches) -> None:
+def test_processes_share_the_batches(model, split, dp_world_size: int, max_batches) -> None:
     whole = sum_losses(model, split, 2, CPU, max_batches=max_batches)
     calls = []
     hook = model.register_forward_hook(lambda *_: calls[-1].append(1))
     parts = []
-    for process in range(num_processes):
+    for process in range(dp_world_size):
         calls.append([])
         parts.append(
-            sum_losses(
-                model, split, 2, CPU, max_batches=max_batches, process_index=process, num_processes=num_processes
-            )
+            sum_losses(model, split, 2, CPU, max_batches=max_batches, dp_rank=process, dp_world_size=dp_world_size)
         )
     hook.remove()
     assert torch.stack(parts).sum(0).tolist() == pytest.approx(whole.tolist(), rel=1e-12)

@@ -21,7 +21,7 @@ from pipeline.engine.runner import run
 from pipeline.engine.status import format_status
 from pipeline.errors import StorageError
 from pipeline.progress import Progress
-from pipeline.training.checkpoints import newest_valid
+from pipeline.training.checkpointing.checkpoints import newest_valid
 
 DAMAGE = ("truncate", "flip", "empty", "delete")
 

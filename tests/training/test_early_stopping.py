@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import tells
-from training.test_extending import extend, find
+from training.checkpointing.test_extending import extend, find
 from training.tiny import SECTION, metrics, outcome, run_train, train_in_child, train_in_children
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
-from pipeline.training.counters import Counters
+from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.early_stopping import early_end, early_end_in_words, ends_early, note_validation
 from pipeline.training.train_config import TrainConfig
 

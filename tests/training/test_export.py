@@ -10,7 +10,7 @@ from training.tiny import make_inputs, run_train
 
 from pipeline.errors import StorageError
 from pipeline.training import loop
-from pipeline.training.checkpoints import list_checkpoints
+from pipeline.training.checkpointing.checkpoints import list_checkpoints
 
 LOSSES = {3: 4.0, 6: 3.0, 9: 3.5, 12: 3.2}
 

@@ -21,8 +21,8 @@ from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.reader import PackedSplit
 from pipeline.training.loop import train
+from pipeline.training.recording.trackers import RunLabel
 from pipeline.training.setup import build
-from pipeline.training.trackers import RunLabel
 from pipeline.training.train_config import TrainConfig
 
 TOLERANCE = 1e-6
@@ -90,13 +90,13 @@ def split_of(name: str, folder: Path) -> Any:
         return labelled_split(name)
     if name == "packed":
         return PackedSplit.open(folder / "pack", folder / "encode", "train")
-    # In "padded", several device batches have no target at all.
+    # In "padded", several micro-batches have no target at all.
     return PaddedSplit((16, 1, 3, 15, 16, 2, 9, 1) if name == "ragged" else (1, 0, 0, 16, 0, 0, 2, 0))
 
 
 def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
     """Save the gradient of the first global batch for each split and accumulation, to `gradients-<count>.pt`: what one
-    step of plain descent with a rate of 1 takes away. With a bug, device batches are averaged by their own tokens."""
+    step of plain descent with a rate of 1 takes away. With a bug, micro-batches are averaged by their own tokens."""
     if bug:
         CausalLm.loss_sums = mean_of_means
     found = {}
@@ -142,7 +142,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
 
 
 def mean_of_means(task: CausalLm, output: Any, batch: Batch, section: TrainConfig) -> LossSums:
-    """The bug that this project was named to avoid: as if every device batch had as many targets as any other."""
+    """The bug that this project was named to avoid: as if every micro-batch had as many targets as any other."""
     labels = batch["labels"]
     targets = int((labels != -100).sum())
     loss = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="sum")

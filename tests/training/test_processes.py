@@ -53,9 +53,9 @@ def assert_same_curves(found: list[dict[str, Any]], expected: list[dict[str, Any
             assert one[tag] == pytest.approx(other[tag], rel=LOSS_TOLERANCE)
 
 
-@pytest.mark.parametrize("device_batch", [1, 2])
-def test_two_processes_train_like_one(inputs, alone, tmp_path, device_batch):
-    codes = train_in_children(inputs, tmp_path, 2, per_device_train_batch_size=device_batch)
+@pytest.mark.parametrize("micro_batch", [1, 2])
+def test_two_processes_train_like_one(inputs, alone, tmp_path, micro_batch):
+    codes = train_in_children(inputs, tmp_path, 2, per_device_train_batch_size=micro_batch)
     assert codes == [DONE, DONE]
     assert_same_curves(metrics(tmp_path / "output0"), alone)
 
@@ -91,8 +91,8 @@ def test_a_full_disk_ends_both(with_dropout, tmp_path):
     assert [path.name for path in (tmp_path / "work").glob("*step*")] == ["step-00000004"]
 
 
-@pytest.mark.parametrize(("count", "device_batch"), [(3, None), (2, 4), (8, None)])
-def test_a_global_batch_that_cannot_be_shared_out_is_refused(count, device_batch):
-    section = TrainConfig(max_steps=1, global_batch_size=4, per_device_train_batch_size=device_batch)
+@pytest.mark.parametrize(("count", "micro_batch"), [(3, None), (2, 4), (8, None)])
+def test_a_global_batch_that_cannot_be_shared_out_is_refused(count, micro_batch):
+    section = TrainConfig(max_steps=1, global_batch_size=4, per_device_train_batch_size=micro_batch)
     with pytest.raises(ConfigError, match=rf"global_batch_size 4 is not a multiple of the {count} processes"):
-        section.device_batch_size(count)
+        section.micro_batch_size(count)

@@ -11,8 +11,8 @@ from harness import tells
 from training.tiny import SECTION, metrics, outcome, run_train, train_in_child
 
 from pipeline.modeling.weights import read_lazily
-from pipeline.training.checkpoints import checkpoint_of
-from pipeline.training.extending import adopt, find_checkpoint
+from pipeline.training.checkpointing.checkpoints import checkpoint_of
+from pipeline.training.checkpointing.extending import adopt, find_checkpoint
 from pipeline.training.train_config import TrainConfig
 
 NUM_SEQUENCES, TARGET_TOKENS = 27, 420

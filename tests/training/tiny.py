@@ -222,7 +222,9 @@ def _child(
 def arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
-    from pipeline.training import checkpoints, loop, metrics_log, setup, snapshots
+    from pipeline.training import loop, setup
+    from pipeline.training.checkpointing import checkpoints, snapshots
+    from pipeline.training.recording import metrics_log
 
     setup.Routing = type("Routing", (setup.Routing,), {})  # an autopsy has its own
     models: list[Any] = []

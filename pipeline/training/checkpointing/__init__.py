@@ -1,0 +1,1 @@
+"""Checkpoints: taken, written, verified, restored, gone on from."""

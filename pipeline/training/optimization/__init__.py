@@ -1,0 +1,1 @@
+"""What moves the weights: optimizers, schedules, what is done to gradients, averages."""

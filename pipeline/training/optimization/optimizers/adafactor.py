@@ -1,0 +1,29 @@
+"""Adafactor (Shazeer & Stern 2018) of transformers. torch's own, `Adafactor`, waits for the device in each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.training.optimization.optimizers.family import OptimizerFamily
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.training.optimization.optimization_config import OptimizationConfig
+
+
+class Adafactor(OptimizerFamily):
+    """As in transformers' Trainer the rate is that of the schedule."""
+
+    names: ClassVar = ("adafactor",)
+    can_be_sharded: ClassVar = False
+
+    def build(
+        self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
+    ) -> torch.optim.Optimizer:
+        """See `OptimizerFamily`."""
+        from transformers import optimization
+
+        settings = {"lr": config.learning_rate, "scale_parameter": False, "relative_step": False}
+        return optimization.Adafactor(groups, **{**settings, **config.optim_args})

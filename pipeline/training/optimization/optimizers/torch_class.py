@@ -1,0 +1,62 @@
+"""Any class of torch.optim by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.errors import ConfigError
+from pipeline.known_names import is_known
+from pipeline.training.optimization.optimizers.family import OptimizerFamily
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.training.optimization.optimization_config import OptimizationConfig
+
+NOT_STEPWISE = {
+    "LBFGS": "it evaluates the loss several times a step",
+    "SparseAdam": "it takes sparse gradients only; train.gradient_density makes updates sparse with any optimizer",
+    "Optimizer": "it is the base class of the others",
+}
+ALIASES = {"adagrad": "Adagrad", "rmsprop": "RMSprop"}
+LONG = "torch.optim."
+
+
+class TorchClass(OptimizerFamily):
+    """Takes `optim_args` alone."""
+
+    names: ClassVar = tuple(ALIASES)
+
+    def knows(self, name: str) -> bool:
+        """Also classes that torch.optim has."""
+        short = name.removeprefix(LONG)
+        return super().knows(name) or (short not in NOT_STEPWISE and is_known("torch.optim", short))
+
+    def why_not(self, name: str) -> str | None:
+        """Optimizers of which a step is not one gradient."""
+        return NOT_STEPWISE.get(name.removeprefix(LONG))
+
+    def find_class(self, name: str) -> type[torch.optim.Optimizer]:
+        """The class. Raises ConfigError where the installed torch has none of the name."""
+        import torch
+
+        short = name.removeprefix(LONG)
+        kind: type[torch.optim.Optimizer] | None = getattr(torch.optim, ALIASES.get(short, short), None)
+        if kind is None:
+            raise ConfigError(f"train.optim: torch {torch.__version__} has no {name}; take another, or another torch")
+        return kind
+
+    def build(
+        self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
+    ) -> torch.optim.Optimizer:
+        """See `OptimizerFamily`. The number of steps stays on a GPU where the class can keep it there."""
+        kind = self.find_class(config.optim)
+        takes = inspect.signature(kind).parameters
+        settings: dict[str, Any] = {"lr": config.learning_rate}
+        if "capturable" in takes and device.type == "cuda":
+            settings["capturable"] = True
+        if "weight_decay" not in takes and any(group["weight_decay"] for group in groups):
+            raise ConfigError(f"train.weight_decay: {config.optim} has none; set it to 0")
+        return kind(groups, **{**settings, **config.optim_args})

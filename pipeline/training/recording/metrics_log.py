@@ -1,0 +1,248 @@
+"""Records of a training: `metrics.jsonl` and, through Accelerate's tracker, TensorBoard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from accelerate import Accelerator
+
+from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
+from pipeline.errors import is_disk_full
+from pipeline.machine import rate_in_words
+from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.recording.throughput import PHASES
+from pipeline.training.recording.trackers import RunLabel, Trackers
+from pipeline.training.train_config import TrainConfig
+
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_sha256"
+
+
+class MetricsLog:
+    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
+
+    Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
+    them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. A longer
+    training goes on from the sizes before the first record that exists only because this one ends. Process 0 alone
+    writes; in the others nothing is recorded. `say` is told of each validation, for people.
+
+    The same goes to the trackers of `train.log_with`, under the name of the `label`.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        max_steps: int,
+        label: RunLabel,
+        say: Callable[[str], None],
+    ) -> None:
+        self._work, self._label, self._say = work, label, say
+        self._max_steps, self._config = max_steps, config
+        self._before_end: dict[str, int] = {}
+        self._digests: dict[str, str] = {}
+        self._accelerator = accelerator
+        self._file: TextIO | None = None
+        self._lost: set[str] = set()
+
+    def open(self, *, is_resumed: bool) -> None:
+        """Begin to append to the records as `rewind` left them."""
+        if self._accelerator.is_main_process:
+            self._accelerator.init_trackers(TENSORBOARD)
+            self._others = Trackers(self._config, self._work, self._label, is_resumed, self._say)
+            self._file = (self._work / METRICS).open("a", encoding="utf-8")
+            with (self._work / METRICS).open("rb") as file:
+                self._written = hashlib.file_digest(file, "sha256")
+
+    def log(self, counters: Counters, values: dict[str, float]) -> None:
+        """Record finite values of a step under their tags."""
+        if self._file is None:
+            return
+        is_regular = "eval/loss" not in values and self._config.records_at(counters.step)
+        if counters.step == self._max_steps and not is_regular:
+            self._before_end = self._before_end or self._sizes()
+            self._digests.setdefault(BEFORE_END, self._written.hexdigest())
+        values_of_line = {
+            "step": counters.step,
+            "target_tokens": counters.target_tokens,
+            "seconds": round(counters.seconds, 3),
+            **values,
+        }
+        line = json.dumps(values_of_line, allow_nan=False) + "\n"
+        self._file.write(line)
+        self._file.flush()
+        self._written.update(line.encode())
+        self._log_to_tensorboard(values, counters.step)
+        self._others.log(values, counters.step)
+        if "eval/loss" in values:
+            self._say(f"step {counters.step:,} of {self._max_steps:,}: {validation_line(values)}")
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What `rewind` needs, after flushing all to the disk: the files' sizes and the digest of metrics.jsonl, and,
+        after the last step, those that a longer training would have."""
+        if self._file is None:
+            return {RECORDS: {}}
+        before_end = {BEFORE_END: self._before_end} if self._before_end else {}
+        return {
+            RECORDS: self._sizes(),
+            **before_end,
+            RECORDS_SHA256: {**self._digests, RECORDS: self._written.hexdigest()},
+        }
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of every record file, by path relative to the work folder."""
+        sizes = {}
+        for name in {METRICS: None} | dict.fromkeys(_names(self._work)):
+            try:
+                fsync_path(self._work / name)
+                sizes[name] = (self._work / name).stat().st_size
+            except FileNotFoundError:
+                self._lose(name, "somebody removed it")
+        return sizes
+
+    def _log_to_tensorboard(self, values: Mapping[str, float], step: int) -> None:
+        try:
+            if TENSORBOARD not in self._lost:
+                self._accelerator.log(dict(values), step=step)
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            self._lose(TENSORBOARD, str(error) or type(error).__name__)
+
+    def _lose(self, name: str, reason: str) -> None:
+        """Say once that records are lost."""
+        if name not in self._lost:
+            self._lost.add(name)
+            self._say(f"warning: {name} holds no more records of this training: {' '.join(reason.split())}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._others.finish()
+        # Not Accelerate's end_training, which would wait for the other processes even after an error.
+        for tracker in self._accelerator.trackers:
+            if error is None and tracker.name == TENSORBOARD and TENSORBOARD not in self._lost:
+                tracker.tracker.flush()  # Raises what went wrong in the writer's thread; finish() would not tell.
+            with suppress(*([] if error is None and TENSORBOARD not in self._lost else [Exception])):
+                tracker.finish()
+
+
+def headline(values: Mapping[str, float], peak_kind: str) -> str:
+    """A record in a few words, for the terminal. Times are shares of a step's; `peak_kind` says how the peak is
+    known."""
+    words = []
+    if "train/loss" in values:
+        words = [f"loss {values['train/loss']:.3f}", f"gradient {values['train/grad_norm']:.2f}"]
+    words.append(f"learning rate {values['train/learning_rate']:.2e}")
+    peak = f"{rate_in_words(values['throughput/peak_flops_per_second'])} ({peak_kind})"
+    words.append(f"{values['throughput/tokens_per_second']:,.0f} tokens/s, {values['throughput/mfu']:.0%} of {peak}")
+    seconds = {phase: values[f"time/{phase}_seconds"] for phase in PHASES}
+    whole = sum(seconds.values())
+    words.append(" + ".join(f"{phase.replace('_', '-')} {part / whole:.0%}" for phase, part in seconds.items()))
+    words.append(f"{values['memory/peak_bytes'] / 1e9:.2f} GB")
+    if values["train/skipped_steps"]:
+        words.append(f"{values['train/skipped_steps']:.0f} steps skipped")
+    return ", ".join(words)
+
+
+def validation_line(values: Mapping[str, float]) -> str:
+    """A validation in a few words, for the terminal; values of the averaged weights go last."""
+    words = [f"{tag.removeprefix('eval/').replace('_', ' ')} {value:.4g}" for tag, value in values.items()]
+    return f"validation {', '.join(words)}"
+
+
+def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None], sha256: str | None = None) -> None:
+    """Cut the record files back to what they were at a checkpoint; files that did not exist then are removed. What is
+    no record any more is taken away: no training fails for one. `sha256` is what metrics.jsonl had then."""
+    _clear_way(work, warn)
+    found = _names(work)
+    for name in found:
+        if name not in sizes:
+            (work / name).unlink()
+    for name, size in sizes.items():
+        if name not in found or (work / name).stat().st_size < size:
+            warn(f"warning: {name} is shorter than at the checkpoint: earlier points are missing from the records")
+        else:
+            os.truncate(work / name, size)
+    is_cut = METRICS in sizes and (work / METRICS).exists() and (work / METRICS).stat().st_size < sizes[METRICS]
+    _drop_unreadable(work / METRICS, warn, None if is_cut else sha256)
+
+
+def _names(work: Path) -> list[str]:
+    """Record files, by path relative to the work folder."""
+    metrics = [METRICS] if (work / METRICS).exists() else []
+    return metrics + [f"{TENSORBOARD}/{name}" for name in list_files(work / TENSORBOARD)]
+
+
+def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
+    """Remove what stands in the place of a record and is none, such as a folder."""
+    events = (path for path in sorted((work / TENSORBOARD).rglob("*")) if path.is_symlink() or not path.is_dir())
+    kinds = [
+        (work / METRICS, stat.S_ISREG),
+        (work / TENSORBOARD, stat.S_ISDIR),
+        *((one, stat.S_ISREG) for one in events),
+    ]
+    for path, is_right in kinds:
+        if os.path.lexists(path) and not is_right(path.lstat().st_mode):
+            warn(f"warning: {path.relative_to(work)} is no record: removed, its points are missing")
+            remove(path)
+
+
+def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None) -> None:
+    """Where lines cannot be read they are what is damaged; else it may be a figure of any line. `sha256` is None where
+    nothing tells of the figures, as of a file of which lines are missing."""
+    if not path.exists() or digest_file(path) == sha256:
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and _parsed(line) is not None]
+    if len(kept) < len(lines):
+        warn(f"warning: {len(lines) - len(kept):,} lines of {path.name} cannot be read: left out of the records")
+        write_bytes(path, b"".join(kept))
+    elif kept and sha256 is not None:
+        aside = path.with_name(f"altered-{path.name}")
+        warn(f"warning: {path.name} was altered since the checkpoint, nobody knows where: moved to {aside.name}")
+        os.replace(path, aside)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The step and the finite numbers of one line of metrics.jsonl; None when it is no record."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        return None
+    are_finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values.values())
+    return values if are_finite else None
+
+
+def copy_records(work: Path, output: Path) -> None:
+    """Copy `metrics.jsonl` and `tensorboard/` into an artifact, as far as they are there."""
+    for name in _names(work):
+        if (work / name).is_file():
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(work / name, output / name)
+
+
+def read_metrics(work: Path) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl`, in order; none where it is gone."""
+    if not (work / METRICS).is_file():
+        return []
+    with (work / METRICS).open("rb") as file:
+        return [values for line in file if (values := _parsed(line)) is not None]
