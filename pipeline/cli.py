@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.console.guarded import code_of_output, complain
+from pipeline.console.error_exit import code_of_output, complain
 from pipeline.engine.launches.launch import speaks
-from pipeline.verbs import configurations, models, running, workspaces
+from pipeline.verbs import config_commands, model_commands, run_commands, workspace_commands
 
 app = typer.Typer(
     name="descent",
@@ -27,19 +27,19 @@ app = typer.Typer(
 UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click itself: it depends on the version
 
 VERBS = (
-    configurations.init,
-    running.run,
-    running.plan,
-    workspaces.status,
-    running.explain,
-    workspaces.diff,
-    workspaces.verify,
-    workspaces.gc,
-    running.estimate,
-    models.generate,
-    models.export,
-    models.replay,
-    configurations.schema,
+    config_commands.init,
+    run_commands.run,
+    run_commands.plan,
+    workspace_commands.status,
+    run_commands.explain,
+    workspace_commands.diff,
+    workspace_commands.verify,
+    workspace_commands.gc,
+    run_commands.estimate,
+    model_commands.generate,
+    model_commands.export,
+    model_commands.replay,
+    config_commands.schema,
 )
 """All verbs, in the order in which help lists them."""
 

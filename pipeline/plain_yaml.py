@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.console.printable import printable
+from pipeline.console.terminal_text import printable
 from pipeline.errors import ConfigError, MissingInputError
 
 MAX_FILE_BYTES = 200_000

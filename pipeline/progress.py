@@ -11,7 +11,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from pipeline.console.printable import printable
+from pipeline.console.terminal_text import printable
 
 LOG_INTERVAL_SECONDS = 10.0
 LEAST_UPDATES = 3

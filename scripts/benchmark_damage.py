@@ -53,7 +53,7 @@ def lengthen_streams(num_bytes: int) -> None:
 
 def set_comparisons(compares: bool) -> None:
     """Have nothing compared that is read, or, with the same imports, all."""
-    from pipeline import intact
+    from pipeline import integrity
     from pipeline.engine import runner
     from pipeline.tokens.token_streams import TokenStream
 
@@ -62,7 +62,7 @@ def set_comparisons(compares: bool) -> None:
 
     if not compares:
         runner.check_inputs = nothing
-        intact._check = nothing
+        integrity._check = nothing
         TokenStream._check = nothing  # type: ignore[method-assign]
 
 

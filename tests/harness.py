@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.atomic import sealed
-from pipeline.comparison.opened import read_settings
+from pipeline.comparison.recorded_run import read_settings
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.plan import Selection
 

@@ -68,8 +68,8 @@ def test_unpacked_anywhere_it_finds_what_it_ships(wheel: Path, tmp_path: Path) -
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "target")
     program = (
-        "import pipeline, pipeline.verbs.starting as s\n"
-        "from pipeline.corpus.augmentations.lexicon import SHIPPED, read_lexicon\n"
+        "import pipeline, pipeline.verbs.starter_files as s\n"
+        "from pipeline.corpus.synonym_lexicon import SHIPPED, read_lexicon\n"
         "print(pipeline.__file__, len(read_lexicon(SHIPPED)) > 300)\n"
         "print(*(path.name for kind in s.KINDS for path in s.start(kind, None)))\n"
     )

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.corpus.augmenting import AugmentConfig
-from pipeline.corpus.curation import CurateConfig
-from pipeline.corpus.ingesting import IngestConfig
-from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.corpus.augment_config import AugmentConfig
+from pipeline.corpus.curate_config import CurateConfig
+from pipeline.corpus.ingest_config import IngestConfig
+from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.evaluate_config import EvaluateConfig

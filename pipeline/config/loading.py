@@ -15,7 +15,7 @@ from pydantic import ValidationError, create_model
 from pipeline.config import Config
 from pipeline.config.layers import make_way, may_be_null, remove
 from pipeline.config.mistakes import describe, known_instead, nearest, taken_otherwise
-from pipeline.console.printable import printable
+from pipeline.console.terminal_text import printable
 from pipeline.errors import ConfigError
 from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, has_entry, read_file, read_setting, shown
 

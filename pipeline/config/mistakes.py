@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config
-from pipeline.console.printable import printable
+from pipeline.console.terminal_text import printable
 from pipeline.features import Feature, own_class
 from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, shown
 from pipeline.section import kinds_of, sections_at

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.corpus.documents import Document
-from pipeline.intact import check_file
+from pipeline.integrity import check_file
 
 SCHEMA = pa.schema(
     [

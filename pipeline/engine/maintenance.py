@@ -11,11 +11,20 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.damage import Lineage, with_ancestors
-from pipeline.engine.long_stage import Checkpointing
+from pipeline.engine.checkpointing_stage import Checkpointing
+from pipeline.engine.lineage import Lineage, with_ancestors
 from pipeline.engine.manifests import damaged_records, find_damage, is_key, leave_out
-from pipeline.engine.mirrors import CARD, compare, folders_of, in_words, mirror, shown_files, strays_of, without_cards
-from pipeline.engine.results import (
+from pipeline.engine.published_copies import (
+    CARD,
+    compare,
+    folders_of,
+    in_words,
+    mirror,
+    shown_files,
+    strays_of,
+    without_cards,
+)
+from pipeline.engine.run_json import (
     IN_PROGRESS,
     REMEDY,
     UNKNOWN,
@@ -29,9 +38,9 @@ from pipeline.engine.results import (
     used_by,
 )
 from pipeline.engine.stage import Stage
-from pipeline.engine.work import works
+from pipeline.engine.work_folders import works
 from pipeline.errors import StorageError
-from pipeline.intact import MANIFEST
+from pipeline.integrity import MANIFEST
 from pipeline.progress import Progress
 
 DOUBTFUL = "may have been made from damage, by a version that did not compare what it read"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, atomic
-from pipeline.intact import MANIFEST, digest_of
+from pipeline.integrity import MANIFEST, digest_of
 
 if TYPE_CHECKING:
     from pipeline.engine.artifacts import Identity

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from pipeline.console.printable import printable
+from pipeline.console.terminal_text import printable
 from pipeline.engine.artifacts import Identity, Workspace
+from pipeline.engine.auto_settings import Settled, settle, with_values
 from pipeline.engine.manifests import Manifest, input_digests, warnings_of
 from pipeline.engine.reasons import find_reasons
-from pipeline.engine.settled import Settled, settle, with_values
 from pipeline.engine.stage import Configuration, Stage, Stages, section_of
-from pipeline.engine.work import outset_of
+from pipeline.engine.work_folders import outset_of
 from pipeline.errors import MissingInputError
 
 MAX_REASONS = 5

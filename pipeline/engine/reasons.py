@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.engine.artifacts import Identity, Workspace
 from pipeline.engine.differences import describe_differences, have_common_input
 from pipeline.engine.manifests import Manifest, read_manifest
-from pipeline.engine.results import read_run
+from pipeline.engine.run_json import read_run
 from pipeline.progress import Progress
 
 NOTHING_EARLIER = "no earlier artifact of this run"

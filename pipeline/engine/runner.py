@@ -15,12 +15,13 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.engine.artifacts import Identity, Workspace
-from pipeline.engine.damage import blaming_inputs, check_inputs
+from pipeline.engine.auto_settings import settle
 from pipeline.engine.differences import describe_changes
 from pipeline.engine.launches.follower import Follower
 from pipeline.engine.launches.launch import Launch, Task
 from pipeline.engine.launches.leader import Alone, Leader
 from pipeline.engine.launches.sweeping import sweep
+from pipeline.engine.lineage import blaming_inputs, check_inputs
 from pipeline.engine.manifests import Manifest, seal, warnings_of
 from pipeline.engine.plan import (
     Selection,
@@ -32,12 +33,11 @@ from pipeline.engine.plan import (
     with_choices,
 )
 from pipeline.engine.reasons import tell_repeated
-from pipeline.engine.runs import RunView, running
-from pipeline.engine.settled import settle
+from pipeline.engine.run_view import RunView, running
 from pipeline.engine.stage import Configuration, Stage, StageContext, section_of
-from pipeline.engine.work import begin_work, outset_of
+from pipeline.engine.work_folders import begin_work, outset_of
 from pipeline.errors import BadDataError, storage_errors
-from pipeline.intact import MANIFEST
+from pipeline.integrity import MANIFEST
 from pipeline.machine import num_cores
 from pipeline.progress import Progress
 

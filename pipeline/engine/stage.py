@@ -12,7 +12,7 @@ from pipeline.progress import Progress
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.engine.long_stage import Checkpointing
+    from pipeline.engine.checkpointing_stage import Checkpointing
 
 NO_SETTINGS = Section()
 EVERY_STAGE_BEFORE = "*"

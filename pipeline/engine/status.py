@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.console.printable import printable
+from pipeline.console.terminal_text import printable
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import differing
 from pipeline.engine.manifests import Manifest, is_key
-from pipeline.engine.results import (
+from pipeline.engine.run_json import (
     REMEDY,
     UNREADABLE,
     earlier_results,

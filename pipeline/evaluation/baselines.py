@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus.document_shards import read_column, read_texts, shard_paths
-from pipeline.tokens.reader import PackedSplit
+from pipeline.tokens.packed_split import PackedSplit
 
 PRESET = 9
 DICTIONARY_BYTES = 64 * 2**20

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.modeling.inputs import evaluating, model_inputs
-from pipeline.tokens.reader import IGNORED_LABEL, PackedSplit
+from pipeline.tokens.packed_split import IGNORED_LABEL, PackedSplit
 
 CHUNK_ELEMENTS = 2**24
 """Logits turned into float32 at once: 64 MiB. Bounds the memory at large vocabularies."""

@@ -22,7 +22,7 @@ from pipeline import atomic
 from pipeline.errors import ConfigError, ExportError, StorageError, disk_full, is_disk_full
 from pipeline.exporting.architectures import COMPARED, check_settings
 from pipeline.exporting.vocabulary import Vocabulary
-from pipeline.modeling.usage import Usage
+from pipeline.modeling.loading_code import Usage
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from pipeline.modeling.export_compatibility import copy_tokenizer
 from pipeline.modeling.heads import has_head_over_labels
-from pipeline.modeling.portable import copy_tokenizer
 
 CARD = """\
 ---

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
 from pipeline.modeling.inputs import replaced
 from pipeline.modeling.model_config import FROM_TOKENIZER, SET_ELSEWHERE
-from pipeline.pretrained.inspection import ABOUT_LAYERS, SAME_SETTING
+from pipeline.pretrained.folder_checks import ABOUT_LAYERS, SAME_SETTING
 
 MAX_LAYERS = 100_000
 

@@ -20,16 +20,16 @@ from pipeline.errors import ConfigError
 from pipeline.known_names import is_known
 from pipeline.modeling.adapters import load_adapter
 from pipeline.modeling.architecture_settings import check_keys, without_bars
+from pipeline.modeling.export_compatibility import copy_tokenizer, make_portable
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.inputs import evaluating
+from pipeline.modeling.library_errors import config_errors
+from pipeline.modeling.loading_code import ADAPTER, BASE
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.modeling.portable import copy_tokenizer, make_portable
 from pipeline.modeling.pretrained_model import load_pretrained, vocabulary_size
-from pipeline.modeling.refusals import config_errors
-from pipeline.modeling.usage import ADAPTER, BASE
 from pipeline.modeling.weights import storage_errors
-from pipeline.pretrained.inspection import check_model
+from pipeline.pretrained.folder_checks import check_model
 from pipeline.pretrained.origin import CODE_FILES, has_code
 
 

@@ -22,9 +22,9 @@ from pipeline.errors import ExportError
 from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.architecture_settings import one_line, without_bars
 from pipeline.modeling.inputs import replaced
+from pipeline.modeling.loading_code import Usage
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
-from pipeline.modeling.usage import Usage
 
 REASSOCIATED = 1e-4
 """Most relative difference between two ways of computing the same float32 weights."""

@@ -18,11 +18,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import ConfigError
-from pipeline.modeling.defaults import DefaultInitialization
+from pipeline.modeling.default_initialization import DefaultInitialization
 from pipeline.modeling.heads import Head
 from pipeline.modeling.model_config import InitializationConfig
 from pipeline.modeling.parameters import blocks, is_block, layer_of
-from pipeline.modeling.weight_streams import Sample, draw, local_part, normal, truncated_normal, uniform
+from pipeline.modeling.seeded_weights import Sample, draw, local_part, normal, truncated_normal, uniform
 
 CUT = 3.0
 """Standard deviations at which a truncated normal ends."""

@@ -14,13 +14,13 @@ from transformers.initialization import no_init_weights
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.architecture_settings import check_keys, without_bars
-from pipeline.modeling.bounded import at_most
 from pipeline.modeling.heads import CAUSAL_LM, Head
+from pipeline.modeling.library_errors import config_errors
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.modeling.refusals import config_errors
+from pipeline.modeling.module_limit import at_most
 from pipeline.modeling.weights import first_not_finite
-from pipeline.pretrained.inspection import AGAIN, read_shapes
-from pipeline.pretrained.opening import opened
+from pipeline.pretrained.folder_checks import AGAIN, read_shapes
+from pipeline.pretrained.link_view import opened
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, check_weights
 
 PARTS_OF_A_TENSOR, SPARE_PARTS = 20, 10_000

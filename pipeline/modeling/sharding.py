@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, OffloadPoli
 from torch.distributed.tensor import DTensor, Shard
 
 from pipeline.modeling.parameters import blocks
-from pipeline.modeling.weight_streams import local_part
+from pipeline.modeling.seeded_weights import local_part
 
 
 def shard(

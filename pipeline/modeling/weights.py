@@ -18,7 +18,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pipeline.errors import StorageError, os_errno
-from pipeline.modeling.weight_streams import Region, local_part
+from pipeline.modeling.seeded_weights import Region, local_part
 
 PLACES = "places"
 """Key of a file's metadata: where its tensors lie in the wholes of which they are parts."""

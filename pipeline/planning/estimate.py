@@ -19,8 +19,8 @@ from pipeline.modeling.inputs import context_length
 from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.parameters import active_parameters, parameter_table
 from pipeline.planning.advice import advise
-from pipeline.planning.attention import attention_flops, set_attention
 from pipeline.planning.devices import Device
+from pipeline.planning.fake_attention import attention_flops, set_attention
 from pipeline.planning.memory import (
     PRECISIONS,
     Parts,
@@ -33,8 +33,8 @@ from pipeline.planning.memory import (
 )
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
 from pipeline.tasks import task_named
-from pipeline.training.recording.peaks import known_peak
-from pipeline.training.setup import check_context
+from pipeline.training.build_state import check_context
+from pipeline.training.recording.peak_flops import known_peak
 from pipeline.training.train_config import TrainConfig
 
 LORA_RANK = 16

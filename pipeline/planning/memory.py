@@ -19,11 +19,11 @@ from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.inputs import evaluating, replaced, trusted_inputs
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
-from pipeline.planning.attention import set_attention
+from pipeline.planning.fake_attention import set_attention
 from pipeline.tasks import Task
-from pipeline.telemetry.layer_norms import LayerNorms
-from pipeline.training.optimization.averaging import WeightAverage
+from pipeline.telemetry.layer_statistics import LayerNorms
 from pipeline.training.optimization.parameter_groups import optimizer_without_data
+from pipeline.training.optimization.weight_average import WeightAverage
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 

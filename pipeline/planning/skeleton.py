@@ -14,15 +14,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipeline.config import Config
 from pipeline.modeling.adapters import add_adapter
-from pipeline.modeling.bounded import at_most
 from pipeline.modeling.build import build_config
 from pipeline.modeling.heads import Head
+from pipeline.modeling.library_errors import config_errors
 from pipeline.modeling.model_config import AdapterConfig
+from pipeline.modeling.module_limit import at_most
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.pretrained_model import read_config
-from pipeline.modeling.refusals import config_errors
-from pipeline.planning.quantized import quantize
-from pipeline.pretrained.opening import opened
+from pipeline.planning.fake_quantized import quantize
+from pipeline.pretrained.link_view import opened
 from pipeline.pretrained.origin import check_vocabulary, model_files
 from pipeline.tasks import task_named
 from pipeline.tokens.tokenizers.base_tokenizer import EOS_ID, PAD_ID

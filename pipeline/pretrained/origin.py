@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.pretrained.inspection import check_links, check_model, check_tokenizer
+from pipeline.pretrained.folder_checks import check_links, check_model, check_tokenizer
 from pipeline.section import Section
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pipeline.reporting.axes import line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
 from pipeline.reporting.formats import real, shorten
 from pipeline.reporting.recorded_curves import Point
+from pipeline.reporting.svg_axes import line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
 
 STEP_LABEL = "step (optimizer updates)"
 WIDTH, HEIGHT = 560, 280

@@ -9,10 +9,10 @@ from html import escape
 from itertools import groupby
 from operator import itemgetter
 
-from pipeline.reporting.axes import line, log_label, number, rect, step_axis, step_scale, svg, text
 from pipeline.reporting.charts import STEP_LABEL, WIDTH
 from pipeline.reporting.formats import power_of_ten, shorten
 from pipeline.reporting.recorded_curves import LayerGrid
+from pipeline.reporting.svg_axes import line, log_label, number, rect, step_axis, step_scale, svg, text
 
 # Points of matplotlib's viridis: even in lightness, so that it survives colour blindness and grey printing.
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")

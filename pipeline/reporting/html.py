@@ -12,10 +12,10 @@ from markupsafe import Markup
 from pipeline.machine import rate_in_words
 from pipeline.reporting import formats
 from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
-from pipeline.reporting.data import RunData
-from pipeline.reporting.flow import flow_diagram, readable
+from pipeline.reporting.flow_diagram import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
-from pipeline.reporting.pages import TEMPLATES, template
+from pipeline.reporting.jinja_templates import TEMPLATES, template
+from pipeline.reporting.run_data import RunData
 from pipeline.reporting.settings_table import configuration, given
 
 MAX_ROWS = 60

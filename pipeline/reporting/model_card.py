@@ -15,8 +15,8 @@ import yaml
 from pipeline.evaluation.metrics import METRICS, Figure
 from pipeline.pretrained.origin import base_name
 from pipeline.reporting import formats
-from pipeline.reporting.data import RunData
-from pipeline.reporting.pages import template
+from pipeline.reporting.jinja_templates import template
+from pipeline.reporting.run_data import RunData
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.engine.run_config import RunConfig
 from pipeline.reporting import formats
-from pipeline.reporting.data import RunData
+from pipeline.reporting.run_data import RunData
 
 
 def given(run: RunData) -> list[tuple[str, str]]:

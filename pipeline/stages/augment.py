@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
-from pipeline.corpus.augmenting import AugmentConfig
+from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
@@ -35,7 +35,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int) -> Tally:
-    from pipeline.corpus.augmenting import Augmenter, derived
+    from pipeline.corpus.augment_config import Augmenter, derived
     from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.shards import Tally
 

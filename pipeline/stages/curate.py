@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpus.curation import CurateConfig
+from pipeline.corpus.curate_config import CurateConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import files_of_key
@@ -51,7 +51,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
     """Write the filters' verdict on each document, and the hashes of those that stay."""
-    from pipeline.corpus.curation import reason_to_drop
+    from pipeline.corpus.curate_config import reason_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
     from pipeline.corpus.document_shards import read_shard
     from pipeline.corpus.shards import Tally

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.ingesting import IngestConfig
+from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.sources import Source
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
@@ -39,7 +39,7 @@ DOUBTS = {
 
 def run(context: StageContext) -> dict[str, Any]:
     """Read every source into shards of documents; write what was rejected, with place and reason."""
-    from pipeline.corpus.readers.work_shares import reading_tasks
+    from pipeline.corpus.readers.reading_jobs import reading_tasks
     from pipeline.corpus.shards import map_shards
 
     config = context.config
@@ -67,7 +67,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _read_group(source: Source, group: list[Part], folder: Path) -> Tally:
     from pipeline.corpus.document_shards import write_shards
-    from pipeline.corpus.readers.work_shares import read_parts
+    from pipeline.corpus.readers.reading_jobs import read_parts
     from pipeline.corpus.shards import Tally
 
     tally = Tally()

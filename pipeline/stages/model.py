@@ -20,10 +20,10 @@ def run(context: StageContext) -> dict[str, Any]:
     pack found."""
     from pipeline.modeling.adapters import add_adapter, can_merge, save_description
     from pipeline.modeling.build import build_model, check_tokenizer, load_tokenizer, save_model
+    from pipeline.modeling.export_compatibility import set_longest_input
     from pipeline.modeling.generation import left_out_in_words, settle_generation
     from pipeline.modeling.materialize import save_recipe
     from pipeline.modeling.parameters import parameter_table
-    from pipeline.modeling.portable import set_longest_input
     from pipeline.modeling.pretrained_model import new_rows
     from pipeline.modeling.quantization import check_quantization
     from pipeline.tokens.template import end_texts
@@ -85,8 +85,8 @@ def _longest_of_base(config: ModelConfig, head: Any, model: Any, tokenizer: Any)
 
 def _start(task: Task, model: Any, seed: int) -> dict[str, Any]:
     """How activations and gradients scale through the layers before training, where the model is small enough."""
-    from pipeline.modeling.scales import LARGEST_PARAMETERS, measure_scales
-    from pipeline.telemetry.start import judge_start
+    from pipeline.modeling.initial_scales import LARGEST_PARAMETERS, measure_scales
+    from pipeline.telemetry.initial_verdict import judge_start
 
     if model.device.type == "meta" or model.num_parameters() > LARGEST_PARAMETERS:
         return {"verdict": "unknown", "why": "the model is too large to be measured while it is built", "layers": {}}
@@ -96,7 +96,7 @@ def _start(task: Task, model: Any, seed: int) -> dict[str, Any]:
 def _check(config: Config) -> None:
     if config.model.pretrained is None:
         from pipeline.modeling.build import configure
-        from pipeline.training.setup import check_context
+        from pipeline.training.build_state import check_context
 
         text_config = configure(config.model, task_named(config.model.task).head()).get_text_config()
         check_context(config.pack.block_size, getattr(text_config, "max_position_embeddings", None) or None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.features import files_of_key
 
@@ -29,7 +29,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
     from pipeline.corpus.document_shards import ShardWriter, read_shard
-    from pipeline.corpus.normalizing import normalize
+    from pipeline.corpus.normalize_config import normalize
     from pipeline.corpus.shards import Tally
 
     tally = Tally()

@@ -13,9 +13,9 @@ from pipeline.reporting.report_config import ReportConfig
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write report.html (a record: it shows timings) and model_card.md (a result: it does not)."""
-    from pipeline.reporting.data import read_run
     from pipeline.reporting.html import render_report
     from pipeline.reporting.model_card import render_card
+    from pipeline.reporting.run_data import read_run
 
     config = context.config
     assert isinstance(config, ReportConfig)
@@ -28,8 +28,8 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def tell_unfinished(folder: Path, artifacts: Mapping[str, Path], config: ReportConfig | None, message: str) -> None:
     """Write report.html about a run that failed."""
-    from pipeline.reporting.data import read_run
     from pipeline.reporting.html import render_report
+    from pipeline.reporting.run_data import read_run
 
     page = render_report(read_run(artifacts, config or ReportConfig()), unfinished=message)
     atomic.write_bytes(folder / "report.html", page.encode())

@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.config import Config
-from pipeline.engine.long_stage import Checkpointing, Continuation, Outset
+from pipeline.engine.checkpointing_stage import Checkpointing, Continuation, Outset
 from pipeline.engine.stage import Shown, Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.exporting import OUTTYPES, gguf_name
-from pipeline.modeling.usage import ADAPTER
-from pipeline.pretrained.inspection import check_links, check_model
+from pipeline.modeling.loading_code import ADAPTER
+from pipeline.pretrained.folder_checks import check_links, check_model
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
 from pipeline.training.checkpointing import checkpoints, continuing
@@ -42,25 +42,25 @@ def run(context: StageContext) -> dict[str, Any]:
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
     """
+    from pipeline.distributed.collectives import leave
     from pipeline.distributed.parallel_dims import ParallelDims
-    from pipeline.distributed.processes import leave
     from pipeline.modeling.adapter_card import complete_adapter
     from pipeline.modeling.adapters import read_description, virtual_tokens
+    from pipeline.modeling.export_compatibility import longest_input, set_longest_input
     from pipeline.modeling.inputs import context_length
-    from pipeline.modeling.portable import longest_input, set_longest_input
-    from pipeline.modeling.training_models import export_model, give_weights, open_for_training
-    from pipeline.modeling.usage import ADAPTER
-    from pipeline.telemetry.verdicts import judge
+    from pipeline.modeling.loading_code import ADAPTER
+    from pipeline.modeling.open_and_export import export_model, give_weights, open_for_training
+    from pipeline.telemetry.training_verdict import judge
+    from pipeline.training.build_state import build, check_context, idle_cores, num_steps
+    from pipeline.training.checkpointing.init_from import start_from
     from pipeline.training.early_stopping import early_end, early_end_in_words
     from pipeline.training.export import exported_model
     from pipeline.training.loop import train
     from pipeline.training.numerics import numerics_of
     from pipeline.training.precision import in_words
     from pipeline.training.recording.metrics_log import copy_records, read_metrics
-    from pipeline.training.recording.peaks import peak_of
+    from pipeline.training.recording.peak_flops import peak_of
     from pipeline.training.recording.trackers import RunLabel
-    from pipeline.training.setup import build, check_context, idle_cores, num_steps
-    from pipeline.training.warm_start import start_from
 
     config, work = context.config, context.work
     assert isinstance(config, TrainConfig)

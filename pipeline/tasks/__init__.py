@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.features import own_class
+from pipeline.tasks.base_task import Split, Task
 from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.regression import Regression
-from pipeline.tasks.task import Split, Task
 from pipeline.tasks.words import TaskWords
 
 TASKS = (CausalLm, Classification, Regression)

@@ -16,7 +16,7 @@ from pipeline.evaluation.metrics import Figure
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
-from pipeline.tasks.task import Task, Workplace
+from pipeline.tasks.base_task import Task, Workplace
 from pipeline.tasks.words import DOCUMENTS, TaskWords
 from pipeline.tokens.packing import PackConfig
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pipeline.evaluation.losses import Batch, LossSums
     from pipeline.modeling.heads import Head
-    from pipeline.tokens.reader import PackedSplit
+    from pipeline.tokens.packed_split import PackedSplit
     from pipeline.training.train_config import TrainConfig
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
@@ -111,7 +111,7 @@ class CausalLm(Task):
 
     def open_split(self, pack: Path, encode: Path, split: str) -> PackedSplit:
         """See `Task`."""
-        from pipeline.tokens.reader import PackedSplit
+        from pipeline.tokens.packed_split import PackedSplit
 
         return PackedSplit.open(pack, encode, split)
 
@@ -135,7 +135,7 @@ class CausalLm(Task):
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
         """See `Task`."""
-        from pipeline.tokens.reader import IGNORED_LABEL
+        from pipeline.tokens.packed_split import IGNORED_LABEL
 
         return batch["labels"] != IGNORED_LABEL
 
@@ -160,7 +160,7 @@ class CausalLm(Task):
         bit a document is charged for telling whether there is one.
         """
         from pipeline.corpus.document_shards import read_documents
-        from pipeline.evaluation.heldout import HeldOut, score_documents
+        from pipeline.evaluation.document_losses import HeldOut, score_documents
         from pipeline.evaluation.scores import score
         from pipeline.tokens.round_trip import is_whole, loss_in_words
 

@@ -138,7 +138,7 @@ class Classification(Labelled):
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         """See `Labelled`."""
-        from pipeline.tokens.reader import IGNORED_LABEL
+        from pipeline.tokens.packed_split import IGNORED_LABEL
 
         return labels != IGNORED_LABEL
 

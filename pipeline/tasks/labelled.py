@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline import atomic
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.tasks.task import Task, Workplace
+from pipeline.tasks.base_task import Task, Workplace
 from pipeline.tokens.packing import PackConfig
 
 if TYPE_CHECKING:

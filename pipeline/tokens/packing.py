@@ -45,7 +45,7 @@ def pack_contiguous(
 
     Raises BadDataError for a split that has no target token.
     """
-    from pipeline.tokens.reader import num_windows
+    from pipeline.tokens.packed_split import num_windows
 
     stream = encoded["splits"][split]
     if stream["tokens"] < 2:

@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from pipeline.intact import damaged
+from pipeline.integrity import damaged
 
 STREAM, INDEX, METADATA = "stream.ds", "stream.ds.index", "stream.ds.metadata"
 CHECKSUMS = "stream.ds.xxh3"

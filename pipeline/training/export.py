@@ -12,7 +12,7 @@ from pipeline.modeling.materialize import allocate
 from pipeline.modeling.sharding import is_sharded
 from pipeline.training.checkpointing.checkpoints import checkpoint_of, problem_of
 from pipeline.training.checkpointing.counters import Counters
-from pipeline.training.checkpointing.snapshots import restore_weights
+from pipeline.training.checkpointing.training_state_dict import restore_weights
 from pipeline.training.train_config import TrainConfig
 
 

@@ -12,7 +12,7 @@ from pipeline.training.accelerator import settle_buckets
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.resume import resume
-from pipeline.training.checkpointing.snapshots import take_snapshot
+from pipeline.training.checkpointing.training_state_dict import take_snapshot
 from pipeline.training.early_stopping import ends_early, note_validation
 from pipeline.training.guarding.guards import check_finite, check_weights
 from pipeline.training.numerics import deterministic_algorithms

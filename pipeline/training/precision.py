@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.optimization.optimizers.muon import Muon
-from pipeline.training.recording.products import Products
+from pipeline.training.recording.matmul_timing import Products
 from pipeline.training.train_config import TrainConfig
 
 SIZE, TRIES = 512, 3

@@ -13,12 +13,12 @@ from torch import nn
 
 from pipeline.progress import Bar, Progress
 from pipeline.tasks import Split, Task
-from pipeline.telemetry.layer_norms import LayerNorms
+from pipeline.telemetry.layer_statistics import LayerNorms
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
-from pipeline.training.checkpointing.snapshots import ResumableState
+from pipeline.training.checkpointing.training_state_dict import ResumableState
 from pipeline.training.guarding.guards import Guard
-from pipeline.training.guarding.interrupts import Interrupts
+from pipeline.training.guarding.signal_handlers import Interrupts
 from pipeline.training.guarding.watchdog import Watchdog
 from pipeline.training.optimization.clipping import Clipping
 from pipeline.training.recording.metrics_log import MetricsLog

@@ -12,8 +12,8 @@ from harness import workspace_in
 from reporting.fake_run import STAGES, labelled_changes, make_run, write_manifest
 
 from pipeline.atomic import digest_json, sealed
-from pipeline.comparison.compare import compare_runs
-from pipeline.comparison.side_by_side import format_comparison
+from pipeline.comparison.comparison_text import format_comparison
+from pipeline.comparison.run_comparison import compare_runs
 from pipeline.config import Config
 from pipeline.engine.artifacts import Workspace
 from pipeline.errors import MissingInputError, StorageError

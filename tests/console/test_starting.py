@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.config.loading import load_config
-from pipeline.verbs.starting import KINDS, RUNS, TOPOLOGIES
+from pipeline.verbs.starter_files import KINDS, RUNS, TOPOLOGIES
 
 ROOT = Path(__file__).parents[2]
 BRING_A_TEXT = ("characters",)

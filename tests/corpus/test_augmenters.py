@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus.augmentations.lexicon import SHIPPED, read_lexicon
-from pipeline.corpus.augmenting import AugmentConfig, Augmenter
+from pipeline.corpus.augment_config import AugmentConfig, Augmenter
 from pipeline.corpus.documents import Document
+from pipeline.corpus.synonym_lexicon import SHIPPED, read_lexicon
 from pipeline.errors import BadDataError
 
 TEXT = """\

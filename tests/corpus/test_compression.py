@@ -56,7 +56,7 @@ def test_padding_with_zeros_is_whole_for_the_library_too() -> None:
 @pytest.mark.parametrize("chunk", [1, 11, 1 << 20])
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_what_is_whole_is_read(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("pipeline.corpus.readers.decompression.CHUNK_BYTES", chunk)
     monkeypatch.setattr("pipeline.corpus.readers.compression.READ_BYTES", chunk)
     pack = COMPRESS[kind]
     first, second, empty = pack(DATA[:HALF]), pack(DATA[HALF:]), pack(b"")

@@ -20,8 +20,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.corpus.documents import Document, Rejected
-from pipeline.corpus.ingesting import AnySource, IngestConfig
-from pipeline.corpus.readers.work_shares import read_parts, reading_tasks
+from pipeline.corpus.ingest_config import AnySource, IngestConfig
+from pipeline.corpus.readers.reading_jobs import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.features import files_of_key
@@ -110,7 +110,7 @@ def compress(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv"])
 def test_compressed_files_give_the_same_documents(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", 10)
+    monkeypatch.setattr("pipeline.corpus.readers.decompression.CHUNK_BYTES", 10)
     kind, write = WRITERS[name]
     write(Path(name))
     for ending in compress(Path(name)):
@@ -218,7 +218,7 @@ def test_csv_files_without_header_or_quotes() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_json_is_parsed_piece_by_piece(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("pipeline.corpus.readers.decompression.CHUNK_BYTES", chunk)
     good = ' \n[ {"text": "ü [1] \\" }"} ,\n3, {"text": "two", "n": [1, {"a": 12}]}, {}, {"text": '
     Path("a.json").write_bytes(good.encode() + b'"\xff"} ]\n')
     records = read(make_source("json", paths=["a.json"]))
@@ -313,7 +313,7 @@ def test_listing_the_files_of_all_sources_imports_nothing_heavy() -> None:
         Path(name).write_text("x")
     program = (
         "import sys\n"
-        "from pipeline.corpus.ingesting import IngestConfig\n"
+        "from pipeline.corpus.ingest_config import IngestConfig\n"
         "from pipeline.features import files_of_key\n"
         "kinds = {'jsonl': 'a.jsonl', 'csv': 'a.csv', 'parquet': 'a.parquet'}\n"
         "sources = [{'name': kind, 'type': kind, 'paths': [path]} for kind, path in kinds.items()]\n"

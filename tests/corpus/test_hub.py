@@ -13,7 +13,7 @@ import datasets
 import pytest
 
 from pipeline.corpus.documents import Document, Rejected
-from pipeline.corpus.readers.hub_dataset import read_hub
+from pipeline.corpus.readers.hub_reader import read_hub
 from pipeline.corpus.sources.hub import Hub
 from pipeline.errors import BadDataError, ConfigError, DescentError, StorageError
 from pipeline.features import files_of_key

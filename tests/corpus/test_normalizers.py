@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from yardsticks import assert_costs_at_most, cpu_of
 
 from pipeline.corpus.documents import Document
-from pipeline.corpus.normalizing import NormalizeConfig, normalize
+from pipeline.corpus.normalize_config import NormalizeConfig, normalize
 from pipeline.corpus.steps.collapse_whitespace import CollapseWhitespace
 from pipeline.corpus.steps.fix_unicode import FixUnicode
 from pipeline.corpus.steps.strip_control_characters import StripControlCharacters

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.corpus.docstrings import MIN_REPEAT_CHARS, library_files, read_python_docs
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.ingesting import IngestConfig
-from pipeline.corpus.readers.work_shares import read_parts, reading_tasks
+from pipeline.corpus.ingest_config import IngestConfig
+from pipeline.corpus.readers.reading_jobs import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
 from pipeline.corpus.sources.jsonl import Jsonl
 from pipeline.corpus.sources.text import Text
@@ -51,7 +51,7 @@ def test_a_text_file_is_one_document_without_a_separator() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_separators_are_found_wherever_chunks_end(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", size)
+    monkeypatch.setattr("pipeline.corpus.readers.decompression.CHUNK_BYTES", size)
     Path("a.txt").write_text("one\n--\ntwo, ü\n--\n\n--\nthree")
     documents = list(read_file(text_source(separator="\n--\n"), Path("a.txt")))
     assert [d.text for d in documents if isinstance(d, Document)] == ["one", "two, ü", "three"]
@@ -149,7 +149,7 @@ def test_each_file_is_read_once_and_labelled() -> None:
 
 
 def test_files_are_grouped_by_size_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 10)
+    monkeypatch.setattr("pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 10)
     for name in "abcde":
         Path(f"{name}.txt").write_text("12345")
     groups = [[part.origin for part in parts] for _, parts in reading_tasks(IngestConfig(sources=[text_source()]))]
@@ -180,17 +180,17 @@ def test_large_files_are_cut_into_parts_that_give_the_same_records(monkeypatch: 
     Path("a.jsonl").write_text("\n".join(["", *lines[:100], "{", *lines[100:]]))
     Path("a.txt").write_text("".join(f"text {n}--" for n in range(300)))
     for source in (jsonl_source(), text_source(separator="--")):
-        monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 1 << 30)
+        monkeypatch.setattr("pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 1 << 30)
         assert len(reading_tasks(IngestConfig(sources=[source]))) == 1
         whole = read_all(source)
-        monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 100)
+        monkeypatch.setattr("pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 100)
         assert len(reading_tasks(IngestConfig(sources=[source]))) > 10
         assert read_all(source) == whole
     assert whole[-1].origin == "a.txt#300"
 
 
 def test_a_cut_at_the_end_of_a_file_leaves_no_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.work_shares.SHARD_BYTES", 10)
+    monkeypatch.setattr("pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 10)
     Path("a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     assert [type(record) for record in read_all(jsonl_source())] == [Document, Document]
 
@@ -198,7 +198,7 @@ def test_a_cut_at_the_end_of_a_file_leaves_no_empty_part(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_records_past_the_limit_are_rejected_without_reading_them(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr("pipeline.corpus.readers.records.MAX_RECORD_BYTES", 20)
-    monkeypatch.setattr("pipeline.corpus.readers.expansion.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("pipeline.corpus.readers.decompression.CHUNK_BYTES", chunk)
     Path("a.txt").write_text("short<>" + "long " * 30 + "<>also short<>" + "end" * 20)
     records = read_file(text_source(separator="<>"), Path("a.txt"))
     assert [record.origin for record in records] == ["a.txt#1", "a.txt#2", "a.txt#3", "a.txt#4"]

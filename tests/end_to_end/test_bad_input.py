@@ -127,7 +127,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
 def test_bad_files_are_named_or_counted(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.corpus.readers.expansion.ALWAYS_ALLOWED_BYTES", 10_000_000)
+    monkeypatch.setattr("pipeline.corpus.readers.decompression.ALWAYS_ALLOWED_BYTES", 10_000_000)
     make, place, reason = CASES[name]
     kind, origin = name.split(".")[1].replace("txt", "text"), f"{name}{place}"
     Path(name).write_bytes(make())
@@ -219,7 +219,7 @@ def test_an_unreadable_part_of_a_corpus_may_be_no_larger_than_rejected_records_m
 MEASURE = """\
 import resource, sys
 from pathlib import Path
-from pipeline.corpus.ingesting import IngestConfig
+from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.progress import Progress
 from pipeline.engine.stage import StageContext
 from pipeline.stages.ingest import STAGE

@@ -13,7 +13,7 @@ from harness import Project, select, tells, workspace_in
 from pipeline.config.loading import load_config
 from pipeline.engine import runner
 from pipeline.engine.plan import plan
-from pipeline.engine.work import outset_of, take_over
+from pipeline.engine.work_folders import outset_of, take_over
 
 # As other tests in this process: Accelerate takes one precision a process.
 CONSTANT = ("train.lr_scheduler_type=constant", "train.mixed_precision=no")

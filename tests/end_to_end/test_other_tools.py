@@ -15,10 +15,10 @@ from tokens.artifacts import run_stage
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
 from pipeline.modeling.build import build_model, load_tokenizer, save_model
+from pipeline.modeling.export_compatibility import set_longest_input
 from pipeline.modeling.heads import CAUSAL_LM, head_over_labels
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.modeling.portable import set_longest_input
-from pipeline.modeling.training_models import export_model, open_for_training
+from pipeline.modeling.open_and_export import export_model, open_for_training
 from pipeline.stages.model import STAGE
 from pipeline.tokens.template import end_texts
 

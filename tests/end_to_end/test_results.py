@@ -13,7 +13,7 @@ from harness import PATIENCE_SECONDS, STAGES, Project, select, wait_until
 
 from pipeline.config.loading import load_config
 from pipeline.engine import runner
-from pipeline.engine.runs import RunView
+from pipeline.engine.run_view import RunView
 from pipeline.engine.stage import Stage
 from pipeline.errors import StorageError, disk_full
 

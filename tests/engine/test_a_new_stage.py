@@ -15,12 +15,12 @@ from pydantic import create_model
 
 import pipeline
 from pipeline import atomic, stages
-from pipeline.comparison.compare import compare_runs
+from pipeline.comparison.run_comparison import compare_runs
 from pipeline.config import Config
 from pipeline.config.loading import load_config
 from pipeline.engine import maintenance
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.long_stage import Checkpointing
+from pipeline.engine.checkpointing_stage import Checkpointing
 from pipeline.engine.plan import Selection, plan
 from pipeline.engine.runner import run
 from pipeline.engine.stage import Shown, Stage, StageContext, in_order
@@ -29,7 +29,7 @@ from pipeline.errors import BadDataError
 from pipeline.progress import Progress
 from pipeline.section import Section
 from pipeline.stages import report
-from pipeline.verbs.arguments import selection_of
+from pipeline.verbs.command_options import selection_of
 
 PARTS = 4
 

@@ -12,7 +12,7 @@ from tokens.artifacts import write_split, write_streams
 from pipeline.corpus.document_shards import read_texts
 from pipeline.evaluation import baselines
 from pipeline.evaluation.baselines import compressed_size, unigram, xz
-from pipeline.tokens.reader import PackedSplit
+from pipeline.tokens.packed_split import PackedSplit
 
 RANDOM = random.Random(5)
 WORDS = ["".join(RANDOM.choices("abcdefghij", k=RANDOM.randint(2, 9))) for _ in range(400)]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pipeline.evaluation import losses
 from pipeline.evaluation.losses import Batch, TokenSums, iterate_losses, strided_spans, token_losses, token_sums
 from pipeline.modeling.inputs import evaluating
-from pipeline.tokens.reader import PackedSplit
+from pipeline.tokens.packed_split import PackedSplit
 
 CPU = torch.device("cpu")
 BLOCK = 6

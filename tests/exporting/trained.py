@@ -10,9 +10,9 @@ import torch
 from harness import write_sources
 
 from pipeline.modeling.build import build_model, load_tokenizer, save_model
+from pipeline.modeling.export_compatibility import set_longest_input
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.modeling.portable import set_longest_input
 from pipeline.tokens.tokenizer_folder import save_tokenizer
 from pipeline.tokens.tokenizers import TrainedTokenizer
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe

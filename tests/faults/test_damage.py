@@ -18,7 +18,7 @@ from pipeline.engine import maintenance
 from pipeline.engine.manifests import CHECKED, find_damage
 from pipeline.engine.runner import run
 from pipeline.errors import DamageError, StorageError
-from pipeline.intact import check_file
+from pipeline.integrity import check_file
 from pipeline.progress import Progress
 
 random = Random(47)
@@ -99,11 +99,13 @@ def test_every_stage_refuses_a_flipped_bit_in_what_it_reads(project: Project) ->
 
 
 def test_what_a_process_has_read_or_written_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipeline.intact
+    import pipeline.integrity
     from pipeline.atomic import digest_file, write_json
 
     read: list[str] = []
-    monkeypatch.setattr(pipeline.intact.atomic, "digest_file", lambda path: read.append(path.name) or digest_file(path))
+    monkeypatch.setattr(
+        pipeline.integrity.atomic, "digest_file", lambda path: read.append(path.name) or digest_file(path)
+    )
     (tmp_path / "part").mkdir()
     path = tmp_path / "part/a"
     path.write_bytes(b"abc")

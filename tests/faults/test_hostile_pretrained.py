@@ -24,7 +24,7 @@ from yardsticks import assert_costs_at_most, cpu_of, importing
 
 from pipeline import cli
 from pipeline.errors import ConfigError
-from pipeline.pretrained.inspection import check_tokenizer
+from pipeline.pretrained.folder_checks import check_tokenizer
 
 EVIL = ("tokenizer={type: pretrained, pretrained: evil}", "model={pretrained: evil}")
 CODE = "import os\nos.mkdir({!r})\nfrom transformers import LlamaConfig as C, LlamaForCausalLM as M\n"

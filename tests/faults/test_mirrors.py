@@ -13,11 +13,11 @@ from harness import Project, read_run_settings, workspace_in
 
 from pipeline import atomic, cli
 from pipeline.atomic import digest_file, read_json, sealed, write_json
-from pipeline.engine.mirrors import mirror
+from pipeline.engine.published_copies import mirror
 from pipeline.engine.status import format_status
 from pipeline.errors import DamageError
 from pipeline.stages.train import LOADED
-from pipeline.verbs.model_folder import check_model
+from pipeline.verbs.model_folder_checks import check_model
 
 Descent = Callable[..., tuple[int, str]]
 

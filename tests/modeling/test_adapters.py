@@ -15,7 +15,7 @@ from training.tiny import make_streams, run_train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.errors import ConfigError
-from pipeline.modeling import training_models
+from pipeline.modeling import open_and_export
 from pipeline.modeling.adapters import peft_config, virtual_tokens, wrapper_of
 from pipeline.modeling.build import load_model, load_tokenizer
 from pipeline.modeling.export_check import load_as_told
@@ -68,7 +68,7 @@ def test_the_base_stays_and_the_export_computes_the_same(tmp_path, method):
 
     summary = make_artifact(tmp_path, adapter={"type": method, **METHODS[method]})
     assert 0 < summary["trainable"] < summary["total"] / 2
-    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    model = open_and_export.open_for_training(tmp_path / "artifact", seed=3)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == summary["trainable"]
     initial = load_model(tmp_path / "artifact/model")
     before = initial.state_dict()
@@ -83,7 +83,7 @@ def test_the_base_stays_and_the_export_computes_the_same(tmp_path, method):
     assert len(compared) >= len(before) - 1
     assert all(torch.equal(frozen[name], before[names[name]]) for name in compared), "the base changed"
 
-    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     torch.testing.assert_close(logits(load_model(tmp_path / "out/model")), trained, atol=1e-5, rtol=0)
     weights = sum(path.stat().st_size for path in (tmp_path / "out/adapter").glob("*.safetensors"))
     assert weights < (tmp_path / "artifact/model/model.safetensors").stat().st_size
@@ -133,10 +133,10 @@ def test_a_training_from_the_stage_resumes_and_exports(tmp_path, method):
 @pytest.mark.parametrize("tied", [False, True])
 def test_tied_weights_of_which_one_is_adapted_are_untied_and_merged(tmp_path, target, tied):
     make_artifact(tmp_path, tied, adapter={"type": "lora", "r": 2, "target_modules": [target]})
-    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    model = open_and_export.open_for_training(tmp_path / "artifact", seed=3)
     train_a_little(model)
     trained = logits(model)
-    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out/model")
     torch.testing.assert_close(logits(again), trained, atol=1e-5, rtol=0)
     assert not again.config.tie_word_embeddings
@@ -148,10 +148,10 @@ def test_tied_weights_of_which_one_is_adapted_are_untied_and_merged(tmp_path, ta
 
 def test_what_cannot_be_merged_is_never_taken_for_its_base(tmp_path):
     make_artifact(tmp_path, adapter={"type": "prompt_tuning", **PROMPT})
-    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    model = open_and_export.open_for_training(tmp_path / "artifact", seed=3)
     train_a_little(model)
     trained = logits(model)
-    found = training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    found = open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     assert found["unmerged"].startswith("prompt_tuning adapters are not merged here: model/ holds the unchanged base/")
     with pytest.raises(ValueError, match="Unrecognized model"):
         AutoModelForCausalLM.from_pretrained(tmp_path / "out/model")
@@ -168,7 +168,7 @@ def test_lora_on_the_experts_of_grok1(tmp_path, autocast):
     summary, _ = run_stage(STAGE, section, {"tokenizer": tmp_path / "pretrained"}, tmp_path / "artifact")
     trainable = {part["name"]: part["trainable"] for part in summary["parts"]}
     assert trainable["layers.1.experts"] == 4 * 2 * ((32 + 96) + (48 + 32))
-    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    model = open_and_export.open_for_training(tmp_path / "artifact", seed=3)
     before = load_model(tmp_path / "artifact/model")
     torch.testing.assert_close(logits(model), logits(before), atol=1e-6, rtol=0)
     model.activation_checkpointing_enable({"use_reentrant": False})
@@ -176,7 +176,7 @@ def test_lora_on_the_experts_of_grok1(tmp_path, autocast):
         train_a_little(model)
     trained = logits(model)
     assert (trained - logits(before)).abs().max() > 0.1
-    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     after = load_model(tmp_path / "out/model")
     torch.testing.assert_close(logits(after), trained, atol=1e-5, rtol=0)
     changed = {name for name, weight in after.named_parameters() if not weight.equal(before.get_parameter(name))}
@@ -210,7 +210,7 @@ def test_a_head_over_labels_is_trained_with_the_adapter_and_merged(tmp_path):
     values = {"pretrained": str(tmp_path / "pretrained"), "task": "classification"}
     section = ModelConfig(**values, adapter={"type": "lora", **METHODS["lora"]})
     run_stage(STAGE, section, inputs, tmp_path / "artifact")
-    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    model = open_and_export.open_for_training(tmp_path / "artifact", seed=3)
     before = load_model(tmp_path / "artifact/model")
     assert before.config.label2id == {"a": 0, "b": 1, "c": 2}
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
@@ -220,7 +220,7 @@ def test_a_head_over_labels_is_trained_with_the_adapter_and_merged(tmp_path):
         optimizer.zero_grad()
     trained = logits(model)
     assert trained.argmax(-1).tolist() == [0, 2]
-    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     again = load_model(tmp_path / "out/model")
     torch.testing.assert_close(logits(again), trained, atol=1e-5, rtol=0)
     assert not torch.equal(again.score.weight, before.score.weight)
@@ -235,7 +235,7 @@ def test_a_head_over_labels_is_trained_with_the_adapter_and_merged(tmp_path):
 def test_a_fresh_adapter_depends_on_the_seed_alone(tmp_path):
     make_artifact(tmp_path, adapter={"type": "lora"})
     one, two, other = (
-        dict(training_models.open_for_training(tmp_path / "artifact", seed).named_parameters()) for seed in (1, 1, 2)
+        dict(open_and_export.open_for_training(tmp_path / "artifact", seed).named_parameters()) for seed in (1, 1, 2)
     )
     name = "model.layers.0.self_attn.q_proj.lora_A.default.weight"
     assert torch.equal(one[name], two[name])
@@ -246,16 +246,16 @@ def test_the_frozen_base_keeps_the_precision_of_its_checkpoint(tmp_path):
     make_pretrained(tmp_path / "pretrained", BOTH).bfloat16().save_pretrained(tmp_path / "pretrained")
     section = ModelConfig(pretrained=str(tmp_path / "pretrained"), adapter={"type": "lora"})
     run_stage(STAGE, section, {"tokenizer": tmp_path / "pretrained"}, tmp_path / "artifact")
-    model = training_models.open_for_training(tmp_path / "artifact", 0)
+    model = open_and_export.open_for_training(tmp_path / "artifact", 0)
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
     # Without mixed precision it is computed in float32; what is exported is as it was saved.
-    model = training_models.open_for_training(tmp_path / "artifact", 0, is_mixed=False)
+    model = open_and_export.open_for_training(tmp_path / "artifact", 0, is_mixed=False)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     train_a_little(model)
     trained = logits(model)
-    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out", is_mixed=False)
+    open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out", is_mixed=False)
     exported = load_model(tmp_path / "out/model", dtype="auto")
     assert {p.dtype for p in exported.parameters()} == {torch.bfloat16}
     torch.testing.assert_close(logits(exported.float()), trained, atol=0.05, rtol=0)
@@ -263,7 +263,7 @@ def test_the_frozen_base_keeps_the_precision_of_its_checkpoint(tmp_path):
 
 def test_a_learned_prompt_takes_positions_and_the_blocks_keep_their_names(tmp_path):
     make_artifact(tmp_path, adapter={"type": "prompt_tuning", **PROMPT})
-    model = training_models.open_for_training(tmp_path / "artifact", 0)
+    model = open_and_export.open_for_training(tmp_path / "artifact", 0)
     assert virtual_tokens(model) == 3
     assert virtual_tokens(load_model(tmp_path / "artifact/model")) == 0
     assert list(blocks(model)) == ["layers.0", "layers.1"]
@@ -340,15 +340,15 @@ def test_quantization_without_a_gpu_is_a_configuration_error(tmp_path, monkeypat
 @pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
 def test_a_quantized_base_is_merged_in_its_own_precision(tmp_path, kind):
     make_artifact(tmp_path, adapter={"type": "lora", "target_modules": "all-linear"}, quantization=kind)
-    model = training_models.open_for_training(tmp_path / "artifact", 0)
+    model = open_and_export.open_for_training(tmp_path / "artifact", 0)
     assert model.device.type == "cuda"
-    training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     # A fresh adapter adds nothing, so the export is the checkpoint, unrounded.
     original = load_model(tmp_path / "artifact/model")
     assert torch.equal(logits(load_model(tmp_path / "out/model")), logits(original))
 
 
 def test_quantized_weights_are_not_sharded(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_models, "read_description", lambda artifact: {"quantization": "nf4"})
+    monkeypatch.setattr(open_and_export, "read_description", lambda artifact: {"quantization": "nf4"})
     with pytest.raises(ConfigError, match=r"model.quantization: .* cannot be sharded .*multi_gpu_ddp.yaml"):
-        training_models.open_for_training(tmp_path, seed=3, will_be_sharded=True)
+        open_and_export.open_for_training(tmp_path, seed=3, will_be_sharded=True)

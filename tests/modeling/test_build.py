@@ -7,10 +7,10 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import build_config, build_model, load_tokenizer
 from pipeline.modeling.heads import head_over_labels
+from pipeline.modeling.initial_scales import measure_scales
 from pipeline.modeling.inputs import context_length
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.parameters import blocks
-from pipeline.modeling.scales import measure_scales
 from pipeline.tasks.classification import Classification
 
 

@@ -17,10 +17,10 @@ from training.tiny import make_inputs, run_train
 from transformers import AutoConfig
 
 from pipeline.errors import ExportError
-from pipeline.modeling import export_check, training_models
+from pipeline.modeling import export_check, open_and_export
 from pipeline.modeling.export_check import check_export, expected_logits, load_as_told
 from pipeline.modeling.grok1 import Grok1Config
-from pipeline.modeling.usage import Usage
+from pipeline.modeling.loading_code import Usage
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_a_training_says_how_far_its_export_is_off(inputs, tmp_path):
 
 @pytest.mark.parametrize("damage", ["weight", "configuration", "missing"])
 def test_an_export_that_is_not_what_was_trained_is_an_error(inputs, tmp_path, monkeypatch, damage):
-    save = training_models.save_model
+    save = open_and_export.save_model
 
     def spoiled(model, tokenizer_folder: Path, folder: Path) -> None:
         save(model, tokenizer_folder, folder)
@@ -50,7 +50,7 @@ def test_an_export_that_is_not_what_was_trained_is_an_error(inputs, tmp_path, mo
         else:
             path.unlink()
 
-    monkeypatch.setattr(training_models, "save_model", spoiled)
+    monkeypatch.setattr(open_and_export, "save_model", spoiled)
     expected = (
         "cannot be used as its card says" if damage == "missing" else "does not compute what the trained one does"
     )

@@ -13,7 +13,7 @@ from modeling.checkpoints import make_pretrained
 from tokens.artifacts import run_stage
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.modeling import training_models
+from pipeline.modeling import open_and_export
 from pipeline.modeling.build import load_model
 from pipeline.modeling.export_check import load_as_told
 from pipeline.modeling.model_config import ModelConfig
@@ -113,7 +113,7 @@ def check(tmp_path: Path, case: Case) -> None:
     save_pretrained_tokenizer(load_pretrained_tokenizer(base, False, "tokenizer"), tmp_path / "tokenizer", ["a text"])
     section = ModelConfig(pretrained=str(base), trust_remote_code=architecture == "grok1", adapter=adapter_of(target))
     run_stage(STAGE, section, {"tokenizer": tmp_path / "tokenizer"}, tmp_path / "artifact")
-    model = training_models.open_for_training(tmp_path / "artifact", seed=3)
+    model = open_and_export.open_for_training(tmp_path / "artifact", seed=3)
     before, noise = logits(model), torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -122,7 +122,7 @@ def check(tmp_path: Path, case: Case) -> None:
     rounded = 8 * torch.finfo(DTYPES[dtype]).eps
     assert distance(before, trained) > 2 * rounded, "the adapter changes nothing that could be missed"
 
-    found = training_models.export_model(model, tmp_path / "artifact", tmp_path / "out")
+    found = open_and_export.export_model(model, tmp_path / "artifact", tmp_path / "out")
     assert found["error"] <= found["allowed"]
     assert ("unmerged" in found) == (target in PROMPTS)
     allowed = max(1e-4, rounded)

@@ -18,9 +18,9 @@ from transformers.pytorch_utils import Conv1D
 
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
-from pipeline.modeling import weight_streams
+from pipeline.modeling import seeded_weights
 from pipeline.modeling.build import build_config, build_model, load_model, load_tokenizer, save_model
-from pipeline.modeling.defaults import DefaultInitialization
+from pipeline.modeling.default_initialization import DefaultInitialization
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.initialization import fans
 from pipeline.modeling.materialize import RECIPE, empty_model, fill, is_recipe, materialize, open_empty, save_recipe
@@ -113,10 +113,10 @@ def test_fans_of_layouts():
 
 
 def test_any_part_is_cut_from_the_same_numbers(monkeypatch):
-    monkeypatch.setattr(weight_streams, "CHUNK", 100)
-    whole = weight_streams.draw(1, "w", (30, 20), (slice(0, 30), slice(0, 20)), weight_streams.normal(1.0))
+    monkeypatch.setattr(seeded_weights, "CHUNK", 100)
+    whole = seeded_weights.draw(1, "w", (30, 20), (slice(0, 30), slice(0, 20)), seeded_weights.normal(1.0))
     for region in ((slice(0, 1), slice(0, 20)), (slice(7, 29), slice(3, 4)), (slice(29, 30), slice(0, 20))):
-        assert torch.equal(weight_streams.draw(1, "w", (30, 20), region, weight_streams.normal(1.0)), whole[region])
+        assert torch.equal(seeded_weights.draw(1, "w", (30, 20), region, seeded_weights.normal(1.0)), whole[region])
     assert whole.std() == pytest.approx(1, abs=0.15)
     assert len(whole.unique()) == 600
 
@@ -191,7 +191,9 @@ def test_refused_values(values):
 
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
+server.set_forkserver_preload(
+    ["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.training_verdict"]
+)
 
 
 def _shard_and_compare(rank: int, folder: Path, names: list[str]) -> None:

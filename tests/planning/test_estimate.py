@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.planning import estimate
 from pipeline.planning.devices import device_named
 from pipeline.planning.estimate import Estimator, Hardware
-from pipeline.planning.table import format_estimate
+from pipeline.planning.estimate_text import format_estimate
 
 SHAPES: dict[str, str] = {
     "llama": "{hidden_size: 64, intermediate_size: 96, num_hidden_layers: 3, num_attention_heads: 4}",

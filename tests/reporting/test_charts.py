@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.reporting.axes import linear_scale, log_scale
 from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.recorded_curves import LayerGrid
+from pipeline.reporting.svg_axes import linear_scale, log_scale
 
 
 def texts(svg: str) -> list[str]:

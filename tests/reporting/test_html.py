@@ -22,9 +22,9 @@ from reporting.fake_run import (
 )
 from yardsticks import assert_costs_at_most, cpu_of
 
-from pipeline.reporting.data import read_run
 from pipeline.reporting.html import render_report
 from pipeline.reporting.report_config import ReportConfig
+from pipeline.reporting.run_data import read_run
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from reporting.fake_run import figures, labelled_changes, lost_text_changes, make_run, write_manifest
 
-from pipeline.reporting.data import read_run
 from pipeline.reporting.model_card import render_card
 from pipeline.reporting.report_config import ReportConfig
+from pipeline.reporting.run_data import read_run
 
 
 def card(folders: dict[str, Path], **config: Any) -> str:

@@ -14,11 +14,11 @@ from harness import tells
 
 from pipeline.atomic import digest_file, list_files
 from pipeline.corpus import document_shards
-from pipeline.corpus.augmenting import AugmentConfig
-from pipeline.corpus.curation import CurateConfig
+from pipeline.corpus.augment_config import AugmentConfig
+from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.document_shards import read_documents, shard_paths
-from pipeline.corpus.ingesting import IngestConfig
-from pipeline.corpus.normalizing import NormalizeConfig
+from pipeline.corpus.ingest_config import IngestConfig
+from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.stage import StageContext
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.progress import Progress
@@ -99,7 +99,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
     for number in range(4):
         write_jsonl(f"{number}.jsonl", [*(story(n) for n in range(number, 60 + number)), "short"])
     monkeypatch.setattr(
-        "pipeline.corpus.readers.work_shares.SHARD_BYTES", 5000
+        "pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 5000
     )  # less than a file, more than half of one
     monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
     for folder, workers in (("one", 1), ("many", 2)):

@@ -8,8 +8,8 @@ from tokens.artifacts import run_stage, write_streams
 
 from pipeline.atomic import digest_file
 from pipeline.stages.pack import STAGE
+from pipeline.tokens.packed_split import PackedSplit
 from pipeline.tokens.packing import PackConfig
-from pipeline.tokens.reader import PackedSplit
 
 
 def pack(folder: Path, ids: list[int], block_size: int) -> Path:

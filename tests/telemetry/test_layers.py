@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.telemetry.layer_norms import LayerNorms
+from pipeline.telemetry.layer_statistics import LayerNorms
 
 
 class Net(nn.Module):

@@ -16,8 +16,8 @@ from pipeline.corpus.documents import Document, document_id
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.progress import Progress
 from pipeline.section import Section
+from pipeline.tokens.packed_split import PackedSplit
 from pipeline.tokens.packing import pack_contiguous
-from pipeline.tokens.reader import PackedSplit
 from pipeline.tokens.token_streams import StreamWriter, id_dtype
 
 PROSE = [

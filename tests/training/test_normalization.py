@@ -19,10 +19,10 @@ from pipeline.progress import Progress
 from pipeline.tasks import task_named
 from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tokens.labelled_split import LabelledSplit
-from pipeline.tokens.reader import PackedSplit
+from pipeline.tokens.packed_split import PackedSplit
+from pipeline.training.build_state import build
 from pipeline.training.loop import train
 from pipeline.training.recording.trackers import RunLabel
-from pipeline.training.setup import build
 from pipeline.training.train_config import TrainConfig
 
 TOLERANCE = 1e-6

@@ -52,7 +52,9 @@ SECTION: dict[str, Any] = {
 
 # Children are forked from a server that has imported torch but never used it: quick to start, safe to kill.
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.verdicts"])
+server.set_forkserver_preload(
+    ["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.training_verdict"]
+)
 
 
 def make_tokenizer(folder: Path) -> None:
@@ -222,25 +224,25 @@ def _child(
 def arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
-    from pipeline.training import loop, setup
-    from pipeline.training.checkpointing import checkpoints, snapshots
+    from pipeline.training import build_state, loop
+    from pipeline.training.checkpointing import checkpoints
     from pipeline.training.recording import metrics_log
 
-    setup.Routing = type("Routing", (setup.Routing,), {})  # an autopsy has its own
+    build_state.Routing = type("Routing", (build_state.Routing,), {})  # an autopsy has its own
     models: list[Any] = []
-    prepare_layers = setup.prepare_layers
-    setup.prepare_layers = lambda *given: (models.append(given[1]), prepare_layers(*given))[1]
+    prepare_layers = build_state.prepare_layers
+    build_state.prepare_layers = lambda *given: (models.append(given[1]), prepare_layers(*given))[1]
 
     places: dict[str, tuple[Any, str, bool]] = {
-        "forward": (setup.Routing, "add", False),
-        "update": (setup.Interval, "add_step", False),
+        "forward": (build_state.Routing, "add", False),
+        "update": (build_state.Interval, "add_step", False),
         "record": (metrics_log.MetricsLog, "log", False),
         "recorded": (metrics_log.MetricsLog, "log", True),
         "validate": (loop, "validate", False),
         "validation batch": (losses, "token_losses", False),
         "snapshot": (loop, "take_snapshot", False),
-        "tensors": (snapshots, "save_parts", False),
-        "save": (snapshots, "write_json", False),
+        "tensors": (training_state_dict, "save_parts", False),
+        "save": (training_state_dict, "write_json", False),
         "digests": (checkpoints, "write_json", False),
         "saved": (checkpoints, "save_checkpoint", True),
     }

@@ -1,6 +1,6 @@
 """Augmentations. A new one is a file here and a line in AUGMENTATIONS."""
 
-from pipeline.corpus.augmentations.augmentation import Augmentation
+from pipeline.corpus.augmentations.base_augmentation import Augmentation
 from pipeline.corpus.augmentations.keyboard import Keyboard
 from pipeline.corpus.augmentations.synonym import Synonym
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.corpus.augmentations.plain_words import PlainWords
+from pipeline.corpus.nlpaug_words import PlainWords
 
 MIN_LETTERS = 4
 

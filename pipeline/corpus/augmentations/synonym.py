@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.corpus.augmentations.lexicon import SHIPPED, read_lexicon
-from pipeline.corpus.augmentations.plain_words import PlainWords
+from pipeline.corpus.nlpaug_words import PlainWords
+from pipeline.corpus.synonym_lexicon import SHIPPED, read_lexicon
 from pipeline.errors import MissingInputError
 
 

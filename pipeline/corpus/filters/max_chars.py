@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.corpus.documents import Document
-from pipeline.corpus.filters.filter import Filter
+from pipeline.corpus.filters.base_filter import Filter
 
 
 class MaxChars(Filter):

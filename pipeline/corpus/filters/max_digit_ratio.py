@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.corpus.character_kinds import count_kinds
 from pipeline.corpus.documents import Document
-from pipeline.corpus.filters.characters import count_kinds
-from pipeline.corpus.filters.filter import Filter
+from pipeline.corpus.filters.base_filter import Filter
 
 
 class MaxDigitRatio(Filter):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.sources.local_files import LocalFiles
-from pipeline.corpus.sources.named_fields import Records
+from pipeline.corpus.sources.base_local_files import LocalFiles
+from pipeline.corpus.sources.base_records import Records
 
 
 class Arrow(LocalFiles, Records):
@@ -20,6 +20,6 @@ class Arrow(LocalFiles, Records):
     """Arrow."""
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        from pipeline.corpus.readers.tables import read_arrow
+        from pipeline.corpus.readers.columnar_reader import read_arrow
 
         return read_arrow(self, part)

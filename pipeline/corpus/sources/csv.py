@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.sources.local_files import LocalFiles
-from pipeline.corpus.sources.named_fields import Records
+from pipeline.corpus.sources.base_local_files import LocalFiles
+from pipeline.corpus.sources.base_records import Records
 
 AUTO_QUOTES = "auto"
 
@@ -51,13 +51,13 @@ class Csv(LocalFiles, Records):
         return self
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        from pipeline.corpus.readers.delimited import read_csv
+        from pipeline.corpus.readers.csv_reader import read_csv
 
         return read_csv(self, part)
 
     def doubts(self, document: Document) -> Iterator[str]:
         """A text that stands in quotation marks which were not taken for such."""
-        from pipeline.corpus.readers.delimited import kept_quotes
+        from pipeline.corpus.readers.csv_reader import kept_quotes
 
         if mark := kept_quotes(self, document):
             yield "in quotation marks" if mark == '"' else "in single quotation marks"

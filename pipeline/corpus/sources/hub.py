@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.source_files import find_dataset
-from pipeline.corpus.sources.named_fields import Records
+from pipeline.corpus.sources.base_records import Records
 from pipeline.section import Runtime
 
 
@@ -45,6 +45,6 @@ class Hub(Records):
 
     def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
         """The rows of the split."""
-        from pipeline.corpus.readers.hub_dataset import read_hub
+        from pipeline.corpus.readers.hub_reader import read_hub
 
         return read_hub(self, scratch)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.sources.local_files import LocalFiles
-from pipeline.corpus.sources.named_fields import Records
+from pipeline.corpus.sources.base_local_files import LocalFiles
+from pipeline.corpus.sources.base_records import Records
 
 
 class Json(LocalFiles, Records):
@@ -22,6 +22,6 @@ class Json(LocalFiles, Records):
     """Name of the outermost object's field that holds the records: `data` for {"data": [...]}."""
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        from pipeline.corpus.readers.json_values import read_json
+        from pipeline.corpus.readers.json_reader import read_json
 
         return read_json(self, part)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.sources.local_files import LocalFiles
-from pipeline.corpus.sources.named_fields import Records
+from pipeline.corpus.sources.base_local_files import LocalFiles
+from pipeline.corpus.sources.base_records import Records
 
 
 class Jsonl(LocalFiles, Records):
@@ -21,11 +21,11 @@ class Jsonl(LocalFiles, Records):
 
     def separator_in(self, path: Path) -> bytes | None:
         """The last byte of the file's line breaks."""
-        from pipeline.corpus.readers.expansion import line_break
+        from pipeline.corpus.readers.decompression import line_break
 
         return line_break(path)[-1:]
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        from pipeline.corpus.readers.lines import read_jsonl
+        from pipeline.corpus.readers.line_reader import read_jsonl
 
         return read_jsonl(self, part)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.corpus.docstrings import LABEL, library_files, read_python_docs
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.sources.source import Source
+from pipeline.corpus.sources.base_source import Source
 
 
 class PythonDocs(Source):

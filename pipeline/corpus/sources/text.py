@@ -9,8 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.corpus.documents import Document, Part, Rejected
-from pipeline.corpus.sources.local_files import LocalFiles
-from pipeline.corpus.sources.named_fields import check_no_escape
+from pipeline.corpus.sources.base_local_files import LocalFiles
+from pipeline.corpus.sources.base_records import check_no_escape
 
 LONG_BYTES = 1_000_000
 """What no text between separators is expected to reach."""
@@ -35,12 +35,12 @@ class Text(LocalFiles):
 
     def separator_in(self, path: Path) -> bytes | None:
         """The separator, with the line breaks of the file."""
-        from pipeline.corpus.readers.lines import with_breaks_of
+        from pipeline.corpus.readers.line_reader import with_breaks_of
 
         return None if self.separator is None else with_breaks_of(path, self.separator)
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        from pipeline.corpus.readers.lines import read_text
+        from pipeline.corpus.readers.line_reader import read_text
 
         return read_text(self, part)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pipeline.corpus.steps.step import Step
+from pipeline.corpus.steps.base_step import Step
 
 _BLANK_LINES = re.compile(r"\n{4,}")
 

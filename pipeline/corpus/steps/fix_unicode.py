@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Any, Literal
 
-from pipeline.corpus.steps.step import Step
+from pipeline.corpus.steps.base_step import Step
 
 # Characters by which ftfy may have something to do on a line of ASCII: controls, carriage returns, entities.
 _NEEDS_REPAIR = re.compile(r"[^\t\n -%'-~]|&[#A-Za-z]")

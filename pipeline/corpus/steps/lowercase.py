@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.corpus.steps.step import Step
+from pipeline.corpus.steps.base_step import Step
 
 
 class Lowercase(Step):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Literal
 
-from pipeline.corpus.steps.step import Step
+from pipeline.corpus.steps.base_step import Step
 
 
 class RemovePunctuation(Step):

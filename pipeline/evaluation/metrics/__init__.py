@@ -1,11 +1,11 @@
 """Metrics: figures of a trained model on held-out documents. A new one is a file here and a line in METRICS."""
 
 from pipeline.evaluation.metrics.accuracy import Accuracy
+from pipeline.evaluation.metrics.base_metric import Figure, LabelMetric, Metric, TextMetric, Totals
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.evaluate_module import EvaluateModule
 from pipeline.evaluation.metrics.f1_macro import MacroF1
 from pipeline.evaluation.metrics.mae import MeanAbsoluteError
-from pipeline.evaluation.metrics.metric import Figure, LabelMetric, Metric, TextMetric, Totals
 from pipeline.evaluation.metrics.mse import MeanSquaredError
 from pipeline.evaluation.metrics.pearson import Pearson
 from pipeline.evaluation.metrics.perplexity import Perplexity

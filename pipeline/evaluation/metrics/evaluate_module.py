@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from pipeline.errors import ConfigError
-from pipeline.evaluation.metrics.metric import Figure, LabelMetric
+from pipeline.evaluation.metrics.base_metric import Figure, LabelMetric
 
 if TYPE_CHECKING:
     import evaluate

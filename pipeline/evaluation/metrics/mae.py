@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.evaluation.metrics.metric import LabelMetric
+from pipeline.evaluation.metrics.base_metric import LabelMetric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from pipeline.evaluation.metrics.metric import TextMetric, Totals
+from pipeline.evaluation.metrics.base_metric import TextMetric, Totals
 
 
 class Perplexity(TextMetric):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pipeline.evaluation.metrics.metric import TextMetric, Totals
+from pipeline.evaluation.metrics.base_metric import TextMetric, Totals
 
 
 class TokenAccuracy(TextMetric):

@@ -13,8 +13,8 @@ from pydantic import model_validator
 
 from pipeline.atomic import write_json
 from pipeline.errors import ConfigError, panics_as_errors, without_panic_messages
-from pipeline.pretrained.inspection import read_object, without_foreign_code
-from pipeline.pretrained.opening import opened
+from pipeline.pretrained.folder_checks import read_object, without_foreign_code
+from pipeline.pretrained.link_view import opened
 from pipeline.pretrained.origin import OWN_ARCHITECTURES, TOKENIZER_FILES, Origin, has_code, origin_files
 from pipeline.tokens.round_trip import foresee_losses
 from pipeline.tokens.tokenizers.base_tokenizer import EOS_TOKEN, PAD_TOKEN, Tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.training.checkpointing.checkpoints import checkpoint_of, newest_valid, problem_of
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.random_states import seed_process
-from pipeline.training.checkpointing.snapshots import restore_state
+from pipeline.training.checkpointing.training_state_dict import restore_state
 from pipeline.training.early_stopping import begin_phase
 from pipeline.training.recording.metrics_log import BEFORE_END, RECORDS, RECORDS_SHA256, rewind
 from pipeline.training.train_state import TrainState

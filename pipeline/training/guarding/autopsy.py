@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from pipeline.atomic import replacing_folder, write_json
-from pipeline.distributed.processes import Processes
+from pipeline.distributed.collectives import Processes
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
@@ -26,7 +26,7 @@ from pipeline.modeling.weights import model_tensors
 from pipeline.tasks import Task, task_named
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states, restore_generator_states
-from pipeline.training.guarding.examination import Examination, Finding, Row, examine
+from pipeline.training.guarding.nonfinite_trace import Examination, Finding, Row, examine
 from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig

@@ -20,7 +20,7 @@ from pipeline.errors import DivergedError
 from pipeline.modeling.sharding import whole
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter, list_checkpoints, step_of
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states
-from pipeline.training.checkpointing.snapshots import ResumableState
+from pipeline.training.checkpointing.training_state_dict import ResumableState
 from pipeline.training.guarding.autopsy import Autopsy
 from pipeline.training.guarding.rollback import roll_back
 from pipeline.training.guarding.spikes import spike_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.training.checkpointing.checkpoints import list_checkpoints, problem_of, step_of
-from pipeline.training.checkpointing.snapshots import ResumableState, restore_learned
+from pipeline.training.checkpointing.training_state_dict import ResumableState, restore_learned
 
 
 def roll_back(work: Path, state: ResumableState, save_steps: int) -> int | None:

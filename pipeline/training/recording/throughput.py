@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.modeling.flops import training_flops_per_token
-from pipeline.training.recording.peaks import Peak
+from pipeline.training.recording.peak_flops import Peak
 
 PHASES = ("data", "forward_backward", "optimizer", "rest")
 

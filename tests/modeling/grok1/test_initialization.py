@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from pipeline.modeling.expert_loads import expert_load_sums, router_loss_sums
 from pipeline.modeling.grok1 import Grok1Config, Grok1ForSequenceClassification
+from pipeline.modeling.initial_scales import measure_scales
 from pipeline.modeling.presets import PRESETS
-from pipeline.modeling.scales import measure_scales
 from pipeline.tasks.causal_lm import CausalLm
-from pipeline.telemetry.start import judge_start
+from pipeline.telemetry.initial_verdict import judge_start
 
 
 def scales(model, ids: torch.Tensor, labels: torch.Tensor) -> tuple[list[float], list[float]]:

@@ -20,7 +20,7 @@ from pipeline.atomic import digest_file
 from pipeline.cli import app
 from pipeline.errors import DivergedError, InterruptedRun
 from pipeline.evaluation.losses import LossSums
-from pipeline.training import setup
+from pipeline.training import build_state
 
 NAN = math.nan
 PARTS = 2
@@ -39,7 +39,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def arm(factors: dict[int, float], stop_at: int | None = None) -> None:
         calls = iter(range(10**6))
 
-        class Disturbed(setup.Routing):
+        class Disturbed(build_state.Routing):
             def add(self, *arguments: Any) -> LossSums:
                 found = super().add(*arguments)
                 call = next(calls)
@@ -49,7 +49,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
                     os.kill(os.getpid(), signal.SIGTERM)
                 return LossSums(found.total * factor, {name: value * factor for name, value in found.parts.items()})
 
-        monkeypatch.setattr(setup, "Routing", Disturbed)
+        monkeypatch.setattr(build_state, "Routing", Disturbed)
 
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the tests were started with
     yield arm

@@ -9,16 +9,15 @@ from accelerate import Accelerator
 from pydantic import ValidationError
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
+from pipeline.distributed.collectives import Processes
 from pipeline.distributed.parallel_dims import ParallelDims
-from pipeline.distributed.processes import Processes
 from pipeline.errors import ConfigError
 from pipeline.known_names import told
 from pipeline.modeling.build import build_model, load_tokenizer
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.training.checkpointing.snapshots import ResumableState, restore_state, take_snapshot
-from pipeline.training.optimization.averaging import WeightAverage
+from pipeline.training.checkpointing.training_state_dict import ResumableState, restore_state, take_snapshot
 from pipeline.training.optimization.optimizers import FAMILIES
-from pipeline.training.optimization.optimizers.eight_bit import EightBit, class_and_bits
+from pipeline.training.optimization.optimizers.bitsandbytes_optimizers import EightBit, class_and_bits
 from pipeline.training.optimization.optimizers.torch_class import NOT_STEPWISE
 from pipeline.training.optimization.parameter_groups import (
     build_optimizer,
@@ -26,7 +25,8 @@ from pipeline.training.optimization.parameter_groups import (
     set_learning_rate,
     trainable,
 )
-from pipeline.training.recording.interval import Interval
+from pipeline.training.optimization.weight_average import WeightAverage
+from pipeline.training.recording.running_sums import Interval
 from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline.modeling.flops import training_flops_per_token
 from pipeline.training.recording import throughput
-from pipeline.training.recording.peaks import Peak
+from pipeline.training.recording.peak_flops import Peak
 from pipeline.training.recording.throughput import Meter
 
 CPU = torch.device("cpu")

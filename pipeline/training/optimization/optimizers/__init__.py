@@ -2,10 +2,10 @@
 
 from pipeline.training.optimization.optimizers.adafactor import Adafactor
 from pipeline.training.optimization.optimizers.adam import Adam
-from pipeline.training.optimization.optimizers.eight_bit import EightBit
-from pipeline.training.optimization.optimizers.family import OptimizerFamily
+from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
+from pipeline.training.optimization.optimizers.bitsandbytes_optimizers import EightBit
+from pipeline.training.optimization.optimizers.custom_optimizer import OwnClass
 from pipeline.training.optimization.optimizers.muon import Muon
-from pipeline.training.optimization.optimizers.own_class import OwnClass
 from pipeline.training.optimization.optimizers.sgd import Sgd
 from pipeline.training.optimization.optimizers.torch_class import TorchClass
 

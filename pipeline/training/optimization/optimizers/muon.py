@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
 from pipeline.training.optimization.optimizers.adam import adam_settings
-from pipeline.training.optimization.optimizers.family import OptimizerFamily
+from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
 
 if TYPE_CHECKING:
     import torch

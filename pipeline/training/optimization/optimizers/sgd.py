@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.training.optimization.optimizers.family import OptimizerFamily
+from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,143 @@
+"""A run of a workspace as its folder and its artifacts tell of it, whole or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline.config.loading import load_config
+from pipeline.config.mistakes import nearest
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.differences import flatten
+from pipeline.engine.manifests import Manifest, content_digest, input_digests, is_key, read_manifest
+from pipeline.engine.run_json import IN_PROGRESS, earlier_results, outcome_of, read_run, shown_in_words
+from pipeline.engine.work_folders import identity_of
+from pipeline.errors import ConfigError, MissingInputError, StorageError
+from pipeline.plain_yaml import read_file
+
+MAX_NAMES = 20
+"""Runs that are named where one is not found."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder and its artifacts tell of it, whole or not.
+
+    `settings` are flattened; `runtime` are those of them that enter no key. `identities` are the manifests, and what a
+    training that has none yet is a training of. `records` is where its metrics.jsonl would be.
+    """
+
+    state: dict[str, Any]
+    outcome: str
+    settings: dict[str, Any]
+    runtime: set[str]
+    manifests: dict[str, Manifest]
+    identities: dict[str, dict[str, Any]]
+    records: Path | None
+
+    def summary(self, stage: str) -> dict[str, Any]:
+        """What a stage counted; empty when its artifact is not there."""
+        return self.manifests.get(stage, {}).get("summary") or {}
+
+    def digest(self, stage: str, part: str = "") -> str | None:
+        """Digest of an artifact, or of a folder in it; None when it is not there."""
+        manifest = self.manifests.get(stage)
+        return content_digest(manifest["files"], part) if manifest else None
+
+    def key(self, stage: str) -> str | None:
+        """Of its artifact, or of the training that it has not completed."""
+        if stage in self.state["stages"]:
+            return str(self.state["stages"][stage]["key"])
+        return self.state[IN_PROGRESS] if stage in self.identities else None
+
+
+def open_run(workspace: Workspace, name: str) -> Run:
+    """What the folder of a run shows; of an earlier result it is called NAME/earlier/TIME.
+
+    Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
+    """
+    states = {folder.name: read_run(folder) for folder in sorted(workspace.root.glob("runs/*"))}
+    earlier = {
+        f"{run}/{folder.parent.name}/{folder.name}": found
+        for run in states
+        for folder, found in earlier_results(workspace, run)
+    }
+    state = states.get(name) or earlier.get(name)
+    if state is None and name in states and os.path.lexists(workspace.run(name) / "run.json"):
+        raise StorageError(f"{workspace.run(name) / 'run.json'} cannot be read; run it again, or remove its folder")
+    if state is None:
+        known = [other for other, found in states.items() if found]
+        hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
+        raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
+    last = outcome_of(workspace, name, state)
+    with TemporaryDirectory() as folder:
+        path = workspace.root / "runs" / name / "config.yaml"
+        if shown := state.get("shown"):
+            path = Path(folder) / "config.yaml"
+            path.write_text(shown["config"], encoding="utf-8")
+            told = shown_in_words(workspace, shown, {})
+            remark = f"compared is what its folder shows, {told}; the last attempt: {last}"
+            message = f"{remark}. {state['message']}" if state.get("message") else remark
+            state = {"name": name, "outcome": "done", "message": message, **shown}
+        settings, runtime = read_settings(path)
+    state = {**state, "name": name}
+    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
+    found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
+    manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
+    records = workspace.artifact("train", keys["train"]) if "train" in keys else None
+    training = _training_in_progress(workspace, state, manifests, settings)
+    if training is not None:
+        records = workspace.checkpoints(state[IN_PROGRESS])
+    return Run(
+        state=state,
+        outcome="done" if shown else last,
+        settings=settings,
+        runtime=runtime,
+        manifests=manifests,
+        identities=manifests | ({"train": training} if training else {}),
+        records=records and records / "metrics.jsonl",
+    )
+
+
+def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
+    was valid once and is no longer."""
+    try:
+        config = load_config(path, sections=("run",))
+    except ConfigError:
+        values, _ = read_file(path)
+        return {"model.task": "causal_lm"} | _flatten_sections(values), set()
+    values = config.values()
+    settings = {"model.task": "causal_lm"} | _flatten_sections(values)
+    sections = {name: getattr(config, name) for name in values}
+    identified = _flatten_sections({name: section.identity() for name, section in sections.items()})
+    return settings, settings.keys() - identified.keys()
+
+
+def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for config in values for key, value in flatten(values[config], config).items()}
+
+
+def _training_in_progress(
+    workspace: Workspace, state: Mapping[str, Any], manifests: Mapping[str, Manifest], settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The identity of the training that a run has begun and not completed; what run.json names may be an earlier one of
+    the same name."""
+    stage, key = workspace.stage("train"), str(state.get(IN_PROGRESS))
+    if "train" in state["stages"] or not is_key(key) or not set(stage.upstream) <= manifests.keys():
+        return None
+    identity = identity_of(workspace.checkpoints(key))
+    if identity is None or identity.get("inputs") != input_digests(stage, manifests):
+        return None
+    own = flatten(identity["section"], "train") | {"run.seed": identity["seed"]}
+    return identity if all(settings.get(name) == value for name, value in own.items()) else None
+
+
+def have_same(runs: Sequence[Run], stage: str, part: str = "") -> bool | None:
+    """Whether all have the same content; None when that is not known."""
+    digests = {run.digest(stage, part) for run in runs}
+    return False if len(digests - {None}) > 1 else None if None in digests else True

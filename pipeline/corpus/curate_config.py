@@ -1,0 +1,69 @@
+"""Which documents stay, and which split each belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.corpus.character_kinds import is_visible
+from pipeline.corpus.documents import Document
+from pipeline.corpus.filters import FILTERS, Filter
+from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
+from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
+from pipeline.corpus.filters.min_alphabetic_ratio import MinAlphabeticRatio
+from pipeline.corpus.filters.min_chars import MinChars
+from pipeline.corpus.filters.min_words import MinWords
+from pipeline.features import one_of
+from pipeline.section import Section
+
+if TYPE_CHECKING:
+    AnyFilter = Filter
+else:
+    AnyFilter = one_of(FILTERS, Filter)
+
+
+class CurateConfig(Section):
+    """Which documents stay, and which split each belongs to."""
+
+    filters: list[AnyFilter] = Field(
+        default_factory=lambda: [MinChars(), MinWords(), MinAlphabeticRatio(), MaxDigitRatio(), MaxSymbolRatio()]
+    )
+    """What a document has to pass, in this order; the first that it fails names the reason. What has no visible
+    character is always dropped."""
+
+    deduplicate: Literal["exact", "none"] = "exact"
+    """`exact` drops documents that repeat an earlier one up to case and white space."""
+
+    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
+    """Part of the documents held out to watch training."""
+
+    test_fraction: float = Field(default=0.05, gt=0, lt=1)
+    """Part of the documents held out for the final evaluation."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filters_are_a_list(cls, values: Any) -> Any:
+        """Limits once were settings of their own."""
+        names = [kind.model_fields["type"].default for kind in FILTERS]
+        given = {name: values[name] for name in names if name in values} if isinstance(values, dict) else {}
+        if given:
+            limits = {one.type: one.model_dump()["value"] for one in cls().filters} | given
+            kept = [f"{{type: {name}, value: {limits[name]}}}" for name in names if limits.get(name) is not None]
+            raise ValueError(f"{next(iter(given))} is a filter; write filters: [{', '.join(kept)}]")
+        return values
+
+    @model_validator(mode="after")
+    def _leaves_documents_to_train_on(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                "validation_fraction and test_fraction leave nothing to train on; their sum must be below 1"
+            )
+        return self
+
+
+def reason_to_drop(document: Document, filters: Sequence[Filter]) -> str | None:
+    """The reason of the first filter that a document fails, or None when it may stay."""
+    reasons = (one.reason_to_drop(document) for one in filters)
+    return next(filter(None, reasons), None if is_visible(document.text) else "no visible characters")

@@ -1,0 +1,213 @@
+"""A finished run as its artifacts tell it: manifests, metrics, and the few facts that report and card share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.manifests import read_manifest, warnings_of
+from pipeline.modeling.loading_code import BASE, Usage
+from pipeline.reporting import formats
+from pipeline.reporting.recorded_curves import Metrics, read_metrics
+from pipeline.reporting.report_config import ReportConfig
+from pipeline.tasks import TaskWords, task_named
+from pipeline.tokens.round_trip import loss_in_words
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Manifests by stage name, in stage order; the training's metrics; the model's config.json and how it is loaded."""
+
+    config: ReportConfig
+    manifests: dict[str, dict[str, Any]]
+    metrics: Metrics
+    model_config: dict[str, Any]
+    usage: Usage
+
+    def summary(self, stage: str) -> dict[str, Any]:
+        """What the stage's `run` returned; empty when the stage is missing."""
+        return self.manifests.get(stage, {}).get("summary") or {}
+
+    def section(self, stage: str) -> dict[str, Any]:
+        """The stage's settings that belong to its identity."""
+        return self.manifests.get(stage, {}).get("section") or {}
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """What each stage warns of: its name and a sentence."""
+        return [(stage, text) for stage, manifest in self.manifests.items() for text in warnings_of(manifest)]
+
+    @property
+    def words(self) -> TaskWords:
+        """How the model's task is spoken of."""
+        return task_named(self.section("model").get("task") or "causal_lm").words_for(self.summary("evaluate"))
+
+    @property
+    def withheld(self) -> str:
+        """Why an evaluation gives no bits per byte; empty where it does, or has none to give."""
+        return str((self.summary("evaluate").get("withheld") or {}).get("bits_per_byte", ""))
+
+    @property
+    def lost_text(self) -> str:
+        """What the tokenizer loses, of the documents for which that matters most; empty for nothing."""
+        heldout = self.summary("encode").get("round_trip") or {}
+        measured = [(f"{split} documents", heldout.get(split)) for split in ("test", "validation")]
+        measured.append(("sampled training documents", self.summary("tokenizer").get("round_trip")))
+        return next(filter(None, (loss_in_words(found, documents) for documents, found in measured if found)), "")
+
+    @property
+    def own_figure(self) -> float | None:
+        """The task's main figure, of the test split."""
+        return _first(self.summary("evaluate").get("test") or {}, self.words.main.key)
+
+    @property
+    def baselines(self) -> list[dict[str, Any]]:
+        """Each baseline with its `name`, its main `figure`, that as it is written (`value`), and `what` it is."""
+        main = self.words.main
+        return [
+            {
+                "name": name.replace("_", " "),
+                "figure": found[main.key],
+                "value": formats.written(found[main.key], main.style),
+                "what": found.get("what", ""),
+            }
+            for name, found in (self.summary("evaluate").get("baselines") or {}).items()
+            if found.get(main.key) is not None
+        ]
+
+    def added_by_tokenizer(self, place: str) -> list[str]:
+        """The special tokens that the tokenizer itself puts `before` or `after` every text."""
+        return list((self.summary("encode").get("tokenizer_adds") or {}).get(place) or [])
+
+    @property
+    def adapter(self) -> str:
+        """The method of the adapter that was trained; empty for a model that was trained whole."""
+        return str((self.section("model").get("adapter") or {}).get("type", ""))
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that a classifier tells apart."""
+        return list(self.summary("pack").get("classes") or [])
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Parameters of the model."""
+        return self.summary("model").get("total")
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Rows of the parameter table."""
+        return self.summary("model").get("parts") or []
+
+    @property
+    def architecture(self) -> str:
+        """The kind of model in one word, e.g. Llama."""
+        names = self.model_config.get("architectures")
+        if names:
+            return re.sub(r"(For[A-Z]\w+|LMHeadModel)$", "", str(names[0]))
+        return str(self.model_config.get("model_type") or self.section("model").get("architecture") or "model")
+
+    @property
+    def title(self) -> str:
+        """The configured title, or one from the model's kind and size."""
+        if self.config.title:
+            return self.config.title
+        parameters = self.num_parameters
+        return f"{self.architecture}, {formats.compact(parameters)} parameters" if parameters else self.architecture
+
+    @property
+    def shape(self) -> list[str]:
+        """The model's dimensions in words, e.g. ["12 layers", "width 256", "8 heads"]."""
+        config = self.model_config
+        heads = _first(config, "num_attention_heads", "n_head")
+        shared = config.get("num_key_value_heads")
+        experts = _first(config, "num_local_experts", "num_experts")
+        words = {
+            "{} layers": _first(config, "num_hidden_layers", "n_layer"),
+            "width {}": _first(config, "hidden_size", "n_embd"),
+            "{} heads": heads,
+            "{} key-value heads": shared if shared != heads else None,
+            "{} experts": experts,
+            "vocabulary {}": config.get("vocab_size"),
+        }
+        return [text.format(formats.count(value)) for text, value in words.items() if value]
+
+    @property
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Documents and bytes of each source of the training text, as they left curate."""
+        for stage in ("curate", "normalize", "ingest"):
+            if found := self.summary(stage).get("sources"):
+                return dict(found)
+        return {}
+
+    def splits(self, stage: str) -> dict[str, dict[str, Any]]:
+        """What a stage counted in each split."""
+        return dict(self.summary(stage).get("splits") or {})
+
+    @property
+    def early_end(self) -> str:
+        """Where and why a training ended before its last step, and which weights it gave; "" where it did not."""
+        train = self.summary("train")
+        ended = train.get("stopped_early")
+        if not ended:
+            return ""
+        return f"{ended['why']}; the exported weights are those of step {formats.count(train['exported_step'])}"
+
+    @property
+    def sentence(self) -> str:
+        """The run in one sentence."""
+        train = self.summary("train")
+        shape = f" ({', '.join(self.shape)})" if self.shape else ""
+        words = f"A {self.architecture} {self.words.noun}{shape}"
+        if self.usage.has_adapter:
+            words += f" with a {self.adapter} adapter beside its weights"
+        if self.classes:
+            words += f" that tells {formats.count(len(self.classes))} classes apart"
+        if train.get("steps"):
+            words += f", trained for {formats.count(train['steps'])} step{'s' * (train['steps'] != 1)}"
+            if not self.words.is_generative and train.get("epochs"):
+                # They are read again in every epoch: how many readings there were is not how many documents there are.
+                words += f", {train['epochs']:.3g} epochs, on {self.words.target}s"
+            elif train.get("target_tokens"):
+                words += f" on {formats.compact(train['target_tokens'])} {self.words.target}s"
+        names = list(self.sources)
+        if names:
+            words += f" of {', '.join(names[:3])}" + (f" and {len(names) - 3} more sources" if len(names) > 3 else "")
+        return words + "."
+
+
+def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
+    """Read the artifacts of a run; `folders` maps stage names to artifact folders. What is missing is left out."""
+    manifests = {name: read_manifest(folder) or {} for name, folder in folders.items()}
+    manifests = {name: manifest for name, manifest in manifests.items() if manifest}
+
+    def folder(stage: str) -> Path:
+        return folders.get(stage, Path("missing"))
+
+    trained = folder("train") / "model"
+    usage = Usage.of(trained)
+    return RunData(
+        config=config,
+        manifests=manifests,
+        metrics=read_metrics(folder("train") / "metrics.jsonl"),
+        model_config=read_json((trained / BASE if usage and usage.has_adapter else trained) / "config.json")
+        or read_json(folder("model") / "model/config.json"),
+        usage=usage or Usage("AutoModelForCausalLM"),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty when there is none to read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _first(values: Mapping[str, Any], *names: str) -> Any:
+    return next((values[name] for name in names if isinstance(values.get(name), (int, float))), None)

@@ -1,0 +1,161 @@
+"""What a training needs before its first step: its state, sizes that fit, layers made ready."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from pipeline.distributed.collectives import Processes
+from pipeline.distributed.parallel_dims import ParallelDims
+from pipeline.errors import ConfigError
+from pipeline.machine import num_cores
+from pipeline.modeling.architecture_settings import one_line
+from pipeline.modeling.experts import cast_experts
+from pipeline.modeling.parameters import blocks
+from pipeline.progress import Progress
+from pipeline.tasks import Split, Task
+from pipeline.telemetry.layer_statistics import LayerNorms
+from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
+from pipeline.training.batches import GlobalBatches
+from pipeline.training.checkpointing.checkpoints import CheckpointWriter
+from pipeline.training.data_order import DataOrder
+from pipeline.training.guarding.autopsy import Autopsy
+from pipeline.training.guarding.guards import Guard
+from pipeline.training.guarding.signal_handlers import Interrupts
+from pipeline.training.guarding.watchdog import Watchdog
+from pipeline.training.numerics import numerics_of
+from pipeline.training.optimization import schedules
+from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.optimization.sparsity import freeze
+from pipeline.training.optimization.weight_average import WeightAverage
+from pipeline.training.recording.metrics_log import MetricsLog
+from pipeline.training.recording.peak_flops import peak_of
+from pipeline.training.recording.running_sums import Interval
+from pipeline.training.recording.throughput import Meter
+from pipeline.training.recording.trackers import RunLabel
+from pipeline.training.routing import Routing
+from pipeline.training.train_config import TrainConfig
+from pipeline.training.train_state import TrainState
+
+
+def build(
+    config: TrainConfig,
+    model: PreTrainedModel,
+    task: Task,
+    train_split: Split,
+    validation_split: Split,
+    *,
+    give_weights: Callable[[PreTrainedModel, torch.device], None],
+    seed: int,
+    chosen: Mapping[str, Any],
+    work: Path,
+    progress: Progress,
+    fail: Callable[[BaseException], None],
+    label: RunLabel,
+) -> TrainState:
+    """The state of a training before its first step, and what works on it.
+
+    `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
+    `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail` learns what ends
+    a process that hangs.
+    """
+    max_steps = num_steps(config, train_split)
+    dims = ParallelDims.from_environment(os.environ)
+    accelerator = make_accelerator(config, dims, chosen, work, progress.say)
+    processes, device = Processes(dims, accelerator.device), accelerator.device
+    order = DataOrder(len(train_split), seed)
+    batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
+    peak = peak_of(device, config.mixed_precision)
+
+    prepare_layers(config, model)
+    network, optimizer = prepare(config, accelerator, dims, model, give_weights)
+    state = TrainState(
+        config=config,
+        max_steps=max_steps,
+        work=work,
+        progress=progress,
+        task=task,
+        seed=seed,
+        model=model,
+        network=network,
+        optimizer=optimizer.optimizer,
+        accelerated_optimizer=optimizer,
+        loss_scaler=accelerator.scaler,
+        accelerator=accelerator,
+        processes=processes,
+        numerics=numerics_of(config, device, dims),
+        batches=batches,
+        validation_split=validation_split,
+        routing=Routing(config, task, model),
+        layer_norms=LayerNorms(model),
+        clip=Clipping(config, accelerator, network),
+        average=WeightAverage(model, config.ema_decay),
+        interval=Interval(config, device),
+        checkpoints=CheckpointWriter(config, max_steps, work, dims.rank, dims.shard),
+        log=MetricsLog(work, accelerator, config, max_steps, label, progress.say),
+        meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
+        interrupts=Interrupts(progress.say),
+        watchdog=Watchdog(config.hang_timeout_seconds, network, work, dims.rank, progress.say, fail),
+    )
+    autopsy = Autopsy(config, task, model, batches, processes, work)
+    state.guard = Guard(config, state, autopsy, state.checkpoints, progress.say)
+    return state
+
+
+def num_steps(config: TrainConfig, split: Split) -> int:
+    """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
+    steps = schedules.num_steps(config, len(split), split.target_tokens)
+    schedules.check_phases(config, steps)
+    return steps
+
+
+def idle_cores() -> str | None:
+    """A hint for people when training on the CPU leaves cores idle, as under a launcher that sets one thread."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores, threads = num_cores(), torch.get_num_threads()
+    if torch.cuda.is_available() or threads >= cores // processes:
+        return None
+    used, could = threads * processes, cores // processes
+    return f"using {used} of {cores} cores; set OMP_NUM_THREADS={could} to use all (launchers set 1)"
+
+
+def check_context(block_size: int, context: int | None) -> None:
+    """Raises ConfigError when sequences are longer than the model's positions."""
+    if context is not None and block_size > context:
+        raise ConfigError(
+            f"pack.block_size {block_size} is more than the model's {context} positions; lower it, or raise "
+            "max_position_embeddings (n_positions in gpt2) in model.config"
+        )
+
+
+def prepare_layers(config: TrainConfig, model: PreTrainedModel) -> None:
+    """Freeze parameters, let experts compute in the precision asked for, choose the attention, and turn on gradient
+    checkpointing and compilation. Blocks are compiled in place and one by one: the names of parameters stay, and equal
+    blocks share one compilation."""
+    freeze(model, config.freeze)
+    if config.mixed_precision != "no":
+        cast_experts(model)
+    if config.attn_implementation is not None:
+        _set_attention(model, config.attn_implementation)
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise ConfigError(f"train.gradient_checkpointing: {model.config.model_type} does not support it; remove it")
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    if config.torch_compile:
+        for block in blocks(model).values():
+            block.compile()
+
+
+def _set_attention(model: PreTrainedModel, name: str) -> None:
+    if name != "eager" and name != "sdpa" and is_on_cpu():
+        raise ConfigError(f"train.attn_implementation: {name} needs a GPU to train; take eager or sdpa, or remove it")
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError) as error:
+        reason = one_line(error)
+        raise ConfigError(f"train.attn_implementation: {model.config.model_type} cannot use {name}: {reason}") from None

@@ -1,0 +1,208 @@
+"""Everything that a training needs to go on exactly: captured, written into a checkpoint folder, and restored from it.
+
+Tensors are in safetensors, the rest in JSON; nothing here unpickles a file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from pipeline.atomic import write_json
+from pipeline.distributed.collectives import Processes
+from pipeline.modeling.seeded_weights import local_part
+from pipeline.modeling.weights import (
+    Part,
+    StoredTensor,
+    copy_stored,
+    is_cut,
+    model_tensors,
+    own_part,
+    read_lazily,
+    save_parts,
+)
+from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.checkpointing.random_states import random_states, restore_random_states, seed_process
+from pipeline.training.optimization.weight_average import WeightAverage
+from pipeline.training.recording.running_sums import Interval
+
+MODEL, OPTIMIZER, AVERAGE, STATE = "model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"
+INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
+
+
+@dataclass(kw_only=True)
+class ResumableState:
+    """What the checkpoints of a training hold. `numerics` is what shaped the last bits of the weights, for the record;
+    `processes` are those that train together."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage
+    interval: Interval
+    numerics: dict[str, Any]
+    processes: Processes
+    seed: int
+    loss_scaler: torch.amp.GradScaler | None = None
+    counters: Counters = field(default_factory=Counters)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What this process writes into a checkpoint: a copy on the host, which later steps do not change.
+
+    Process 0 has all tensors, and of those that are cut its own parts. The other processes that hold the first copy of
+    the model have their parts alone, and all others nothing.
+    """
+
+    model: dict[str, Part]
+    optimizer: dict[str, Part]
+    average: dict[str, Part]
+    values: dict[str, Any] | None
+
+    def write(self, folder: Path) -> None:
+        """Write this process's files of a checkpoint."""
+        save_parts(self.model, folder / MODEL)
+        save_parts(self.optimizer, folder / OPTIMIZER)
+        save_parts(self.average, folder / AVERAGE)
+        if self.values is not None:
+            write_json(folder / STATE, self.values)
+
+
+def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> Snapshot:
+    """Copy weights, optimizer, counters, the state of the record files, and each process's random states and sums.
+
+    All processes call it at the same step.
+    """
+    interval, processes = state.interval, state.processes
+    tensors, scalars = _optimizer_entries(state)
+    own_losses = [total.item() for total in interval.losses.values()]
+    everyone = processes.gather((random_states(), own_losses))
+    tensors[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
+    tensors[INTERVAL_NORMS] = interval.norms
+    values = {
+        "counters": asdict(state.counters),
+        "interval": [interval.num_steps, interval.target_tokens],
+        "losses": list(interval.losses),
+        "optimizer": scalars,
+        "random": [states for states, _ in everyone],
+        **records,
+        "numerics": state.numerics,
+        "loss_scaler": state.loss_scaler.state_dict() if state.loss_scaler else {},
+    }
+
+    def writes(tensor: torch.Tensor) -> bool:
+        return processes.is_main or (processes.dims.is_first_copy and is_cut(tensor))
+
+    def copy(group: dict[str, torch.Tensor]) -> dict[str, Part]:
+        return {name: own_part(tensor) for name, tensor in group.items() if writes(tensor)}
+
+    weights, average = model_tensors(state.model), state.average.tensors
+    return Snapshot(copy(weights), copy(tensors), copy(average), values if processes.is_main else None)
+
+
+def restore_state(folder: Path, state: ResumableState) -> dict[str, Any]:
+    """Put a verified checkpoint back in place; returns all of its values that are no tensors.
+
+    It may come from another number of processes: those that it does not know draw their random numbers from the seed
+    and the step, and what all had summed since the last record goes to process 0.
+    """
+    values = json.loads((folder / STATE).read_bytes())
+    state.counters = Counters(**values["counters"])
+    losses, norms = restore_learned(folder, state)
+    _restore_interval(state, values, losses, norms)
+    if state.processes.rank < len(values["random"]):
+        restore_random_states(values["random"][state.processes.rank])
+    else:
+        seed_process(state.seed, state.processes.rank, state.counters.step)
+    return dict(values)
+
+
+def restore_learned(folder: Path, state: ResumableState) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put weights, their average and the optimizer of a verified checkpoint back and nothing else; returns the
+    interval's tensors."""
+    values = json.loads((folder / STATE).read_bytes())
+    restore_weights(folder, state.model)
+    entries = _stored(folder, OPTIMIZER)
+    losses, norms = entries.pop(INTERVAL_LOSSES).read(), entries.pop(INTERVAL_NORMS).read()
+    _restore_optimizer(state, entries, values["optimizer"])
+    averages = _stored(folder, AVERAGE)
+    for name, tensor in state.average.tensors.items():
+        copy_stored(tensor, averages[name])
+    if state.loss_scaler:
+        state.loss_scaler.load_state_dict(values["loss_scaler"])
+    return losses, norms
+
+
+def restore_weights(folder: Path, model: nn.Module, *, averaged: bool = False) -> None:
+    """Put the weights of a verified checkpoint into a model, whole or sharded; `averaged`: of its moving average."""
+    saved = _stored(folder, MODEL)
+    if averaged:
+        saved |= _stored(folder, AVERAGE)
+    current = model_tensors(model)
+    assert saved.keys() == current.keys(), "the checkpoint is of another model"
+    for name, tensor in current.items():
+        copy_stored(tensor, saved[name])
+
+
+def _stored(folder: Path, file: str) -> dict[str, StoredTensor]:
+    """The tensors that all processes of the checkpoint's training wrote into files of this name."""
+    return read_lazily(sorted(folder.rglob(file)))
+
+
+def _restore_interval(state: ResumableState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
+    interval, processes = state.interval, state.processes
+    if len(losses) == processes.world_size:
+        own = losses[processes.rank]
+    else:
+        own = losses.sum(dim=0) if processes.is_main else torch.zeros_like(losses[0])
+    interval.losses = dict(zip(values["losses"], own.to(interval.norms.device), strict=True))
+    interval.norms.copy_(norms)
+    interval.num_steps, interval.target_tokens = values["interval"]
+
+
+def _optimizer_entries(state: ResumableState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The optimizer's state as `<parameter name>/<key>`: tensors, and other values."""
+    tensors: dict[str, torch.Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for name, parameter in state.model.named_parameters():
+        for key, value in state.optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{name}/{key}"] = value
+            elif value is not None:
+                scalars[f"{name}/{key}"] = value
+    return tensors, scalars
+
+
+def _restore_optimizer(state: ResumableState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
+    parameters_by_name = dict(state.model.named_parameters())
+    by_parameter: dict[str, dict[str, Any]] = {}
+    for entry, value in {**tensors, **scalars}.items():
+        name, _, key = entry.rpartition("/")
+        if isinstance(value, StoredTensor):
+            value = _read_like(parameters_by_name[name], value)
+        by_parameter.setdefault(name, {})[key] = value
+    names = {id(parameter): name for name, parameter in parameters_by_name.items()}
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    full = state.optimizer.state_dict()
+    full["state"] = {
+        index: by_parameter[names[id(parameter)]]
+        for index, parameter in enumerate(parameters)
+        if names[id(parameter)] in by_parameter
+    }
+    state.optimizer.load_state_dict(full)
+
+
+def _read_like(parameter: torch.Tensor, stored: StoredTensor) -> torch.Tensor:
+    """A tensor of an optimizer's state: sharded as its parameter, where that is and both have one shape."""
+    if not isinstance(parameter, DTensor) or stored.shape != parameter.shape:
+        return stored.read()
+    local, region = local_part(parameter)
+    values = stored.read(region).to(local.device)
+    shape, stride = parameter.shape, parameter.stride()
+    return DTensor.from_local(values, parameter.device_mesh, parameter.placements, shape=shape, stride=stride)

@@ -1,0 +1,111 @@
+"""Filters name their reasons; repeats are found over the whole corpus; splits depend on the text alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline.corpus import dedup
+from pipeline.corpus.curate_config import CurateConfig, reason_to_drop
+from pipeline.corpus.documents import Document
+from pipeline.corpus.splitting import split_of_hash
+
+RATIOS = [{"type": "min_alphabetic_ratio"}, {"type": "max_digit_ratio"}, {"type": "max_symbol_ratio"}]
+
+
+def few_letters(ratio: float) -> list[dict[str, object]]:
+    return [{"type": "min_alphabetic_ratio", "value": ratio}, *RATIOS[1:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "filters", "reason"),
+    [
+        ("A sentence of seven plain words here.", RATIOS, None),
+        ("Too short to stay.", [{"type": "min_chars", "value": 30}], "shorter than min_chars"),
+        ("word " * 30, [{"type": "max_chars", "value": 100}], "longer than max_chars"),
+        ("Twowords only", [{"type": "min_words", "value": 3}], "fewer than min_words"),
+        ("Three words now", [{"type": "min_words", "value": 3}], None),
+        ("ab 12 !! ?? %% ..", RATIOS, "fewer letters than min_alphabetic_ratio"),
+        ("abc 123 abc 123 a", few_letters(0.2), "more digits than max_digit_ratio"),
+        ("ab (..) cd [--] ef", few_letters(0.2), "more symbols than max_symbol_ratio"),
+        ("12 !", [{"type": "min_chars", "value": 9}, *RATIOS], "shorter than min_chars"),
+        ("12 !", [*RATIOS, {"type": "min_chars", "value": 9}], "fewer letters than min_alphabetic_ratio"),
+        (" \n\t ", RATIOS, "no visible characters"),
+        (" \u200b ", [], "no visible characters"),
+        ("12 !", [], None),
+        ("हिन्दी में लिखा हुआ एक वाक्य", few_letters(0.99), None),
+        ("Größe über alles schön, ja wirklich", few_letters(0.9), None),
+    ],
+)
+def test_the_first_filter_that_a_document_fails_names_the_reason(
+    text: str, filters: list[dict[str, object]], reason: str | None
+) -> None:
+    section = CurateConfig.model_validate({"filters": filters})
+    assert reason_to_drop(Document("1", text, "s", "o"), section.filters) == reason
+
+
+def test_limits_that_once_were_settings_are_refused_with_the_line_to_write() -> None:
+    with pytest.raises(ValidationError) as error:
+        CurateConfig.model_validate({"min_chars": 20, "max_chars": 900, "validation_fraction": 0.1})
+    line = str(error.value.errors()[0]["ctx"]["error"]).partition("; write ")[2]
+    meant = CurateConfig.model_validate(yaml.safe_load(line))
+    assert [(one.type, one.model_dump()["value"]) for one in meant.filters] == [
+        ("min_chars", 20),
+        ("max_chars", 900),
+        ("min_words", 5),
+        ("min_alphabetic_ratio", 0.5),
+        ("max_digit_ratio", 0.3),
+        ("max_symbol_ratio", 0.4),
+    ]
+
+
+def stored(base: Path, hashes: list[int]) -> dedup.ShardHashes:
+    shard = dedup.ShardHashes(base)
+    shard.write(hashes)
+    return shard
+
+
+@pytest.mark.parametrize("part", [3, 1_000_000])
+def test_repeats_are_found_across_shards_and_the_first_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(dedup, "PART_HASHES", part)
+    shards = [["a", "b", "A  ", "c"], [], ["d", "b", "e"], ["e", "f", "a"]]
+    hashed = [
+        stored(tmp_path / str(number), [dedup.text_hash(text) for text in texts]) for number, texts in enumerate(shards)
+    ]
+    dedup.find_repeats(hashed)
+    assert [shard.read_repeats() for shard in hashed] == [{2}, set(), {1}, {0, 2}]
+
+
+def test_extreme_hashes_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedup, "PART_HASHES", 2)
+    values = [2**64 - 1, 0, 2**64 - 1, 0, 2**63, 2**63]
+    shard = stored(tmp_path / "0", values)
+    dedup.find_repeats([shard])
+    assert shard.read_repeats() == {2, 3, 5}
+    assert shard.read().tolist() == values
+
+
+def test_splits_have_their_share_and_follow_the_text() -> None:
+    section = CurateConfig(validation_fraction=0.1, test_fraction=0.2)
+    splits = [split_of_hash(dedup.text_hash(f"document number {n}"), section) for n in range(5000)]
+    assert abs(splits.count("test") / 5000 - 0.2) < 0.03
+    assert abs(splits.count("validation") / 5000 - 0.1) < 0.03
+    assert splits == [split_of_hash(dedup.text_hash(f"  Document  NUMBER {n}\n"), section) for n in range(5000)]
+
+
+def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
+    texts = [f"document number {n}" for n in range(2000)]
+    small = [
+        split_of_hash(dedup.text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts
+    ]
+    large = [
+        split_of_hash(dedup.text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts
+    ]
+    assert all(
+        after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True)
+    )

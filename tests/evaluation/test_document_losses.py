@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation.tiny import tiny_model
+from tokens.artifacts import packed
+
+from pipeline.evaluation.document_losses import HeldOut, score_documents
+from pipeline.evaluation.losses import iterate_losses
+
+CPU = torch.device("cpu")
+DOCUMENTS = [[5, 6, 7, 1], [8, 1], [1], [9, 10, 11, 12, 13, 1], [14, 15, 1]]
+TEXTS = [("b", "äb"), ("a", "x"), ("b", ""), ("a", "yz\n"), ("c", "日")]
+
+
+@pytest.mark.parametrize("stride", [None, 2])
+def test_sums_are_of_each_sources_own_tokens(tmp_path: Path, stride) -> None:
+    model, split = tiny_model(), packed(tmp_path, DOCUMENTS, block_size=4)
+    seen: list[int] = []
+    totals = score_documents(model, split, HeldOut.read(TEXTS), 2, CPU, stride=stride, on_tokens=seen.append)
+
+    batches = list(iterate_losses(model, split, 3, CPU, stride=stride))
+    nll = [math.log(50), *np.concatenate([part[0] for part in batches]).tolist()]
+    correct = [False, *np.concatenate([part[1] for part in batches]).tolist()]
+    owner = [source for (source, _), document in zip(TEXTS, DOCUMENTS, strict=True) for _ in document]
+    assert list(totals) == ["b", "a", "c"]
+    for source, part in totals.items():
+        # Float32 losses of windows in other batches.
+        assert part.nll == pytest.approx(sum(x for x, o in zip(nll, owner, strict=True) if o == source), abs=1e-4)
+        assert part.correct == sum(x for x, o in zip(correct, owner, strict=True) if o == source)
+        assert part.tokens == owner.count(source)
+    assert {source: (part.bytes, part.documents) for source, part in totals.items()} == {
+        "b": (3, 2),
+        "a": (4, 2),
+        "c": (3, 1),
+    }
+    assert sum(seen) == split.target_tokens
+    assert sum(part.tokens for part in totals.values()) == split.num_tokens
+
+
+def test_other_documents_than_the_streams_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        score_documents(tiny_model(), packed(tmp_path, DOCUMENTS, 4), HeldOut.read(TEXTS[1:]), 2, CPU)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from training.tiny import GPT2, LLAMA, make_tokenizer
+
+from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.initial_scales import measure_scales
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.tasks.causal_lm import CausalLm
+from pipeline.telemetry.initial_verdict import judge_start
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    make_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def measure(tokenizer, architecture="llama", config=LLAMA, **initialization):
+    section = ModelConfig(architecture=architecture, config=config, initialization=initialization)
+    return measure_scales(build_model(section, tokenizer, 0), 0, CausalLm().start_loss)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "blocks"), [("llama", LLAMA, "layers"), ("gpt2", GPT2, "h"), ("openai-gpt", GPT2, "h")]
+)
+def test_scales_are_those_of_the_blocks(tokenizer, architecture, config, blocks):
+    model = build_model(ModelConfig(architecture=architecture, config=config), tokenizer, 0)
+    measured = measure_scales(model, 0, CausalLm().start_loss)
+    assert list(measured["layers"]) == [f"{blocks}.0", f"{blocks}.1"]
+    ids = torch.randint(64, (2, 16), generator=torch.Generator().manual_seed(0))
+    model.eval()
+    output = model(ids, labels=ids, output_hidden_states=True)
+    assert measured["loss"] == pytest.approx(output.loss.item(), rel=1e-5)
+    first = output.hidden_states[1].square().mean().sqrt().item()
+    assert measured["layers"][f"{blocks}.0"]["activation_rms"] == pytest.approx(first, rel=1e-5)
+    output.loss.backward()
+    squares = [p.grad.square().sum() for n, p in model.named_parameters() if f".{blocks}.1." in n]
+    assert measured["layers"][f"{blocks}.1"]["grad_norm"] == pytest.approx(math.sqrt(sum(squares)), rel=1e-4)
+    assert judge_start(measured)["verdict"] == "healthy"
+
+
+def test_a_bad_initialization_is_named(tokenizer):
+    deep = {**LLAMA, "num_hidden_layers": 6}
+    assert judge_start(measure(tokenizer, config=deep))["verdict"] == "healthy"
+    # Weights so small that no gradient passes from one branch to the next.
+    tiny = judge_start(measure(tokenizer, config=deep, type="normal", std=1e-25, embedding_std=0.02))
+    assert tiny["verdict"] == "vanishing"
+    assert "layers.0" in tiny["why"]
+
+
+def layers(*scales):
+    rows = {f"layers.{i}": {"activation_rms": rms, "grad_norm": norm} for i, (rms, norm) in enumerate(scales)}
+    return {"loss": 4.0, "uniform_loss": 4.1, "layers": rows}
+
+
+@pytest.mark.parametrize(
+    ("scales", "verdict", "who"),
+    [
+        ([(1, 1), (3, 1), (9, 1)], "healthy", "within a factor of 9.0"),
+        ([(1, 1), (20, 1), (400, 1)], "exploding", "layers.2"),
+        ([(1, 5000), (1, 60), (1, 1)], "exploding", "layers.0"),
+        ([(1, 1e-5), (1, 1e-2), (1, 1)], "vanishing", "layers.0"),
+        ([(1, 1), (0.1, 1), (0.001, 1)], "vanishing", "layers.2"),
+        ([(1, 1), (math.nan, math.nan), (math.inf, math.nan)], "exploding", "layers.1, layers.2"),
+        ([], "unknown", "no numbered blocks"),
+    ],
+)
+def test_verdicts(scales, verdict, who):
+    judged = judge_start(layers(*scales))
+    assert judged["verdict"] == verdict
+    assert who in judged["why"]
+    assert all(value is None or math.isfinite(value) for r in judged["layers"].values() for value in
+               (r["activation_rms"], r["grad_norm"]))  # fmt: skip
