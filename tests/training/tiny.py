@@ -225,7 +225,7 @@ def arm(place: str, count: int, what: str) -> None:
     """Make something happen when a function of the loop is called for the nth time."""
     from pipeline.evaluation import losses
     from pipeline.training import build_state, loop
-    from pipeline.training.checkpointing import checkpoints
+    from pipeline.training.checkpointing import checkpoints, training_state_dict
     from pipeline.training.recording import metrics_log
 
     build_state.Routing = type("Routing", (build_state.Routing,), {})  # an autopsy has its own
