@@ -8,7 +8,7 @@ reader of `labels`, and with `token_weights` and `validation_sums` the only one 
 Chat needs no more of this contract. A row holds one or several conversations: `pack` writes their bounds, from which
 `batch` makes `position_ids` that start anew, so that attention stays within one. Its loss mask becomes labels of -100
 where nothing is learned, as a padded window has them; `num_targets` counts the others from prefix sums of the mask,
-without reading tokens, and the sums of `CausalLm` hold as they are. Only encode does not ask a task yet: the ids of a
+without reading tokens, and the cross-entropy below holds as it is. Only encode does not ask a task yet: the ids of a
 conversation and the mask beside them have to be written there.
 """
 
@@ -146,16 +146,24 @@ class Task(Feature):
         raise NotImplementedError
 
     def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
-        """What training makes small and what it records, of the model's `output` for a batch, as sums over targets."""
-        raise NotImplementedError
+        """What training makes small and what it records, of the model's `output` for a batch, as sums over targets.
+
+        Here the cross-entropy in nats; a label of -100 is no target.
+        """
+        from pipeline.evaluation.losses import cross_entropy_sums
+
+        smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
+        return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
         """What each token counts for a router's losses, (B, T). The weights of all tokens of one target add up to 1."""
         raise NotImplementedError
 
     def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
-        """What a validation adds up over batches and processes, (n,) float64."""
-        raise NotImplementedError
+        """What a validation adds up over batches and processes, (n,) float64: here loss, targets, and hits."""
+        from pipeline.evaluation.losses import token_sums
+
+        return token_sums(logits, batch["labels"])
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
         """The figures of a validation from its sums, `loss` among them; lower losses are better."""

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from pipeline.evaluation.losses import Batch, LossSums
+    from pipeline.evaluation.losses import Batch
     from pipeline.modeling.heads import Head
     from pipeline.tokens.packed_split import PackedSplit
-    from pipeline.training.train_config import TrainConfig
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
 ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
@@ -126,24 +125,11 @@ class CausalLm(Task):
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         return loss, math.log(logits.shape[-1])
 
-    def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
-        """The cross-entropy in nats of every target."""
-        from pipeline.evaluation.losses import cross_entropy_sums
-
-        smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
-        return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
-
     def token_weights(self, batch: Batch) -> torch.Tensor:
         """See `Task`."""
         from pipeline.tokens.packed_split import IGNORED_LABEL
 
         return batch["labels"] != IGNORED_LABEL
-
-    def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
-        """See `Task`."""
-        from pipeline.evaluation.losses import token_sums
-
-        return token_sums(logits, batch["labels"])
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
         """The loss in nats a token, and perplexity."""

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from pipeline.evaluation.losses import Batch, LossSums
+    from pipeline.evaluation.losses import Batch
     from pipeline.modeling.heads import Head
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
-    from pipeline.training.train_config import TrainConfig
 
 MAX_LISTED = 8
 """Labels of a kind that a warning names one by one."""
@@ -129,24 +128,11 @@ class Classification(Labelled):
         classes = torch.arange(len(ids), device=logits.device) % logits.shape[-1]
         return functional.cross_entropy(logits, classes), math.log(logits.shape[-1])
 
-    def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
-        """The cross-entropy in nats of every label."""
-        from pipeline.evaluation.losses import cross_entropy_sums
-
-        smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
-        return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
-
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         """See `Labelled`."""
         from pipeline.tokens.packed_split import IGNORED_LABEL
 
         return labels != IGNORED_LABEL
-
-    def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
-        """See `Task`."""
-        from pipeline.evaluation.losses import token_sums
-
-        return token_sums(logits, batch["labels"])
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
         """The loss in nats a document, and the part of the documents whose class is the likeliest."""
