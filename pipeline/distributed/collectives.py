@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch import distributed
 
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import LostPeerError
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for one that works alone. That it lives is the launch's to watch."""
 
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
 
@@ -58,6 +62,14 @@ class Processes:
             distributed.barrier(group=self._host)
 
     @contextmanager
+    def waiting_for_main(self) -> Iterator[None]:
+        """Let process 0 work alone in the block, however long that takes, while the others wait at its end."""
+        group = distributed.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
+        yield
+        if group is not None:
+            distributed.barrier(group=group)
+
+    @contextmanager
     def lost_peers(self) -> Iterator[None]:
         """Raise what the backend says when another process has ended as LostPeerError: the cause is told there."""
         try:
@@ -66,7 +78,7 @@ class Processes:
             if self.world_size == 1 or not _LOST.search(str(error)):
                 raise
             raise LostPeerError(
-                f"process {self.rank} lost another of the {self.world_size} processes of this training; the message of "
+                f"process {self.rank} lost another of the {self.world_size} processes of this launch; the message of "
                 "the one that ended first says why"
             ) from error
 

@@ -85,21 +85,24 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel, tokenizer_folder: Path, folder: Path, *, has_weights: bool | None = None
+) -> None:
     """Write an ordinary Hugging Face folder: configuration, safetensors weights and a copy of the tokenizer's files, as
     other tools take them (`make_portable`).
 
-    A model on the meta device has no weights to write.
+    A model on the meta device has no weights to write, unless they come from elsewhere.
     """
+    has_weights = model.device.type != "meta" if has_weights is None else has_weights
     with without_bars(), storage_errors(folder):
-        if model.device.type == "meta":
+        if not has_weights:
             model.config.architectures = [type(model).__name__]
             model.config.save_pretrained(folder)
             model.generation_config.save_pretrained(folder)
         else:
             model.save_pretrained(folder)
     copy_tokenizer(tokenizer_folder, folder, CODE_FILES)
-    if model.device.type != "meta":
+    if has_weights:
         make_portable(folder)
     for weights in folder.glob("*.safetensors"):
         # safetensors writes files that only their owner may read.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,14 +16,17 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import PreTrainedModel, dynamic_module_utils
+from torch.distributed.device_mesh import DeviceMesh
+from transformers import PreTrainedConfig, PreTrainedModel, dynamic_module_utils
 from transformers.models.auto import configuration_auto, modeling_auto
 
 from pipeline.errors import ExportError
 from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.architecture_settings import one_line, without_bars
+from pipeline.modeling.blockwise import load_sharded
 from pipeline.modeling.inputs import replaced
 from pipeline.modeling.loading_code import Usage
+from pipeline.modeling.materialize import without_weights
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
 
@@ -53,20 +57,21 @@ def expected_logits(model: PreTrainedModel) -> Expected:
     return Expected(ids, probe_logits(model, ids))
 
 
-def check_export(folder: Path, expected: Expected, is_merged: bool) -> dict[str, Any]:
+def check_export(folder: Path, expected: Expected, is_merged: bool, mesh: DeviceMesh | None = None) -> dict[str, Any]:
     """Load the folder by the lines of its card and compare its logits with those that are expected.
 
     Returns `{"error", "allowed"}`, relative; or `{"unchecked"}`, a sentence that says why nothing was compared. Raises
-    ExportError where the lines fail or the logits differ by more than rounding explains.
+    ExportError where the lines fail or the logits differ by more than rounding explains. With a mesh all its processes
+    call it, and each loads a part.
     """
     size, free = sum(path.stat().st_size for path in folder.rglob("*.safetensors")), psutil.virtual_memory().available
-    if size > SHARE_OF_MEMORY * free:
+    if mesh is None and size > SHARE_OF_MEMORY * free:
         needs = f"it takes {size:,} bytes, and {free:,} of memory are free"
         return {"unchecked": f"the exported model was not loaded again and compared with the trained one: {needs}"}
     if not expected.logits.isfinite().all():
         return {"unchecked": "the exported model was not compared with the trained one, whose logits are not finite"}
     try:
-        model = load_as_told(folder)
+        model = load_as_told(folder, mesh)
         # Half the distance between neighbouring numbers near 1.
         precision = max(
             torch.finfo(weight.dtype).eps / 2 for weight in model.parameters() if weight.is_floating_point()
@@ -89,16 +94,32 @@ def check_export(folder: Path, expected: Expected, is_merged: bool) -> dict[str,
     return {"error": found, "allowed": allowed}
 
 
-def load_as_told(folder: Path) -> PreTrainedModel:
-    """The model of an exported folder by the lines of its card, as any other process would get it."""
+def load_as_told(folder: Path, mesh: DeviceMesh | None = None) -> PreTrainedModel:
+    """The model of an exported folder by the lines of its card, as any other process would get it; with a mesh
+    transformers chooses the class, and each process reads a part of the weights."""
     usage = Usage.of(folder)
     assert usage is not None, f"{folder} holds no model"
     names: dict[str, Any] = {"folder": str(folder)}
-    with _elsewhere(), without_bars(), torch.random.fork_rng([]), warnings.catch_warnings():
+    reading = nullcontext() if mesh is None else replaced(PreTrainedModel, "from_pretrained", _reading_parts(mesh))
+    with _elsewhere(), without_bars(), torch.random.fork_rng([]), warnings.catch_warnings(), reading:
         warnings.simplefilter("ignore")
         exec("\n".join([*usage.imports, *usage.loading]), names)
     model: PreTrainedModel = names["model"]
     return model
+
+
+def _reading_parts(mesh: DeviceMesh) -> Any:
+    """What stands in for `from_pretrained` of all classes of models."""
+
+    def from_pretrained(
+        cls: type[PreTrainedModel], folder: str, /, *_: Any, config: PreTrainedConfig, **__: Any
+    ) -> PreTrainedModel:
+        def build_empty() -> PreTrainedModel:
+            return without_weights(lambda: cls._from_config(copy.deepcopy(config)))
+
+        return load_sharded(build_empty, Path(folder), mesh)
+
+    return classmethod(from_pretrained)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import init_empty_weights
@@ -22,10 +24,17 @@ RECIPE = "initialization.json"
 """In the folder of a model that is saved without weights: how to make them."""
 
 
-def empty_model(config: PreTrainedConfig, head: Head = CAUSAL_LM) -> PreTrainedModel:
-    """A model whose parameters are on the meta device, in float32, and whose buffers are whole. Takes no memory."""
+def empty_model(
+    config: PreTrainedConfig, head: Head = CAUSAL_LM, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """A model whose parameters are on the meta device and whose buffers are whole. Takes no memory."""
+    return without_weights(lambda: head.auto_class.from_config(config, dtype=dtype))
+
+
+def without_weights(build: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """The model that `build` makes, with its parameters on the meta device."""
     with init_empty_weights(include_buffers=False), no_init_weights():
-        model: PreTrainedModel = head.auto_class.from_config(config, dtype=torch.float32)
+        model = build()
     model.tie_weights()
     return model
 
@@ -82,10 +91,11 @@ def is_recipe(folder: Path) -> bool:
     return (folder / RECIPE).is_file()
 
 
-def open_empty(folder: Path) -> PreTrainedModel:
-    """The `empty_model` of a folder that holds weights or a recipe of them."""
+def open_empty(folder: Path, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
+    """The `empty_model` of a folder that holds weights or a recipe of them; `auto` is the precision that its
+    configuration names."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=has_code(folder))
-    return empty_model(config, head_in(folder))
+    return empty_model(config, head_in(folder), (config.dtype or torch.float32) if dtype == "auto" else dtype)
 
 
 def materialize(folder: Path, model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:

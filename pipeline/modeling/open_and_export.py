@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.adapters import add_adapter, load_adapter, merge_adapter, read_description, save_adapter
+from pipeline.modeling.blockwise import read_weights, save_blockwise
 from pipeline.modeling.build import load_model, save_model
 from pipeline.modeling.export_check import check_export, expected_logits
 from pipeline.modeling.export_compatibility import copy_tokenizer
@@ -18,8 +20,7 @@ from pipeline.modeling.loading_code import ADAPTER, BASE
 from pipeline.modeling.materialize import allocate, is_recipe, materialize, open_empty
 from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.quantization import load_quantized
-from pipeline.modeling.sharding import spread
-from pipeline.modeling.weights import model_tensors
+from pipeline.modeling.weights import StoredTensor
 from pipeline.pretrained.origin import CODE_FILES
 
 
@@ -48,7 +49,7 @@ def open_for_training(
 
 def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -> None:
     """Give the model of `open_for_training` weights on `device` if it has none yet, of a sharded one the part that this
-    process holds. Weights that are saved are read by process 0 alone; all processes call it."""
+    process holds. All processes call it."""
     folder = artifact / "model"
     if model.device.type != "meta":
         return
@@ -56,7 +57,15 @@ def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -
         materialize(folder, model, device)
     else:
         allocate(model, device)
-        spread(model_tensors(model), lambda: model_tensors(load_model(folder)))
+        read_weights(model, open_empty(folder), folder)
+
+
+def save_sharded(weights: Mapping[str, StoredTensor], artifact: Path, output: Path) -> None:
+    """Write `output/model`, an ordinary Hugging Face folder, with weights that are read from a checkpoint block by
+    block. The artifact is of a model without an adapter."""
+    folder = artifact / "model"
+    empty = open_empty(folder)
+    save_blockwise(empty, weights, lambda: save_model(empty, folder, output / "model", has_weights=True))
 
 
 def export_model(model: PreTrainedModel, artifact: Path, output: Path, *, is_mixed: bool = True) -> dict[str, Any]:

@@ -8,40 +8,39 @@ from functools import partial
 from typing import Any
 
 import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.seeded_weights import local_part
 
 
-def shard(
-    model: nn.Module,
-    mesh: DeviceMesh,
-    computes_in: torch.dtype | None,
-    offload: OffloadPolicy,
-    *,
-    reshard_after_forward: bool,
-) -> None:
-    """Let each process hold a part of every parameter, of its gradient and of the optimizer's state, in float32; the
-    parameters of a block are put together, in `computes_in`, while it works (FSDP, Zhao et al. 2023, arXiv 2304.11277).
-    Parameters are cut along the last dimension of the mesh and copied along one before it.
+def shard(model: nn.Module, mesh: DeviceMesh, computes_in: torch.dtype | None, *, is_trained: bool) -> torch.device:
+    """Let each process hold a part of every parameter, and in training of its gradient and of the optimizer's state;
+    the parameters of a block are put together, in `computes_in`, while it works (FSDP, Zhao et al. 2023, arXiv
+    2304.11277). Parameters are cut along the last dimension of the mesh and copied along one before it.
 
-    A model on the meta device stays there and takes no memory.
+    A model on the meta device stays there and takes no memory. Returns the device where its weights belong: the mesh's,
+    or the CPU if the launcher was told to keep them there. In training the launcher also says whether blocks stay whole
+    until the backward pass.
     """
+    plugin = FullyShardedDataParallelPlugin()
     settings: dict[str, Any] = {
         "mesh": mesh,
         # Sums over many processes need more bits than bfloat16 has.
         "mp_policy": MixedPrecisionPolicy(param_dtype=computes_in, reduce_dtype=torch.float32),
-        "offload_policy": offload,
+        "offload_policy": plugin.cpu_offload,
         "shard_placement_fn": partial(_dimension, mesh.shape[-1]),
     }
     with keeping_marks(model):
         for block in blocks(model).values():
-            fully_shard(block, reshard_after_forward=reshard_after_forward, **settings)
+            fully_shard(block, reshard_after_forward=plugin.reshard_after_forward if is_trained else True, **settings)
         fully_shard(model, **settings)
+    is_offloaded = isinstance(plugin.cpu_offload, CPUOffloadPolicy)
+    return torch.device("cpu" if is_offloaded else mesh.device_type)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.build_state import build, check_context, idle_cores, num_steps
     from pipeline.training.checkpointing.init_from import start_from
     from pipeline.training.early_stopping import early_end, early_end_in_words
-    from pipeline.training.export import exported_model
+    from pipeline.training.export import export_sharded, exported_model
     from pipeline.training.loop import train
     from pipeline.training.numerics import numerics_of
     from pipeline.training.precision import in_words
@@ -95,19 +95,28 @@ def run(context: StageContext) -> dict[str, Any]:
         label=RunLabel(context.run_name, context.run_settings),
     )
     counters = train(state)
+    num_parameters, device, prompt_tokens = model.num_parameters(), model.device, virtual_tokens(model)
+    processes, mesh_device = state.processes, state.device.type
+    description = read_description(initial)
     del state  # the optimizer's memory is free for the export
+    if dims.is_sharded and description is None:
+        del model
+        with processes.lost_peers():
+            exported_step, checked = export_sharded(
+                config, counters, work, initial, context.output, processes, mesh_device
+            )
     leave()
     if context.process_index != 0:
         return {}
 
-    num_parameters, device = model.num_parameters(), model.device
-    reopen = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
-    model, exported_step = exported_model(config, model, counters, work, reopen)
+    if not dims.is_sharded or description is not None:
+        reopen = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
+        model, exported_step = exported_model(config, model, counters, work, reopen)
+        checked = export_model(model, initial, context.output, is_mixed=is_mixed)
     longest = longest_input(initial / "model")
-    longest = train_split.block_size if longest is None else longest - virtual_tokens(model)
-    checked = export_model(model, initial, context.output, is_mixed=is_mixed)
+    longest = train_split.block_size if longest is None else longest - prompt_tokens
     set_longest_input(context.output / "model", longest)
-    if (description := read_description(initial)) is not None:
+    if description is not None:
         complete_adapter(context.output / ADAPTER, context.output / "model", model.config, description["new_rows"])
     copy_records(work, context.output)
     history = read_metrics(work)

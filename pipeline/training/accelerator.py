@@ -15,13 +15,11 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import (
     DistributedDataParallelKwargs,
-    FullyShardedDataParallelPlugin,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     patch_environment,
 )
 from torch import nn
-from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
@@ -97,15 +95,8 @@ def prepare(
     model.train()
     if dims.is_sharded:
         # Not by Accelerate's `prepare`, which wants all weights first and cuts stacks of experts by experts alone.
-        plugin = FullyShardedDataParallelPlugin()
-        home = torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device
-        shard(
-            model,
-            dims.mesh(device.type),
-            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision),
-            plugin.cpu_offload,
-            reshard_after_forward=plugin.reshard_after_forward,
-        )
+        computes_in = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision)
+        home = shard(model, dims.mesh(device.type), computes_in, is_trained=True)
         give_weights(model, home)
         return model, accelerator.prepare_optimizer(build_optimizer(config, model, home))
     give_weights(model, device)

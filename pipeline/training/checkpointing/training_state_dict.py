@@ -141,13 +141,16 @@ def restore_learned(folder: Path, state: ResumableState) -> tuple[torch.Tensor, 
 
 def restore_weights(folder: Path, model: nn.Module, *, averaged: bool = False) -> None:
     """Put the weights of a verified checkpoint into a model, whole or sharded; `averaged`: of its moving average."""
-    saved = _stored(folder, MODEL)
-    if averaged:
-        saved |= _stored(folder, AVERAGE)
+    saved = stored_weights(folder, averaged=averaged)
     current = model_tensors(model)
     assert saved.keys() == current.keys(), "the checkpoint is of another model"
     for name, tensor in current.items():
         copy_stored(tensor, saved[name])
+
+
+def stored_weights(folder: Path, *, averaged: bool = False) -> dict[str, StoredTensor]:
+    """The weights of a checkpoint by name; `averaged`: of its moving average."""
+    return _stored(folder, MODEL) | (_stored(folder, AVERAGE) if averaged else {})
 
 
 def _stored(folder: Path, file: str) -> dict[str, StoredTensor]:
