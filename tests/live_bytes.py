@@ -34,16 +34,13 @@ class LiveBytes(TorchDispatchMode):
                 total += storage.nbytes()
         return total
 
-    def restart(self) -> None:
-        """Forget the peak so far."""
-        self.peak = self.live()
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             tensor = leaf.to_local() if isinstance(leaf, DTensor) else leaf
             if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
                 storage = tensor.untyped_storage()
-                self._storages.setdefault(storage._cdata, StorageWeakRef(storage))
+                if storage._cdata not in self._storages or self._storages[storage._cdata].expired():
+                    self._storages[storage._cdata] = StorageWeakRef(storage)
         self.peak = max(self.peak, self.live())
         return result

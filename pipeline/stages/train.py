@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 from collections.abc import Mapping
@@ -98,9 +99,10 @@ def run(context: StageContext) -> dict[str, Any]:
     num_parameters, device, prompt_tokens = model.num_parameters(), model.device, virtual_tokens(model)
     processes, mesh_device = state.processes, state.device.type
     description = read_description(initial)
-    del state  # the optimizer's memory is free for the export
+    del state
     if dims.is_sharded and description is None:
         del model
+        gc.collect()  # the state refers to itself; its memory is needed for the export
         with processes.lost_peers():
             exported_step, checked = export_sharded(
                 config, counters, work, initial, context.output, processes, mesh_device

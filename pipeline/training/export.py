@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def export_sharded(
     restore_weights(checkpoint_of(work, step), model, averaged=is_averaged)
     expected = expected_logits(model)
     del model
+    gc.collect()  # FSDP's parts refer to each other
     with processes.waiting_for_main():
         if processes.is_main:
             save_sharded(stored_weights(checkpoint_of(work, step), averaged=is_averaged), artifact, output)

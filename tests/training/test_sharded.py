@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_bytes import LiveBytes
 from modeling.checkpoints import SHAPE
 from safetensors.torch import load_file
 from training.test_processes import assert_same_curves
@@ -142,3 +143,49 @@ def test_a_recipe_trains_in_one_process(tmp_path):
     assert (tmp_path / "whole/output0/model/model.safetensors").read_bytes() == (
         tmp_path / "made/output0/model/model.safetensors"
     ).read_bytes()
+
+
+DEEP = {**LLAMA, "num_hidden_layers": 16, "tie_word_embeddings": False}
+
+
+def train_and_measure(index: int, inputs: Any, folder: Any, changes: dict[str, Any], count: int) -> None:
+    """Train; write the most bytes of tensors that this process held while it got its weights, and in the export."""
+    from pipeline.modeling import training_models
+    from pipeline.training import export, setup
+
+    if count > 1:
+        os.environ.update({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
+    meter, peaks = LiveBytes(), {}
+
+    def measure(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def measured(*given: Any, **named: Any) -> Any:
+            with meter:
+                result = function(*given, **named)
+            peaks[name] = meter.peak
+            return result
+
+        setattr(owner, name, measured)
+
+    measure(setup, "prepare")
+    if count > 1:
+        measure(export, "export_sharded")
+    else:
+        measure(training_models, "export_model")
+    run_train(inputs, folder, f"output{index}", index, count, max_steps=2, warmup_steps=1, **changes)
+    (folder / f"peaks{index}.json").write_text(json.dumps(peaks))
+
+
+@pytest.mark.parametrize(("count", "changes"), [(2, {}), (2, {"ema_decay": 0.9, "export": "ema"}), (1, {})])
+def test_no_process_ever_holds_all_of_a_sharded_model(tmp_path, count, changes):
+    inputs = make_inputs(tmp_path / "inputs", "llama", DEEP)
+    size = sum(tensor.nbytes for tensor in load_file(inputs["model"] / "model" / "model.safetensors").values())
+    assert in_processes(count, train_and_measure, inputs, tmp_path / "run", changes, count) == [0] * count
+    for index in range(count):
+        peaks = json.loads((tmp_path / "run" / f"peaks{index}.json").read_text())
+        print(count, changes, size, {name: peak / size for name, peak in peaks.items()})
+        assert len(peaks) == 2
+        # A half, and of sixteen blocks the one at work, the next one, and buffers through which they come.
+        assert max(peaks.values()) < 0.8 * size if count > 1 else max(peaks.values()) > size
+    assert weights(tmp_path / "run" / "output0").keys() == load_file(inputs["model"] / "model/model.safetensors").keys()
