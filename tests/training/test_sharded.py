@@ -150,8 +150,8 @@ DEEP = {**LLAMA, "num_hidden_layers": 16, "tie_word_embeddings": False}
 
 def train_and_measure(index: int, inputs: Any, folder: Any, changes: dict[str, Any], count: int) -> None:
     """Train; write the most bytes of tensors that this process held while it got its weights, and in the export."""
-    from pipeline.modeling import training_models
-    from pipeline.training import export, setup
+    from pipeline.modeling import open_and_export
+    from pipeline.training import build_state, export
 
     if count > 1:
         os.environ.update({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
@@ -168,11 +168,11 @@ def train_and_measure(index: int, inputs: Any, folder: Any, changes: dict[str, A
 
         setattr(owner, name, measured)
 
-    measure(setup, "prepare")
+    measure(build_state, "prepare")
     if count > 1:
         measure(export, "export_sharded")
     else:
-        measure(training_models, "export_model")
+        measure(open_and_export, "export_model")
     run_train(inputs, folder, f"output{index}", index, count, max_steps=2, warmup_steps=1, **changes)
     (folder / f"peaks{index}.json").write_text(json.dumps(peaks))
 
@@ -184,7 +184,6 @@ def test_no_process_ever_holds_all_of_a_sharded_model(tmp_path, count, changes):
     assert in_processes(count, train_and_measure, inputs, tmp_path / "run", changes, count) == [0] * count
     for index in range(count):
         peaks = json.loads((tmp_path / "run" / f"peaks{index}.json").read_text())
-        print(count, changes, size, {name: peak / size for name, peak in peaks.items()})
         assert len(peaks) == 2
         # A half, and of sixteen blocks the one at work, the next one, and buffers through which they come.
         assert max(peaks.values()) < 0.8 * size if count > 1 else max(peaks.values()) > size
