@@ -37,9 +37,15 @@ def remove(values: dict[str, Any], key: Key, places: Places) -> None:
 
 
 def may_be_null(key: Key) -> bool:
-    """Whether null is a value of a setting beside its default, or may be, as of one that is another library's."""
-    fields = [model.model_fields[key[-1]] for model in sections_at(Config, key[:-1]) if key[-1] in model.model_fields]
-    return not fields or any(type(None) in get_args(one.annotation) and one.default is not None for one in fields)
+    """Whether null is a value of a setting, or may be, as of one that is another library's.
+
+    Where a `type` chooses among sections, a null that is the default is none: it takes the setting away, which the type
+    may not have.
+    """
+    sections = sections_at(Config, key[:-1])
+    fields = [section.model_fields[key[-1]] for section in sections if key[-1] in section.model_fields]
+    optional = [one for one in fields if type(None) in get_args(one.annotation)]
+    return not fields or any(len(sections) == 1 or one.default is not None for one in optional)
 
 
 def _alternatives_of(key: Key) -> Iterator[Key]:

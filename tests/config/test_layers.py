@@ -157,6 +157,13 @@ def test_a_setting_in_the_way_is_taken_back_as_the_message_says(
     load_config(path, [*overrides, what_it_says])
 
 
+def test_what_is_null_can_be_referred_to(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.yaml", {"model.pretrained": "x", "model.revision": "a" * 40})
+    reference = "tokenizer={type: pretrained, pretrained: x, revision: '${model.revision}'}"
+    config = load_config(path, [reference, "model.revision=null"])
+    assert value_of(config, "tokenizer.revision") is None
+
+
 def test_null_takes_a_setting_back_where_it_is_no_value_itself(tmp_path: Path) -> None:
     path = write(tmp_path / "run.yaml", {"train.learning_rate": 0.5, "train.max_grad_norm": 2.0, "pack.block_size": 64})
     config = load_config(path, ["train.learning_rate=null", "train.max_grad_norm=null", "pack=null"])
