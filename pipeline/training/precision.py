@@ -10,7 +10,6 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training.optimization.optimizers import family_of
-from pipeline.training.optimization.optimizers.muon import Muon
 from pipeline.training.recording.matmul_timing import Products
 from pipeline.training.train_config import TrainConfig
 
@@ -39,10 +38,10 @@ def check_precision(
             f"warning: train.mixed_precision is bf16, which the {name} only emulates: products take "
             f"{slowdown(device):.1f} times as long as in float32; write auto or no"
         )
-    if isinstance(family_of(config.optim), Muon) and not is_native and say is not None:
+    if family_of(config.optim).multiplies_in_bf16 and not is_native and say is not None:
         say(
-            f"warning: train.optim is muon, which orthogonalizes in bf16, and the {name} only emulates that: products "
-            f"take {slowdown(device):.1f} times as long as in float32; take adamw_torch_fused"
+            f"warning: train.optim is {config.optim}, which orthogonalizes in bf16, and the {name} only emulates that: "
+            f"products take {slowdown(device):.1f} times as long as in float32; take adamw_torch_fused"
         )
 
 

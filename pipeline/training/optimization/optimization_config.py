@@ -11,6 +11,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pipeline.known_names import known_names
 from pipeline.section import Alternatives, Runtime, Section
 from pipeline.training.optimization.optimizers import FAMILIES
+from pipeline.training.optimization.optimizers.adam import AdamConfig
+from pipeline.training.optimization.optimizers.sgd import SgdConfig
 from pipeline.training.optimization.optimizers.torch_class import NOT_STEPWISE
 
 OWN_FIELDS = {"lr": "learning_rate", "weight_decay": "weight_decay", "params": "parameter_groups"}
@@ -126,47 +128,17 @@ class EarlierTraining(Section):
     """Steps over which it was re-warmed itself. Null for one that began anew."""
 
 
-class OptimizationConfig(Section):
+class OptimizationConfig(SgdConfig, AdamConfig):
     """How weights move. Names are those of transformers' TrainingArguments where it has one."""
 
     alternatives: ClassVar[Alternatives] = (("warmup_steps", "warmup_ratio"), FLOORS)
 
-    optim: str = "adamw_torch_fused"
-    """`adamw_torch_fused`, `adamw_torch` (Loshchilov & Hutter 2019), `adam`, `sgd` with momentum, `adafactor` (Shazeer
-    & Stern 2018), `adagrad`, `rmsprop`, `muon` (Jordan 2024: hidden matrices, AdamW for the rest), any class of
-    torch.optim by its name, such as `NAdam`, or, with the extra `bitsandbytes`, `adamw_8bit`, `lion_8bit`,
-    `ademamix_8bit`, `rmsprop_bnb_8bit` and transformers' paged and 32-bit variants of them. A class of your own goes by
-    its path: `./my_optimizers.py:Mine`."""
-
-    optim_args: dict[str, bool | int | float | str | list[float] | None] = Field(default_factory=dict)
-    """Arguments for the optimizer's class under its own names, such as `{nesterov: true}` for sgd. They come before
-    this section's fields. For `muon` those of torch.optim.Muon, whose `adjust_lr_fn` is "match_rms_adamw" here, so
-    that one learning rate fits both of its parts (Liu et al. 2025)."""
-
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Highest learning rate, reached at the end of the warm-up."""
-
-    weight_decay: float = Field(default=0.1, ge=0)
-    """Decay of weights, apart from the gradient in adamw, muon, lion and adafactor, and added to it in sgd, adam and
-    most classes of torch.optim, where less is usual. Norms, biases and embeddings are not decayed."""
+    optim: str = Field(
+        default="adamw_torch_fused", description=" ".join(" ".join(str(family.__doc__).split()) for family in FAMILIES)
+    )
 
     parameter_groups: list[ParameterGroup] = Field(default_factory=list)
     """Parameters with rates of their own. A parameter belongs to the first group whose pattern its name holds."""
-
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the mean of gradients in adam, adamw and its 8-bit variants, and in muon's AdamW."""
-
-    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
-    """Decay of the mean of squared gradients in the same optimizers."""
-
-    adam_epsilon: float = Field(default=1e-8, gt=0)
-    """Added to the denominator of the update of the same optimizers."""
-
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of `sgd`."""
-
-    nesterov: bool = False
-    """Nesterov's momentum in `sgd`."""
 
     lr_scheduler_type: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
@@ -307,6 +279,4 @@ class OptimizationConfig(Section):
     def _optimization_fits(self) -> Self:
         if self.eval_ema and self.ema_decay is None:
             raise ValueError("eval_ema needs ema_decay")
-        if self.nesterov and (self.optim != "sgd" or self.momentum == 0):
-            raise ValueError("nesterov is for sgd with a momentum above 0")
         return self

@@ -12,7 +12,7 @@ from pipeline.modeling.parameters import embedding_parameters, norm_parameters
 from pipeline.training.optimization.name_patterns import Finder
 from pipeline.training.optimization.optimization_config import OptimizationConfig
 from pipeline.training.optimization.optimizers import family_of
-from pipeline.training.optimization.optimizers.muon import USE_MUON
+from pipeline.training.optimization.optimizers.base_optimizer import USE_MUON
 
 RATE_SCALE = "learning_rate_scale"
 """Key of a parameter group: its highest learning rate as a part of `train.learning_rate`."""
@@ -53,7 +53,7 @@ def parameter_groups(config: OptimizationConfig, model: nn.Module) -> list[dict[
     a group that no parameter is in.
     """
     undecayed = norm_parameters(model) | embedding_parameters(model)
-    apart = family_of(config.optim).apart(model)
+    by_muon = family_of(config.optim).muon_parameters(model)
     rules, used = config.parameter_groups, set()
     finders = [Finder(f"train.parameter_groups.{index}.pattern", rule.pattern) for index, rule in enumerate(rules)]
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
@@ -67,7 +67,7 @@ def parameter_groups(config: OptimizationConfig, model: nn.Module) -> list[dict[
             used.add(index)
             own_decay = rules[index].weight_decay
             decay, rate = decay if own_decay is None else own_decay, rules[index].learning_rate or rate
-        key = (rate / config.learning_rate, decay, name in apart)
+        key = (rate / config.learning_rate, decay, name in by_muon)
         groups.setdefault(key, {"params": []})["params"].append(parameter)
     if unused := sorted(set(range(len(rules))) - used):
         names = [name for name, _ in trainable(model)]

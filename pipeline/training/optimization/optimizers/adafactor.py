@@ -1,4 +1,4 @@
-"""Adafactor (Shazeer & Stern 2018) of transformers. torch's own, `Adafactor`, waits for the device in each step."""
+"""Adafactor of transformers. torch's own, `Adafactor`, waits for the device in each step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Adafactor(OptimizerFamily):
-    """As in transformers' Trainer the rate is that of the schedule."""
+    """`adafactor` (Shazeer & Stern 2018) at the rate of the schedule."""
 
     names: ClassVar = ("adafactor",)
     can_be_sharded: ClassVar = False
@@ -22,7 +22,6 @@ class Adafactor(OptimizerFamily):
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
-        """See `OptimizerFamily`."""
         from transformers import optimization
 
         settings = {"lr": config.learning_rate, "scale_parameter": False, "relative_step": False}

@@ -1,11 +1,13 @@
-"""Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019) of torch."""
+"""Adam and AdamW of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
+from pydantic import Field
+
+from pipeline.training.optimization.optimizers.base_optimizer import OptimizerConfig, OptimizerFamily
 
 if TYPE_CHECKING:
     import torch
@@ -13,15 +15,27 @@ if TYPE_CHECKING:
     from pipeline.training.optimization.optimization_config import OptimizationConfig
 
 
+class AdamConfig(OptimizerConfig):
+    """Settings of Adam, wherever it is used."""
+
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of gradients in adam, adamw and its 8-bit variants, and in muon's AdamW."""
+
+    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the mean of squared gradients in the same optimizers."""
+
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the denominator of the update of the same optimizers."""
+
+
 class Adam(OptimizerFamily):
-    """Kernels are fused but in `adamw_torch`."""
+    """`adamw_torch_fused`, `adamw_torch` (Loshchilov & Hutter 2019) and `adam` (Kingma & Ba 2015)."""
 
     names: ClassVar = ("adamw_torch_fused", "adamw_torch", "adam")
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
-        """See `OptimizerFamily`."""
         import torch
 
         kind = torch.optim.Adam if config.optim == "adam" else torch.optim.AdamW
@@ -29,6 +43,6 @@ class Adam(OptimizerFamily):
         return kind(groups, **{**settings, **config.optim_args})
 
 
-def adam_settings(config: OptimizationConfig) -> dict[str, Any]:
+def adam_settings(config: AdamConfig) -> dict[str, Any]:
     """The settings of Adam under its own names."""
     return {"betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_epsilon}

@@ -1,4 +1,4 @@
-"""What every family of optimizers has."""
+"""What every family of optimizers has: names, settings, facts that others ask for, and `build`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
+from pipeline.section import Section
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from pipeline.training.optimization.optimization_config import OptimizationConfig
 
+USE_MUON = "use_muon"
+"""Key of a parameter group: whether Muon moves it."""
+
+
+class OptimizerConfig(Section):
+    """Settings of every optimizer. A family with more derives its own, from which OptimizationConfig inherits."""
+
+    optim: str = "adamw_torch_fused"
+
+    optim_args: dict[str, bool | int | float | str | list[float] | None] = Field(default_factory=dict)
+    """Arguments for the optimizer's class under its own names, such as `{nesterov: true}` for sgd. They come before
+    this section's fields. For `muon` those of torch.optim.Muon, whose `adjust_lr_fn` is "match_rms_adamw" here, so
+    that one learning rate fits both of its parts (Liu et al. 2025)."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate, reached at the end of the warm-up."""
+
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decay of weights, apart from the gradient in adamw, muon, lion and adafactor, and added to it in sgd, adam and
+    most classes of torch.optim, where less is usual. Norms, biases and embeddings are not decayed."""
+
 
 class OptimizerFamily:
-    """Optimizers that take the same settings."""
+    """Optimizers that take the same settings. The docstring of a family is part of what is said of `train.optim`."""
 
     names: ClassVar[tuple[str, ...]] = ()
     """Those of `train.optim` that it knows."""
 
     can_be_sharded: ClassVar[bool] = True
     """Whether it moves parameters that are sharded over processes."""
+
+    multiplies_in_bf16: ClassVar[bool] = False
+    """Whether a step multiplies matrices in bf16, whatever `train.mixed_precision` is."""
 
     def knows(self, name: str) -> bool:
         """Whether `train.optim` may name one of these."""
@@ -37,8 +65,8 @@ class OptimizerFamily:
     def check(self, name: str) -> None:
         """Raises ConfigError for what only a look into libraries tells."""
 
-    def apart(self, model: nn.Module) -> set[str]:
-        """Names of parameters that go into groups of their own, which are marked `use_muon`."""
+    def muon_parameters(self, model: nn.Module) -> set[str]:
+        """Names of the parameters that Muon moves."""
         return set()
 
     def build(

@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
     from pipeline.training.optimization.optimization_config import OptimizationConfig
 
-CLASSES = {"adamw": "AdamW", "adamw_bnb": "AdamW", "lion": "Lion", "ademamix": "AdEMAMix", "rmsprop_bnb": "RMSprop"}
+CLASSES = {"adamw": "AdamW", "lion": "Lion", "ademamix": "AdEMAMix", "rmsprop_bnb": "RMSprop", "adamw_bnb": "AdamW"}
+PAGED = ("adamw", "lion", "ademamix")
+"""Those whose class knows `is_paged`."""
 MOMENTS = {"AdamW": 2, "Lion": 1, "AdEMAMix": 3, "RMSprop": 1}
 
 
 class EightBit(OptimizerFamily):
-    """Names are those of transformers' TrainingArguments: `paged_`, the class, `_8bit` or `_32bit`."""
+    """With the extra `bitsandbytes`: `adamw_8bit`, `lion_8bit`, `ademamix_8bit`, `rmsprop_bnb_8bit`, their `_32bit`
+    variants and, of the first three, `paged_` ones."""
 
     names: ClassVar = (
-        "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "lion_8bit", "lion_32bit",
-        "paged_lion_8bit", "paged_lion_32bit", "ademamix", "ademamix_8bit", "paged_ademamix_32bit",
-        "paged_ademamix_8bit", "rmsprop_bnb", "rmsprop_bnb_8bit",
+        *(f"{name}_{bits}bit" for name in CLASSES for bits in (8, 32)),
+        *(f"paged_{name}_{bits}bit" for name in PAGED for bits in (8, 32)),
+        "ademamix", "rmsprop_bnb",
     )  # fmt: skip
     can_be_sharded: ClassVar = False
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
-        """See `OptimizerFamily`."""
         try:
             import bitsandbytes
         except ImportError:

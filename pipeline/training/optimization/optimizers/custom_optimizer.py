@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.features import file_of, load_class
 from pipeline.training.optimization.optimizers.torch_class import TorchClass
 
-if TYPE_CHECKING:
-    pass
-
 
 class OwnClass(TorchClass):
-    """Takes parameter groups, `lr` and `optim_args`, as the classes of torch.optim do."""
+    """A class of your own goes by its path: `./my_optimizers.py:Mine`."""
 
     names = ()
 

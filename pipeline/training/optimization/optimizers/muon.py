@@ -1,5 +1,4 @@
-"""Muon (Jordan 2024, "Muon: An optimizer for hidden layers in neural networks") for the hidden matrices, AdamW for
-everything else."""
+"""Muon (Jordan 2024, "Muon: An optimizer for hidden layers in neural networks") with AdamW."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
 from pipeline.training.optimization.optimizers.adam import adam_settings
-from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
+from pipeline.training.optimization.optimizers.base_optimizer import USE_MUON, OptimizerFamily
 
 if TYPE_CHECKING:
     import torch
@@ -16,20 +15,18 @@ if TYPE_CHECKING:
 
     from pipeline.training.optimization.optimization_config import OptimizationConfig
 
-USE_MUON = "use_muon"
-"""Key of a parameter group: whether Muon moves it."""
-
 
 class Muon(OptimizerFamily):
-    """`optim_args` are those of torch.optim.Muon."""
+    """`muon` (Jordan 2024) for hidden matrices, AdamW for the rest."""
 
     names: ClassVar = ("muon",)
+    multiplies_in_bf16: ClassVar = True
 
     def knows(self, name: str) -> bool:
         """Also as torch calls its class."""
         return super().knows(name) or name in ("Muon", "torch.optim.Muon")
 
-    def apart(self, model: nn.Module) -> set[str]:
+    def muon_parameters(self, model: nn.Module) -> set[str]:
         """Matrices between embeddings and head. Experts that are stacked in one tensor of three dimensions are none."""
         from transformers import PreTrainedModel
 
@@ -46,8 +43,7 @@ class Muon(OptimizerFamily):
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
-        """See `OptimizerFamily`. Its updates are as large as AdamW's, so that one learning rate fits both (Liu et al.
-        2025, arXiv 2502.16982)."""
+        """Updates are as large as AdamW's, so that one learning rate fits both (Liu et al. 2025, arXiv 2502.16982)."""
         from pipeline.modeling.sharding import is_held_by_few
         from pipeline.training.optimization.optimizers.muon_with_adamw import MuonWithAdamW
 

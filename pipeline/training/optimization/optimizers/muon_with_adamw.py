@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.training.optimization.optimizers.muon import USE_MUON
+from pipeline.training.optimization.optimizers.base_optimizer import USE_MUON
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

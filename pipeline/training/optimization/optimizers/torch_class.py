@@ -25,7 +25,7 @@ LONG = "torch.optim."
 
 
 class TorchClass(OptimizerFamily):
-    """Takes `optim_args` alone."""
+    """`adagrad`, `rmsprop` and any class of torch.optim by its name, such as `NAdam`."""
 
     names: ClassVar = tuple(ALIASES)
 
@@ -51,7 +51,7 @@ class TorchClass(OptimizerFamily):
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
-        """See `OptimizerFamily`. The number of steps stays on a GPU where the class can keep it there."""
+        """The number of steps stays on a GPU where the class can keep it there."""
         kind = self.find_class(config.optim)
         takes = inspect.signature(kind).parameters
         settings: dict[str, Any] = {"lr": config.learning_rate}
