@@ -14,11 +14,11 @@ from pipeline.engine.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.features import one_of
-from pipeline.modeling.model_config import ModelConfig
 from pipeline.plain_yaml import dump
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.section import Runtime, Section, sections_at
 from pipeline.tasks import task_named
+from pipeline.tasks.task_model_config import TaskModelConfig
 from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.packing import PackConfig
 from pipeline.tokens.tokenizers import TOKENIZERS, Tokenizer
@@ -63,7 +63,7 @@ class Config(Section):
     pack: PackConfig = Field(default_factory=PackConfig)
     """Cut the streams into training sequences."""
 
-    model: ModelConfig
+    model: TaskModelConfig
     """Task, architecture and size of the model."""
 
     train: TrainConfig

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from pipeline.features import name_of
 from pipeline.known_names import is_known, known_names
 from pipeline.modeling.presets import PRESETS, PresetName
-from pipeline.pretrained.origin import OWN_ARCHITECTURES, Origin
+from pipeline.pretrained.origin import Origin
 from pipeline.section import Alternatives, Section
-from pipeline.tasks import TASKS, Task, task_named
 
 FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
 """Values of a transformers configuration that only the tokenizer artifact may set."""
@@ -27,11 +25,6 @@ SET_ELSEWHERE = {
 
 
 DEFAULT_ARCHITECTURE = "llama"
-
-if TYPE_CHECKING:
-    TaskName = str
-else:
-    TaskName = name_of(TASKS, Task)
 
 
 class InitializationConfig(Section):
@@ -92,10 +85,8 @@ class ModelConfig(Origin):
 
     alternatives: ClassVar[Alternatives] = (("architecture", "preset", "pretrained"),)
 
-    task: TaskName = "causal_lm"
-    """What the model learns. `causal_lm`: predict the next token. `classification`: tell the label of a document, one
-    of those in the training split. `regression`: tell the number that is a document's label. Sources then name where
-    labels are (such as label_field). Or a class of your own by path, such as `./my_task.py:Mine`."""
+    task: str = "causal_lm"
+    """What the model learns. `TaskModelConfig` checks it."""
 
     architecture: str | None = None
     """A model of transformers for the task by its model type, such as llama, gpt2, qwen3 or mixtral, for labels also
@@ -123,18 +114,6 @@ class ModelConfig(Origin):
     """Keep the frozen weights under an adapter in this format of bitsandbytes (QLoRA with nf4); needs a CUDA GPU. The
     export is merged into the weights as they were before. Null keeps them as the checkpoint has them."""
 
-    @field_validator("architecture")
-    @classmethod
-    def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
-        is_causal = task_named(info.data.get("task", "causal_lm")).is_pretrained_whole
-        models = "causal_lm" if is_causal else "sequence_classification"
-        if name is not None and name not in OWN_ARCHITECTURES and not is_known(models, name):
-            matches = difflib.get_close_matches(name, [*known_names(models), *OWN_ARCHITECTURES], n=1)
-            hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
-            kind = "causal language model" if is_causal else "sequence classification model"
-            raise ValueError(f"got {name!r}, which is no {kind} of transformers{hint}")
-        return name
-
     @field_validator("config")
     @classmethod
     def _leaves_the_tokenizer_its_part(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -153,15 +132,12 @@ class ModelConfig(Origin):
             raise ValueError("a pretrained model has its weights; remove initialization")
         if self.adapter is not None and self.pretrained is None:
             raise ValueError("adapter needs pretrained: random weights would stay as they are; remove adapter")
-        if self.quantization is not None and not task_named(self.task).is_pretrained_whole:
-            raise ValueError(f"quantization is for causal_lm: the new head of a {self.task} would be rounded too")
         if self.quantization is not None and self.adapter is None:
             raise ValueError("quantization needs adapter: rounded weights cannot be trained themselves")
         return self
 
     def check_fits(self, whole: Any) -> None:
-        """The task finds what it needs, and a pretrained model keeps its tokenizer."""
-        task_named(self.task).check(whole)
+        """A pretrained model keeps its tokenizer."""
         if self.pretrained is not None and whole.tokenizer.type != "pretrained":
             raise ValueError(
                 f"model.pretrained {self.pretrained} knows the tokens of its own tokenizer alone; set tokenizer to "

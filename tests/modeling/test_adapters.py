@@ -22,6 +22,7 @@ from pipeline.modeling.export_check import load_as_told
 from pipeline.modeling.model_config import UNSUPPORTED_ADAPTERS, AdapterConfig, ModelConfig
 from pipeline.modeling.parameters import blocks
 from pipeline.stages.model import STAGE
+from pipeline.tasks.task_model_config import TaskModelConfig
 
 BOTH = {"eos_token": "<end>", "pad_token": "<pad>"}
 PROMPT = {"num_virtual_tokens": 3}
@@ -327,7 +328,7 @@ def test_arguments_are_part_of_the_identity():
 )
 def test_what_an_adapter_needs(values, message):
     with pytest.raises(ValidationError, match=message):
-        ModelConfig(**values)
+        TaskModelConfig(**values)
 
 
 def test_quantization_without_a_gpu_is_a_configuration_error(tmp_path, monkeypatch):

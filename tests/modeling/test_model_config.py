@@ -13,13 +13,14 @@ from pipeline.config import Config
 from pipeline.modeling.build import build_config, load_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.presets import PRESETS
+from pipeline.tasks.task_model_config import TaskModelConfig
 
 
 def test_architectures_are_those_that_transformers_maps_and_our_own():
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     for name in (*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "grok1"):
-        assert ModelConfig(architecture=name).architecture == name
+        assert TaskModelConfig(architecture=name).architecture == name
 
 
 @pytest.mark.parametrize(
@@ -33,11 +34,12 @@ def test_architectures_are_those_that_transformers_maps_and_our_own():
 )
 def test_refusals(values, message):
     with pytest.raises(ValidationError, match=message):
-        ModelConfig(**values)
+        TaskModelConfig(**values)
 
 
 def test_validation_does_not_import_transformers():
-    code = "import sys; from pipeline.modeling.model_config import ModelConfig; ModelConfig(architecture='gpt2');"
+    code = "import sys; from pipeline.tasks.task_model_config import TaskModelConfig;"
+    code += "TaskModelConfig(architecture='gpt2');"
     code += "sys.exit(bool({'transformers', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
