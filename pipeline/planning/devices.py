@@ -1,4 +1,4 @@
-"""Accelerators by name: memory; their peaks are in training.throughput. Imports nothing heavy."""
+"""The memory of GPUs by name, for `--device`. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,30 +6,9 @@ from dataclasses import dataclass
 
 from pipeline.config.mistakes import nearest
 from pipeline.errors import ConfigError
+from pipeline.gpus import GPUS
 
 GIB = 2**30
-
-MEMORY_GIB = {
-    # As nvidia-smi and rocm-smi report it: where the memory corrects its errors less than the name says.
-    "B200": 179,
-    "H200": 140.4,
-    "H100 NVL": 93.6,
-    "H100": 79.6,
-    "A100": 80,
-    "A100 40GB": 40,
-    "A40": 45,
-    "A10G": 22.5,
-    "L40S": 45,
-    "L40": 45,
-    "L4": 22.5,
-    "RTX 4090": 24,
-    "RTX 3090": 24,
-    "V100": 32,
-    "V100 16GB": 16,
-    "T4": 15,
-    "MI300X": 192,
-    "MI325X": 256,
-}
 
 USABLE = 0.92
 """The share of a device's memory that tensors can have: the rest goes to the driver, libraries and fragmentation."""
@@ -50,8 +29,9 @@ class Device:
 
 def device_named(name: str) -> Device:
     """A device by its name, in any case. Raises ConfigError for one that is not known."""
-    known = {known.casefold(): known for known in MEMORY_GIB}
+    known = {known.casefold(): (known, gpu.memory_gib) for known, gpu in GPUS.items() if gpu.memory_gib is not None}
     folded = name.casefold().replace("-", " ")
     if folded not in known:
-        raise ConfigError(f"--device: {name!r} is not known{nearest(folded, MEMORY_GIB)}")
-    return Device(known[folded], round(MEMORY_GIB[known[folded]] * GIB))
+        raise ConfigError(f"--device: {name!r} is not known{nearest(folded, [found for found, _ in known.values()])}")
+    found, memory_gib = known[folded]
+    return Device(found, round(memory_gib * GIB))

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.gpus import known_peak
 from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.flops import forward_flops_per_token, training_flops_per_token
 from pipeline.modeling.inputs import context_length
@@ -34,7 +35,6 @@ from pipeline.planning.memory import (
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
 from pipeline.tasks import task_named
 from pipeline.training.build_state import check_context
-from pipeline.training.recording.peak_flops import known_peak
 from pipeline.training.train_config import TrainConfig
 
 LORA_RANK = 16
@@ -263,7 +263,7 @@ def _in_precision_of(device: Device, config: Config) -> Config:
 
 
 def _peak_of(device: Device, config: TrainConfig) -> float:
-    """Operations a second of a device in the precision of a training, as `training.throughput` takes it."""
+    """Peak of a device in the precision of a training, operations a second."""
     kind = {"no": "fp32"}.get(config.mixed_precision, config.mixed_precision)
     peak = known_peak(device.name, kind)
     if peak is None:

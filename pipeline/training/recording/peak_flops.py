@@ -6,7 +6,6 @@ import functools
 import json
 import math
 import os
-import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 
 from pipeline.atomic import write_json
 from pipeline.errors import StorageError
+from pipeline.gpus import known_peak
 from pipeline.machine import limiting_isa, processor_model
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.training.recording.matmul_timing import Products
@@ -31,33 +31,6 @@ STEADY_ROUNDS, STEADY_GAIN = 4, 1.01
 MOST_SECONDS = 2.0
 CHECKED_ROUNDS = 2
 """Of a peak that is known for the machine: it is kept unless one of them is faster."""
-
-_TERA = 1e12
-GPU_PEAKS: dict[str, dict[str, float]] = {
-    # Dense tera-operations a second from the makers' data sheets, products in bf16 summed in fp32. Where a sheet
-    # gives sparse figures, half of them. The first name whose words are in the device's name counts.
-    "B200": {"bf16": 2250, "fp16": 2250, "tf32": 1125, "fp32": 75},
-    "B100": {"bf16": 1750, "fp16": 1750, "tf32": 875, "fp32": 60},
-    "GH200": {"bf16": 989, "fp16": 989, "tf32": 494, "fp32": 67},
-    "H200 NVL": {"bf16": 835, "fp16": 835, "tf32": 417, "fp32": 60},
-    "H200": {"bf16": 989, "fp16": 989, "tf32": 494, "fp32": 67},
-    "H100 PCIe": {"bf16": 756, "fp16": 756, "tf32": 378, "fp32": 51},
-    "H100 NVL": {"bf16": 835, "fp16": 835, "tf32": 417, "fp32": 60},
-    "H100": {"bf16": 989, "fp16": 989, "tf32": 494, "fp32": 67},
-    "A100": {"bf16": 312, "fp16": 312, "tf32": 156, "fp32": 19.5},
-    "A40": {"bf16": 150, "fp16": 150, "tf32": 75, "fp32": 37.4},
-    "A10G": {"bf16": 70, "fp16": 70, "tf32": 35, "fp32": 35},
-    "L40S": {"bf16": 362, "fp16": 362, "tf32": 183, "fp32": 91.6},
-    "L40": {"bf16": 181, "fp16": 181, "tf32": 90.5, "fp32": 90.5},
-    "L4": {"bf16": 121, "fp16": 121, "tf32": 60, "fp32": 30.3},
-    "RTX 4090": {"bf16": 165, "fp16": 165, "tf32": 82.6, "fp32": 82.6},
-    "RTX 3090": {"bf16": 71, "fp16": 71, "tf32": 35.6, "fp32": 35.6},
-    "V100-PCIE": {"fp16": 112, "fp32": 14},
-    "V100": {"fp16": 125, "fp32": 15.7},
-    "T4": {"fp16": 65, "fp32": 8.1},
-    "MI325X": {"bf16": 1307, "fp16": 1307, "tf32": 654, "fp32": 163},
-    "MI300X": {"bf16": 1307, "fp16": 1307, "tf32": 654, "fp32": 163},
-}
 
 
 @dataclass(frozen=True)
@@ -85,13 +58,6 @@ def peak_of(device: torch.device, precision: str) -> Peak:
     if precision == "fp16" or (precision == "bf16" and multiplies_bf16(device)):
         peaks.append(_measured_peak(device, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]))
     return max(peaks, key=lambda peak: peak.flops_per_second)
-
-
-def known_peak(name: str, kind: str) -> float | None:
-    """Operations a second of a GPU by its name, for `bf16`, `fp16`, `tf32` or `fp32`; None where it is not known."""
-    words = ((rf"\b{part}\b", peaks) for part, peaks in GPU_PEAKS.items())
-    found = next((peaks for pattern, peaks in words if re.search(pattern, name, re.IGNORECASE)), {})
-    return found[kind] * _TERA if kind in found else None
 
 
 def _measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:

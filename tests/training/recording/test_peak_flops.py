@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.gpus import known_peak
 from pipeline.machine import rate_in_words
 from pipeline.training.recording import matmul_timing, peak_flops
 from pipeline.training.recording.matmul_timing import Products
-from pipeline.training.recording.peak_flops import known_peak, peak_of
+from pipeline.training.recording.peak_flops import peak_of
 
 CPU = torch.device("cpu")
 SECOND = 1.0  # of a fake product
