@@ -10,12 +10,13 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import (
     Field,
@@ -44,10 +45,20 @@ Kind = TypeVar("Kind", bound="Feature")
 
 
 class Feature(Section):
-    """A kind of one thing: its settings, and a method or two that do the work."""
+    """A kind of one thing: its settings, and a method or two that do the work. One that comes with Descent has a name:
+    `class MinChars(Filter, type="min_chars")`. The docstring of a kind is the schema's text."""
 
-    type: str
+    if TYPE_CHECKING:
+        type: str = ""
+    else:
+        type: str
     """Which kind: the name of one that comes with Descent, or the path of a class of your own."""
+
+    def __init_subclass__(cls, type: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if type is not None:
+            cls.__annotations__ = {"type": Literal[type], **inspect.get_annotations(cls)}
+            cls.type = Field(default=type, description=" ".join(str(cls.__doc__).partition("\n\n")[0].split()))
 
     def files_of_key(self) -> Mapping[str, Sequence[Path]]:
         """Files whose content shapes the result, by the name under which `plan` speaks of them.

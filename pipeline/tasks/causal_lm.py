@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline import atomic
 from pipeline.errors import DivergedError
@@ -38,15 +38,12 @@ def _fewer_bits(own: float, other: float) -> str:
     return f"the model needs {abs(1 - own / other):.1%} {'fewer' if own < other else 'more'} bits" if other else ""
 
 
-class CausalLm(Task):
+class CausalLm(Task, type="causal_lm"):
     """Predict each token of the stream from those before it.
 
     Rows are windows of `block_size` targets, across documents: no padding, and every token but the first of the stream
     is a target exactly once. Labels are shifted already, (B, T); -100 is no target.
     """
-
-    type: Literal["causal_lm"] = "causal_lm"
-    """A language model."""
 
     predicts: ClassVar = "tokens"
     metrics: ClassVar = (BITS, PERPLEXITY, TOKEN_ACCURACY)

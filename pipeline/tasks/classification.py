@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import BadDataError
 from pipeline.evaluation.metrics import Figure
@@ -38,11 +38,8 @@ def _more_right(own: float, other: float) -> str:
     return f"the model gets {abs(points):.1f} {'more' if points >= 0 else 'fewer'} of 100 documents right"
 
 
-class Classification(Labelled):
+class Classification(Labelled, type="classification"):
     """Tell the class of a document. A label of a batch is the number of a class, int64; -100 is no target."""
-
-    type: Literal["classification"] = "classification"
-    """A classifier."""
 
     predicts: ClassVar = "classes"
     metrics: ClassVar = (ACCURACY, F1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import BadDataError
 from pipeline.evaluation.metrics.mae import MeanAbsoluteError
@@ -32,11 +32,8 @@ def _smaller_error(own: float, other: float) -> str:
     return f"the model's is {abs(1 - own / other):.1%} {'smaller' if own < other else 'larger'}" if other else ""
 
 
-class Regression(Labelled):
+class Regression(Labelled, type="regression"):
     """Tell a number of a document, in the unit of the labels. A label of a batch is float32; NaN is no target."""
-
-    type: Literal["regression"] = "regression"
-    """A regression model."""
 
     predicts: ClassVar = "numbers"
     metrics: ClassVar = METRICS

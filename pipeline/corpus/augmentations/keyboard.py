@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -12,11 +12,8 @@ from pipeline.corpus.nlpaug_words import PlainWords
 MIN_LETTERS = 4
 
 
-class Keyboard(PlainWords):
-    """Mistype words: letters replaced by their neighbours on the keyboard."""
-
-    type: Literal["keyboard"] = "keyboard"
-    """Keyboard noise (nlpaug's KeyboardAug)."""
+class Keyboard(PlainWords, type="keyboard"):
+    """Mistype words: letters replaced by their neighbours on the keyboard (nlpaug's KeyboardAug)."""
 
     probability: float = Field(default=0.02, gt=0, le=1)
     """Chance of each plain word of four letters or more to be mistyped."""

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.corpus.nlpaug_words import PlainWords
 from pipeline.corpus.synonym_lexicon import SHIPPED, read_lexicon
 from pipeline.errors import MissingInputError
 
 
-class Synonym(PlainWords):
-    """Replace words by others of the same group of a lexicon."""
-
-    type: Literal["synonym"] = "synonym"
-    """Synonym replacement (nlpaug's ReservedAug)."""
+class Synonym(PlainWords, type="synonym"):
+    """Replace words by others of the same group of a lexicon (nlpaug's ReservedAug)."""
 
     lexicon: Path | None = None
     """File with a group of interchangeable words a line, separated by commas. Null takes the shipped one."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 
-class MaxChars(Filter):
-    """Documents with more characters than `value` are dropped."""
-
-    type: Literal["max_chars"] = "max_chars"
-    """Most characters."""
+class MaxChars(Filter, type="max_chars"):
+    """Drop documents with more characters than `value`."""
 
     value: int = Field(ge=1)
     """Most characters of a document."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from pipeline.corpus.character_kinds import count_kinds
@@ -11,11 +9,8 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 
-class MaxDigitRatio(Filter):
-    """Documents of whose visible characters more than this part are digits are dropped."""
-
-    type: Literal["max_digit_ratio"] = "max_digit_ratio"
-    """Largest part of digits."""
+class MaxDigitRatio(Filter, type="max_digit_ratio"):
+    """Drop documents in which more than `value` of the visible characters are digits."""
 
     value: float = Field(default=0.3, ge=0, le=1)
     """Largest part of the visible characters that are digits."""

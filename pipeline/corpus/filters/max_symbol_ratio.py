@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from pipeline.corpus.character_kinds import count_kinds
@@ -11,11 +9,8 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 
-class MaxSymbolRatio(Filter):
-    """Documents of whose visible characters more than this part are punctuation or symbols are dropped."""
-
-    type: Literal["max_symbol_ratio"] = "max_symbol_ratio"
-    """Largest part of symbols."""
+class MaxSymbolRatio(Filter, type="max_symbol_ratio"):
+    """Drop documents in which more than `value` of the visible characters are punctuation or symbols."""
 
     value: float = Field(default=0.4, ge=0, le=1)
     """Largest part of the visible characters that are punctuation or symbols."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from pipeline.corpus.character_kinds import count_kinds
@@ -11,14 +9,8 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 
-class MinAlphabeticRatio(Filter):
-    """Documents of whose visible characters less than this part are letters are dropped.
-
-    Letters are those of any script, with their marks.
-    """
-
-    type: Literal["min_alphabetic_ratio"] = "min_alphabetic_ratio"
-    """Smallest part of letters."""
+class MinAlphabeticRatio(Filter, type="min_alphabetic_ratio"):
+    """Drop documents in which fewer than `value` of the visible characters are letters, of any script, with marks."""
 
     value: float = Field(default=0.5, ge=0, le=1)
     """Smallest part of the visible characters that are letters."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 
-class MinChars(Filter):
-    """Documents with fewer characters than `value` are dropped."""
-
-    type: Literal["min_chars"] = "min_chars"
-    """Fewest characters."""
+class MinChars(Filter, type="min_chars"):
+    """Drop documents with fewer characters than `value`."""
 
     value: int = Field(default=50, ge=0)
     """Fewest characters of a document."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pydantic import Field
 
@@ -13,11 +12,8 @@ from pipeline.corpus.filters.base_filter import Filter
 _WORD = re.compile(r"\S+")
 
 
-class MinWords(Filter):
-    """Documents with fewer words than `value` are dropped. Words are runs of characters between white space."""
-
-    type: Literal["min_words"] = "min_words"
-    """Fewest words."""
+class MinWords(Filter, type="min_words"):
+    """Drop documents with fewer words than `value`. Words are runs of characters between white space."""
 
     value: int = Field(default=5, ge=0)
     """Fewest words of a document."""

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import Records
 
 
-class Arrow(LocalFiles, Records):
+class Arrow(LocalFiles, Records, type="arrow"):
     """Arrow files: the file format (Feather 2) and the stream format."""
 
     suffixes = (".arrow", ".feather", ".ipc")
     is_text = False
-
-    type: Literal["arrow"] = "arrow"
-    """Arrow."""
 
     def read_part(self, part: Part) -> Iterator[Document | Rejected]:
         from pipeline.corpus.readers.columnar_reader import read_arrow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -14,13 +14,10 @@ from pipeline.corpus.sources.base_records import Records
 AUTO_QUOTES = "auto"
 
 
-class Csv(LocalFiles, Records):
-    """Tables in text, one record a row; quoted fields may hold line breaks."""
+class Csv(LocalFiles, Records, type="csv"):
+    """Tables in text, such as CSV and TSV, one record a row; quoted fields may hold line breaks."""
 
     suffixes = (".csv", ".tsv", ".tab")
-
-    type: Literal["csv"] = "csv"
-    """CSV and TSV."""
 
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """Character between two fields. Null takes a tab for .tsv and .tab, a comma for the rest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,11 +14,9 @@ from pipeline.corpus.sources.base_records import Records
 from pipeline.section import Runtime
 
 
-class Hub(Records):
-    """A dataset of the Hugging Face Hub, a local folder laid out like one, or what `save_to_disk` wrote."""
-
-    type: Literal["hub"] = "hub"
-    """Read with the `datasets` library. Code in datasets is never run."""
+class Hub(Records, type="hub"):
+    """A dataset of the Hugging Face Hub, a local folder laid out like one, or what `save_to_disk` wrote. It
+    is read with `datasets`, and code in it is never run."""
 
     path: str = Field(min_length=1)
     """`owner/name` of a dataset of the hub, or a local folder."""

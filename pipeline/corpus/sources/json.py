@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import Records
 
 
-class Json(LocalFiles, Records):
-    """Files with one JSON value each: an array of records, or an object whose values are records."""
+class Json(LocalFiles, Records, type="json"):
+    """Files with one JSON value each: an array of records, or an object whose values are records. An
+    object whose first value is no object is itself one record."""
 
     suffixes = (".json",)
-
-    type: Literal["json"] = "json"
-    """JSON. An object whose first value is no object is itself one record."""
 
     field: str | None = None
     """Name of the outermost object's field that holds the records: `data` for {"data": [...]}."""

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import Records
 
 
-class Jsonl(LocalFiles, Records):
+class Jsonl(LocalFiles, Records, type="jsonl"):
     """Files with one JSON object a line."""
 
     suffixes = (".jsonl", ".ndjson")
-
-    type: Literal["jsonl"] = "jsonl"
-    """JSON lines."""
 
     def separator_in(self, path: Path) -> bytes | None:
         """The last byte of the file's line breaks."""

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pipeline.corpus.docstrings import LABEL, library_files, read_python_docs
 from pipeline.corpus.documents import Document, Part, Rejected
 from pipeline.corpus.sources.base_source import Source
 
 
-class PythonDocs(Source):
+class PythonDocs(Source, type="python_docs"):
     """The documentation inside every Python: docstrings of the standard library and pydoc's topics."""
-
-    type: Literal["python_docs"] = "python_docs"
-    """About 2 MB of English technical prose that needs no download."""
 
     def find_files(self) -> dict[Path, str]:
         """The library's files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -16,13 +16,10 @@ LONG_BYTES = 1_000_000
 """What no text between separators is expected to reach."""
 
 
-class Text(LocalFiles):
+class Text(LocalFiles, type="text"):
     """Plain text files in UTF-8."""
 
     suffixes = (".txt", ".text", ".md")
-
-    type: Literal["text"] = "text"
-    """Plain text."""
 
     separator: str | None = Field(default=None, min_length=1)
     """Text between two documents of a file, such as "\\n\\n". Null makes each file one document. A document may

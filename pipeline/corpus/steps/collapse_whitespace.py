@@ -1,20 +1,16 @@
-"""No white space that means nothing."""
+"""Remove trailing white space and extra blank lines."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pipeline.corpus.steps.base_step import Step
 
 _BLANK_LINES = re.compile(r"\n{4,}")
 
 
-class CollapseWhitespace(Step):
+class CollapseWhitespace(Step, type="collapse_whitespace"):
     """Remove white space at line ends, outer blank lines, and more than two blank lines in a row. Indentation stays."""
-
-    type: Literal["collapse_whitespace"] = "collapse_whitespace"
-    """White space at line ends and around text."""
 
     def apply(self, text: str) -> str:
         """The text without it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.corpus.steps.base_step import Step
 
@@ -13,16 +13,13 @@ _NEEDS_REPAIR = re.compile(r"[^\t\n -%'-~]|&[#A-Za-z]")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
-class FixUnicode(Step):
+class FixUnicode(Step, type="fix_unicode"):
     """Repair mojibake, HTML entities, ligatures, curly quotes and other damage with ftfy.
 
     Lines on which ftfy has nothing to do are skipped: the result is the same, several times faster. The Unicode form is
     left to `unicode_form`. Like ftfy, it leaves HTML entities alone from the first line on that has a `<`: that text is
     markup.
     """
-
-    type: Literal["fix_unicode"] = "fix_unicode"
-    """ftfy."""
 
     def apply(self, text: str) -> str:
         """The repaired text."""

@@ -1,17 +1,12 @@
-"""No capitals."""
+"""Lowercase the text."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from pipeline.corpus.steps.base_step import Step
 
 
-class Lowercase(Step):
+class Lowercase(Step, type="lowercase"):
     """Turn all letters into lower case."""
-
-    type: Literal["lowercase"] = "lowercase"
-    """Lower case."""
 
     def apply(self, text: str) -> str:
         """The text in lower case."""

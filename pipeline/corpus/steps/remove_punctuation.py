@@ -1,18 +1,14 @@
-"""No punctuation."""
+"""Remove punctuation."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal
 
 from pipeline.corpus.steps.base_step import Step
 
 
-class RemovePunctuation(Step):
+class RemovePunctuation(Step, type="remove_punctuation"):
     """Remove punctuation (Unicode categories P)."""
-
-    type: Literal["remove_punctuation"] = "remove_punctuation"
-    """Punctuation."""
 
     def apply(self, text: str) -> str:
         """The text without it."""

@@ -1,9 +1,8 @@
-"""No characters that only terminals and printers understand."""
+"""Remove control characters; one kind of line end."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pipeline.corpus.steps.base_step import Step
 
@@ -11,11 +10,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 
 
-class StripControlCharacters(Step):
+class StripControlCharacters(Step, type="strip_control_characters"):
     """Remove control characters other than newline and tab; page breaks and foreign line ends become newlines."""
-
-    type: Literal["strip_control_characters"] = "strip_control_characters"
-    """Control characters and line ends."""
 
     def apply(self, text: str) -> str:
         """The text with line feeds for all line ends."""

@@ -1,4 +1,4 @@
-"""One way to write each character."""
+"""Unicode normalization (NFC, NFD, NFKC, NFKD)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Literal
 from pipeline.corpus.steps.base_step import Step
 
 
-class UnicodeForm(Step):
+class UnicodeForm(Step, type="unicode_form"):
     """Bring text into a Unicode normalization form (Unicode Standard Annex 15)."""
-
-    type: Literal["unicode_form"] = "unicode_form"
-    """Unicode normalization."""
 
     form: Literal["NFC", "NFD", "NFKC", "NFKD"] = "NFC"
     """C composes characters, D takes them apart; K also replaces compatibility characters, such as ligatures."""

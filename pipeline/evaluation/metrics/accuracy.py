@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.evaluation.metrics.base_metric import LabelMetric
 
@@ -10,11 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Accuracy(LabelMetric):
+class Accuracy(LabelMetric, type="accuracy"):
     """The part of the documents whose class is predicted."""
-
-    type: Literal["accuracy"] = "accuracy"
-    """Part of the documents that are right."""
 
     measures: ClassVar = ("classes",)
     style: ClassVar = "percent"

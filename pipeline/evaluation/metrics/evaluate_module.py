@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class EvaluateModule(LabelMetric):
-    """Predictions and references are handed to `evaluate.load(path)`: numbers of classes, or numbers."""
-
-    type: Literal["evaluate"] = "evaluate"
-    """A metric of the `evaluate` library, for documents with labels."""
+class EvaluateModule(LabelMetric, type="evaluate"):
+    """A metric of the `evaluate` library, for documents with labels. It is given predictions and references: numbers of
+    classes, or numbers."""
 
     path: str = Field(min_length=1)
     """A metric's script or its folder, or the name of one on the Hub, such as matthews_correlation."""

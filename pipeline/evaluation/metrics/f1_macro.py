@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.evaluation.metrics.base_metric import LabelMetric
 
@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class MacroF1(LabelMetric):
+class MacroF1(LabelMetric, type="f1_macro"):
     """The mean over classes of the harmonic mean of precision and recall: rare classes count like common ones. Classes
     that are neither predicted nor true are left out.
 
     van Rijsbergen 1979, "Information Retrieval", chapter 7; averaged over classes.
     """
-
-    type: Literal["f1_macro"] = "f1_macro"
-    """Mean F1 of the classes."""
 
     measures: ClassVar = ("classes",)
     label: ClassVar = "macro F1"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.evaluation.metrics.base_metric import LabelMetric
 
@@ -10,11 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class MeanAbsoluteError(LabelMetric):
-    """In the labels' unit."""
-
-    type: Literal["mae"] = "mae"
-    """Mean absolute error."""
+class MeanAbsoluteError(LabelMetric, type="mae"):
+    """Mean absolute error, in the labels' unit."""
 
     measures: ClassVar = ("numbers",)
     label: ClassVar = "mean absolute error"

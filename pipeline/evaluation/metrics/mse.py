@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.evaluation.metrics.base_metric import LabelMetric
 
@@ -10,11 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class MeanSquaredError(LabelMetric):
-    """In the square of the labels' unit."""
-
-    type: Literal["mse"] = "mse"
-    """Mean squared error."""
+class MeanSquaredError(LabelMetric, type="mse"):
+    """Mean squared error, in the square of the labels' unit."""
 
     measures: ClassVar = ("numbers",)
     label: ClassVar = "mean squared error"

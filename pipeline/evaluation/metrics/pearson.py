@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.evaluation.metrics.base_metric import LabelMetric
 
@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Pearson(LabelMetric):
+class Pearson(LabelMetric, type="pearson"):
     """Covariance of predictions and labels over the product of their standard deviations: 1 where one is a rising line
     over the other, None where either does not vary.
 
     Pearson 1895, "Note on regression and inheritance in the case of two parents".
     """
-
-    type: Literal["pearson"] = "pearson"
-    """Correlation of predictions and labels."""
 
     measures: ClassVar = ("numbers",)
     label: ClassVar = "Pearson's r"

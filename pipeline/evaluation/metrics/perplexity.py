@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pipeline.evaluation.metrics.base_metric import TextMetric, Totals
 
 
-class Perplexity(TextMetric):
+class Perplexity(TextMetric, type="perplexity"):
     """exp of the mean negative log-likelihood of a token. It depends on the tokenizer.
 
     Jelinek et al. 1977, "Perplexity: a measure of the difficulty of speech recognition tasks".
     """
-
-    type: Literal["perplexity"] = "perplexity"
-    """Perplexity a token."""
 
     hub: ClassVar = ("perplexity", "Perplexity per token")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.evaluation.metrics.base_metric import LabelMetric
 
@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Determination(LabelMetric):
+class Determination(LabelMetric, type="r2"):
     """The part of the variance of the labels that is explained: 0 for their mean, negative for worse than it. None
     where labels do not vary.
 
     Wright 1921, "Correlation and causation".
     """
-
-    type: Literal["r2"] = "r2"
-    """Part of the variance that is explained."""
 
     measures: ClassVar = ("numbers",)
     label: ClassVar = "R²"

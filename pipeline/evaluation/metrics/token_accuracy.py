@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pipeline.evaluation.metrics.base_metric import TextMetric, Totals
 
 
-class TokenAccuracy(TextMetric):
+class TokenAccuracy(TextMetric, type="token_accuracy"):
     """The part of the tokens that were the model's likeliest. It depends on the tokenizer."""
-
-    type: Literal["token_accuracy"] = "token_accuracy"
-    """Part of the tokens predicted exactly."""
 
     style: ClassVar = "percent"
     better: ClassVar = "higher"

@@ -18,11 +18,8 @@ SPLIT_PATTERNS = {
 }
 
 
-class ByteLevelBpe(TrainedTokenizer):
+class ByteLevelBpe(TrainedTokenizer, type="byte_level_bpe"):
     """Byte-pair encoding over UTF-8 bytes. Every text can be encoded and comes back byte for byte."""
-
-    type: Literal["byte_level_bpe"] = "byte_level_bpe"
-    """Byte-pair encoding."""
 
     is_bound: ClassVar[bool] = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipeline.tokens.tokenizers.base_tokenizer import EOS_TOKEN, PAD_TOKEN, SMALLEST_VOCABULARY, TrainedTokenizer
 
@@ -12,12 +12,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-class Characters(TrainedTokenizer):
+class Characters(TrainedTokenizer, type="characters"):
     """Each character is a token, and one that is not in the vocabulary is spelled as bytes. Every text can be encoded
     and comes back byte for byte."""
-
-    type: Literal["characters"] = "characters"
-    """Each character is a token."""
 
     def train(self, texts: Iterable[str]) -> tokenizers.Tokenizer:
         """Count, and take the most frequent."""

@@ -7,7 +7,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -32,11 +32,8 @@ PAD_TOKENS = (PAD_TOKEN, "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pa
 """Names under which vocabularies have a token for padding, though their tokenizer may not say so."""
 
 
-class Pretrained(Tokenizer, Origin):
+class Pretrained(Tokenizer, Origin, type="pretrained"):
     """The tokenizer of a pretrained model, for fine-tuning. Nothing is trained."""
-
-    type: Literal["pretrained"] = "pretrained"
-    """That of the folder or repository `pretrained`."""
 
     is_bound: ClassVar[bool] = False
 
