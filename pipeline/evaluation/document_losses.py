@@ -90,7 +90,7 @@ def score_documents(
             correct=int(correct[i]),
             bytes=int(heldout.bytes_of[i]),
             documents=int(documents[i]),
-            extra_bits=bits_a_document * int(documents[i]),
+            charged_bits=bits_a_document * int(documents[i]),
         )
         for i, name in enumerate(heldout.sources)
     }

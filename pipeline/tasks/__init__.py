@@ -13,7 +13,7 @@ from pipeline.tasks.base_task import Split, Task
 from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.regression import Regression
-from pipeline.tasks.words import TaskWords
+from pipeline.tasks.task_words import TaskWords
 
 TASKS = (CausalLm, Classification, Regression)
 
@@ -40,11 +40,11 @@ def task_packed_by(strategy: str) -> Task:
     )
 
 
-def task_of_split(pack: Path, split: str) -> Task:
+def task_of_split(pack_folder: Path, split: str) -> Task:
     """The task for which a split was packed. Raises MissingInputError when an artifact of pack has no such split."""
-    path = pack / split / "pack.json"
+    path = pack_folder / split / "pack.json"
     if not path.is_file():
-        raise MissingInputError(f"{pack} has no {split} split")
+        raise MissingInputError(f"{pack_folder} has no {split} split")
     return task_packed_by(json.loads(path.read_bytes())["strategy"])
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pipeline.evaluation.metrics import Figure, Metric
 from pipeline.features import Feature
 from pipeline.section import Section
-from pipeline.tasks.words import TaskWords
+from pipeline.tasks.task_words import TaskWords
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +55,8 @@ class Split(Protocol):
     def num_tokens_in(self, indices: Iterable[int]) -> int: ...
 
 
-class Workplace(Protocol):
-    """What a stage is given of which a task does the work: its settings, artifacts to read, a folder to write."""
+class TaskContext(Protocol):
+    """The part of StageContext that a task uses: settings, input folders, output folder, seed, workers, progress."""
 
     @property
     def config(self) -> Section: ...
@@ -79,7 +79,7 @@ class Task(Feature):
     """How report and card speak of it."""
 
     predicts: ClassVar[str]
-    """What its models tell, of which `Metric.measures` speaks: `tokens`, `classes` or `numbers`."""
+    """What the model predicts: `tokens`, `classes` or `numbers`. Compared with `Metric.measures`."""
 
     metrics: ClassVar[tuple[Metric, ...]]
     """What is measured where nothing else is asked for. By the first a model is judged and compared with baselines: it
@@ -121,18 +121,18 @@ class Task(Feature):
         """Whether its evaluation draws random numbers under these settings."""
         return False
 
-    def head(self, pack: Path | None = None) -> Head:
-        """What the model ends in. `pack` is the artifact in which the classes are; None before they are known."""
+    def head(self, pack_folder: Path | None = None) -> Head:
+        """What the model ends in. `pack_folder` has the classes; None before they are known."""
         raise NotImplementedError
 
-    def pack(self, workplace: Workplace) -> dict[str, Any]:
+    def pack(self, context: TaskContext) -> dict[str, Any]:
         """Write the rows of every split over the streams of encode; gives the stage's summary.
 
         `<split>/pack.json` has `strategy` and the digest of the stream; the stage's settings are a `PackConfig`.
         """
         raise NotImplementedError
 
-    def open_split(self, pack: Path, encode: Path, split: str) -> Split:
+    def open_split(self, pack_folder: Path, encode: Path, split: str) -> Split:
         """The rows of a split, from the artifact of pack and that of encode."""
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class Task(Feature):
         raise NotImplementedError
 
     def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
-        """What training makes small and what it records, of the model's `output` for a batch, as sums over targets.
+        """Losses of a batch, as sums over its targets: the one to minimize and those to record.
 
         Here the cross-entropy in nats; a label of -100 is no target.
         """
@@ -156,7 +156,7 @@ class Task(Feature):
         return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
-        """What each token counts for a router's losses, (B, T). The weights of all tokens of one target add up to 1."""
+        """Weight of each token in the router losses, (B, T). The weights of the tokens of one target add up to 1."""
         raise NotImplementedError
 
     def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
@@ -169,7 +169,7 @@ class Task(Feature):
         """The figures of a validation from its sums, `loss` among them; lower losses are better."""
         raise NotImplementedError
 
-    def evaluate(self, workplace: Workplace, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
+    def evaluate(self, context: TaskContext, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
         """The evaluation of a trained model on the test split, as JSON values; the settings are an `EvaluateConfig`.
 
         It has `task`, `test`, `sources`, `baselines` and `samples`, and may write files beside `evaluation.json`.

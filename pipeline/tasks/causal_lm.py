@@ -16,8 +16,8 @@ from pipeline.evaluation.metrics import Figure
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
-from pipeline.tasks.base_task import Task, Workplace
-from pipeline.tasks.words import DOCUMENTS, TaskWords
+from pipeline.tasks.base_task import Task, TaskContext
+from pipeline.tasks.task_words import DOCUMENTS, TaskWords
 from pipeline.tokens.packing import PackConfig
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ class CausalLm(Task, type="causal_lm"):
 
     @property
     def strategy(self) -> str:
-        """See `Task`."""
         return "contiguous" if self.type == "causal_lm" else self.type
 
     def draws(self, config: EvaluateConfig) -> bool:
@@ -82,48 +81,42 @@ class CausalLm(Task, type="causal_lm"):
         are_sampled = samples.temperature > 0 and samples.top_k != 1
         return are_sampled and bool(samples.prompts or samples.num_samples)
 
-    def head(self, pack: Path | None = None) -> Head:
-        """See `Task`."""
+    def head(self, pack_folder: Path | None = None) -> Head:
         from pipeline.modeling.heads import CAUSAL_LM
 
         return CAUSAL_LM
 
-    def pack(self, workplace: Workplace) -> dict[str, Any]:
-        """See `Task`."""
+    def pack(self, context: TaskContext) -> dict[str, Any]:
         from pipeline.tokens.packing import pack_contiguous
 
-        config = workplace.config
+        config = context.config
         assert isinstance(config, PackConfig)
-        encoded = json.loads((workplace.inputs["encode"] / "encode.json").read_bytes())
+        encoded = json.loads((context.inputs["encode"] / "encode.json").read_bytes())
         splits = {}
-        with workplace.progress.task("packing", total=len(encoded["splits"]), unit="splits") as bar:
+        with context.progress.task("packing", total=len(encoded["splits"]), unit="splits") as bar:
             for split in encoded["splits"]:
                 packed = pack_contiguous(encoded, split, config.block_size, self.strategy)
-                (workplace.output / split).mkdir()
-                atomic.write_json(workplace.output / split / "pack.json", packed)
+                (context.output / split).mkdir()
+                atomic.write_json(context.output / split / "pack.json", packed)
                 splits[split] = {name: packed[name] for name in ("windows", "tokens", "target_tokens")}
                 bar.update()
         return {"block_size": config.block_size, "splits": splits}
 
-    def open_split(self, pack: Path, encode: Path, split: str) -> PackedSplit:
-        """See `Task`."""
+    def open_split(self, pack_folder: Path, encode: Path, split: str) -> PackedSplit:
         from pipeline.tokens.packed_split import PackedSplit
 
-        return PackedSplit.open(pack, encode, split)
+        return PackedSplit.open(pack_folder, encode, split)
 
     def example_batch(self, ids: torch.Tensor) -> Batch:
-        """See `Task`."""
         return {"input_ids": ids, "labels": ids}
 
     def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
-        """See `Task`."""
         from torch.nn import functional
 
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         return loss, math.log(logits.shape[-1])
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
-        """See `Task`."""
         from pipeline.tokens.packed_split import IGNORED_LABEL
 
         return batch["labels"] != IGNORED_LABEL
@@ -135,19 +128,18 @@ class CausalLm(Task, type="causal_lm"):
         loss = TokenSums.from_tensor(sums).loss
         return {"loss": loss, "perplexity": perplexity_of(loss)}
 
-    def evaluate(self, workplace: Workplace, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
+    def evaluate(self, context: TaskContext, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
         """Scores of the test split and of each source in it, baselines, and samples.
 
-        Where test documents do not come back from their tokens, there are no bits per byte and no baselines: the bits
-        would be of another text. `withheld` then says so. Where they come back but for a space at their beginning, one
-        bit a document is charged for telling whether there is one.
+        Where test documents do not decode to themselves, bits per byte and baselines are left out, and `withheld` says
+        why. Where only leading spaces are lost, one bit a document is charged for them.
         """
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.document_losses import HeldOut, score_documents
         from pipeline.evaluation.scores import score
         from pipeline.tokens.round_trip import is_whole, loss_in_words
 
-        config, inputs, progress = workplace.config, workplace.inputs, workplace.progress
+        config, inputs, progress = context.config, context.inputs, context.progress
         assert isinstance(config, EvaluateConfig)
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
         round_trip = json.loads((inputs["encode"] / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
@@ -188,8 +180,8 @@ class CausalLm(Task, type="causal_lm"):
             "task": self.type,
             "test": overall,
             "sources": sources,
-            "baselines": self._baselines(workplace, test, overall["bytes"], bits_a_document) if has_baselines else {},
-            "samples": self._samples(workplace, model, device, test),
+            "baselines": self._baselines(context, test, overall["bytes"], bits_a_document) if has_baselines else {},
+            "samples": self._samples(context, model, device, test),
             "round_trip": round_trip,
             **self.figures_of_others(metrics),
             "withheld": {BITS.key: lost} if lost else {},
@@ -197,38 +189,38 @@ class CausalLm(Task, type="causal_lm"):
         }
 
     def _baselines(
-        self, workplace: Workplace, test: PackedSplit, test_bytes: int, bits_a_document: int
+        self, context: TaskContext, test: PackedSplit, test_bytes: int, bits_a_document: int
     ) -> dict[str, Any]:
         from pipeline.evaluation.baselines import unigram, xz
 
-        curate = workplace.inputs["curate"]
-        train = self.open_split(workplace.inputs["pack"], workplace.inputs["encode"], "train")
-        with workplace.progress.task("baselines", total=2, unit="kinds") as bar:
+        curate = context.inputs["curate"]
+        train = self.open_split(context.inputs["pack"], context.inputs["encode"], "train")
+        with context.progress.task("baselines", total=2, unit="kinds") as bar:
             results = {"unigram": unigram(train, test, test_bytes, bits_a_document)}
             bar.update()
-            results |= xz(curate / "train", curate / "test", test_bytes, workplace.num_workers)
+            results |= xz(curate / "train", curate / "test", test_bytes, context.num_workers)
             bar.update()
         return results
 
     def _samples(
-        self, workplace: Workplace, model: PreTrainedModel, device: torch.device, test: PackedSplit
+        self, context: TaskContext, model: PreTrainedModel, device: torch.device, test: PackedSplit
     ) -> list[dict[str, str]]:
         from pipeline.corpus.document_shards import count_documents, read_texts
         from pipeline.evaluation.samples import openings, write_samples
         from pipeline.tokens.tokenizer_folder import load_tokenizer
 
-        assert isinstance(workplace.config, EvaluateConfig)
-        config, documents = workplace.config.samples, workplace.inputs["curate"] / "test"
+        assert isinstance(context.config, EvaluateConfig)
+        config, documents = context.config.samples, context.inputs["curate"] / "test"
         number = config.num_samples
         prompts = config.prompts or list(openings(read_texts(documents), count_documents(documents), number))
         samples = []
-        with workplace.progress.task("samples", total=len(prompts), unit="texts") as bar:
+        with context.progress.task("samples", total=len(prompts), unit="texts") as bar:
             for sample in write_samples(
                 model,
-                load_tokenizer(workplace.inputs["train"] / "model"),
+                load_tokenizer(context.inputs["train"] / "model"),
                 prompts,
                 config,
-                workplace.seed,
+                context.seed,
                 eos_token_id=test.eos_token_id,
                 pad_token_id=test.pad_token_id,
                 device=device,

@@ -13,8 +13,8 @@ from pipeline.errors import BadDataError
 from pipeline.evaluation.metrics import Figure
 from pipeline.evaluation.metrics.accuracy import Accuracy
 from pipeline.evaluation.metrics.f1_macro import MacroF1
-from pipeline.tasks.labelled import Labelled
-from pipeline.tasks.words import DOCUMENTS, TaskWords
+from pipeline.tasks.base_labelled import Labelled
+from pipeline.tasks.task_words import DOCUMENTS, TaskWords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +57,12 @@ class Classification(Labelled, type="classification"):
         limitation="It gives every text one of its classes, also one that belongs to none of them.",
     )
 
-    def head(self, pack: Path | None = None) -> Head:
+    def head(self, pack_folder: Path | None = None) -> Head:
         """A score for each class of the training split; two before they are known."""
         from pipeline.modeling.heads import head_over_labels
         from pipeline.tokens.labelled_split import CLASSES
 
-        classes = None if pack is None else json.loads((pack / CLASSES).read_bytes())["classes"]
+        classes = None if pack_folder is None else json.loads((pack_folder / CLASSES).read_bytes())["classes"]
         return head_over_labels("single_label_classification", 2, classes)
 
     def classes_of(self, labels: Iterable[str | None]) -> list[str]:
@@ -101,7 +101,7 @@ class Classification(Labelled, type="classification"):
         warnings = []
         if groups := alike_labels(names):
             shown = "; ".join(_listed(group, " and ") for group in groups[:MAX_LISTED])
-            more = f" (and {len(groups) - MAX_LISTED} more)" * (len(groups) > MAX_LISTED)
+            more = f" (and {len(groups) - MAX_LISTED} more)" if len(groups) > MAX_LISTED else ""
             warnings.append(
                 f"classes that differ in nothing but case, white space or the way to write a number: {shown}{more}; "
                 "each is a class of its own: spell them alike in the sources where they are one"
@@ -114,11 +114,9 @@ class Classification(Labelled, type="classification"):
         return warnings
 
     def example_batch(self, ids: torch.Tensor) -> Batch:
-        """See `Task`."""
         return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": ids[:, 0]}
 
     def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
-        """See `Task`."""
         import torch
         from torch.nn import functional
 
@@ -126,7 +124,6 @@ class Classification(Labelled, type="classification"):
         return functional.cross_entropy(logits, classes), math.log(logits.shape[-1])
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
-        """See `Labelled`."""
         from pipeline.tokens.packed_split import IGNORED_LABEL
 
         return labels != IGNORED_LABEL

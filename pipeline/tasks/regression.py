@@ -12,8 +12,8 @@ from pipeline.evaluation.metrics.mae import MeanAbsoluteError
 from pipeline.evaluation.metrics.mse import MeanSquaredError
 from pipeline.evaluation.metrics.pearson import Pearson
 from pipeline.evaluation.metrics.r2 import Determination
-from pipeline.tasks.labelled import Labelled
-from pipeline.tasks.words import DOCUMENTS, TaskWords
+from pipeline.tasks.base_labelled import Labelled
+from pipeline.tasks.task_words import DOCUMENTS, TaskWords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class Regression(Labelled, type="regression"):
         limitation="It gives every text a number, also one to which none applies.",
     )
 
-    def head(self, pack: Path | None = None) -> Head:
+    def head(self, pack_folder: Path | None = None) -> Head:
         """One number."""
         from pipeline.modeling.heads import head_over_labels
 
@@ -74,7 +74,7 @@ class Regression(Labelled, type="regression"):
         return {name: float(getattr(values, name)()) for name in ("mean", "std", "min", "max")}
 
     def doubts(self, labels: Iterable[str | None], train: Mapping[str, Any]) -> list[str]:
-        """Numbers far from 1: a fresh head starts near 0 and learns as slowly as all other weights."""
+        """Warn about labels far from unit scale. A new head predicts near 0 and needs long to reach large numbers."""
         mean, std = train["mean"], train["std"]
         if abs(mean) <= 10 and 0.1 <= std <= 10:
             return []
@@ -84,7 +84,6 @@ class Regression(Labelled, type="regression"):
         ]
 
     def example_batch(self, ids: torch.Tensor) -> Batch:
-        """See `Task`."""
         return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": ids[:, 0].float()}
 
     def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
@@ -102,11 +101,9 @@ class Regression(Labelled, type="regression"):
         return LossSums(loss, {"loss": loss.detach()})
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
-        """See `Labelled`."""
         return ~labels.isnan()
 
     def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
-        """See `Task`."""
         from pipeline.evaluation.losses import number_sums
 
         return number_sums(logits, batch["labels"], config.huber_delta_used)
@@ -117,7 +114,7 @@ class Regression(Labelled, type="regression"):
         return {"loss": loss / count, "mse": squared / count, "mae": absolute / count}
 
     def predictions(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The number told."""
+        """The predicted number."""
         return logits[:, 0]
 
     def losses(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
@@ -133,10 +130,10 @@ class Regression(Labelled, type="regression"):
 
 def _number(label: str, index: int, split: str) -> float:
     try:
-        value = float("_" if "_" in label else label)
+        value = float(label)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if "_" in label or not math.isfinite(value):  # Python reads 1_000 as a number
         raise BadDataError(
             f"pack: the label {label[:60]!r} of document {index + 1} of the {split} split is no finite number; mend "
             "it, or set model.task: classification"

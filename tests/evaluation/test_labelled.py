@@ -12,8 +12,8 @@ from pipeline.evaluation.metrics import LabelMetric
 from pipeline.evaluation.metrics.accuracy import Accuracy
 from pipeline.evaluation.metrics.mse import MeanSquaredError
 from pipeline.evaluation.predictions import predict, score_rows, write_predictions
+from pipeline.tasks.base_labelled import Labelled
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.labelled import Labelled
 from pipeline.tasks.regression import Regression
 from pipeline.tokens.labelled_split import LabelledSplit
 

@@ -43,7 +43,7 @@ def test_scores_of_text_by_hand() -> None:
 
 
 def test_bits_beside_the_tokens_are_charged() -> None:
-    with_bits = Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2, extra_bits=2)
+    with_bits = Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2, charged_bits=2)
     found = score([with_bits], [TEXT["bits_per_byte"]])["bits_per_byte"]
     assert found == pytest.approx((30 / math.log(2) + 2) / 35, rel=1e-15)
 

@@ -19,5 +19,4 @@ class Accuracy(LabelMetric, type="accuracy"):
     hub: ClassVar = ("accuracy", "Accuracy")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
-        """See `LabelMetric`."""
         return float((predictions == references).mean())

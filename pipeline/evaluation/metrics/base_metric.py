@@ -26,14 +26,14 @@ class Figure:
 @dataclass(frozen=True)
 class Totals:
     """Sums over a part of the held-out text. `nll` is in nats and covers all `tokens`, end-of-document ones included;
-    `bytes` are UTF-8 bytes of the documents. `extra_bits` tell of the documents what their tokens do not."""
+    `bytes` are UTF-8 bytes of the documents. `charged_bits` pay for what decoding loses of them."""
 
     nll: float
     tokens: int
     correct: int
     bytes: int
     documents: int
-    extra_bits: int = 0
+    charged_bits: int = 0
 
     @classmethod
     def of(cls, parts: Sequence[Self]) -> Self:

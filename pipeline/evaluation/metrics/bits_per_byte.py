@@ -19,5 +19,4 @@ class BitsPerByte(TextMetric, type="bits_per_byte"):
     hub: ClassVar = ("bits_per_byte", "Bits per byte")
 
     def compute(self, totals: Totals) -> float:
-        """See `TextMetric`."""
-        return totals.nll / (math.log(2) * totals.bytes) + totals.extra_bits / totals.bytes
+        return totals.nll / (math.log(2) * totals.bytes) + totals.charged_bits / totals.bytes

@@ -51,7 +51,6 @@ class EvaluateModule(LabelMetric, type="evaluate"):
 
     @property
     def figure(self) -> Figure:
-        """See `Metric`."""
         return Figure(self.key, self.key.replace("_", " "), "real", "higher" if self.greater_is_better else "lower")
 
     def files_of_key(self) -> Mapping[str, Sequence[Path]]:
@@ -67,7 +66,7 @@ class EvaluateModule(LabelMetric, type="evaluate"):
         return {}
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
-        """See `LabelMetric`. Raises ConfigError where the metric cannot be loaded or refuses what it is given."""
+        """Raises ConfigError where the metric cannot be loaded or refuses what it is given."""
         try:
             module = _load(self.path, self.config_name, self.revision)
             found = module.compute(predictions=predictions, references=references, **self.arguments)

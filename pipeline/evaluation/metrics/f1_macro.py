@@ -23,7 +23,6 @@ class MacroF1(LabelMetric, type="f1_macro"):
     hub: ClassVar = ("f1", "Macro F1")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
-        """See `LabelMetric`."""
         import numpy as np
 
         classes = np.union1d(predictions, references)

@@ -18,7 +18,6 @@ class MeanAbsoluteError(LabelMetric, type="mae"):
     hub: ClassVar = ("mae", "Mean absolute error")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
-        """See `LabelMetric`."""
         import numpy as np
 
         return float(np.abs(predictions - references).mean())

@@ -18,5 +18,4 @@ class MeanSquaredError(LabelMetric, type="mse"):
     hub: ClassVar = ("mse", "Mean squared error")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
-        """See `LabelMetric`."""
         return float(((predictions - references) ** 2).mean())

@@ -23,7 +23,6 @@ class Pearson(LabelMetric, type="pearson"):
     hub: ClassVar = ("pearsonr", "Pearson's r")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
-        """See `LabelMetric`."""
         x, y = predictions - predictions.mean(), references - references.mean()
         scale = float((x @ x) ** 0.5 * (y @ y) ** 0.5)
         return float(x @ y) / scale if scale else None

@@ -17,7 +17,6 @@ class Perplexity(TextMetric, type="perplexity"):
     hub: ClassVar = ("perplexity", "Perplexity per token")
 
     def compute(self, totals: Totals) -> float:
-        """See `TextMetric`."""
         return perplexity_of(totals.nll / totals.tokens)
 
 

@@ -23,6 +23,5 @@ class Determination(LabelMetric, type="r2"):
     hub: ClassVar = ("r_squared", "R2")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
-        """See `LabelMetric`."""
         total = float(((references - references.mean()) ** 2).sum())
         return 1 - float(((predictions - references) ** 2).sum()) / total if total else None

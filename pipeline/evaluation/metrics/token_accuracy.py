@@ -15,5 +15,4 @@ class TokenAccuracy(TextMetric, type="token_accuracy"):
     hub: ClassVar = ("accuracy", "Next-token accuracy")
 
     def compute(self, totals: Totals) -> float:
-        """See `TextMetric`."""
         return totals.correct / totals.tokens

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline import atomic
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.tasks.base_task import Task, Workplace
+from pipeline.tasks.base_task import Task, TaskContext
 from pipeline.tokens.packing import PackConfig
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ class Labelled(Task):
     """Of the labels of a batch."""
 
     def check(self, config: Config) -> None:
-        """See `Task`."""
         super().check(config)
         if config.evaluate.stride is not None or config.evaluate.samples.prompts:
             raise ValueError(f"evaluate.stride and samples are for language models, not for {self.type}; remove them")
@@ -64,13 +63,13 @@ class Labelled(Task):
         """What is to be warned of, from the labels of all splits and the figures of the training split."""
         return []
 
-    def pack(self, workplace: Workplace) -> dict[str, Any]:
+    def pack(self, context: TaskContext) -> dict[str, Any]:
         """Write also `<split>/sequences.npy` and `targets.npy`, and `labels/classes.json`."""
         import numpy as np
 
         from pipeline.tokens import labelled_split
 
-        config, encode, output = workplace.config, workplace.inputs["encode"], workplace.output
+        config, encode, output = context.config, context.inputs["encode"], context.output
         assert isinstance(config, PackConfig)
         encoded = json.loads((encode / "encode.json").read_bytes())
         labels = {split: labelled_split.read_stream_labels(encode, split) for split in encoded["splits"]}
@@ -90,9 +89,9 @@ class Labelled(Task):
             splits[split] = {name: packed[name] for name in names} | self.describe(found, classes)
             dropped.update(found.dropped)
             for reason, count in found.dropped.items():
-                workplace.progress.say(f"{split}: {count:,} documents left out: {reason}")
+                context.progress.say(f"{split}: {count:,} documents left out: {reason}")
             if packed["truncated"]:
-                workplace.progress.say(
+                context.progress.say(
                     f"{split}: {packed['truncated']:,} of {packed['windows']:,} documents are cut after "
                     f"{config.block_size} tokens; raise pack.block_size to keep them whole"
                 )
@@ -100,11 +99,10 @@ class Labelled(Task):
         told = {"warnings": warnings} if warnings else {}
         return {"block_size": config.block_size, "classes": classes, "splits": splits, "dropped": dict(dropped), **told}
 
-    def open_split(self, pack: Path, encode: Path, split: str) -> LabelledSplit:
-        """See `Task`."""
+    def open_split(self, pack_folder: Path, encode: Path, split: str) -> LabelledSplit:
         from pipeline.tokens.labelled_split import LabelledSplit
 
-        return LabelledSplit.open(pack, encode, split, self.label_dtype)
+        return LabelledSplit.open(pack_folder, encode, split, self.label_dtype)
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         """Which labels are targets, (B,) bool."""
@@ -134,15 +132,15 @@ class Labelled(Task):
         model's outputs."""
         return {"label": targets, "prediction": self.predictions(logits)}
 
-    def evaluate(self, workplace: Workplace, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
+    def evaluate(self, context: TaskContext, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
         """Scores and a baseline; beside them `predictions.parquet`, of each test document."""
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.predictions import predict, score_rows, write_predictions
 
-        config, inputs = workplace.config, workplace.inputs
+        config, inputs = context.config, context.inputs
         assert isinstance(config, EvaluateConfig)
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
-        with workplace.progress.task("scoring", total=len(test), unit="docs") as bar:
+        with context.progress.task("scoring", total=len(test), unit="docs") as bar:
             logits = predict(model, test, config.per_device_eval_batch_size, device, bar.update)
         every = [(document.id, document.source) for document in read_documents(inputs["curate"] / "test")]
         ids, sources = zip(*(every[index] for index in test.documents), strict=True)
@@ -157,7 +155,7 @@ class Labelled(Task):
             metrics,
             self.baseline(train, names) if config.baselines else None,
         )
-        write_predictions(workplace.output, {"id": list(ids), **self.columns(logits, test.targets, names)})
+        write_predictions(context.output, {"id": list(ids), **self.columns(logits, test.targets, names)})
         packed = json.loads((inputs["pack"] / "test/pack.json").read_bytes())
         others = self.figures_of_others(metrics)
         return {"task": self.type, **found, "samples": [], "left_out": packed["dropped"], **others}
