@@ -1,4 +1,5 @@
-"""Kinds of one thing, such as filters: each a section with its settings and its work, chosen by its `type`.
+"""Features: filters, sources, tokenizers, tasks, metrics. Each is a section with its settings and its work; `type`
+selects it.
 
 A package lists its kinds in a tuple, and `one_of` makes of it the type of a setting. Where a kind may stand, a class of
 the user's own may stand as well, by path: `type: ./my_filters.py:NoLegalese`, or `package.module:Class`.
@@ -12,7 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -68,10 +69,21 @@ class Feature(Section):
         return {}
 
     def __reduce__(self) -> Any:
-        """A worker process has to find the class again, which it cannot import by name when it came from a file."""
+        """Pickle by path: a worker process cannot import a class from a user's file by name."""
         if ":" in self.type:
             return _restored, (self.type, self.model_dump(by_alias=True, exclude_unset=True))
         return super().__reduce__()
+
+
+def features_in(value: Any) -> Iterator[Feature]:
+    """The features in a section, or in a value of a setting; of a feature first itself."""
+    if isinstance(value, Feature):
+        yield value
+    if isinstance(value, Section):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from features_in(one)
 
 
 def files_of_key(features: Iterable[Feature]) -> dict[str, list[Path]]:

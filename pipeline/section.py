@@ -40,8 +40,11 @@ class Section(BaseModel):
     )
 
     alternatives: ClassVar[Alternatives] = ()
-    """Groups of settings, of each of which one may be given; one inside a section as `section.name`. A later layer of
-    settings that gives one takes the others away (`config/layers.py`)."""
+    """Groups of settings that exclude each other. A nested one is written `section.name`. A later layer that sets one
+    clears the others (config/layers.py)."""
+
+    must_be_given: ClassVar[bool] = False
+    """Whether a configuration must have this section although all of its settings have defaults."""
 
     called_elsewhere: ClassVar[Mapping[str, str]] = {}
     """What settings are called in other programs, and what they are here."""
@@ -64,8 +67,8 @@ class Section(BaseModel):
 
     @classmethod
     def complete(cls, values: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of this section with what follows from those of `whole`, before any of them is checked. Raises
-        ValueError for what it cannot follow from."""
+        """Fill in values that follow from other sections, before validation. `whole` is the raw configuration. Raises
+        ValueError where that is impossible."""
         return values
 
     def check_fits(self, whole: Any) -> None:
@@ -81,8 +84,8 @@ class Section(BaseModel):
         return {field.alias or name: _plain(getattr(self, name)) for name, field in fields if not self.is_runtime(name)}
 
     def of_key(self) -> dict[str, Any]:
-        """Those of them that are not at their default, which alone enter a key: so a setting that comes later, and is
-        off, leaves what was made without it as it is."""
+        """The settings that enter the key: those of `identity` that differ from their default. So a new setting that is
+        off by default changes no key."""
         names = {field.alias or name: name for name, field in type(self).model_fields.items()}
         return {
             key: _of_key(getattr(self, names.get(key, key), None), value)

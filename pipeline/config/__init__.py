@@ -1,39 +1,23 @@
-"""The configuration of a run: one section a stage, and `run:`."""
+"""The configuration of a run: `run`, and a section for each stage that has settings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, create_model, model_validator
 
-from pipeline.corpus.augment_config import AugmentConfig
-from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.ingest_config import IngestConfig
-from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.run_config import RunConfig
+from pipeline.engine.stage import Stages
 from pipeline.errors import ConfigError
-from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.features import one_of
 from pipeline.plain_yaml import dump
-from pipeline.reporting.report_config import ReportConfig
 from pipeline.section import Runtime, Section, sections_at
+from pipeline.stages import STAGES
 from pipeline.tasks import task_named
-from pipeline.tasks.task_model_config import TaskModelConfig
-from pipeline.tokens.encoding import EncodeConfig
-from pipeline.tokens.packing import PackConfig
-from pipeline.tokens.tokenizers import TOKENIZERS, Tokenizer
-from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
-from pipeline.training.train_config import TrainConfig
 
-__all__ = ["Config", "Runtime", "Section"]
-
-if TYPE_CHECKING:
-    AnyTokenizer = Tokenizer
-else:
-    AnyTokenizer = one_of(TOKENIZERS, Tokenizer, default=ByteLevelBpe)
+__all__ = ["Config", "Runtime", "Section", "config_class"]
 
 
-class Config(Section):
+class BaseConfig(Section):
     """A complete run: from raw text to an evaluated model.
 
     What was loaded for a part of it (`load_config`) is None in place of the sections that the file does not have.
@@ -42,38 +26,10 @@ class Config(Section):
     run: RunConfig
     """Name, seed and workspace."""
 
-    ingest: IngestConfig
-    """Sources of raw text."""
+    if TYPE_CHECKING:
 
-    normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
-    """Repair and unify the text of each document."""
-
-    curate: CurateConfig = Field(default_factory=CurateConfig)
-    """Filter, deduplicate and split into train, validation and test."""
-
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
-    """Add altered copies to the training split."""
-
-    tokenizer: AnyTokenizer = Field(default_factory=ByteLevelBpe)
-    """Train the tokenizer, or take a pretrained model's."""
-
-    encode: EncodeConfig = Field(default_factory=EncodeConfig)
-    """Turn documents into streams of token ids."""
-
-    pack: PackConfig = Field(default_factory=PackConfig)
-    """Cut the streams into training sequences."""
-
-    model: TaskModelConfig
-    """Task, architecture and size of the model."""
-
-    train: TrainConfig
-    """Optimization."""
-
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    """Metrics, baselines and samples on held-out documents."""
-
-    report: ReportConfig = Field(default_factory=ReportConfig)
-    """The HTML report and the model card."""
+        def __getattr__(self, name: str) -> Any:
+            """The section of a stage."""
 
     def values(self) -> dict[str, dict[str, Any]]:
         """All settings as JSON values, of the sections that are there."""
@@ -94,7 +50,7 @@ class Config(Section):
         return values | {name: sections_at(cls, [name])[0].complete(values[name], values) for name in given}
 
     @model_validator(mode="after")
-    def _sections_fit(self) -> Self:
+    def _sections_fit(self) -> BaseConfig:
         for name in type(self).model_fields:
             section: Section | None = getattr(self, name)
             if section is not None:
@@ -115,3 +71,27 @@ class Config(Section):
         except ConfigError:  # the model's section tells of it
             return values
         return {**values, "pack": {**pack, "strategy": strategy}}
+
+
+def config_class(stages: Stages) -> type[BaseConfig]:
+    """The configuration of these stages. A section may be missing where its settings all have defaults."""
+    sections = {stage.name: stage.config for stage in stages if stage.config is not None}
+    fields: Any = {name: (section, _default(section)) for name, section in sections.items()}
+    return create_model("Config", __base__=BaseConfig, __doc__=BaseConfig.__doc__, **fields)
+
+
+def _default(section: Any) -> Any:
+    validate = TypeAdapter(section).validate_python
+    if getattr(section, "must_be_given", False):
+        return ...
+    try:
+        validate({})
+    except ValidationError:
+        return ...
+    return Field(default_factory=lambda: validate({}))
+
+
+if TYPE_CHECKING:
+    Config = BaseConfig
+else:
+    Config = config_class(STAGES)

@@ -107,7 +107,7 @@ class Workspace:
 
         Raises MissingInputError when a source file does not exist.
         """
-        files = {label: self._digests.of(paths) for label, paths in stage.files(section).items()}
+        files = {label: self._digests.of(paths) for label, paths in stage.source_files(section).items()}
         self._digests.save()
         return Identity(
             {

@@ -129,7 +129,7 @@ def plan_stage(
     long = stage.checkpointing
     if waiting := [name for name in stage.upstream if name not in manifests]:
         section = section_of(config, stage)
-        stage.files(section)  # what is wrong there would otherwise end the run after hours of work
+        stage.source_files(section)  # what is wrong there would otherwise end the run after hours of work
         if long is not None and (missing := long.asks(section)) and not workspace.manifests(stage.name):
             raise MissingInputError(missing)
         last = next(name for name in reversed([one.name for one in workspace.stages]) if name in waiting)

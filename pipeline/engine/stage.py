@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from pipeline.features import features_in, files_of_key
 from pipeline.progress import Progress
 from pipeline.section import Section
 
 if TYPE_CHECKING:
     from pipeline.engine.checkpointing_stage import Checkpointing
+
+Config = TypeVar("Config")
 
 NO_SETTINGS = Section()
 EVERY_STAGE_BEFORE = "*"
@@ -39,32 +42,39 @@ def section_of(config: Configuration, stage: Stage) -> Any:
 
 
 @dataclass(frozen=True)
-class StageContext:
-    """All that a stage may read, and where it writes.
+class StageContext(Generic[Config]):
+    """All that a stage may read, and where it writes."""
 
-    `chosen` are the settings of `config` that the configuration leaves to the machine, with what they came to.
-    `inputs` maps an upstream stage's name to its artifact folder. `output` is an empty temporary
-    folder that becomes the artifact when `run` returns. `work` is a folder that survives kills
-    (only for stages with `checkpointing`); what a stage leaves there is its own to resume from.
-    A `distributed` stage runs in all of the launcher's processes at once: they share `work`, and what process 0
-    leaves in its `output` becomes the artifact; the others' `output` is thrown away, as is what they report.
-    `run_name` and `run_settings` are for records alone: no result may depend on them.
-    `fail` notes an error as the run's outcome; it is for a thread that ends the process, where nothing can be raised.
-    """
+    config: Config
+    """The settings of the stage."""
 
-    config: Section
     seed: int
+    """The run's seed; 0 where the stage does not use it."""
+
     inputs: Mapping[str, Path]
+    """Artifact folders of the upstream stages, by stage."""
+
     output: Path
+    """An empty folder, which becomes the artifact when `run` returns. Of a `distributed` stage process 0's does; those
+    of the others are thrown away, as is what they return."""
+
     work: Path | None
+    """A folder that survives kills, only for stages with `checkpointing`. Processes share it."""
+
     num_workers: int
     progress: Progress
     process_index: int = 0
     num_processes: int = 1
+
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that say `auto`, with what they came to on this machine."""
+
     fail: Callable[[BaseException], None] = lambda error: None
+    """Records an error as the run's outcome, for a thread that ends the process, where nothing can be raised."""
+
     run_name: str = ""
     run_settings: Mapping[str, Any] = field(default_factory=dict)
+    """The name and all settings of the run, for records alone: no result may depend on them."""
 
 
 Display = Callable[[Path, Any, Mapping[str, dict[str, Any]]], None]
@@ -73,21 +83,23 @@ Display = Callable[[Path, Any, Mapping[str, dict[str, Any]]], None]
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run's folder shows of a stage's artifact.
-
-    `links` are files and folders of the artifact that it links to; while the stage is at work, of its work folder.
-    `copies` are files and folders of the artifact, each with the place in the run's folder where a copy lies that
-    people may edit and upload. A copy that is called README.md stays as people edit it. `strays` are glob patterns of
-    names that must not lie beside the copies, since programs that load them would look for these too. `exports` are
-    names of files that verbs make of the copies, and that go where these go. `displays` are further folders by name,
-    each with what writes it; no run fails for them.
-    """
+    """What a run's folder shows of a stage's artifact."""
 
     links: tuple[str, ...] = ()
+    """Files and folders of the artifact, to which it links; while the stage runs, those of its work folder."""
+
     copies: Mapping[str, str] = field(default_factory=dict)
+    """Files and folders of the artifact, each with the place of a copy that people may edit and upload. A copy that is
+    called README.md stays as people edit it."""
+
     strays: tuple[str, ...] = ()
+    """Patterns of files that must not lie beside a copy, since loaders would read them."""
+
     exports: tuple[str, ...] = ()
+    """Files that verbs make of the copies. They are moved with the copies."""
+
     displays: Mapping[str, Display] = field(default_factory=dict)
+    """Further folders by name, each with what writes it. No run fails for them."""
 
 
 def counts_in_words(summary: Mapping[str, Any]) -> str:
@@ -100,61 +112,94 @@ def counts_in_words(summary: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's declaration. `run(context)` fills `context.output` and returns a summary of JSON values
-    (counts, sizes, figures) which goes into the manifest but not into the content digest. Its `warnings`, a list of
-    sentences, are said when the artifact is made, and again by every plan and report that uses it. What it `rejected`
-    and `dropped` is counted there by reason, and listed in files of these names (rejected.jsonl).
-
-    What its identity is made of. `inputs` name upstream stages whose digests enter the key, as `stage` or
-    `stage/folder` when only that folder of the artifact matters, or `*` for all stages before it. `files(section)`
-    lists external files that enter the key, grouped under a label; it must be cheap and must raise MissingInputError
-    when one is missing. `draws(config)` says whether a result depends on random numbers under these settings: only then
-    the seed enters the key, and `run` is given it. `libraries` are distributions whose versions enter it.
-
-    What it reads. `reads` name stages whose artifacts are opened as well, but whose content the inputs already pin
-    down, or a record of theirs. What `run` may open of all these is compared with its digest before; `opened` are glob
-    patterns of `stage/file` for what that is. `checked_by_readers` are glob patterns of its own files of which others
-    read a part: the readers compare these with digests as they go. `records` are glob patterns of its files that are
-    not results (timings, logs, event files).
-
-    How it is carried out. `check(config)` raises ConfigError for what only heavy libraries can tell of the
-    configuration; it is called before the first stage of a run in which this one may have to be built.
-    `check_launch(section, environ, chosen)` raises ConfigError when the launcher that left `environ` was asked for what
-    this stage cannot do; `chosen` names the settings that were chosen for this machine. It is called before any run.
-    `foresee(section)` gives warnings that its settings allow before it runs; it must be cheap, and is no promise.
-    `distributed` stages run in every process of the launcher, the others in process 0 alone. `checkpointing` says how a
-    stage goes on that was killed, and from where.
-
-    How it is spoken of, from its summary. `in_short` says what came of it as it ends. `headline` is the figure by which
-    people judge a run: stages that have one make up its result, and the run's folder keeps an earlier one where
-    it is another. `noun` is what its work is called. `noted` are names in the summary that run.json repeats. `shown` is
-    what a run's folder shows of the artifact. `tell_unfinished(folder, artifacts, section, message)` writes into
-    `folder` what can be told of a run that failed with `message`; what a stage had begun is in its work folder, which
-    stands among the artifacts.
-    """
+    """A stage's declaration."""
 
     name: str
+
     version: int
-    run: Callable[[StageContext], Mapping[str, Any]]
+    """Raised when the same inputs give other results than before. It enters the key."""
+
+    run: Callable[[StageContext[Any]], Mapping[str, Any]]
+    """Fills `context.output` and returns a summary of JSON values, which goes into the manifest but not into the digest
+    of the content. Its `warnings`, a list of sentences, are repeated by every plan and report that uses the artifact.
+    It counts what was `rejected` and `dropped` by reason; files of these names (rejected.jsonl) list it."""
+
+    # What its key is made of
+
+    config: Any = None
+    """The class of its settings, or a type by `features.one_of`. None: it has no settings."""
+
     inputs: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    opened: tuple[str, ...] = ("*",)
-    checked_by_readers: tuple[str, ...] = ()
+    """Upstream stages whose digests enter the key: `stage`, or `stage/folder` where only that folder matters, or `*`
+    for all stages before."""
+
+    files: Callable[[Any], Mapping[str, list[Path]]] = field(default=lambda config: {})
+    """External files that enter the key, by a label, beside those of the features in its settings. It must be cheap.
+    Raises MissingInputError when one is missing."""
+
     draws: Callable[[Any], bool] = field(default=lambda config: False)
+    """Whether a result depends on random numbers. Only then the seed enters the key. Given the whole configuration."""
+
     libraries: tuple[str, ...] = ()
+    """Distributions whose versions enter the key."""
+
+    # What it reads and writes
+
+    reads: tuple[str, ...] = ()
+    """Stages, or records of theirs, that it opens as well. Their digests stay out of the key."""
+
+    opened: tuple[str, ...] = ("*",)
+    """Patterns of `stage/file` that `run` may open. Their digests are checked before."""
+
+    checked_by_readers: tuple[str, ...] = ()
+    """Patterns of its own files that are not checked before: readers compare the parts that they read."""
+
     records: tuple[str, ...] = ()
-    files: Callable[[Any], Mapping[str, list[Path]]] = field(default=lambda section: {})
+    """Patterns of its files that are no results: timings, logs, event files."""
+
+    # How it is carried out
+
     check: Callable[[Any], None] | None = None
+    """Raises ConfigError for what only heavy libraries find in the configuration. Called before the first stage."""
+
     check_launch: Callable[[Any, Mapping[str, str], Collection[str]], None] | None = None
-    foresee: Callable[[Any], Sequence[str]] = field(default=lambda section: ())
+    """Raises ConfigError where the launcher was asked for what the stage cannot do. Given its settings, the environment
+    and the names of the settings that were chosen for this machine. Called before any run."""
+
+    foresee: Callable[[Any], Sequence[str]] = field(default=lambda config: ())
+    """Warnings that its settings allow before it runs. It must be cheap."""
+
     distributed: bool = False
+    """Whether it runs in every process of the launcher, not in process 0 alone."""
+
     checkpointing: Checkpointing | None = None
+    """How it goes on when it was killed, and from where."""
+
+    # How it is reported
+
     in_short: Callable[[Mapping[str, Any]], str] = counts_in_words
+    """What came of it, from its summary."""
+
     headline: Callable[[Mapping[str, Any]], str] | None = None
+    """The figure by which people judge a run, from its summary. Stages that have one make up the run's result: the
+    run's folder keeps an earlier one where it is another."""
+
     noun: str = "work"
+    """What its work is called."""
+
     noted: tuple[str, ...] = ()
+    """Names in the summary that run.json repeats."""
+
     shown: Shown = field(default_factory=Shown)
+    """What a run's folder shows of the artifact."""
+
     tell_unfinished: Callable[[Path, Mapping[str, Path], Any, str], None] | None = None
+    """Writes into a folder what is known of a run that failed, from the artifacts by stage (of a stage that had begun
+    its work folder), the stage's settings, and the error message."""
+
+    def source_files(self, config: Any) -> dict[str, list[Path]]:
+        """External files that enter the key, by a label. Raises MissingInputError when one is missing."""
+        return {**files_of_key(features_in(config)), **self.files(config)}
 
     @property
     def long(self) -> Checkpointing:

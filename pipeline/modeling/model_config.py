@@ -84,6 +84,7 @@ class ModelConfig(Origin):
     """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
 
     alternatives: ClassVar[Alternatives] = (("architecture", "preset", "pretrained"),)
+    must_be_given: ClassVar = True
 
     task: str = "causal_lm"
     """What the model learns. `TaskModelConfig` checks it."""

@@ -12,12 +12,14 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
-from pipeline.config import Config
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 COUNTS = ("tokens", "bytes", "documents")
 ALWAYS = frozenset(

@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Config
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.features import files_of_key
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.corpus.shards import Tally
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     """Write the training split again: each original as often as its source's weight says, and its altered copies."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
     config = context.config
-    assert isinstance(config, AugmentConfig)
     shards = shard_paths(context.inputs["curate"] / "train")
     tasks = [(path, context.output / "train" / path.name, config, context.seed) for path in shards]
     size = text_bytes(shards)
@@ -64,10 +62,6 @@ def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int)
     return tally
 
 
-def _files(config: AugmentConfig) -> dict[str, list[Path]]:
-    return files_of_key(config.operations)
-
-
 def _draws(config: Config) -> bool:
     """Which documents get copies and what is done to them, and which are repeated for a weight that is not whole."""
     return config.augment.fraction > 0 or any(not source.weight.is_integer() for source in config.ingest.sources)
@@ -76,10 +70,10 @@ def _draws(config: Config) -> bool:
 STAGE = Stage(
     name="augment",
     version=3,
+    config=AugmentConfig,
     run=run,
     inputs=("curate/train",),
     draws=_draws,
     libraries=("nlpaug",),
-    files=_files,
     checked_by_readers=("*shard-*.parquet",),
 )

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.features import files_of_key
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
 
 REPEATS = "repeats an earlier document"
 WARNED_SHARE = 0.1
-"""Part of a source's documents from which on it is told that defaults drop so many."""
+"""Warn if the default filters drop more than this fraction of a source."""
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     """Filter shard by shard, find repeats among what stays of the whole corpus, then split shard by shard.
 
     The filters come first: a document that they drop must not take a usable one with it as its repeat.
@@ -30,7 +29,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.corpus.shards import join_files, map_shards
 
     config = context.config
-    assert isinstance(config, CurateConfig)
     shards = shard_paths(context.inputs["normalize"])
     size = text_bytes(shards)
     scratch = context.output / "scratch"
@@ -155,16 +153,12 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
             )
 
 
-def _files(config: CurateConfig) -> dict[str, list[Path]]:
-    return files_of_key(config.filters)
-
-
 STAGE = Stage(
     name="curate",
     version=3,
+    config=CurateConfig,
     run=run,
     inputs=("normalize",),
     records=("dropped.jsonl",),
-    files=_files,
     checked_by_readers=("*shard-*.parquet",),
 )

@@ -9,7 +9,7 @@ from pipeline.engine.stage import Stage, StageContext
 from pipeline.tokens.encoding import EncodeConfig
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[EncodeConfig]) -> dict[str, Any]:
     """Write `<split>/stream.ds` with its index and metadata, `labels.parquet` where documents have labels, and
     `encode.json` which describes them all, and says what of the held-out texts does not come back from their tokens."""
     from pipeline.corpus.document_shards import count_documents, read_labels, read_texts
@@ -21,7 +21,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.tokens.tokenizer_folder import load_tokenizer, read_vocabulary, rust_threads
 
     config = context.config
-    assert isinstance(config, EncodeConfig)
     folders = {
         "train": context.inputs["augment"] / "train",
         "validation": context.inputs["curate"] / "validation",
@@ -74,6 +73,7 @@ def run(context: StageContext) -> dict[str, Any]:
 STAGE = Stage(
     name="encode",
     version=3,
+    config=EncodeConfig,
     run=run,
     inputs=("augment/train", "curate/validation", "curate/test", "tokenizer"),
     libraries=("tokenizers",),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
-from pipeline.config import Config
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.features import files_of_key
 from pipeline.tasks import main_metric, task_named, task_of_split
 
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
-def run(context: StageContext) -> dict[str, Any]:
+
+def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
     """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples; and what else
     the task writes, such as predictions."""
     from pipeline.evaluation.trained_model import load_trained, pick_device
@@ -33,10 +33,6 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
 
 
-def _files(config: EvaluateConfig) -> dict[str, list[Path]]:
-    return files_of_key(config.metrics or ())
-
-
 def _draws(config: Config) -> bool:
     return task_named(config.model.task).draws(config.evaluate)
 
@@ -44,11 +40,11 @@ def _draws(config: Config) -> bool:
 STAGE = Stage(
     name="evaluate",
     version=3,
+    config=EvaluateConfig,
     run=run,
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
     draws=_draws,
-    files=_files,
     headline=main_result,
     noun="evaluation",
 )

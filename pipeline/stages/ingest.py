@@ -16,7 +16,6 @@ from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.sources import Source
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.features import files_of_key
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
@@ -25,7 +24,7 @@ MAX_LISTED = 10_000
 """Rejected records that each task lists, beside unreadable files; all of them are counted."""
 
 DOUBTFUL_SHARE = 0.1
-"""Part of a source's documents from which on something doubtful about them is told."""
+"""Warn if more than this fraction of a source's documents looks misread."""
 
 DOUBTS = {
     "uncut": "are longer than a megabyte in spite of the separator; see whether it is what stands between documents",
@@ -37,13 +36,12 @@ DOUBTS = {
 }
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[IngestConfig]) -> dict[str, Any]:
     """Read every source into shards of documents; write what was rejected, with place and reason."""
     from pipeline.corpus.readers.reading_jobs import reading_tasks
     from pipeline.corpus.shards import map_shards
 
     config = context.config
-    assert isinstance(config, IngestConfig)
     parts = context.output / "parts"
     tasks = [(source, group, parts / f"{n:06d}") for n, (source, group) in enumerate(reading_tasks(config))]
     size = sum(part.num_bytes for _, group, _ in tasks for part in group)
@@ -148,15 +146,11 @@ def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool])
     return f"{entry['origin']} ({': '.join(filter(None, (entry['reason'], entry['detail'])))})"
 
 
-def _files(config: IngestConfig) -> dict[str, list[Path]]:
-    return files_of_key(config.sources)
-
-
 STAGE = Stage(
     name="ingest",
     version=5,
+    config=IngestConfig,
     run=run,
     records=("rejected.jsonl",),
-    files=_files,
     checked_by_readers=("*shard-*.parquet",),
 )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
-from pipeline.config import Config
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.features import files_of_key
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.pretrained.origin import check_vocabulary, model_files
 from pipeline.tasks import Task, task_named
+from pipeline.tasks.task_model_config import TaskModelConfig
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
     """Write `model/`, an ordinary Hugging Face folder, and `parameters.json`, the parameters by part; and with
     `model.adapter` also `adapter.json`, from which training makes the adapter. A head over labels has the classes that
     pack found."""
@@ -29,7 +32,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.tokens.template import end_texts
 
     config = context.config
-    assert isinstance(config, ModelConfig)
     tokenizer = load_tokenizer(context.inputs["tokenizer"])
     task = task_named(config.task)
     head = task.head(context.inputs.get("pack"))
@@ -115,6 +117,7 @@ def _files(config: ModelConfig) -> dict[str, list[Path]]:
 STAGE = Stage(
     name="model",
     version=8,
+    config=TaskModelConfig,
     run=run,
     inputs=("tokenizer", "pack/labels"),
     draws=_draws,

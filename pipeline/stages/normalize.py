@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.stage import Stage, StageContext
-from pipeline.features import files_of_key
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
     """Normalize shard by shard; a document without visible text afterwards is left to curate's filters."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
     config = context.config
-    assert isinstance(config, NormalizeConfig)
     shards = shard_paths(context.inputs["ingest"])
     tasks = [(path, context.output / path.name, config) for path in shards]
     size = text_bytes(shards)
@@ -46,16 +44,12 @@ def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tal
     return tally
 
 
-def _files(config: NormalizeConfig) -> dict[str, list[Path]]:
-    return files_of_key(config.steps)
-
-
 STAGE = Stage(
     name="normalize",
     version=3,
+    config=NormalizeConfig,
     run=run,
     inputs=("ingest",),
     libraries=("ftfy",),
-    files=_files,
     checked_by_readers=("*shard-*.parquet",),
 )

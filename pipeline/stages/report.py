@@ -11,14 +11,13 @@ from pipeline.engine.stage import EVERY_STAGE_BEFORE, Shown, Stage, StageContext
 from pipeline.reporting.report_config import ReportConfig
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[ReportConfig]) -> dict[str, Any]:
     """Write report.html (a record: it shows timings) and model_card.md (a result: it does not)."""
     from pipeline.reporting.html import render_report
     from pipeline.reporting.model_card import render_card
     from pipeline.reporting.run_data import read_run
 
     config = context.config
-    assert isinstance(config, ReportConfig)
     data = read_run(context.inputs, config)
     page = render_report(data).encode()
     atomic.write_bytes(context.output / "report.html", page)
@@ -38,6 +37,7 @@ def tell_unfinished(folder: Path, artifacts: Mapping[str, Path], config: ReportC
 STAGE = Stage(
     name="report",
     version=3,
+    config=ReportConfig,
     run=run,
     inputs=(EVERY_STAGE_BEFORE,),
     reads=("train/metrics.jsonl",),

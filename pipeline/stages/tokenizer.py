@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Config
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.features import files_of_key
+from pipeline.features import features_in, files_of_key
 from pipeline.pretrained.origin import Origin, check_vocabulary
 from pipeline.progress import Bar
-from pipeline.tokens.tokenizers import Tokenizer, TrainedTokenizer
+from pipeline.tokens.tokenizers import AnyTokenizer, Tokenizer, TrainedTokenizer
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[Tokenizer]) -> dict[str, Any]:
     """Write an ordinary Hugging Face tokenizer folder."""
     from pipeline.corpus.document_shards import count_documents, read_texts
     from pipeline.tokens.round_trip import loss_in_words
@@ -23,7 +24,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.tokens.tokenizer_folder import load_tokenizer, rust_threads
 
     config = context.config
-    assert isinstance(config, Tokenizer)
     documents = context.inputs["curate"] / "train"
     sample = TextSample()
     total = count_documents(documents)
@@ -47,22 +47,18 @@ def _counted(texts: Iterable[str], task: Bar) -> Iterator[str]:
         yield text
 
 
-def _files(config: Tokenizer) -> Mapping[str, list[Path]]:
-    return files_of_key([config])
-
-
 def _check(config: Config) -> None:
     if isinstance(config.tokenizer, Origin):
-        check_vocabulary(_files(config.tokenizer), config.tokenizer, "tokenizer")
+        check_vocabulary(files_of_key(features_in(config.tokenizer)), config.tokenizer, "tokenizer")
 
 
 STAGE = Stage(
     name="tokenizer",
     version=2,
+    config=AnyTokenizer,
     run=run,
     inputs=("curate/train",),
     libraries=("tokenizers", "transformers"),
-    files=_files,
     foresee=lambda config: config.foresee(),
     check=_check,
 )

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
-from pipeline.config import Config
 from pipeline.engine.checkpointing_stage import Checkpointing, Continuation, Outset
 from pipeline.engine.stage import Shown, Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
@@ -27,6 +26,9 @@ from pipeline.training.launcher_flags import check_launcher
 from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
 LOADED = (
     "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json",
     "adapter_model.bin", "config.json", "generation_config.json", "adapter_config.json", "preprocessor_config.json",
@@ -36,7 +38,7 @@ LOADED = (
 """Names that transformers and peft look for in a model's folder: one more of these may make another model of it."""
 
 
-def run(context: StageContext) -> dict[str, Any]:
+def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     """Write `model/` with the trained weights (of an adapter also `adapter/` alone), `training.json`, and the records
     `metrics.jsonl` and `tensorboard/`.
 
@@ -64,7 +66,6 @@ def run(context: StageContext) -> dict[str, Any]:
     from pipeline.training.recording.trackers import RunLabel
 
     config, work = context.config, context.work
-    assert isinstance(config, TrainConfig)
     assert work is not None
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"]
     task = task_of_split(pack, "train")
@@ -244,6 +245,7 @@ def _median(history: list[dict[str, Any]], tag: str) -> float | None:
 STAGE = Stage(
     name="train",
     version=7,
+    config=TrainConfig,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),

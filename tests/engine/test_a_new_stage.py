@@ -11,19 +11,18 @@ from typing import Any
 import pytest
 import typer
 from harness import STAGES, Project, read_run_settings
-from pydantic import create_model
 
 import pipeline
 from pipeline import atomic, stages
 from pipeline.comparison.run_comparison import compare_runs
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.config.loading import load_config
 from pipeline.engine import maintenance
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.checkpointing_stage import Checkpointing
 from pipeline.engine.plan import Selection, plan
 from pipeline.engine.runner import run
-from pipeline.engine.stage import Shown, Stage, StageContext, in_order
+from pipeline.engine.stage import Shown, Stage, StageContext, Stages, in_order
 from pipeline.engine.status import format_status
 from pipeline.errors import BadDataError
 from pipeline.progress import Progress
@@ -48,10 +47,9 @@ class Counter:
         self.fails_at: int | None = None
         self.counted: list[int] = []
 
-    def run(self, context: StageContext) -> dict[str, Any]:
+    def run(self, context: StageContext[CountConfig]) -> dict[str, Any]:
         from pipeline.corpus.document_shards import read_texts
 
-        assert isinstance(context.config, CountConfig)
         assert context.work is not None
         texts = list(read_texts(context.inputs["curate"] / "test"))
         (context.work / "log.txt").write_text("counting\n")
@@ -84,6 +82,7 @@ def stage_of(counter: Counter) -> Stage:
     return Stage(
         name="count",
         version=1,
+        config=CountConfig,
         run=counter.run,
         inputs=("curate/test",),
         records=("log.txt",),
@@ -109,11 +108,9 @@ def twelve(counter: Counter) -> tuple[Stage, ...]:
     return in_order(*stages.STAGES[:-1], stage_of(counter), report.STAGE)
 
 
-def config_of(name: str = "tiny", letter: str = "e") -> Any:
+def config_of(twelve: Stages, name: str = "tiny", letter: str = "e") -> Any:
     values = load_config(Path("tiny.yaml"), [f"run.name={name}"]).model_dump(exclude_unset=True)
-    return create_model("Config", __base__=Config, count=(CountConfig, CountConfig())).model_validate(
-        {**values, "count": {"letter": letter}}
-    )
+    return config_class(twelve).model_validate({**values, "count": {"letter": letter}})
 
 
 def actions(config: Any, twelve: tuple[Stage, ...]) -> dict[str, str]:
@@ -129,8 +126,8 @@ def test_a_twelfth_stage_is_known_everywhere(
 ) -> None:
     monkeypatch.chdir(finished.folder)
     reused = dict.fromkeys(STAGES[:-1], "reuse")
-    assert actions(config_of(), twelve) == {**reused, "count": "run", "report": "unknown"}
-    view = run(config_of(), Selection(twelve))
+    assert actions(config_of(twelve), twelve) == {**reused, "count": "run", "report": "unknown"}
+    view = run(config_of(twelve), Selection(twelve))
     assert view is not None
     assert "count: done in" in (told := capsys.readouterr().err)
     assert " letters)\n" in told
@@ -138,10 +135,10 @@ def test_a_twelfth_stage_is_known_everywhere(
     state = finished.state()["stages"]
     built = [stage for stage, entry in state.items() if entry["outcome"] == "built"]
     assert (list(state), built) == ([*STAGES[:-1], "count", "report"], ["count", "report"])
-    assert actions(config_of(), twelve) == {**reused, "count": "reuse", "report": "reuse"}
+    assert actions(config_of(twelve), twelve) == {**reused, "count": "reuse", "report": "reuse"}
 
     # Another letter is counted, and reported of, alone: the training has nothing to do with it.
-    other = config_of("other", "a")
+    other = config_of(twelve, "other", "a")
     assert actions(other, twelve) == {**reused, "count": "run", "report": "unknown"}
     assert run(other, Selection(twelve)) is not None
     assert len({path.read_text() for path in texts}) == 2
@@ -185,8 +182,8 @@ def test_it_goes_on_where_it_failed_and_its_checkpoints_are_cared_for(
     twelve = in_order(*twelve[:-1], Stage("tally", 1, run=tally, inputs=("count",)), report.STAGE)
     counter.fails_at = 2
     with pytest.raises(BadDataError, match="not that far"):
-        run(config_of(), Selection(twelve))
-    step = next(step for step in plan(config_of(), Selection(twelve)) if step.stage.name == "count")
+        run(config_of(twelve), Selection(twelve))
+    step = next(step for step in plan(config_of(twelve), Selection(twelve)) if step.stage.name == "count")
     assert step.action == "resume (part 1)"
     workspace = Workspace(Path("workspace"), twelve)
     assert step.key is not None
@@ -196,10 +193,10 @@ def test_it_goes_on_where_it_failed_and_its_checkpoints_are_cared_for(
     [line] = maintenance.verify(workspace, Progress("verify"))
     assert line == f"the checkpoint {work / 'part-1.json'} is broken (no number): moved to {work / 'broken'}"
     counter.fails_at = None
-    assert run(config_of(), Selection(twelve)) is not None
+    assert run(config_of(twelve), Selection(twelve)) is not None
     assert counter.counted == [0, 1, 1, 2, 3]
     assert finished.state()["stages"]["tally"]["outcome"] == "built"
-    assert set(actions(config_of(), twelve).values()) == {"reuse"}
+    assert set(actions(config_of(twelve), twelve).values()) == {"reuse"}
     told = {item.folder: item.reason for item in maintenance.find_unused(workspace)}
     assert told[work] == "its counting is complete: only a longer one could go on from it"
 

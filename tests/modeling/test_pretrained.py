@@ -93,28 +93,28 @@ def test_the_precision_of_the_checkpoint_is_kept(tmp_path):
 def test_only_safetensors_are_read(tmp_path):
     make_pretrained(tmp_path)
     section = ModelConfig(pretrained=str(tmp_path))
-    assert {path.rpartition("/")[2] for path in STAGE.files(section)} == {
+    assert {path.rpartition("/")[2] for path in STAGE.source_files(section)} == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(ConfigError, match=r"has no \*\.safetensors, .* save the model again"):
-        STAGE.files(section)
+        STAGE.source_files(section)
     with pytest.raises(ConfigError, match=r"has no \*\.safetensors"):
         build_model(section, tokenizer_of(tmp_path), 0)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"has no config\.json"):
-        STAGE.files(section)
+        STAGE.source_files(section)
 
 
 def test_a_missing_folder_and_an_unreachable_hub(tmp_path, monkeypatch):
     with pytest.raises(MissingInputError, match=r"there is no folder 'gpt2' .* for a repository of the hub give its"):
-        STAGE.files(ModelConfig(pretrained="gpt2"))
+        STAGE.source_files(ModelConfig(pretrained="gpt2"))
     with pytest.raises(MissingInputError, match=r"there is no folder './gpt2' in [^;]*$"):
-        STAGE.files(ModelConfig(pretrained="./gpt2"))
+        STAGE.source_files(ModelConfig(pretrained="./gpt2"))
     asked = []
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **named: asked.append(named) or 1 / 0)
     section = ModelConfig(pretrained="some-people/a-model", revision=COMMIT)
-    assert STAGE.files(section) == {}
+    assert STAGE.source_files(section) == {}
     with pytest.raises(MissingInputError, match=r"the hub does not give some-people/a-model at 0123.*: .*; check"):
         build_model(section, None, 0)
     assert len(asked) == 1  # and nothing is asked again and again
@@ -199,7 +199,7 @@ def test_code_of_a_folder_runs_only_when_trusted_and_travels_with_the_model(tmp_
     with pytest.raises(ConfigError, match=r"has no usable config\.json"):
         build_model(ModelConfig(pretrained=str(folder)), tokenizer, 0)
     section = ModelConfig(pretrained=str(folder), trust_remote_code=True)
-    assert any(path.endswith("twice_code.py") for path in STAGE.files(section))
+    assert any(path.endswith("twice_code.py") for path in STAGE.source_files(section))
     model = build_model(section, tokenizer, 0)
     ids = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(model(ids).logits[..., :-1], 2 * plain(ids).logits)

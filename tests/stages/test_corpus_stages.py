@@ -230,7 +230,7 @@ def test_a_missing_lexicon_is_named(run: Run) -> None:
     stage = importlib.import_module("pipeline.stages.augment").STAGE
     section = AugmentConfig.model_validate({"operations": [{"type": "synonym", "lexicon": "none.txt"}]})
     with pytest.raises(MissingInputError, match=r"lexicon none\.txt does not exist"):
-        stage.files(section)
+        stage.source_files(section)
 
 
 def test_a_document_that_the_filters_drop_takes_no_other_with_it(run: Run, tmp_path: Path) -> None:

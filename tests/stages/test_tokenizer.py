@@ -87,9 +87,9 @@ def test_a_pretrained_tokenizer_gets_what_it_lacks(tmp_path: Path, special: dict
 
 def test_the_files_of_a_pretrained_tokenizer_are_its_identity(tmp_path: Path) -> None:
     make_pretrained(tmp_path)
-    files = STAGE.files(Pretrained(pretrained=str(tmp_path)))
+    files = STAGE.source_files(Pretrained(pretrained=str(tmp_path)))
     assert {Path(name).name for name in files} == {"config.json", "tokenizer.json", "tokenizer_config.json"}
-    assert STAGE.files(ByteLevelBpe()) == {}
+    assert STAGE.source_files(ByteLevelBpe()) == {}
 
 
 def test_nothing_is_cut_off_where_the_tokenizer_says_so(tmp_path: Path) -> None:

@@ -45,14 +45,14 @@ def test_its_weights_and_not_its_place_are_the_identity(trained, tmp_path):
     copied = shutil.copytree(trained / "model", tmp_path / "elsewhere")
     sections = [TrainConfig(max_steps=1, init_from=str(place)) for place in (trained / "model", copied)]
     assert sections[0].identity() == sections[1].identity() == TrainConfig(max_steps=1).identity()
-    files = [train.STAGE.files(section) for section in sections]
+    files = [train.STAGE.source_files(section) for section in sections]
     assert [path.name for path in files[1]["weights to start from"]] == ["model.safetensors"]
-    assert train.STAGE.files(TrainConfig(max_steps=1)) == {}
+    assert train.STAGE.source_files(TrainConfig(max_steps=1)) == {}
 
 
 def test_a_folder_without_weights_is_a_missing_input(tmp_path):
     with pytest.raises(MissingInputError, match=r"train.init_from: .* holds no weights"):
-        train.STAGE.files(TrainConfig(max_steps=1, init_from=str(tmp_path)))
+        train.STAGE.source_files(TrainConfig(max_steps=1, init_from=str(tmp_path)))
 
 
 def test_other_sizes_are_refused(inputs, tmp_path):
@@ -125,7 +125,7 @@ def test_a_run_may_start_from_the_base_that_its_tokenizer_is_of(tmp_path):
 def test_an_adapter_beside_its_base_is_no_start(tmp_path):
     (tmp_path / "adapter").mkdir()
     with pytest.raises(ConfigError, match=r"train\.init_from: the model in .* is an adapter that is not merged"):
-        train.STAGE.files(TrainConfig(max_steps=1, init_from=str(tmp_path)))
+        train.STAGE.source_files(TrainConfig(max_steps=1, init_from=str(tmp_path)))
 
 
 def test_weights_that_are_not_finite_are_called_so(inputs, trained, tmp_path):
@@ -171,4 +171,4 @@ def test_only_safetensors_inside_the_folder_are_read(trained, tmp_path):
         index = {"weight_map": {"lm_head.weight": name}}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         with pytest.raises(ConfigError, match=r"train\.init_from: .* names .*, and only \*\.safetensors in the folder"):
-            train.STAGE.files(section)
+            train.STAGE.source_files(section)
