@@ -1,7 +1,7 @@
-"""Names that libraries know, on record, since importing the libraries takes seconds.
+"""Names of optimizers, architectures and adapters that the installed libraries know: importing them takes seconds.
 
-`known_names.json` holds them, as the installed versions had them when it was made; `tests/test_known_names.py` says how
-it is made anew. Of another version the library itself is asked before a name is refused.
+They are in `known_names.json`, which `tests/test_known_names.py --record-digests` writes. Where another version of a
+library is installed, the library is asked before a name is refused.
 """
 
 from __future__ import annotations

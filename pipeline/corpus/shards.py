@@ -114,8 +114,7 @@ def join_files(paths: list[Path], target: Path) -> None:
 
 
 def _prepare_worker() -> None:
-    """Leave signals to the parent, which all processes of a terminal or service get with it, and end with it: after a
-    kill nobody else would end the worker."""
+    """Ignore signals, which the parent handles. Exit when the parent exits, even if it was killed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

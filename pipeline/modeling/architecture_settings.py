@@ -1,4 +1,4 @@
-"""What of transformers' is made fit for ours: which settings an architecture knows, its errors, its progress bars."""
+"""The settings that an architecture knows."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SEQUENCES, TOKENS = 2, 64
 
 
 MeanLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, float | None]]
-"""From logits and ids (B, T) to the mean loss, and to that of guessing; None where there is no such thing."""
+"""(logits, ids (B, T)) -> (mean loss, loss of a uniform guess or None)."""
 
 
 def measure_scales(model: PreTrainedModel, seed: int, mean_loss: MeanLoss) -> dict[str, Any]:

@@ -105,8 +105,8 @@ class ModelConfig(Origin):
     """How initial weights are drawn: each from the seed and its parameter's name, so alike for any sharding."""
 
     materialize_limit: int = Field(default=10_000_000_000, ge=0)
-    """Most parameters of a model that is written with its weights. Of a larger one the artifact holds the
-    configuration and the recipe of the initialization, and training makes each shard where it will live."""
+    """Largest model that is saved with weights, in parameters. Above it the artifact holds the configuration and the
+    recipe of the initialization, and training materializes each shard in place."""
 
     adapter: AdapterConfig | None = None
     """Train an adapter on the pretrained model instead of its weights. Null trains the weights."""

@@ -1,4 +1,4 @@
-"""A model of too many parts is not built: how many a configuration asks for, only building tells for sure."""
+"""Stop building a model once it has too many modules. Only building tells how many a configuration asks for."""
 
 from __future__ import annotations
 

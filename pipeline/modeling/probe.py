@@ -1,4 +1,4 @@
-"""A model as the logits that it computes, to be compared with itself: merged, saved, loaded again."""
+"""Logits of fixed ids, to check that merging, saving and loading keep a model the same."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ class Estimator:
         if self._depth.alike <= ALIKE[1]:
             return at(None)
         shallow, deeper = (at(self._depth.first + alike) for alike in ALIKE)
-        return shallow.plus(deeper.plus(shallow, -1), self._times)
+        return shallow.deepened(deeper, self._times)
 
     def _skeleton(
         self,

@@ -51,7 +51,7 @@ def _memory(estimate: dict[str, Any]) -> list[str]:
     titles = [_title(scheme, figures["num_devices"]) for scheme, figures in schemes.items()]
     unit, name = (GIB, "GiB") if max(figures["total_bytes"] for figures in schemes.values()) >= GIB else (MIB, "MiB")
     lines = [
-        f"memory of a device in {name}, {batch} sequence{'s' * (batch != 1)} at once",
+        f"memory of a device in {name}, {batch} sequence{'' if batch == 1 else 's'} at once",
         " " * 13 + "".join(f"{title:>15}" for title in titles),
     ]
     for kind in KINDS:

@@ -99,10 +99,12 @@ class StepMemory:
         """The largest of them."""
         return max(self.forward, self.update, self.validation, key=lambda parts: sum(parts.values()))
 
-    def plus(self, other: StepMemory, times: float) -> StepMemory:
-        """Add a multiple of another step's memory."""
-        pairs = zip(self._moments(), other._moments(), strict=True)
-        return StepMemory(*({kind: own[kind] + round(times * more[kind]) for kind in KINDS} for own, more in pairs))
+    def deepened(self, deeper: StepMemory, times: float) -> StepMemory:
+        """Add `times` times what a deeper model's step takes more."""
+        pairs = zip(self._moments(), deeper._moments(), strict=True)
+        return StepMemory(
+            *({kind: own[kind] + round(times * (more[kind] - own[kind])) for kind in KINDS} for own, more in pairs)
+        )
 
     def accumulating(self) -> StepMemory:
         """With the gradients of earlier device batches there while the next one is computed."""

@@ -1,5 +1,5 @@
-"""A folder that others made is looked through before any library opens it: its small files, and the headers of its
-weights. Imports nothing heavy.
+"""Check an untrusted model folder before a library opens it: its JSON files and the headers of its weights. Imports
+nothing heavy.
 
 Libraries follow what such files say. An index may name a pickle or a path, a configuration may take code from
 elsewhere or ask for more memory than any machine has, a link may lead to a file that is nobody else's business.

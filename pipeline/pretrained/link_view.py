@@ -1,5 +1,4 @@
-"""Something pretrained, opened: fetched from the hub where it lies there, and seen through links to the files of its
-identity alone."""
+"""Open a pretrained folder or Hub repository: download it, and show the library links to the checked files alone."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Node:
         lines = []
         for style, words in self.facts:
             wrapped = textwrap.wrap(words, _LINE_CHARACTERS, max_lines=2, placeholder="…")
-            lines += [(style, part, 10.0 * (place > 0)) for place, part in enumerate(wrapped)]
+            lines += [(style, part, 10.0 if place else 0.0) for place, part in enumerate(wrapped)]
         return lines
 
     @property
@@ -198,7 +198,7 @@ def _nodes(run: RunData) -> dict[str, Node]:
         nodes["pack"].facts.insert(0, ("", f"block of {formats.count(block)} tokens"))
     added = _added(run.summary("augment"))
     if added > 0:
-        nodes["augment"].facts.insert(0, ("plus", f"+ {_shown(added)} document{'s' * (added != 1)}"))
+        nodes["augment"].facts.insert(0, ("plus", f"+ {_shown(added)} document{'' if added == 1 else 's'}"))
     for node in nodes.values():
         if not node.facts:
             node.facts = [("", "nothing changed" if node.name in run.manifests else "no artifact")]

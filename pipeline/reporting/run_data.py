@@ -168,7 +168,7 @@ class RunData:
         if self.classes:
             words += f" that tells {formats.count(len(self.classes))} classes apart"
         if train.get("steps"):
-            words += f", trained for {formats.count(train['steps'])} step{'s' * (train['steps'] != 1)}"
+            words += f", trained for {formats.count(train['steps'])} step{'' if train['steps'] == 1 else 's'}"
             if not self.words.is_generative and train.get("epochs"):
                 # They are read again in every epoch: how many readings there were is not how many documents there are.
                 words += f", {train['epochs']:.3g} epochs, on {self.words.target}s"

@@ -60,8 +60,8 @@ def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
         if rows:
             size = model.get_input_embeddings().weight.shape[0]
             context.progress.say(
-                f"the embeddings have {rows} more row{'s' * (rows > 1)} than those of {config.pretrained}, for new "
-                f"tokens: adapter/ alone fits it after base.resize_token_embeddings({size})"
+                f"the embeddings have {rows} more row{'' if rows == 1 else 's'} than those of {config.pretrained}, for "
+                f"new tokens: adapter/ alone fits it after base.resize_token_embeddings({size})"
             )
         save_description(context.output, config, merges=can_merge(model), rows=rows)
     return {

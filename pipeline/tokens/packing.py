@@ -31,8 +31,8 @@ class PackConfig(Section):
 
 
 def special_ids(encoded: Mapping[str, Any]) -> dict[str, Any]:
-    """What pack.json takes over from encode.json. What stands around every document is left out where it is but an
-    end-of-document token behind it."""
+    """Special token ids that pack.json copies from encode.json. Prefix and suffix are left out if they are the usual
+    ones: no prefix, one end-of-document token."""
     found = {name: encoded[name] for name in ("dtype", "vocab_size", "pad_token_id", "eos_token_id")}
     usual = {"prefix_token_ids": [], "suffix_token_ids": [encoded["eos_token_id"]]}
     return found | {name: encoded[name] for name, ids in usual.items() if encoded[name] != ids}

@@ -42,9 +42,8 @@ class _Losses:
 class RoundTrip:
     """Compares texts with what decoding gives back.
 
-    A decoder may put one space before every text, as of SentencePiece's dummy prefix. Taking one away from all texts
-    undoes that, so of the two ways of decoding the one that loses fewer documents counts, for all documents. Tokenizers
-    that put a space before texts without one lose whether there was one.
+    Some decoders (SentencePiece) add a space before every text. So texts are compared both as decoded and without one
+    leading space. The better of the two counts, for all documents.
     """
 
     documents: int = 0

@@ -1,1 +1,1 @@
-"""Readers of sources: one module per group of formats, and `tasks`, which shares the files out and picks the reader."""
+"""Readers: from the bytes of a file to documents, one module a group of formats."""

@@ -59,7 +59,8 @@ def kept_quotes(source: Csv, document: Document) -> str | None:
     if source.quotechar != AUTO_QUOTES:
         return None
     is_tab = (source.delimiter or _delimiter(Path(document.origin.rpartition(":")[0]))) == "\t"
-    return next((mark for mark in QUOTES[not is_tab :] if _is_quoted(document.text, mark)), None)
+    marks = QUOTES if is_tab else ("'",)
+    return next((mark for mark in marks if _is_quoted(document.text, mark)), None)
 
 
 @dataclass(slots=True)

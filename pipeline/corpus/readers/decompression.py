@@ -1,4 +1,4 @@
-"""Files of bytes, decompressed while they are read, with limits on what a small file may grow to."""
+"""Open files and decompress them while they are read. A small file may not expand without limit."""
 
 from __future__ import annotations
 
