@@ -13,7 +13,7 @@ from pipeline.modeling.sharding import own_parts, sum_over_shards
 QUANTITIES = ("grad_norm", "param_norm", "update_ratio")
 
 
-class LayerNorms:
+class LayerStatistics:
     """Measures the layers of a model around one optimizer step: `before` it, and `after` it.
 
     Nothing is copied to the host: results stay tensors until `tags` is asked for them. The snapshot between the

@@ -19,7 +19,7 @@ from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
 from pipeline.tasks import Split, Task
-from pipeline.telemetry.layer_statistics import LayerNorms
+from pipeline.telemetry.layer_statistics import LayerStatistics
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
@@ -92,7 +92,7 @@ def build(
         batches=batches,
         validation_split=validation_split,
         routing=Routing(config, task, model),
-        layer_norms=LayerNorms(model),
+        layer_statistics=LayerStatistics(model),
         clip=Clipping(config, accelerator, network),
         average=WeightAverage(model, config.ema_decay),
         interval=Interval(config, device),

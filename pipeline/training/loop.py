@@ -15,6 +15,7 @@ from pipeline.training.checkpointing.resume import resume
 from pipeline.training.checkpointing.training_state_dict import take_snapshot
 from pipeline.training.early_stopping import ends_early, note_validation
 from pipeline.training.guarding.guards import check_finite, check_weights
+from pipeline.training.guarding.rollback import roll_back
 from pipeline.training.numerics import deterministic_algorithms
 from pipeline.training.recording.metrics_log import headline
 from pipeline.training.routing import load_ratio
@@ -24,30 +25,44 @@ from pipeline.training.validation import validate
 
 
 def train(state: TrainState) -> Counters:
-    """Train the model of the state that `build` made, in place, together with the launcher's other processes; one that
-    was killed or interrupted goes on from its work folder exactly.
+    """Train the model of `state`, in place. All processes of the launch call it. A training that was stopped resumes
+    from its newest checkpoint and reaches the same weights.
 
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
-    with running(state):
+    with training_session(state):
         settle_buckets(state.config, state.task, state.accelerator, state.network, state.batches[0])
         resume(state)
         if state.counters.evaluation_due:  # a signal came in the middle of it
             validate_if_due(state)
-            save_if_due(state)
+            share_signals(state)
+            if is_save_due(state):
+                save(state)
+
         while not is_done(state):
             batch = next_batch(state)
             result = train_step(state, batch)
-            log_if_due(state, result)
+            state.interval.add(result)
+
+            if is_log_due(state):
+                review_steps(state)
+                log(state, result)
+            state.bar.update(1, state.headline)
+
             validate_if_due(state)
-            save_if_due(state)
+
+            share_signals(state)
+            if is_save_due(state):
+                review_steps(state)
+                save(state)
     finish(state)
     return state.counters
 
 
 @contextmanager
-def running(state: TrainState) -> Iterator[None]:
-    """Heed signals, hangs and lost processes while the block runs; close checkpoints and records at its end."""
+def training_session(state: TrainState) -> Iterator[None]:
+    """Watch for signals, hangs and lost processes while training. At the end close the checkpoint writer and the
+    log."""
     bar = state.progress.task("training", total=state.max_steps, unit="steps")
     with (
         deterministic_algorithms(state.config.deterministic),
@@ -56,7 +71,8 @@ def running(state: TrainState) -> Iterator[None]:
         state.interrupts,
         state.watchdog,
     ):
-        with state.checkpoints, state.log, bar as state.bar:
+        with state.checkpoints, state.log, bar as shown:
+            state.bar = shown
             yield
         # A launcher that sees one process end stops the others, in the middle of a checkpoint too.
         state.processes.wait()
@@ -70,20 +86,40 @@ def next_batch(state: TrainState) -> GlobalBatch:
     return batch
 
 
-def log_if_due(state: TrainState, result: StepResult) -> None:
-    """Record the steps since the last record, every `logging_steps` and at the end; advance the bar. Raises
-    DivergedError on a value that is not finite."""
-    config, counters = state.config, state.counters
-    if config.ends_at(counters.step, state.max_steps) or config.records_at(counters.step):
-        values = state.guard.settle()
-        values |= state.interval.read(state.processes) | state.meter.read()
-        values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
-        values |= state.layer_norms.tags(result.layers) if result.layers is not None else {}
-        check_finite(values, counters.step, state.work)
-        state.log.log(counters, values)
-        state.headline = headline(values, state.meter.peak_kind)
-        state.interval.recorded(counters.step)
-    state.bar.update(1, state.headline)
+def review_steps(state: TrainState) -> None:
+    """Let the guard look at the steps since the last review, before they are logged or saved. After a loss spike put
+    the weights of an earlier checkpoint back, with `on_loss_spike: rollback`.
+
+    Waits for the device. Raises DivergedError on a loss or gradient that is not finite.
+    """
+    state.guard.read_steps()
+    while (spike := state.guard.next_spike()) is not None:
+        state.checkpoints.wait()
+        state.guard.note_rollback(spike, roll_back(state.work, state, state.config.save_steps))
+
+
+def is_log_due(state: TrainState) -> bool:
+    """Whether to log after this step: every `logging_steps` and at the end."""
+    step = state.counters.step
+    return state.config.ends_at(step, state.max_steps) or state.config.records_at(step)
+
+
+def log(state: TrainState, result: StepResult) -> None:
+    """Log the means over the steps since the last record. Raises DivergedError on a value that is not finite."""
+    counters = state.counters
+    values: dict[str, float] = {
+        "train/skipped_steps": counters.skipped_steps,
+        "train/loss_spikes": counters.loss_spikes,
+        **state.interval.read(state.processes),
+        **state.meter.read(),
+    }
+    values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
+    if result.layer_statistics is not None:
+        values |= state.layer_statistics.tags(result.layer_statistics)
+    check_finite(values, counters.step, state.work)
+    state.log.log(counters, values)
+    state.headline = headline(values, state.meter.peak_kind)
+    state.interval.recorded(counters.step)
 
 
 def validate_if_due(state: TrainState) -> None:
@@ -106,22 +142,31 @@ def validate_if_due(state: TrainState) -> None:
     note_validation(config, counters, state.max_steps, values["eval/loss"])
 
 
-def save_if_due(state: TrainState) -> None:
-    """Save a checkpoint every `save_steps`, of the lowest validation loss, at the end, and where a process wants one:
-    it was signalled, or too much time has passed. All processes learn of that here."""
+def share_signals(state: TrainState) -> None:
+    """All-reduce the signals of all processes, and whether process 0's clock asks for a checkpoint."""
+    signal, is_wanted = state.interrupts.signal, state.checkpoints.is_wanted(state.counters.step)
+    state.stop_signal, state.is_checkpoint_wanted = state.processes.agree(signal, is_wanted)
+
+
+def is_save_due(state: TrainState) -> bool:
+    """Whether to save a checkpoint: every `save_steps`, after the best validation, after a signal, after
+    `save_minutes`, before the decay and after the last step."""
     counters = state.counters
-    wishes = state.interrupts.signal, state.checkpoints.is_wanted(counters.step)
-    state.stop_signal, is_wanted = state.processes.agree(*wishes)
     is_best = counters.best_step == counters.step
-    if is_done(state) or is_wanted or is_best or is_due(counters.step, state.config.save_steps):
-        state.guard.settle()
-        check_weights(state.model, counters.step, state.work)
-        snapshot = take_snapshot(state, state.log.state())
-        state.checkpoints.save(counters.step, snapshot.write, counters.best_step)
+    is_wanted = bool(state.is_checkpoint_wanted)
+    return is_done(state) or is_wanted or is_best or is_due(counters.step, state.config.save_steps)
+
+
+def save(state: TrainState) -> None:
+    """Save a checkpoint; a thread writes it. Raises DivergedError if a weight is not finite."""
+    counters = state.counters
+    check_weights(state.model, counters.step, state.work)
+    snapshot = take_snapshot(state, state.log.state())
+    state.checkpoints.save(counters.step, snapshot.write, counters.best_step)
 
 
 def finish(state: TrainState) -> None:
-    """Give the model its own forward pass back. Raises InterruptedRun where a signal stopped the training."""
+    """Undo Accelerate's wrapping of `model.forward`. Raises InterruptedRun if a signal stopped the training."""
     if state.stop_signal:
         raise InterruptedRun(
             f"training: stopped by {signal.Signals(state.stop_signal).name} after step {state.counters.step} of "

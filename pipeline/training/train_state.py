@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.progress import Bar, Progress
 from pipeline.tasks import Split, Task
-from pipeline.telemetry.layer_statistics import LayerNorms
+from pipeline.telemetry.layer_statistics import LayerStatistics
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
 from pipeline.training.checkpointing.training_state_dict import ResumableState
@@ -47,7 +47,7 @@ class TrainState(ResumableState):
     task: Task
     validation_split: Split
     routing: Routing
-    layer_norms: LayerNorms
+    layer_statistics: LayerStatistics
     clip: Clipping
     checkpoints: CheckpointWriter
     log: MetricsLog
@@ -60,11 +60,14 @@ class TrainState(ResumableState):
     headline: str = ""
     """The last record in a few words, for the bar."""
 
+    is_checkpoint_wanted: int = 0
+    """Whether process 0's clock asks for a checkpoint (1 or 0), in all processes the same."""
+
     stop_signal: int = 0
     """The signal that stops the training, in all processes the same; 0 while there was none."""
 
     began: float = field(init=False)
-    """When the training would have begun, had it never stopped; of `time.perf_counter`."""
+    """`time.perf_counter()` at the start of this attempt, minus the seconds of earlier attempts."""
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ import torch
 from pipeline.modeling.inputs import model_inputs
 from pipeline.training.accelerator import no_sync
 from pipeline.training.batches import GlobalBatch
+from pipeline.training.optimization.clipping import GradientNorms
 from pipeline.training.optimization.parameter_groups import set_learning_rate
 from pipeline.training.optimization.schedules import learning_rate
 from pipeline.training.train_state import TrainState
@@ -16,17 +17,28 @@ from pipeline.training.train_state import TrainState
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step leaves for the records. `layers` are the figures of LayerNorms, None where they were not due or the
-    step was skipped."""
+    """What a step gives the log. Tensors stay on the device."""
 
+    is_skipped: bool
+    """Whether the guard refused the step: the weights did not change."""
+
+    loss_sums: dict[str, torch.Tensor]
+    """Each loss, summed over this process's targets."""
+
+    target_tokens: int
+    """Targets of all processes."""
+
+    grad_norms: GradientNorms
     learning_rate: float
-    layers: torch.Tensor | None
+
+    layer_statistics: torch.Tensor | None
+    """The figures of `LayerStatistics`, (3, layers). None if they are not due or the step was skipped."""
 
 
 def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     """Take one optimizer step on a global batch, unless the guard refuses it. All processes call it.
 
-    Raises DivergedError where the guard ends the training.
+    Raises DivergedError if the guard ends the training.
     """
     counters, optimizer = state.counters, state.accelerated_optimizer
     rate = learning_rate(state.config, counters.step, state.max_steps)
@@ -34,35 +46,43 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     counters.target_tokens += batch.target_tokens
     state.guard.begin()
 
+    loss_sums: dict[str, torch.Tensor] = {}
     for micro_batch in batch.micro_batches:
         is_last = micro_batch is batch.micro_batches[-1]
         with no_sync(state.accelerator, state.network, enabled=not is_last):
             losses = forward_backward(state, micro_batch, batch.target_tokens)
-        state.interval.add_losses(losses)
+        for name, loss in losses.items():
+            loss_sums[name] = loss_sums[name] + loss if name in loss_sums else loss.float()
     state.meter.mark("forward_backward")
 
-    before, layers = state.layer_norms.before() if _measures(state) else None, None
+    state.accelerator.unscale_gradients()  # fp16: once a step, before anything reads them
+    before = state.layer_statistics.before() if _measures_layers(state) else None
     grad_norms = state.clip()
-    if state.guard.accepts(grad_norms, batch.target_tokens):
+
+    layers = None
+    is_taken = state.guard.judge_step(loss_sums["loss"], grad_norms.norm, batch.target_tokens)
+    if is_taken:
+        state.guard.set_found_inf(state.optimizer)
         set_learning_rate(optimizer, rate)
         optimizer.step()
         state.average.update(counters.step)
-        layers = state.layer_norms.after(before) if before else None
+        if before is not None and not optimizer.step_was_skipped:
+            layers = state.layer_statistics.after(before)
     del before  # a copy of the weights
-    optimizer.zero_grad()
+    optimizer.zero_grad()  # frees the gradients before validation
     state.meter.mark("optimizer")
     state.meter.stop(batch.num_tokens)
     state.count_seconds()
-    return StepResult(rate, layers)
+    return StepResult(not is_taken, loss_sums, batch.target_tokens, grad_norms, rate, layers)
 
 
 def forward_backward(
     state: TrainState, micro_batch: dict[str, torch.Tensor], target_tokens: int
 ) -> dict[str, torch.Tensor]:
-    """Add the gradient of a micro-batch to that of the step; returns its losses, summed over its targets.
+    """Add the gradient of a micro-batch to that of the step. Returns its losses, summed over its targets.
 
-    The gradient is that of the sum divided by the targets of the whole global batch, so that every accumulation and
-    any number of processes, over which gradients are averaged, gives the same one.
+    The loss is divided by the target tokens of the whole global batch, so accumulation does not change the gradient.
+    It is multiplied by the number of data-parallel processes, since DDP and FSDP average over them.
     """
     output = state.network(**model_inputs(micro_batch), **state.routing.inputs)
     plain = state.task.loss_sums(output, micro_batch, state.config)
@@ -72,7 +92,7 @@ def forward_backward(
     return losses
 
 
-def _measures(state: TrainState) -> bool:
-    """Whether the figures of layers are recorded after this step."""
+def _measures_layers(state: TrainState) -> bool:
+    """Whether the statistics of layers are recorded after this step."""
     step = state.counters.step
     return state.config.ends_at(step, state.max_steps) or state.config.measures_at(step)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.telemetry.layer_statistics import LayerNorms
+from pipeline.telemetry.layer_statistics import LayerStatistics
 
 
 class Net(nn.Module):
@@ -27,7 +27,7 @@ class Net(nn.Module):
 def test_norms_around_a_step_of_plain_descent():
     torch.manual_seed(0)
     net = Net()
-    norms = LayerNorms(net)
+    norms = LayerStatistics(net)
     assert norms.layers == ["embed", "layers.0", "layers.1", "head"]
     net(torch.randn(8, 4)).square().sum().backward()
     layer = net.model.layers[1]
@@ -46,7 +46,7 @@ def test_norms_around_a_step_of_plain_descent():
 def test_missing_gradients_and_zero_weights_measure_zero():
     net = Net()
     nn.init.zeros_(net.head.weight)
-    norms = LayerNorms(net)
+    norms = LayerStatistics(net)
     net.model.embed(torch.randn(3, 4)).sum().backward()
     tags = norms.tags(norms.after(norms.before()))
     assert tags["layers/layers.0/grad_norm"] == 0

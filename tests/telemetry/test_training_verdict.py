@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.telemetry.layer_statistics import LayerNorms
+from pipeline.telemetry.layer_statistics import LayerStatistics
 from pipeline.telemetry.training_verdict import judge
 
 
@@ -30,7 +30,7 @@ class Deep(nn.Module):
 
 def measure(net: Deep, learning_rate: float = 1e-3, steps: int = 8) -> list[dict[str, Any]]:
     torch.manual_seed(0)
-    norms = LayerNorms(net)
+    norms = LayerStatistics(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
     history = []
     for _ in range(steps):

@@ -22,16 +22,14 @@ from pipeline.training.checkpointing.checkpoints import CheckpointWriter, list_c
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states
 from pipeline.training.checkpointing.training_state_dict import ResumableState
 from pipeline.training.guarding.autopsy import Autopsy
-from pipeline.training.guarding.rollback import roll_back
 from pipeline.training.guarding.spikes import spike_in
-from pipeline.training.optimization.clipping import GradientNorms
 from pipeline.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A step's loss summed over this process's target tokens, their number in all processes, and the norm of its
-    gradient; tensors stay on the device until they are read."""
+class StepRecord:
+    """Loss and gradient norm of a step, still on the device, and the random states from which it can be run again.
+    `loss_sum` covers this process's targets; `target_tokens` those of all processes."""
 
     step: int
     loss_sum: torch.Tensor
@@ -40,9 +38,18 @@ class Seen:
     random: GeneratorStates
 
 
+@dataclass(frozen=True)
+class Spike:
+    """A loss far above those before; `why` says so in words."""
+
+    step: int
+    loss: float
+    why: str
+
+
 class Guard:
-    """Decides about each step: `begin` it, ask `accepts` before the optimizer runs, and `settle` before anything is
-    recorded or saved. All processes decide the same."""
+    """Skips bad steps, or ends the training on them. Call `begin` before the forward pass, `judge_step` before the
+    optimizer step, and `read_steps` before logging or saving. All processes decide alike."""
 
     def __init__(
         self,
@@ -65,96 +72,114 @@ class Guard:
             and _skips_on_the_device(state.optimizer)
         )
         self._found = torch.zeros((), device=state.interval.norms.device)
-        self._unread: list[Seen] = []
+        self._unread: list[StepRecord] = []
         self._losses: list[tuple[int, float]] = []
         self._num_rollbacks: dict[int, int] = {}
 
     def begin(self) -> None:
-        """A step begins: note the random states from which it can be run again."""
+        """Keep the random states from which the step that begins can be run again."""
         self._random = generator_states()
 
-    def accepts(self, gradient: GradientNorms, target_tokens: int) -> bool:
-        """Whether the optimizer may take the step, whose losses the interval then counts. Raises DivergedError where
-        training is to end."""
-        interval = self._state.interval
-        loss_sum = interval.of_step["loss"]
-        seen = Seen(self._state.counters.step, loss_sum, target_tokens, gradient.norm, self._random)
-        is_taken = self._decide(seen)
-        if is_taken:
-            interval.add_step(gradient, target_tokens)
-        else:
-            interval.drop_step()
-        return is_taken
-
-    def _decide(self, seen: Seen) -> bool:
+    def judge_step(self, loss_sum: torch.Tensor, grad_norm: torch.Tensor, target_tokens: int) -> bool:
+        """Whether the optimizer may take the step; False skips it. Where the optimizer can skip it on the device, the
+        step is judged in `read_steps`. Warns of a skipped step; raises DivergedError if it ends the training."""
+        record = StepRecord(self._state.counters.step, loss_sum, target_tokens, grad_norm, self._random)
         if self._is_deferred:
-            is_bad = ~(seen.loss_sum.isfinite() & seen.grad_norm.isfinite())
-            self._found = torch.maximum(self._found, is_bad.float())
-            # Once set it stays: the weights remain those that met the value, until `settle` looks into it.
-            self._state.optimizer.found_inf = self._found  # type: ignore[attr-defined]
-            self._unread.append(seen)
+            self._unread.append(record)
             return True
-        [(loss, norm)] = self._read([seen])
-        return self._judge(seen, loss, norm)
+        [(loss, norm)] = self._read([record])
+        return self._judge(record, loss, norm)
 
-    def settle(self) -> dict[str, float]:
-        """Look at the steps since the last call: end the training on values that are not finite, warn of spikes or go
-        back before them. Returns how many steps were skipped and how many losses were spikes so far, by tag. Waits for
-        the device."""
+    def set_found_inf(self, optimizer: torch.optim.Optimizer) -> None:
+        """Tell an optimizer that skips on the device whether the last step was finite. From a bad step on it changes no
+        weight, until `read_steps` ends the training."""
+        if self._is_deferred:
+            last = self._unread[-1]
+            is_bad = ~(last.loss_sum.isfinite() & last.grad_norm.isfinite())
+            self._found = torch.maximum(self._found, is_bad.float())
+            optimizer.found_inf = self._found  # type: ignore[attr-defined]
+
+    def read_steps(self) -> None:
+        """Read the steps since the last call from the device. Raises DivergedError on one that is not finite."""
         unread, self._unread = self._unread, []
-        for seen, (loss, norm) in zip(unread, self._read(unread), strict=True):
-            self._judge(seen, loss, norm)
-        losses, self._losses = self._losses, []
-        if self._config.on_loss_spike in ("warn", "rollback"):
-            for step, loss in losses:
-                spike = self._spike_in(loss)
-                if spike is not None and self._handle_spike(step, spike):
-                    break
-                self._remember(loss)
-        counters = self._state.counters
-        return {"train/skipped_steps": counters.skipped_steps, "train/loss_spikes": counters.loss_spikes}
+        for record, (loss, norm) in zip(unread, self._read(unread), strict=True):
+            self._judge(record, loss, norm)
 
-    def _read(self, steps: list[Seen]) -> list[tuple[float, float]]:
+    def next_spike(self) -> Spike | None:
+        """The next spike of the losses read, to go back before; None when all losses are looked at. Counts spikes, and
+        with `warn` says them."""
+        while self._losses:
+            step, loss = self._losses.pop(0)
+            if self._config.on_loss_spike in ("warn", "rollback"):
+                why = self._spike_in(loss)
+                if why is not None:
+                    self._state.counters.loss_spikes += 1
+                    if self._config.on_loss_spike == "rollback":
+                        return Spike(step, loss, why)
+                    self._say(f"warning: {why}, at step {step}")
+                self._remember(loss)
+        return None
+
+    def note_rollback(self, spike: Spike, target: int | None) -> None:
+        """Count a rollback to the step `target`, None if there was no checkpoint. The later losses read are of weights
+        that are gone. Raises DivergedError after too many rollbacks to one step."""
+        if target is None:
+            self._say(f"warning: {spike.why}, at step {spike.step}; there is no checkpoint to go back to yet")
+            self._remember(spike.loss)
+            return
+        self._losses = []
+        self._state.counters.rollbacks += 1
+        self._num_rollbacks[target] = self._num_rollbacks.get(target, 0) + 1
+        if self._num_rollbacks[target] >= self._config.max_consecutive_skips:
+            raise DivergedError(
+                f"training diverged: {spike.why}, at step {spike.step}, after {self._num_rollbacks[target]} rollbacks "
+                f"to step {target}; lower train.learning_rate or raise train.loss_spike_threshold"
+            )
+        self._say(
+            f"warning: {spike.why}, at step {spike.step}; back to the weights of step {target}, and on with new batches"
+        )
+
+    def _read(self, steps: list[StepRecord]) -> list[tuple[float, float]]:
         """Mean losses over the target tokens of all processes, and gradient norms."""
         if not steps:
             return []
-        losses = self._state.processes.sum(torch.stack([seen.loss_sum.float() for seen in steps]))
-        norms = torch.stack([seen.grad_norm.float() for seen in steps])
+        losses = self._state.processes.sum(torch.stack([record.loss_sum.float() for record in steps]))
+        norms = torch.stack([record.grad_norm.float() for record in steps])
         read = torch.stack([losses, norms]).tolist()
-        return [(loss / seen.target_tokens, norm) for seen, loss, norm in zip(steps, *read, strict=True)]
+        return [(loss / record.target_tokens, norm) for record, loss, norm in zip(steps, *read, strict=True)]
 
-    def _judge(self, seen: Seen, loss: float, norm: float) -> bool:
+    def _judge(self, record: StepRecord, loss: float, norm: float) -> bool:
         counters = self._state.counters
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
             if self._has_loss_scaler and math.isfinite(loss):
                 # Too large a scale, not a broken step: the scaler skips it by itself, and lowers the scale.
-                self._count_skip(seen, f"{what} with this loss scale")
+                self._count_skip(record, f"{what} with this loss scale")
                 return True
             if self._config.on_nonfinite == "halt":
-                raise self._diverged(what, seen)
-            self._count_skip(seen, what)
+                raise self._diverged(what, record)
+            self._count_skip(record, what)
             return False
         if self._config.on_loss_spike == "skip" and (spike := self._spike_in(loss)):
             counters.loss_spikes += 1
-            self._count_skip(seen, spike)
+            self._count_skip(record, spike, is_spike=True)
             return False
         counters.skipped_in_a_row = 0
         if self._config.on_loss_spike == "skip":
             self._remember(loss)
         else:
-            self._losses.append((seen.step, loss))
+            self._losses.append((record.step, loss))
         return True
 
-    def _count_skip(self, seen: Seen, why: str) -> None:
+    def _count_skip(self, record: StepRecord, why: str, *, is_spike: bool = False) -> None:
         counters = self._state.counters
         counters.skipped_steps += 1
         counters.skipped_in_a_row += 1
         if counters.skipped_in_a_row >= self._config.max_consecutive_skips:
-            raise self._diverged(f"{counters.skipped_in_a_row} steps in a row were skipped, the last as {why}", seen)
-        is_first = counters.skipped_steps == 1 and "standard deviations" not in why
-        found = f"; {self._autopsy.perform(seen.step, seen.random)}" if is_first else ""
-        self._say(f"warning: step {seen.step} is skipped: {why}{found}")
+            raise self._diverged(f"{counters.skipped_in_a_row} steps in a row were skipped, the last as {why}", record)
+        needs_autopsy = counters.skipped_steps == 1 and not is_spike
+        found = f"; {self._autopsy.perform(record.step, record.random)}" if needs_autopsy else ""
+        self._say(f"warning: step {record.step} is skipped: {why}{found}")
 
     def _spike_in(self, loss: float) -> str | None:
         config, recent = self._config, self._state.counters.recent_losses
@@ -165,32 +190,10 @@ class Guard:
         recent.append(loss)
         del recent[: -self._config.loss_spike_window]
 
-    def _handle_spike(self, step: int, spike: str) -> bool:
-        """Warn, or go back; whether the steps since then are undone."""
-        counters = self._state.counters
-        counters.loss_spikes += 1
-        if self._config.on_loss_spike == "warn":
-            self._say(f"warning: {spike}, at step {step}")
-            return False
+    def _diverged(self, what: str, record: StepRecord) -> DivergedError:
+        found = self._autopsy.perform(record.step, record.random)
         self._checkpoints.wait()
-        target = roll_back(self._autopsy.work, self._state, self._config.save_steps)
-        if target is None:
-            self._say(f"warning: {spike}, at step {step}; there is no checkpoint to go back to yet")
-            return False
-        counters.rollbacks += 1
-        self._num_rollbacks[target] = self._num_rollbacks.get(target, 0) + 1
-        if self._num_rollbacks[target] >= self._config.max_consecutive_skips:
-            raise DivergedError(
-                f"training diverged: {spike}, at step {step}, after {self._num_rollbacks[target]} rollbacks to step "
-                f"{target}; lower train.learning_rate or raise train.loss_spike_threshold"
-            )
-        self._say(f"warning: {spike}, at step {step}; back to the weights of step {target}, and on with new batches")
-        return True
-
-    def _diverged(self, what: str, seen: Seen) -> DivergedError:
-        found = self._autopsy.perform(seen.step, seen.random)
-        self._checkpoints.wait()
-        return _diverged(what, seen.step, self._autopsy.work, found, can_skip=self._config.on_nonfinite != "skip")
+        return _diverged(what, record.step, self._autopsy.work, found, can_skip=self._config.on_nonfinite != "skip")
 
 
 def check_finite(values: Mapping[str, float], step: int, work: Path) -> None:
@@ -210,9 +213,10 @@ def check_weights(model: nn.Module, step: int, work: Path) -> None:
 def _diverged(what: str, step: int, work: Path, found: str = "", can_skip: bool = True) -> DivergedError:
     saved = list_checkpoints(work)
     good = f"the last good checkpoint is of step {step_of(saved[-1])}" if saved else "no checkpoint was saved before"
+    hint = ", or set train.on_nonfinite: skip" if can_skip else ""
     return DivergedError(
         f"training diverged: {what} at step {step}{f'; {found}' if found else ''}; {good}; lower train.learning_rate, "
-        f"raise train.warmup_steps, set or lower train.max_grad_norm{', or set train.on_nonfinite: skip' * can_skip}"
+        f"raise train.warmup_steps, set or lower train.max_grad_norm{hint}"
     )
 
 

@@ -37,10 +37,9 @@ class Clipping:
 
     @torch.no_grad()
     def __call__(self) -> GradientNorms:
-        """Change the gradient in place. Copies nothing to the host."""
+        """Change the gradient in place; it must be unscaled. Copies nothing to the host."""
         only_norm = self._density is None and self._max_value is None
-        # Not by Accelerate's `clip_grad_norm_`, which would undo the loss scale of sharded gradients twice.
-        self._accelerator.unscale_gradients()
+        # Not by Accelerate's `clip_grad_norm_`, which would unscale the gradients again.
         # Measured first: cutting would hide an infinite entry.
         limit = self._max_norm if only_norm else math.inf
         norm = self._value(nn.utils.clip_grad_norm_(self._network.parameters(), limit))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.distributed.collectives import Processes
-from pipeline.training.optimization.clipping import GradientNorms
 from pipeline.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from pipeline.training.train_step import StepResult
 
 GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 
@@ -16,13 +18,11 @@ GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 class Interval:
     """Sums over the steps since the last record. They are on the device; reading them is the only copy to the host.
 
-    `losses` holds this process's part of each loss, summed over target tokens, in nats; `norms` is equal in all
-    processes. The losses of a step count once it is added, so that one that is dropped leaves nothing.
+    `losses`: sums over this process's targets, in nats. `norms`: the same on all processes.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.losses: dict[str, torch.Tensor] = {}
-        self.of_step: dict[str, torch.Tensor] = {}
         self.norms = torch.zeros(4, device=device)
         self._logging_steps = config.logging_steps
         self._cuts = config.max_grad_value is not None
@@ -37,29 +37,22 @@ class Interval:
         self.num_steps, self.target_tokens = 0, 0
 
     def recorded(self, step: int) -> None:
-        """Begin anew after a record of every `logging_steps`, but not after one that only the end of a training called
-        for: a longer training records over the steps on both of its sides."""
+        """Reset the sums after a regular record. Keep them after the extra record at the end of a training: a longer
+        training continues them up to its next regular record."""
         if step % self._logging_steps == 0:
             self.start()
 
-    def add_losses(self, sums: Mapping[str, torch.Tensor]) -> None:
-        """Add a micro-batch's losses, each summed over its target tokens, to those of the step."""
-        for name, value in sums.items():
-            self.of_step[name] = self.of_step[name] + value if name in self.of_step else value.float()
-
-    def add_step(self, gradient: GradientNorms, target_tokens: int) -> None:
-        """Count a step with the losses added since the last one, and what clipping found."""
-        for name, value in self.of_step.items():
+    def add(self, step: StepResult) -> None:
+        """Add the losses and gradient norms of a step, unless it was skipped."""
+        if step.is_skipped:
+            return
+        for name, value in step.loss_sums.items():
             self.losses[name] = self.losses[name] + value if name in self.losses else value
-        self.of_step = {}
+        gradient = step.grad_norms
         found = torch.stack([gradient.norm, gradient.clipped_norm, gradient.clipped, gradient.cut_share])
         self.norms += found.nan_to_num(0.0, posinf=0.0) if self._may_overflow else found
         self.num_steps += 1
-        self.target_tokens += target_tokens
-
-    def drop_step(self) -> None:
-        """Forget the losses of a step that is not taken."""
-        self.of_step = {}
+        self.target_tokens += step.target_tokens
 
     def read(self, processes: Processes) -> dict[str, float]:
         """Mean losses per target token and mean norms of all processes, by tag; nothing when no step was added. Waits

@@ -62,6 +62,7 @@ def test_a_loss_scale_is_undone_once(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = accelerator.prepare_optimizer(torch.optim.SGD([weight], 1.0))
     accelerator.backward((weight * torch.tensor([3.0, -4.0])).sum())
     section = TrainConfig(max_steps=1, max_grad_norm=2.5)
+    accelerator.unscale_gradients()
     assert Clipping(section, accelerator, torch.nn.ParameterList([weight]))().norm == 5
     optimizer.step()
     assert weight.tolist() == pytest.approx([-1.5, 2])
