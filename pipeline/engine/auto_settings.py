@@ -1,4 +1,4 @@
-"""A configuration in which nothing is left to the machine: what says `auto` is replaced by what it comes to here."""
+"""Resolve settings that say `auto` for this machine."""
 
 from __future__ import annotations
 

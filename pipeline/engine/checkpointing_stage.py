@@ -16,16 +16,18 @@ Payload = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class OtherWork:
-    """Work of a stage under another key that differs in its settings alone.
-
-    `payload` is what it is of; settings that it does not know yet are at their default. `work` is its work folder,
-    which may be gone.
-    """
+    """Work of a stage under another key that differs in its settings alone."""
 
     key: str
+
     payload: Payload
+    """What its key is the digest of. Settings that are newer than this work are at their default."""
+
     wanted: Payload
+    """The same of the work that is wanted now."""
+
     work: Path
+    """Its work folder, which may be gone."""
 
     @property
     def section(self) -> dict[str, Any]:
@@ -67,27 +69,33 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """What a stage declares that saves its progress in `context.work`, and goes on from there when it was killed.
-
-    `saved(work)` lists whole checkpoints, oldest first. `point(checkpoint)` says where it was made ("step 300").
-    `problem_of(checkpoint)` says what is wrong with its bytes, None for nothing. `set_aside(checkpoint)` sees to it
-    that nothing goes on from it, and returns where it went.
-
-    A stage may also go on from the checkpoint of other work, such as a shorter training. `find(outset)` gives the best
-    one that is further than its own, or None, with remarks on what could not be used. `adopt(checkpoint, work)` puts
-    all that it needs into `work`, and leaves the other work as it is. `asks(section)` is not empty where the settings
-    leave to other work what they are: it says what to do in a workspace without any that is finished. `choose(outset)`
-    then gives these settings.
-    """
+    """How a stage goes on that saves checkpoints in `context.work` and was killed."""
 
     saved: Callable[[Path], list[Path]]
+    """The whole checkpoints of a work folder, oldest first."""
+
     point: Callable[[Path], str]
+    """Where a checkpoint was made, in words ("step 300")."""
+
     problem_of: Callable[[Path], str | None]
+    """What is wrong with a checkpoint's bytes; None for nothing."""
+
     set_aside: Callable[[Path], Path]
+    """Moves a checkpoint to where nothing goes on from it, and returns that place."""
+
     find: Callable[[Outset], tuple[Continuation | None, tuple[str, ...]]] = field(default=lambda outset: (None, ()))
+    """The best checkpoint of other work, such as a shorter training, that is further than the stage's own, or None; and
+    remarks on what could not be used."""
+
     adopt: Callable[[Path, Path], None] = field(default=lambda checkpoint, work: None)
-    asks: Callable[[Any], str] = field(default=lambda section: "")
+    """Puts all that a checkpoint of other work needs into the work folder. The other work stays as it is."""
+
+    asks: Callable[[Any], str] = field(default=lambda config: "")
+    """Empty where the settings are complete; else the error to show when the workspace has no finished work to take
+    them from."""
+
     choose: Callable[[Outset], Mapping[str, Any]] = field(default=lambda outset: {})
+    """The settings that are taken from other work, where `asks` is not empty."""
 
     def resume_point(self, work: Path) -> str | None:
         """Where a killed stage would go on, in words, without verifying the checkpoint."""

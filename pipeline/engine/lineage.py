@@ -1,4 +1,4 @@
-"""Damage of artifacts: noticed before it is read, blamed where a stage fails, followed to what was made from it."""
+"""Find damaged artifacts, and what was built from them."""
 
 from __future__ import annotations
 

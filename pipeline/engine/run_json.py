@@ -19,7 +19,7 @@ LATEST = 253_402_214_400
 
 UNREADABLE, REMEDY = "is missing or cannot be read", "run it again, or remove its folder"
 IN_PROGRESS = "training"
-"""Name in a run.json of the key of what is in progress, so called since its first version."""
+"""Key of run.json under which the key of unfinished work stands, by its name in older versions."""
 
 UNKNOWN = "nothing tells of which {} it is; run again: it is put there anew"
 """Of copies, with the noun of their stage."""
@@ -47,8 +47,8 @@ def _is_time(value: Any) -> bool:
 
 
 def unreadable_runs(workspace: Workspace) -> list[Path]:
-    """Each run.json that cannot be read, or is missing where more is left of a run than one has that is killed as it
-    begins."""
+    """Paths of run.json files that cannot be read. Also of those that are missing, unless the folder looks like a run
+    that was killed while it started."""
     folders = sorted(path for path in workspace.root.glob("runs/*") if path.is_dir())
     begun = [path for path in folders if any(not _is_of_a_beginning(name) for name in os.listdir(path))]
     return [path / "run.json" for path in begun if read_run(path) is None]
@@ -119,7 +119,7 @@ def is_whole(workspace: Workspace, state: Mapping[str, Any]) -> bool:
 
 
 def is_same(workspace: Workspace, stages: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether two results have the same figures: what else tells of them may then differ in a title."""
+    """Whether two results come from the same training and evaluation. Their reports may still differ, as in a title."""
     return all(key_of(stages, stage.name) == key_of(others, stage.name) for stage in headline_stages(workspace))
 
 

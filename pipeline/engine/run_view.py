@@ -119,7 +119,7 @@ class RunView:
         atomic.write_bytes(self.folder / "config.yaml", config.as_yaml().encode())
 
     def finish(self) -> None:
-        """Write that the run is done, and link what the stages made, unless it is a part of one and the folder shows a
+        """Mark the run as done and link its artifacts, unless it was a part of a run and the folder already shows a
         whole result."""
         for source in (self._earlier, self._shown["stages"] if self._shown else {}):
             for stage, entry in source.items():

@@ -19,8 +19,8 @@ read: what was killed has no manifest."""
 
 
 def works(workspace: Workspace) -> Iterator[tuple[Stage, Path]]:
-    """The work folders of a workspace, each with its stage. One that does not tell is of the first stage that has
-    any."""
+    """The work folders of a workspace, each with its stage. One without identity.json belongs to the first stage with
+    checkpoints."""
     stages = workspace.resumable
     for folder in sorted(workspace.root.glob("checkpoints/*")):
         if folder.is_dir() and stages:

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 
 
 def speaks(environ: Mapping[str, str]) -> bool:
-    """Whether this process tells of what all find alike: one on each machine does."""
+    """Whether this process prints errors that all processes meet: true for the first process of each machine."""
     return environ.get("LOCAL_RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""What process 0 and the others have in common: a file that says what each is at, and a lock that says it lives."""
+"""Base class of both sides: a state file that the others poll, and a lock that is held while the process lives."""
 
 from __future__ import annotations
 
