@@ -287,7 +287,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]], alignment: str, indent: int = 2) -> list[str]:
-    """Columns two apart, as wide as their cells, each flush left (`<`) or right (`>`), the last as all that follow."""
+    """Columns two apart, as wide as their cells, each flush left (`<`) or right (`>`). The last sign is repeated."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = alignment.ljust(len(widths), alignment[-1])
     forms = [f"{{:{side}{max(1, width)}}}" for side, width in zip(sides, widths, strict=True)]

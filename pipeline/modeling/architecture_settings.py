@@ -1,4 +1,4 @@
-"""The settings that an architecture knows."""
+"""Settings that an architecture knows; transformers' errors in one line; its progress bars off."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def _known_keys(config: PreTrainedConfig) -> set[str]:
 
 
 def _read_by_code(kind: type[PreTrainedConfig], head: Head) -> set[str]:
-    """Settings that an architecture's configuration does not have, but its code asks it for, such as head_dim of
-    qwen3_moe: seen by building the model of the default configuration, without weights."""
+    """Settings that only an architecture's code reads, such as head_dim of qwen3_moe: seen by building the model of the
+    default configuration, without weights."""
     model_class = head.auto_class._model_mapping.get(kind, None)
     if model_class is None or model_class.config_class is not kind:
         return set()
@@ -86,7 +86,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Without transformers' own progress bars, which say nothing of ours."""
+    """Turn transformers' own progress bars off in this block."""
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -17,12 +17,12 @@ KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "telemetr
 
 
 class Allocations(TorchDispatchMode):
-    """While entered, counts the bytes of all living tensors and remembers the composition of the largest total since
-    `reset_peak`, and that of the moment with `most_activations`, logits included.
+    """Counts the bytes of all living tensors by kind. Remembers the largest total since `reset_peak`, and the moment
+    with most activations, logits included.
 
-    Meant for fake tensors, whose storages have sizes but no data. What the model and the optimizer hold is told by
-    `hold`; whatever else comes into being is an activation, or belongs to the logits when its last dimension is
-    `vocab_size`; a parameter's gradient is recognized when it is complete. Kernels' own scratch memory is not seen.
+    Meant for fake tensors, whose storages have sizes but no data. `hold` names what the model and the optimizer hold.
+    Every other tensor is an activation, or belongs to the logits when its last dimension is `vocab_size`. A parameter's
+    gradient is recognized when it is complete. Kernels' own scratch memory is not seen.
     """
 
     def __init__(self, vocab_size: int) -> None:

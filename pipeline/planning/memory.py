@@ -47,8 +47,8 @@ class StepShape:
 
 @contextlib.contextmanager
 def without_data() -> Iterator[None]:
-    """Tensors made inside have shapes and types but no data; what asks for a value, as some optimizers do, gets one
-    that it can go on with. transformers keeps its warnings to itself, which are for training."""
+    """Make tensors with shapes and types but no data. `item()`, which some optimizers call, gives a made-up value.
+    transformers' warnings, which are for training, are off."""
     item, verbosity = torch.Tensor.item, logging.get_verbosity()
 
     def value(tensor: torch.Tensor) -> Any:

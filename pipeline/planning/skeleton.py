@@ -69,9 +69,9 @@ def build_skeleton(
     dtype: torch.dtype,
     depth: int | None,
 ) -> PreTrainedModel:
-    """A model as it is trained, with `adapter` and frozen parts, whose weights have shapes but no values; of `depth`
-    blocks alone if that is given. With `quantization` weights are packed into bytes, so that they cannot be counted. To
-    be called inside `memory.without_data`.
+    """The model that is trained, with `adapter` and frozen parts. Its weights have shapes but no values. It has `depth`
+    blocks if that is given. With `quantization` weights are packed into bytes and cannot be counted. To be called
+    inside `memory.without_data`.
 
     Raises ConfigError where these settings make no model.
     """

@@ -35,8 +35,8 @@ Scalar = bool | int | float | str
 
 
 def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -> None:
-    """Make the folder `target` tell the settings of a run and the results in its `manifests`, of which `train` may be
-    missing as yet. What is there already stays."""
+    """Write the settings of a run and the results in its `manifests` into the folder `target`. `train` may be missing.
+    What is there already stays."""
     results = results_of(manifests)
     content = {"settings": settings_of(config, manifests), "config": config.as_yaml(), "results": results}
     if target.is_symlink():

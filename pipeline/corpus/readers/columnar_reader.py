@@ -106,7 +106,7 @@ def _plain(value: pa.Scalar) -> Any:
 def _checked(column: pa.Array) -> pa.Array:
     """A column whose text is bytes, to be decoded value by value, and whose offsets and indices are in bounds.
 
-    Raises ArrowInvalid for one of a damaged file, which would otherwise make the process read anywhere.
+    Raises ArrowInvalid for a damaged one, which would make the process read anywhere.
     """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage

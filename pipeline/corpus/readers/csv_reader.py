@@ -107,10 +107,10 @@ class _Lines:
 
 
 class _Table:
-    """How the rows of a file are told from its lines.
+    """Makes rows of the lines of a file.
 
-    `may_quote` is set where a quotation mark may be one of text, as in tab-separated files, which most tools write
-    without quoting: then a row is read as it stands, unless only quoting makes a row of it.
+    `may_quote` is set for tab-separated files, which most tools write without quoting. There a quotation mark may be
+    text: a row is read as it stands, unless only quoting makes a row of it.
     """
 
     def __init__(self, source: Csv, part: Part) -> None:
