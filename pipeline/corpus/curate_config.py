@@ -63,7 +63,10 @@ class CurateConfig(Section):
         return self
 
 
-def reason_to_drop(document: Document, filters: Sequence[Filter]) -> str | None:
-    """The reason of the first filter that a document fails, or None when it may stay."""
-    reasons = (one.reason_to_drop(document) for one in filters)
-    return next(filter(None, reasons), None if is_visible(document.text) else "no visible characters")
+def reason_to_drop(document: Document, filters: Sequence[Filter]) -> tuple[str, str] | None:
+    """The type of the first filter that a document fails, and its reason; None when the document may stay. What has no
+    visible text fails no filter, and is dropped all the same: the type is empty."""
+    for one in filters:
+        if reason := one.reason_to_drop(document):
+            return one.type, reason
+    return None if is_visible(document.text) else ("", "no visible characters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
     from pipeline.corpus.document_shards import read_shard
     from pipeline.corpus.shards import Tally
 
-    reasons: list[str | None] = []
+    reasons: list[tuple[str, str] | None] = []
     hashes: list[int] = []
     for document in read_shard(source):
         reasons.append(reason_to_drop(document, config.filters))
@@ -78,20 +79,23 @@ def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig
     repeats = ShardHashes(scratch).read_repeats()
     writers = {split: ShardWriter(output / split / source.name) for split in SPLITS}
     with scratch.with_suffix(".jsonl").open("w", encoding="utf-8") as dropped:
-        for document, reason in zip(read_shard(source), reasons, strict=True):
+        for document, failed in zip(read_shard(source), reasons, strict=True):
             size = document.num_bytes
             tally.add("total", "documents_in")
             tally.add("total", "bytes_in", size)
             tally.add("source_in", document.source)
-            if reason is None:
+            if failed is None:
                 position, value = next(hashes)
                 if position not in repeats:
                     tally.add_documents("source", document.source, size)
                     writers[split_of_hash(value, config)].write(document)
                     continue
                 reason = REPEATS
+                tally.add(f"repeats of {document.source}", REPEATS)
+            else:
+                kind, reason = failed
+                tally.add(f"{kind} drops of {document.source}", reason)
             tally.add("dropped", reason)
-            tally.add(f"dropped of {document.source}", reason)
             place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
             dropped.write(json.dumps({**place, "excerpt": document.text[:200]}) + "\n")
     for split, writer in writers.items():
@@ -114,25 +118,19 @@ def _summarize(tally: Tally) -> dict[str, Any]:
 
 def _warnings(config: CurateConfig, tally: Tally) -> list[str]:
     """A warning for each source of which defaults, limits that nobody chose for it, drop a large part."""
-    values = (
-        {}
-        if "filters" in config.model_fields_set
-        else {one.type: one.model_dump().get("value") for one in config.filters}
-    )
+    filters = [] if "filters" in config.model_fields_set else config.filters
     warnings = []
     for source, total in tally.of("source_in").items():
-        dropped = tally.of(f"dropped of {source}").items()
-        words = {
-            reason: f"{reason} ({values[last]})" for reason, _ in dropped if (last := reason.split()[-1]) in values
-        }
+        unset: Counter[str] = Counter()
+        for one in filters:
+            for reason, count in tally.of(f"{one.type} drops of {source}").items():
+                unset[f"{reason} ({one.model_dump()['value']})"] += count
         if "deduplicate" not in config.model_fields_set:
-            words[REPEATS] = f"{REPEATS} (curate.deduplicate: {config.deduplicate})"
-        unset = {reason: count for reason, count in dropped if reason in words}
+            repeats = tally.of(f"repeats of {source}").get(REPEATS, 0)
+            unset[f"{REPEATS} (curate.deduplicate: {config.deduplicate})"] = repeats
         count = sum(unset.values())
         if count > WARNED_SHARE * total:
-            reasons = ", ".join(
-                f"{n:,} {words[reason]}" for reason, n in sorted(unset.items(), key=lambda item: -item[1])
-            )
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in unset.most_common() if n > 0)
             warnings.append(
                 f"defaults drop {count:,} of {total:,} documents of {source} ({count / total:.0%}): {reasons}; "
                 "set curate.filters and deduplicate to what suits them, be it the same"
