@@ -20,27 +20,27 @@ PATIENCE = timedelta(days=7)
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
 
 
-class Processes:
-    """All processes of a mesh, of which this one has the rank `rank`. Every method but `lost_peers` is a collective:
-    all processes call it at the same point. With one process none of them communicates."""
+class Collectives:
+    """Communication among all processes of a mesh; this one has the rank `rank`. Every method but `connection_errors`
+    is a collective: all processes call it at the same point. With one process none of them communicates."""
 
     def __init__(self, dims: ParallelDims, device: torch.device) -> None:
         self.dims, self.rank, self.world_size = dims, dims.rank, dims.world_size
         self.is_main = self.rank == 0
-        # What processes agree on is on the host: through the device it would wait for all work queued there.
+        # Small values are reduced on the host: through the device they would wait for all work queued there.
         self._host: Any = None
         if self.world_size > 1 and device.type != "cpu":
             self._host = distributed.new_group(backend="gloo")
 
-    def agree(self, *wishes: int) -> list[int]:
-        """The largest of each wish over all processes, so that what one process wants all of them do."""
+    def all_reduce_max(self, *values: int) -> list[int]:
+        """All-reduce each value with MAX. So a signal or wish of one process reaches all."""
         if self.world_size == 1:
-            return list(wishes)
-        largest = torch.tensor(wishes, dtype=torch.int64)
+            return list(values)
+        largest = torch.tensor(values, dtype=torch.int64)
         distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self._host)
         return largest.tolist()
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes of a tensor on the device, the same in each of them."""
         if self.world_size == 1:
             return tensor
@@ -48,7 +48,7 @@ class Processes:
         distributed.all_reduce(total)
         return total
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in each of them; for small values on the host."""
         if self.world_size == 1:
             return [value]
@@ -56,7 +56,11 @@ class Processes:
         distributed.all_gather_object(values, value, group=self._host)
         return values
 
-    def wait(self) -> None:
+    def broadcast(self, value: Any) -> Any:
+        """Process 0's value, in all processes; for small values on the host."""
+        return self.all_gather(value)[0]
+
+    def barrier(self) -> None:
         """Go on when all have come here. An error in one must not pass through it: the others would wait."""
         if self.world_size > 1:
             distributed.barrier(group=self._host)
@@ -70,8 +74,9 @@ class Processes:
             distributed.barrier(group=group)
 
     @contextmanager
-    def lost_peers(self) -> Iterator[None]:
-        """Raise what the backend says when another process has ended as LostPeerError: the cause is told there."""
+    def connection_errors(self) -> Iterator[None]:
+        """Turn the backend's error about a closed connection into LostPeerError. The process that ended first reports
+        the cause."""
         try:
             yield
         except RuntimeError as error:
@@ -83,7 +88,7 @@ class Processes:
             ) from error
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Leave the other processes after the last collective, so that one that ends early is no lost peer."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

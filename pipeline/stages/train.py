@@ -45,7 +45,7 @@ def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
     """
-    from pipeline.distributed.collectives import leave
+    from pipeline.distributed.collectives import destroy_process_group
     from pipeline.distributed.parallel_dims import ParallelDims
     from pipeline.modeling.adapter_card import complete_adapter
     from pipeline.modeling.adapters import read_description, virtual_tokens
@@ -104,11 +104,11 @@ def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     if dims.is_sharded and description is None:
         del model
         gc.collect()  # the state refers to itself; its memory is needed for the export
-        with processes.lost_peers():
+        with processes.connection_errors():
             exported_step, checked = export_sharded(
                 config, counters, work, initial, context.output, processes, mesh_device
             )
-    leave()
+    destroy_process_group()
     if context.process_index != 0:
         return {}
 

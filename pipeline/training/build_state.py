@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.distributed.collectives import Processes
+from pipeline.distributed.collectives import Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
@@ -67,7 +67,7 @@ def build(
     max_steps = num_steps(config, train_split)
     dims = ParallelDims.from_environment(os.environ)
     accelerator = make_accelerator(config, dims, chosen, work, progress.say)
-    processes, device = Processes(dims, accelerator.device), accelerator.device
+    processes, device = Collectives(dims, accelerator.device), accelerator.device
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
     peak = peak_of(device, config.mixed_precision)

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from pipeline.distributed.collectives import Processes
+from pipeline.distributed.collectives import Collectives
 from pipeline.errors import StorageError
 from pipeline.modeling.export_check import check_export, expected_logits
 from pipeline.modeling.materialize import allocate, open_empty
@@ -49,7 +49,7 @@ def export_sharded(
     work: Path,
     artifact: Path,
     output: Path,
-    processes: Processes,
+    processes: Collectives,
     device_type: str,
 ) -> tuple[int, dict[str, Any]]:
     """Write `output/model` of process 0 with the weights that `train.export` asks for, from the checkpoint that holds
@@ -61,7 +61,7 @@ def export_sharded(
     step, is_averaged = _exported_step(config, counters), config.export == "ema"
     with processes.waiting_for_main():
         problem = _problem(work, step) if processes.is_main else None
-    step = _intact(work, step, processes.gather(problem)[0])
+    step = _intact(work, step, processes.broadcast(problem))
     mesh = processes.dims.mesh(device_type)
     model = open_empty(artifact / "model")
     allocate(model, shard(model, mesh, None, is_trained=False))
@@ -72,7 +72,7 @@ def export_sharded(
     with processes.waiting_for_main():
         if processes.is_main:
             save_sharded(stored_weights(checkpoint_of(work, step), averaged=is_averaged), artifact, output)
-    folder = Path(processes.gather(str(output))[0]) / "model"
+    folder = Path(processes.broadcast(str(output))) / "model"
     return step, check_export(folder, expected, is_merged=False, mesh=mesh)
 
 

@@ -67,7 +67,7 @@ def training_session(state: TrainState) -> Iterator[None]:
     with (
         deterministic_algorithms(state.config.deterministic),
         trusted_inputs(),
-        state.processes.lost_peers(),
+        state.processes.connection_errors(),
         state.interrupts,
         state.watchdog,
     ):
@@ -75,7 +75,7 @@ def training_session(state: TrainState) -> Iterator[None]:
             state.bar = shown
             yield
         # A launcher that sees one process end stops the others, in the middle of a checkpoint too.
-        state.processes.wait()
+        state.processes.barrier()
 
 
 def next_batch(state: TrainState) -> GlobalBatch:
@@ -145,7 +145,7 @@ def validate_if_due(state: TrainState) -> None:
 def share_signals(state: TrainState) -> None:
     """All-reduce the signals of all processes, and whether process 0's clock asks for a checkpoint."""
     signal, is_wanted = state.interrupts.signal, state.checkpoints.is_wanted(state.counters.step)
-    state.stop_signal, state.is_checkpoint_wanted = state.processes.agree(signal, is_wanted)
+    state.stop_signal, state.is_checkpoint_wanted = state.processes.all_reduce_max(signal, is_wanted)
 
 
 def is_save_due(state: TrainState) -> bool:

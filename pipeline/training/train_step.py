@@ -66,7 +66,8 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
         set_learning_rate(optimizer, rate)
         optimizer.step()
         state.average.update(counters.step)
-        if before is not None and not optimizer.step_was_skipped:
+        overflowed = state.loss_scaler is not None and not bool(grad_norms.norm.isfinite())  # skipped by the scaler
+        if before is not None and not overflowed:
             layers = state.layer_statistics.after(before)
     del before  # a copy of the weights
     optimizer.zero_grad()  # frees the gradients before validation

@@ -31,7 +31,7 @@ def validate(state: TrainState) -> dict[str, float] | None:
         return state.task.validation_sums(logits, batch, config)
 
     def before_batch() -> None:
-        if any(processes.agree(state.interrupts.signal)):
+        if any(processes.all_reduce_max(state.interrupts.signal)):
             raise _Stopped
 
     def measure(prefix: str) -> dict[str, float]:
@@ -49,7 +49,7 @@ def validate(state: TrainState) -> dict[str, float] | None:
             )
         finally:
             reshard(network)
-        means = state.task.validation_means(processes.sum(sums))
+        means = state.task.validation_means(processes.all_reduce_sum(sums))
         return {f"{prefix}{name}": value for name, value in means.items()}
 
     try:

@@ -30,7 +30,7 @@ def resume(state: TrainState) -> None:
     if processes.is_main:
         state.work.mkdir(parents=True, exist_ok=True)
         chosen = newest_valid(state.work, state.progress.say)
-    checkpoint: Path | None = processes.gather(chosen)[0]
+    checkpoint: Path | None = processes.broadcast(chosen)
     if checkpoint is None:
         seed_process(state.seed, processes.rank, 0)
         values: dict[str, Any] = {}
@@ -57,7 +57,7 @@ def _go_on_after(values: dict[str, Any], state: TrainState) -> str:
         records = BEFORE_END if BEFORE_END in values else RECORDS
         counters.evaluation_due = config.eval_steps is not None and counters.step % config.eval_steps == 0
     counters.resumed_from_steps.append(counters.step)
-    if state.processes.gather(state.processes.is_main and _lost_best(state.work, counters))[0]:
+    if state.processes.broadcast(state.processes.is_main and _lost_best(state.work, counters)):
         state.progress.say(
             f"warning: the checkpoint of the lowest validation loss, of step {counters.best_step}, is lost or broken"
         )

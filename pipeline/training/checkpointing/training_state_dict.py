@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pipeline.atomic import write_json
-from pipeline.distributed.collectives import Processes
+from pipeline.distributed.collectives import Collectives
 from pipeline.modeling.seeded_weights import local_part
 from pipeline.modeling.weights import (
     Part,
@@ -46,7 +46,7 @@ class ResumableState:
     average: WeightAverage
     interval: Interval
     numerics: dict[str, Any]
-    processes: Processes
+    processes: Collectives
     seed: int
     loss_scaler: torch.amp.GradScaler | None = None
     counters: Counters = field(default_factory=Counters)
@@ -82,7 +82,7 @@ def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> 
     interval, processes = state.interval, state.processes
     tensors, scalars = _optimizer_entries(state)
     own_losses = [total.item() for total in interval.losses.values()]
-    everyone = processes.gather((random_states(), own_losses))
+    everyone = processes.all_gather((random_states(), own_losses))
     tensors[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
     tensors[INTERVAL_NORMS] = interval.norms
     values = {

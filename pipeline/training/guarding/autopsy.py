@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from pipeline.atomic import replacing_folder, write_json
-from pipeline.distributed.collectives import Processes
+from pipeline.distributed.collectives import Collectives
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
 from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
@@ -52,7 +52,7 @@ class Autopsy:
         task: Task,
         model: PreTrainedModel,
         batches: GlobalBatches,
-        processes: Processes,
+        processes: Collectives,
         work: Path,
     ) -> None:
         self.work = work
@@ -72,7 +72,7 @@ class Autopsy:
         restore_generator_states(random)
         culprit = self._find(step)
         restore_generator_states(now)
-        findings = self._processes.gather(None if culprit is None else culprit.finding)
+        findings = self._processes.all_gather(None if culprit is None else culprit.finding)
         index = next((index for index, finding in enumerate(findings) if finding is not None), None)
         if index is None:
             return "run again, the same step is finite: suspect the hardware, or a nondeterministic operation"
@@ -81,7 +81,7 @@ class Autopsy:
         if culprit is not None and index == self._processes.rank:
             saved = self._save(step, culprit)
         # The other processes wait here, so that a launcher does not end this one for their sake while it writes.
-        saved = self._processes.gather(saved)[index]
+        saved = self._processes.all_gather(saved)[index]
         if saved is None:
             return told
         return f"{told}; descent replay {saved} shows it" if isinstance(saved, Path) else f"{told} ({saved})"

@@ -143,7 +143,7 @@ class Guard:
         """Mean losses over the target tokens of all processes, and gradient norms."""
         if not steps:
             return []
-        losses = self._state.processes.sum(torch.stack([record.loss_sum.float() for record in steps]))
+        losses = self._state.processes.all_reduce_sum(torch.stack([record.loss_sum.float() for record in steps]))
         norms = torch.stack([record.grad_norm.float() for record in steps])
         read = torch.stack([losses, norms]).tolist()
         return [(loss / record.target_tokens, norm) for record, loss, norm in zip(steps, *read, strict=True)]

@@ -19,7 +19,7 @@ def roll_back(work: Path, state: ResumableState, save_steps: int) -> int | None:
     if state.processes.is_main:
         regular = [path for path in list_checkpoints(work) if step_of(path) % save_steps == 0]
         chosen = next((path for path in reversed(regular) if problem_of(path) is None), None)
-    checkpoint: Path | None = state.processes.gather(chosen)[0]
+    checkpoint: Path | None = state.processes.broadcast(chosen)
     if checkpoint is None:
         return None
     restore_learned(checkpoint, state)

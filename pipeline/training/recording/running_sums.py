@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.distributed.collectives import Processes
+from pipeline.distributed.collectives import Collectives
 from pipeline.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Interval:
         self.num_steps += 1
         self.target_tokens += step.target_tokens
 
-    def read(self, processes: Processes) -> dict[str, float]:
+    def read(self, processes: Collectives) -> dict[str, float]:
         """Mean losses per target token and mean norms of all processes, by tag; nothing when no step was added. Waits
         for the device. May not be finite."""
         if self.num_steps == 0:
             return {}
-        sums = torch.cat([processes.sum(torch.stack(list(self.losses.values()))), self.norms]).tolist()
+        sums = torch.cat([processes.all_reduce_sum(torch.stack(list(self.losses.values()))), self.norms]).tolist()
         losses = dict(zip(self.losses, sums, strict=False))
         grad_norm, clipped_norm, num_clipped, cut_share = sums[len(losses) :]
         return {

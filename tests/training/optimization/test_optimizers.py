@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from training.tiny import GPT2, LLAMA, make_tokenizer
 from transformers.training_args import OptimizerNames
 
-from pipeline.distributed.collectives import Processes
+from pipeline.distributed.collectives import Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.known_names import told
@@ -81,7 +81,7 @@ def start(section: TrainConfig) -> tuple[Small, ResumableState]:
         average=average,
         interval=Interval(section, CPU),
         numerics={},
-        processes=Processes(ParallelDims(), CPU),
+        processes=Collectives(ParallelDims(), CPU),
         seed=1,
     )
 
