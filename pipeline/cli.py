@@ -11,7 +11,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.console.error_exit import code_of_output, complain
-from pipeline.engine.launches.launch import speaks
+from pipeline.engine.launches.launch import is_local_main_process
 from pipeline.verbs import config_commands, model_commands, run_commands, workspace_commands
 
 app = typer.Typer(
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
             message += "; settings of the run are given without dashes, as train.max_steps=3"
         if message.startswith("No such command") and given[0].endswith((".yaml", ".yml")):
             message += f"; descent run {given[0]} carries it out"
-        if speaks(os.environ):
+        if is_local_main_process(os.environ):
             complain(f"{message}; {error.ctx.command_path if error.ctx else 'descent'} --help shows what there is")
         sys.exit(2)
     sys.exit(((code or 0) if given else 2) or code_of_output())

@@ -18,7 +18,7 @@ import typer
 from pipeline.console.log_filters import quiet_libraries
 from pipeline.console.standard_streams import output_error
 from pipeline.console.terminal_text import printable
-from pipeline.engine.launches.launch import speaks
+from pipeline.engine.launches.launch import is_local_main_process
 from pipeline.errors import (
     ConfigError,
     DescentError,
@@ -51,7 +51,7 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
         if debug:
             traceback.print_exc()
         # What all processes of a launch find alike is told once on each machine, what process 0 tells by it alone.
-        is_told_elsewhere = isinstance(error, TOLD_ONCE) and not speaks(os.environ)
+        is_told_elsewhere = isinstance(error, TOLD_ONCE) and not is_local_main_process(os.environ)
         if is_told_elsewhere:
             # The launcher stops the others when one ends: not before it is told.
             time.sleep(SECONDS_TO_TELL)

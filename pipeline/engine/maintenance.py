@@ -18,10 +18,10 @@ from pipeline.engine.published_copies import (
     CARD,
     compare,
     folders_of,
+    forbidden_names_of,
     in_words,
     mirror,
     shown_files,
-    strays_of,
     without_cards,
 )
 from pipeline.engine.run_json import (
@@ -96,18 +96,18 @@ def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list
     if not placed and there:
         noun = next(stage.noun for stage in workspace.stages if stage.shown.copies)
         return [f"{there[0]}: {UNKNOWN.format(noun)}"]
-    shown, strays = shown_files(workspace, placed), strays_of(workspace.stages)
+    shown, forbidden_names = shown_files(workspace, placed), forbidden_names_of(workspace.stages)
     if not without_cards(shown):  # the artifact is set aside, or gone: a run makes it, and these folders, anew
         return []
     for part, files in ((part, files) for part, files in shown.items() if files):
         folder = run / part
-        found = compare(files, folder, files, digest_file, strays)
+        found = compare(files, folder, files, digest_file, forbidden_names)
         if differing := sorted({*found.wrong, *found.surplus}):
             try:
                 workspace.check_inside(f"runs/{name}")
                 with workspace.unless_locked("run", name) as held:
                     if held:
-                        found = mirror(files, folder, files, digest_file, strays)
+                        found = mirror(files, folder, files, digest_file, forbidden_names)
                         lines += in_words(replace(found, card_was_edited=False), folder, was_shown=True)
             except OSError as error:
                 why = f"cannot be mended ({error.strerror}); {STAYS}"

@@ -54,9 +54,9 @@ def without_cards(shown: Mapping[str, Files]) -> dict[str, str]:
     return {name: digest for name, digest in every.items() if not name.endswith(f"/{CARD}")}
 
 
-def strays_of(stages: Stages) -> tuple[str, ...]:
+def forbidden_names_of(stages: Stages) -> tuple[str, ...]:
     """Patterns of names that must not lie beside the copies."""
-    return tuple(pattern for stage in stages for pattern in stage.shown.strays)
+    return tuple(pattern for stage in stages for pattern in stage.shown.forbidden_names)
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Differences:
 
 
 def compare(
-    files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], strays: Sequence[str]
+    files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], forbidden_names: Sequence[str]
 ) -> Differences:
     """`earlier` is what the folder was made to hold before; what neither lists is somebody's own, and must not have a
-    name that is one of the patterns `strays`."""
+    name that is one of the patterns `forbidden_names`."""
     if folder.is_symlink() or not folder.is_dir():
         return Differences([*files], [], [], [], False)
     links = {*atomic.list_links(folder)}
@@ -88,7 +88,7 @@ def compare(
         return (source.exists() and os.path.samefile(source, folder / name)) or digest(folder / name) == wanted
 
     def is_kept(name: str) -> bool:
-        is_stray = any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in strays)
+        is_stray = any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in forbidden_names)
         is_harmless = name.startswith(".") or not is_stray
         return bool(files) and name not in links and is_harmless and not _collides(name, files)
 
@@ -115,12 +115,12 @@ def _collides(name: str, files: Files) -> bool:
 
 
 def mirror(
-    files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], strays: Sequence[str]
+    files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], forbidden_names: Sequence[str]
 ) -> Differences:
     """Make `folder` hold these files, and what people put there or edited that does no harm; what does is moved aside.
     Where a file is wrong or does not belong there, the folder is replaced as a whole. Returns how it differed."""
     recover(folder)
-    found = compare(files, folder, earlier, digest, strays)
+    found = compare(files, folder, earlier, digest, forbidden_names)
     if not (found.wrong or found.outdated or found.surplus):
         return found
     if found.surplus:

@@ -18,12 +18,12 @@ from pipeline.engine.published_copies import (
     card_of,
     card_was_edited,
     folders_of,
+    forbidden_names_of,
     in_words,
     mirror,
     place_aside,
     recover,
     shown_files,
-    strays_of,
     without_cards,
 )
 from pipeline.engine.run_json import (
@@ -240,8 +240,8 @@ class RunView:
         place = self.folder / UNFINISHED
         place.mkdir(exist_ok=True)
         for stage in self._workspace.stages:
-            if stage.tell_unfinished is not None:
-                stage.tell_unfinished(place, folders, section_of(self._config, stage), message)
+            if stage.report_failure is not None:
+                stage.report_failure(place, folders, section_of(self._config, stage), message)
             if self._shown_stages() is not None and stage.checkpointing is not None and stage.name in folders:
                 self._link(stage, folders[stage.name], place)
         told = sorted(path for path in place.iterdir() if not path.is_symlink())
@@ -293,14 +293,14 @@ class RunView:
         if without_cards(shown) != without_cards(before):
             for exported in self._exported():
                 self._put_away(exported)
-        digest, strays = self._workspace.digest, strays_of(self._workspace.stages)
+        digest, forbidden_names = self._workspace.digest, forbidden_names_of(self._workspace.stages)
         for name, files in shown.items():
             folder = self.folder / name
             if not self._is_card_of(stages) and card_was_edited(files, folder, before[name], digest):
                 self._put_away(folder / CARD)
             if not files and not os.path.lexists(folder):
                 continue
-            found = mirror(files, folder, before[name], digest, strays)
+            found = mirror(files, folder, before[name], digest, forbidden_names)
             for line in in_words(found, folder, was_shown=files == before[name]):
                 Progress("run").say(line)
         self._placed = {**stages}

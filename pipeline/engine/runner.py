@@ -156,7 +156,7 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
             manifest = seal(output, stage, identity, section, task.inputs, summary, started, checked)
     for warning in warnings_of(manifest):
         progress.say(f"warning: {warning}")
-    told = stage.in_short(manifest["summary"])
+    told = stage.summary_line(manifest["summary"])
     progress.say(f"done in {manifest['seconds']:.1f} s" + (f"  ({told})" if told else ""))
     for what in ("rejected", "dropped"):
         if manifest["summary"].get(what):

@@ -92,7 +92,7 @@ class Shown:
     """Files and folders of the artifact, each with the place of a copy that people may edit and upload. A copy that is
     called README.md stays as people edit it."""
 
-    strays: tuple[str, ...] = ()
+    forbidden_names: tuple[str, ...] = ()
     """Patterns of files that must not lie beside a copy, since loaders would read them."""
 
     exports: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ class Stage:
     opened: tuple[str, ...] = ("*",)
     """Patterns of `stage/file` that `run` may open. Their digests are checked before."""
 
-    checked_by_readers: tuple[str, ...] = ()
+    self_checked_files: tuple[str, ...] = ()
     """Patterns of its own files that are not checked before: readers compare the parts that they read."""
 
     records: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ class Stage:
 
     # How it is reported
 
-    in_short: Callable[[Mapping[str, Any]], str] = counts_in_words
+    summary_line: Callable[[Mapping[str, Any]], str] = counts_in_words
     """What came of it, from its summary."""
 
     headline: Callable[[Mapping[str, Any]], str] | None = None
@@ -193,7 +193,7 @@ class Stage:
     shown: Shown = field(default_factory=Shown)
     """What a run's folder shows of the artifact."""
 
-    tell_unfinished: Callable[[Path, Mapping[str, Path], Any, str], None] | None = None
+    report_failure: Callable[[Path, Mapping[str, Path], Any, str], None] | None = None
     """Writes into a folder what is known of a run that failed, from the artifacts by stage (of a stage that had begun
     its work folder), the stage's settings, and the error message."""
 
@@ -220,7 +220,7 @@ class Stage:
             return path in self.reads
         is_given = any(path.startswith(f"{folder}/") for folder in (*self.inputs, *self.reads))
         is_opened = is_given and any(fnmatch(path, pattern) for pattern in self.opened)
-        return is_opened and not any(fnmatch(name, pattern) for pattern in upstream.checked_by_readers)
+        return is_opened and not any(fnmatch(name, pattern) for pattern in upstream.self_checked_files)
 
 
 Stages = tuple[Stage, ...]

@@ -75,5 +75,5 @@ STAGE = Stage(
     inputs=("curate/train",),
     draws=_draws,
     libraries=("nlpaug",),
-    checked_by_readers=("*shard-*.parquet",),
+    self_checked_files=("*shard-*.parquet",),
 )

@@ -158,5 +158,5 @@ STAGE = Stage(
     run=run,
     inputs=("normalize",),
     records=("dropped.jsonl",),
-    checked_by_readers=("*shard-*.parquet",),
+    self_checked_files=("*shard-*.parquet",),
 )

@@ -77,5 +77,5 @@ STAGE = Stage(
     run=run,
     inputs=("augment/train", "curate/validation", "curate/test", "tokenizer"),
     libraries=("tokenizers",),
-    checked_by_readers=("*stream.ds",),
+    self_checked_files=("*stream.ds",),
 )

@@ -152,5 +152,5 @@ STAGE = Stage(
     config=IngestConfig,
     run=run,
     records=("rejected.jsonl",),
-    checked_by_readers=("*shard-*.parquet",),
+    self_checked_files=("*shard-*.parquet",),
 )

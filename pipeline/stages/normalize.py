@@ -51,5 +51,5 @@ STAGE = Stage(
     run=run,
     inputs=("ingest",),
     libraries=("ftfy",),
-    checked_by_readers=("*shard-*.parquet",),
+    self_checked_files=("*shard-*.parquet",),
 )

@@ -25,7 +25,7 @@ def run(context: StageContext[ReportConfig]) -> dict[str, Any]:
     return {"report_bytes": len(page), "metrics_lines": data.metrics.num_lines}
 
 
-def tell_unfinished(folder: Path, artifacts: Mapping[str, Path], config: ReportConfig | None, message: str) -> None:
+def report_failure(folder: Path, artifacts: Mapping[str, Path], config: ReportConfig | None, message: str) -> None:
     """Write report.html about a run that failed."""
     from pipeline.reporting.html import render_report
     from pipeline.reporting.run_data import read_run
@@ -45,5 +45,5 @@ STAGE = Stage(
     opened=("train/*.json",),
     records=("report.html",),
     shown=Shown(links=("report.html",), copies={"model_card.md": "model/README.md"}),
-    tell_unfinished=tell_unfinished,
+    report_failure=report_failure,
 )

@@ -93,7 +93,7 @@ def stage_of(counter: Counter) -> Stage:
             set_aside=set_aside,
         ),
         noun="counting",
-        in_short=lambda summary: f"{summary['total']} letters",
+        summary_line=lambda summary: f"{summary['total']} letters",
         shown=Shown(links=("log.txt",), copies={"count.json": "letters/count.json"}),
     )
 

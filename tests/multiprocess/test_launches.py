@@ -21,7 +21,7 @@ from harness import Project, wait_until
 from pipeline.engine.launches import follower as following
 from pipeline.engine.launches import leader as leading
 from pipeline.engine.launches.follower import Follower
-from pipeline.engine.launches.launch import Launch, Task, speaks
+from pipeline.engine.launches.launch import Launch, Task, is_local_main_process
 from pipeline.engine.launches.sweeping import sweep
 from pipeline.errors import ConfigError, ProcessError
 from pipeline.machine import bf16_support
@@ -276,6 +276,6 @@ def test_an_environment_that_makes_no_sense_is_refused(rank: str, size: str) -> 
 
 
 def test_one_process_on_each_machine_speaks() -> None:
-    assert speaks({})
-    assert speaks({"LOCAL_RANK": "0", "RANK": "8"})
-    assert not speaks({"LOCAL_RANK": "1", "RANK": "1"})
+    assert is_local_main_process({})
+    assert is_local_main_process({"LOCAL_RANK": "0", "RANK": "8"})
+    assert not is_local_main_process({"LOCAL_RANK": "1", "RANK": "1"})

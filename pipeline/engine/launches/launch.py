@@ -12,7 +12,7 @@ from pipeline.atomic import digest_json
 from pipeline.errors import ConfigError
 
 
-def speaks(environ: Mapping[str, str]) -> bool:
+def is_local_main_process(environ: Mapping[str, str]) -> bool:
     """Whether this process prints errors that all processes meet: true for the first process of each machine."""
     return environ.get("LOCAL_RANK", "0") == "0"
 
