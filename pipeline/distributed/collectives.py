@@ -1,18 +1,25 @@
-"""The processes that train one model together, and what they tell each other."""
+"""The processes that work on one model together, and what they tell each other."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import LostPeerError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 PATIENCE = timedelta(days=7)
 """How long processes wait for one that works alone. That it lives is the launch's to watch."""
@@ -60,6 +67,14 @@ class Collectives:
         """Process 0's value, in all processes; for small values on the host."""
         return self.all_gather(value)[0]
 
+    def in_turns(self, items: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+        """What `work` makes of each item, in their order and in every process. Each process works on some of them, all
+        equally often, as sharded models need; results are small and on the host."""
+        rest = iter(items)
+        while group := list(islice(rest, self.world_size)):
+            found = self.all_gather(work(group[min(self.rank, len(group) - 1)]))
+            yield from found[: len(group)]
+
     def barrier(self) -> None:
         """Go on when all have come here. An error in one must not pass through it: the others would wait."""
         if self.world_size > 1:
@@ -86,6 +101,32 @@ class Collectives:
                 f"process {self.rank} lost another of the {self.world_size} processes of this launch; the message of "
                 "the one that ended first says why"
             ) from error
+
+
+ALONE = Collectives(ParallelDims(), torch.device("cpu"))
+"""One process."""
+
+
+@contextmanager
+def joined(name: str, device: torch.device) -> Iterator[Collectives]:
+    """The processes of the launch, joined under a name of their own while the block runs. `device` is where this one
+    computes. One that ends is told of by the launch, so none has to answer within a time.
+
+    Raises LostPeerError when another one has ended.
+    """
+    dims = ParallelDims.from_environment(os.environ)
+    if dims.world_size > 1 and not distributed.is_initialized():
+        # The launcher's store may still hold the addresses of those that were joined before.
+        store, *_ = next(rendezvous("env://", dims.rank, dims.world_size))
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        store = PrefixStore(name, store)
+        distributed.init_process_group(
+            backend, store=store, rank=dims.rank, world_size=dims.world_size, timeout=PATIENCE
+        )
+    processes = Collectives(dims, device)
+    with processes.connection_errors():
+        yield processes
+    destroy_process_group()
 
 
 def destroy_process_group() -> None:

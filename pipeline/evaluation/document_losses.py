@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.distributed.collectives import ALONE, Processes
 from pipeline.evaluation.losses import iterate_losses
 from pipeline.evaluation.metrics import Totals
 from pipeline.tokens.packed_split import PackedSplit
@@ -51,6 +52,7 @@ def score_documents(
     bits_a_document: int = 0,
     stride: int | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
+    processes: Processes = ALONE,
 ) -> dict[str, Totals]:
     """Sums of losses of a split's documents for each source, over every token of the stream that tells of them.
 
@@ -58,7 +60,8 @@ def score_documents(
     every text, such as `<s>`, tells nothing: it is context and not counted. Where there is no such token, the first of
     the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and counts as not
     predicted. A document's context may reach into the one before it, as in training. `bits_a_document` tell of each
-    what its tokens do not. `on_tokens` is told how many tokens were just scored.
+    what its tokens do not. `on_tokens` is told how many tokens were just scored. Processes share out the work; each
+    gets all sums.
     """
     assert len(split.document_ends) == len(heldout.source_of), "the stream is of other documents"
     num_sources = len(heldout.sources)
@@ -71,7 +74,9 @@ def score_documents(
         nll[heldout.source_of[0]] += math.log(split.vocab_size)
         tokens[heldout.source_of[0]] += 1
     position = 1
-    for token_nll, token_correct in iterate_losses(model, split, batch_size, device, stride=stride):
+    for token_nll, token_correct in iterate_losses(
+        model, split, batch_size, device, stride=stride, processes=processes
+    ):
         targets = np.arange(position, position + len(token_nll), dtype=np.uint64)
         document = np.searchsorted(split.document_ends, targets, side="right")
         counts = targets.astype(np.int64) - starts[document] >= num_prefix

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.distributed.collectives import ALONE, Processes
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.tokens.packed_split import IGNORED_LABEL, PackedSplit
 
@@ -184,21 +185,25 @@ def iterate_losses(
     device: torch.device,
     *,
     stride: int | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Loss of every target of a split in the order of the stream: token 1, 2, ..., num_tokens - 1, each once.
 
     Yields, batch by batch, negative log-likelihoods in nats and whether each token was predicted exactly, both (n,).
     Windows begin `stride` tokens apart (null: block_size) and each scores the tokens that no earlier one scored: every
     token but those of the first window then has at least block_size - stride tokens of context. The cost grows by
-    block_size / stride.
+    block_size / stride. Processes share out the batches.
     """
+
+    def losses(part: list[tuple[int, int]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        batch = on_device(split.batch_at(part), device)
+        nll, correct = token_losses(model_logits(model, batch), batch["labels"])
+        targets = batch["labels"] != IGNORED_LABEL
+        return nll[targets].cpu().numpy(), correct[targets].cpu().numpy()
+
+    spans = iter(strided_spans(split.num_tokens, split.block_size, stride or split.block_size))
     with evaluating(model):
-        spans = iter(strided_spans(split.num_tokens, split.block_size, stride or split.block_size))
-        while part := list(islice(spans, batch_size)):
-            batch = on_device(split.batch_at(part), device)
-            nll, correct = token_losses(model_logits(model, batch), batch["labels"])
-            targets = batch["labels"] != IGNORED_LABEL
-            yield nll[targets].cpu().numpy(), correct[targets].cpu().numpy()
+        yield from processes.in_turns(iter(lambda: list(islice(spans, batch_size)), []), losses)
 
 
 def strided_spans(num_tokens: int, block_size: int, stride: int) -> Iterable[tuple[int, int]]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from pipeline.distributed.collectives import ALONE, Processes
 from pipeline.errors import DivergedError
 from pipeline.evaluation.losses import Rows, model_logits, on_device
 from pipeline.evaluation.metrics import LabelMetric
@@ -28,17 +29,24 @@ def predict(
     batch_size: int,
     device: torch.device,
     on_sequences: Callable[[int], None] = lambda sequences: None,
+    processes: Processes = ALONE,
 ) -> NDArray[np.float64]:
-    """The logits of every sequence of a split, (sequences, classes), or (sequences, 1) numbers.
+    """The logits of every sequence of a split, (sequences, classes), or (sequences, 1) numbers. Processes share out the
+    batches; each gets all logits.
 
     Raises DivergedError when one is not finite.
     """
+
+    def tell(start: int) -> NDArray[np.float64]:
+        batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
+        told: NDArray[np.float64] = model_logits(model, batch).double().cpu().numpy()
+        return told
+
     parts = []
     with evaluating(model):
-        for start in range(0, len(split), batch_size):
-            batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
-            parts.append(model_logits(model, batch).double().cpu().numpy())
-            on_sequences(len(parts[-1]))
+        for part in processes.in_turns(range(0, len(split), batch_size), tell):
+            parts.append(part)
+            on_sequences(len(part))
     logits: NDArray[np.float64] = np.concatenate(parts)
     if not np.isfinite(logits).all():
         raise DivergedError(

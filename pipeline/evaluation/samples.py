@@ -10,11 +10,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
+from pipeline.distributed.collectives import ALONE, Processes
 from pipeline.errors import StorageError, panics_as_errors
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.trained_model import load_trained, pick_device
 from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.inputs import context_length, evaluating
+from pipeline.modeling.sharding import is_sharded
 from pipeline.tokens.template import Template
 from pipeline.tokens.tokenizer_folder import load_tokenizer
 
@@ -42,6 +44,7 @@ def write_samples(
     eos_token_id: int,
     pad_token_id: int,
     device: torch.device,
+    processes: Processes = ALONE,
 ) -> Iterator[dict[str, str]]:
     """Continue each prompt as the opening of a document: after what the tokenizer puts before every text, such as
     `<s>`, or else after an end-of-document token, which documents follow in training.
@@ -49,26 +52,33 @@ def write_samples(
     Yields {"prompt", "text"}, where `text` is the continuation alone, ended by the end of the document or by
     `config.max_new_tokens`. One prompt at a time and with a seed of its own, so that no prompt changes another's text.
     A prompt that fills more than half of the model's positions loses its beginning. torch's global random state is left
-    as it was.
+    as it was. Processes that hold parts of the model write every text together, others some each; each gets all.
     """
     positions = context_length(model)
     opening = Template.of(tokenizer).prefix or (eos_token_id,)
     devices = [device] if device.type == "cuda" else []
+
+    def write(numbered: tuple[int, str]) -> dict[str, str]:
+        index, prompt = numbered
+        ids = [*opening, *tokenizer.encode(prompt, add_special_tokens=False).ids]
+        new_tokens = config.max_new_tokens
+        if positions is not None:
+            ids = ids[-max(1, positions // 2) :]
+            new_tokens = min(new_tokens, positions - len(ids))
+        input_ids = torch.tensor([ids], device=device)
+        torch.manual_seed(seed + index)
+        output = model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            generation_config=_generation_config(config, new_tokens, eos_token_id, pad_token_id),
+            synced_gpus=are_together or None,
+        )
+        return {"prompt": prompt, "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
+
+    are_together = is_sharded(model)
     with evaluating(model), torch.random.fork_rng(devices):
-        for index, prompt in enumerate(prompts):
-            ids = [*opening, *tokenizer.encode(prompt, add_special_tokens=False).ids]
-            new_tokens = config.max_new_tokens
-            if positions is not None:
-                ids = ids[-max(1, positions // 2) :]
-                new_tokens = min(new_tokens, positions - len(ids))
-            input_ids = torch.tensor([ids], device=device)
-            torch.manual_seed(seed + index)
-            output = model.generate(
-                input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                generation_config=_generation_config(config, new_tokens, eos_token_id, pad_token_id),
-            )
-            yield {"prompt": prompt, "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
+        numbered = enumerate(prompts)
+        yield from map(write, numbered) if are_together else processes.in_turns(numbered, write)
 
 
 def continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> str:

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
+from pipeline.distributed.collectives import ALONE, Processes
+from pipeline.distributed.parallel_dims import ParallelDims
+from pipeline.machine import wants_cpu
 from pipeline.modeling.bf16 import multiplies_bf16
+from pipeline.modeling.blockwise import load_sharded
 from pipeline.modeling.build import load_model
+from pipeline.modeling.loading_code import ADAPTER
+from pipeline.modeling.materialize import open_empty
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model, the device that computes, and the processes that work on it together: each holds a part of the model, or
+    all of it."""
+
+    model: PreTrainedModel
+    device: torch.device
+    processes: Processes
 
 
 def pick_device() -> torch.device:
-    """The first GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first GPU if there is one, else the CPU. Of several processes on a machine each gets a GPU of its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return torch.device("cuda")
+    if wants_cpu(os.environ):
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
 
 
-def load_trained(folder: Path, device: torch.device) -> PreTrainedModel:
+def load_trained(folder: Path, device: torch.device, dims: ParallelDims = ALONE.dims) -> PreTrainedModel:
     """The model of a Hugging Face folder in the precision in which it was saved, on `device`; in float32 where the
-    device would only emulate bf16, many times slower."""
-    return load_model(folder, dtype="auto" if multiplies_bf16(device) else torch.float32).to(device).eval()
+    device would only emulate bf16, many times slower. On a mesh that shards each process gets a part of it, but of an
+    adapter beside its base all."""
+    dtype: torch.dtype | Literal["auto"] = "auto" if multiplies_bf16(device) else torch.float32
+    if dims.is_sharded and not (folder / ADAPTER).is_dir():
+        return load_sharded(lambda: open_empty(folder, dtype), folder, dims.mesh(device.type))
+    return load_model(folder, dtype=dtype).to(device).eval()

@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
     """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples; and what else
-    the task writes, such as predictions."""
-    from pipeline.evaluation.trained_model import load_trained, pick_device
+    the task writes, such as predictions.
+
+    Processes share out what the model computes; process 0 alone scores it and writes.
+    """
+    from pipeline.distributed.collectives import joined
+    from pipeline.evaluation.trained_model import TrainedModel, load_trained, pick_device
 
     task, device = task_of_split(context.inputs["pack"], "test"), pick_device()
-    model = load_trained(context.inputs["train"] / "model", device)
-    evaluation = task.evaluate(context, model, device)
+    with joined("evaluate", device) as processes:
+        model = load_trained(context.inputs["train"] / "model", device, processes.dims)
+        predicted = task.predict(context, TrainedModel(model, device, processes))
+    if not processes.is_main:
+        return {}
+    evaluation = task.evaluate(context, predicted)
     atomic.write_json(context.output / "evaluation.json", evaluation)
     return evaluation
 
@@ -45,6 +53,7 @@ STAGE = Stage(
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
     draws=_draws,
+    distributed=True,
     headline=main_result,
     noun="evaluation",
 )

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import DTypeLike, NDArray
-    from transformers import PreTrainedModel
 
     from pipeline.config import Config
     from pipeline.evaluation.losses import Batch
+    from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
 
 
@@ -132,19 +132,29 @@ class Labelled(Task):
         model's outputs."""
         return {"label": targets, "prediction": self.predictions(logits)}
 
-    def evaluate(self, context: TaskContext, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
-        """Scores and a baseline; beside them `predictions.parquet`, of each test document."""
-        from pipeline.corpus.document_shards import read_documents
-        from pipeline.evaluation.predictions import predict, score_rows, write_predictions
+    def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[NDArray[np.float64], Mapping[int, str]]:
+        """The logits of every row (rows, C), and the names of the model's outputs."""
+        from pipeline.evaluation.predictions import predict
 
         config, inputs = context.config, context.inputs
         assert isinstance(config, EvaluateConfig)
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
+        model, batch_size = trained.model, config.per_device_eval_batch_size
         with context.progress.task("scoring", total=len(test), unit="docs") as bar:
-            logits = predict(model, test, config.per_device_eval_batch_size, device, bar.update)
+            logits = predict(model, test, batch_size, trained.device, bar.update, trained.processes)
+        return logits, model.config.id2label
+
+    def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
+        """Scores and a baseline; beside them `predictions.parquet`, of each test document."""
+        from pipeline.corpus.document_shards import read_documents
+        from pipeline.evaluation.predictions import score_rows, write_predictions
+
+        config, inputs = context.config, context.inputs
+        assert isinstance(config, EvaluateConfig)
+        logits, names = predicted
+        test = self.open_split(inputs["pack"], inputs["encode"], "test")
         every = [(document.id, document.source) for document in read_documents(inputs["curate"] / "test")]
         ids, sources = zip(*(every[index] for index in test.documents), strict=True)
-        names = model.config.id2label
         train = self.open_split(inputs["pack"], inputs["encode"], "train")
         metrics = self.chosen_metrics(config)
         found = score_rows(

@@ -26,11 +26,11 @@ from pipeline.tasks.task_words import TaskWords
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
     from pipeline.config import Config
     from pipeline.evaluation.evaluate_config import EvaluateConfig
     from pipeline.evaluation.losses import Batch, LossSums
+    from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.modeling.heads import Head
     from pipeline.progress import Progress
     from pipeline.training.train_config import TrainConfig
@@ -169,10 +169,18 @@ class Task(Feature):
         """The figures of a validation from its sums, `loss` among them; lower losses are better."""
         raise NotImplementedError
 
-    def evaluate(self, context: TaskContext, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
-        """The evaluation of a trained model on the test split, as JSON values; the settings are an `EvaluateConfig`.
+    def predict(self, context: TaskContext, trained: TrainedModel) -> Any:
+        """What a trained model makes of the test split, for `evaluate`; the settings are an `EvaluateConfig`.
+
+        All processes of the launch call it. They share out the work by `trained.processes`, and each gets all of it.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
+        """The evaluation of a trained model on the test split, as JSON values, from what `predict` gave.
 
         It has `task`, `test`, `sources`, `baselines` and `samples`, and may write files beside `evaluation.json`.
+        Process 0 alone calls it.
         """
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline import atomic
 from pipeline.errors import DivergedError
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.evaluation.metrics import Figure
+from pipeline.evaluation.metrics import Figure, Totals
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
@@ -22,9 +22,9 @@ from pipeline.tokens.packing import PackConfig
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
     from pipeline.evaluation.losses import Batch
+    from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.modeling.heads import Head
     from pipeline.tokens.packed_split import PackedSplit
 
@@ -128,46 +128,61 @@ class CausalLm(Task, type="causal_lm"):
         loss = TokenSums.from_tensor(sums).loss
         return {"loss": loss, "perplexity": perplexity_of(loss)}
 
-    def evaluate(self, context: TaskContext, model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
-        """Scores of the test split and of each source in it, baselines, and samples.
-
-        Where test documents do not decode to themselves, bits per byte and baselines are left out, and `withheld` says
-        why. Where only leading spaces are lost, one bit a document is charged for them.
-        """
+    def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[dict[str, Totals], list[dict[str, str]]]:
+        """Sums of losses for each source of the test split, and samples."""
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.document_losses import HeldOut, score_documents
-        from pipeline.evaluation.scores import score
-        from pipeline.tokens.round_trip import is_whole, loss_in_words
 
-        config, inputs, progress = context.config, context.inputs, context.progress
+        config, inputs = context.config, context.inputs
         assert isinstance(config, EvaluateConfig)
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
-        round_trip = json.loads((inputs["encode"] / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
-        lost = "" if is_whole(round_trip) else loss_in_words(round_trip, "test documents")
-        bits_a_document = int(not lost and round_trip["lost_first_spaces"] > 0)
-        metrics = self.chosen_metrics(config)
-        if lost:
-            metrics = [PERPLEXITY, *(metric for metric in metrics if metric.key not in (BITS.key, PERPLEXITY.key))]
-        metrics.sort(key=lambda metric: metric.key != PERPLEXITY.key)  # beside the loss
         documents = read_documents(inputs["curate"] / "test")
         heldout = HeldOut.read((document.source, document.text) for document in documents)
-        with progress.task("scoring", total=test.target_tokens, unit="tokens") as bar:
-            batch_size = config.per_device_eval_batch_size
+        with context.progress.task("scoring", total=test.target_tokens, unit="tokens") as bar:
             totals = score_documents(
-                model,
+                trained.model,
                 test,
                 heldout,
-                batch_size,
-                device,
-                bits_a_document=bits_a_document,
+                config.per_device_eval_batch_size,
+                trained.device,
+                bits_a_document=self._loss_of_text(inputs["encode"])[2],
                 stride=config.stride,
                 on_tokens=bar.update,
+                processes=trained.processes,
             )
         if not math.isfinite(sum(part.nll for part in totals.values())):
             raise DivergedError(
                 "evaluate: the model's loss on the test split is not finite: training diverged; lower "
                 "train.learning_rate"
             )
+        return totals, self._samples(context, trained, test)
+
+    def _loss_of_text(self, encode: Path) -> tuple[dict[str, Any], str, int]:
+        """How test documents come back from their tokens; what is lost, in words; and bits a document that are charged
+        where nothing is lost but a space at its beginning."""
+        from pipeline.tokens.round_trip import is_whole, loss_in_words
+
+        round_trip = json.loads((encode / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
+        lost = "" if is_whole(round_trip) else loss_in_words(round_trip, "test documents")
+        return round_trip, lost, int(not lost and round_trip["lost_first_spaces"] > 0)
+
+    def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
+        """Scores of the test split and of each source in it, baselines, and samples.
+
+        Where test documents do not decode to themselves, bits per byte and baselines are left out, and `withheld` says
+        why. Where only leading spaces are lost, one bit a document is charged for them.
+        """
+        from pipeline.evaluation.scores import score
+
+        config, inputs, progress = context.config, context.inputs, context.progress
+        assert isinstance(config, EvaluateConfig)
+        totals, samples = predicted
+        test = self.open_split(inputs["pack"], inputs["encode"], "test")
+        round_trip, lost, bits_a_document = self._loss_of_text(inputs["encode"])
+        metrics = self.chosen_metrics(config)
+        if lost:
+            metrics = [PERPLEXITY, *(metric for metric in metrics if metric.key not in (BITS.key, PERPLEXITY.key))]
+        metrics.sort(key=lambda metric: metric.key != PERPLEXITY.key)  # beside the loss
         with progress.task("metrics", total=len(totals) + 1, unit="sources") as bar:
             overall = score(list(totals.values()), metrics)
             bar.update()
@@ -181,7 +196,7 @@ class CausalLm(Task, type="causal_lm"):
             "test": overall,
             "sources": sources,
             "baselines": self._baselines(context, test, overall["bytes"], bits_a_document) if has_baselines else {},
-            "samples": self._samples(context, model, device, test),
+            "samples": samples,
             "round_trip": round_trip,
             **self.figures_of_others(metrics),
             "withheld": {BITS.key: lost} if lost else {},
@@ -202,9 +217,7 @@ class CausalLm(Task, type="causal_lm"):
             bar.update()
         return results
 
-    def _samples(
-        self, context: TaskContext, model: PreTrainedModel, device: torch.device, test: PackedSplit
-    ) -> list[dict[str, str]]:
+    def _samples(self, context: TaskContext, trained: TrainedModel, test: PackedSplit) -> list[dict[str, str]]:
         from pipeline.corpus.document_shards import count_documents, read_texts
         from pipeline.evaluation.samples import openings, write_samples
         from pipeline.tokens.tokenizer_folder import load_tokenizer
@@ -216,14 +229,15 @@ class CausalLm(Task, type="causal_lm"):
         samples = []
         with context.progress.task("samples", total=len(prompts), unit="texts") as bar:
             for sample in write_samples(
-                model,
+                trained.model,
                 load_tokenizer(context.inputs["train"] / "model"),
                 prompts,
                 config,
                 context.seed,
                 eos_token_id=test.eos_token_id,
                 pad_token_id=test.pad_token_id,
-                device=device,
+                device=trained.device,
+                processes=trained.processes,
             ):
                 samples.append(sample)
                 bar.update()
