@@ -48,9 +48,14 @@ def start(project: Project, module: str, *arguments: str, **environ: str) -> sub
     return start_command(project, [sys.executable, "-m", module, *arguments], **environ)
 
 
-def torchrun(project: Project, *arguments: str) -> subprocess.Popen[str]:
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+"""What accelerate sets from accelerate_configs/fsdp2.yaml; on the CPU it starts one process, so torchrun does."""
+
+
+def torchrun(project: Project, *arguments: str, **environ: str) -> subprocess.Popen[str]:
     options = ("--standalone", "--nproc_per_node", "2")
-    return start(project, "torch.distributed.run", *options, SCRIPT, "tiny.yaml", *arguments, ACCELERATE_USE_CPU="true")
+    environ = {"ACCELERATE_USE_CPU": "true", **environ}
+    return start(project, "torch.distributed.run", *options, SCRIPT, "tiny.yaml", *arguments, **environ)
 
 
 def accelerate(project: Project, *arguments: str) -> subprocess.Popen[str]:
@@ -105,6 +110,50 @@ def test_two_processes_build_each_artifact_once_and_train_like_one(project: Proj
 
     again = end(torchrun(project, *FLOAT32))
     assert (again.code, again.out.count(" reuse ")) == (0, len(STAGES))
+
+
+def evaluation(project: Project) -> tuple[str, dict[str, Any]]:
+    """The key of a run's evaluation, and the evaluation."""
+    folder = project.artifact("evaluate")
+    return folder.name, json.loads((folder / "evaluation.json").read_text())
+
+
+def figures(told: Any) -> list[float]:
+    """All numbers in JSON values, in their order."""
+    if isinstance(told, dict | list):
+        parts = told.values() if isinstance(told, dict) else told
+        return [number for part in parts for number in figures(part)]
+    return [told] if isinstance(told, int | float) else []
+
+
+def assert_same_evaluation(project: Project, expected: tuple[str, dict[str, Any]]) -> None:
+    (key, found), (expected_key, told) = evaluation(project), expected
+    assert key == expected_key
+    assert figures(found) == pytest.approx(figures(told), rel=1e-5)
+    assert (found["samples"], list(found["sources"])) == (told["samples"], list(told["sources"]))
+    assert found["samples"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environ", [FSDP2, {}], ids=["sharded", "copies"])
+def test_any_number_of_processes_evaluates_what_any_number_trained(project: Project, environ: dict[str, str]) -> None:
+    # Where each process holds a part, nothing ever makes the model whole.
+    settings = (*FLOAT32, *(["model.materialize_limit=0"] if environ else []))
+    result = end(torchrun(project, *settings, **environ))
+    assert result.code == 0, result.err
+    assert result.err.count("evaluate: started") == 1
+    manifest = json.loads((project.artifact("train") / "manifest.json").read_text())
+    assert manifest["summary"]["export_check"]["error"] < 1e-5
+    two = evaluation(project)
+
+    project.run(*settings, "--force", "evaluate")
+    assert_same_evaluation(project, two)
+    outcomes = project.run(*settings, "--force", "train", "--force", "evaluate")
+    assert (outcomes["train"], outcomes["evaluate"]) == ("built", "built")
+    one = evaluation(project)
+    result = end(torchrun(project, *settings, "--force", "evaluate", **environ))
+    assert result.code == 0, result.err
+    assert_same_evaluation(project, one)
 
 
 @pytest.mark.slow
