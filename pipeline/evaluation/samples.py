@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
-from pipeline.distributed.collectives import ALONE, Processes
+from pipeline.distributed.collectives import ALONE, Processes, joined
 from pipeline.errors import StorageError, panics_as_errors
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.trained_model import load_trained, pick_device
@@ -90,27 +90,30 @@ def continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> s
 def continue_prompts(
     folder: Path, prompts: Sequence[str], config: SamplesConfig, seed: int
 ) -> Iterator[dict[str, str]]:
-    """`write_samples` with the model of a Hugging Face folder, as an exported run has it.
+    """`write_samples` with the model of a Hugging Face folder, as an exported run has it. All processes of the launch
+    call it; the prompts are those of process 0.
 
     Raises StorageError when the folder, which a person may have edited, holds no model that can be loaded.
     """
     device = pick_device()
-    try:
-        with panics_as_errors():
-            model, tokenizer = load_trained(folder, device), load_tokenizer(folder)
-    except Exception as error:
-        # Libraries raise what they like for files that are not what they expect.
-        raise StorageError(f"{folder}: cannot be loaded ({one_line(error)}); run again to make it anew") from error
-    yield from write_samples(
-        model,
-        tokenizer,
-        prompts,
-        config,
-        seed,
-        eos_token_id=model.config.get_text_config().eos_token_id,
-        pad_token_id=_pad_token_id(model),
-        device=device,
-    )
+    with joined("generate", device) as processes:
+        try:
+            with panics_as_errors():
+                model, tokenizer = load_trained(folder, device, processes.dims), load_tokenizer(folder)
+        except Exception as error:
+            # Libraries raise what they like for files that are not what they expect.
+            raise StorageError(f"{folder}: cannot be loaded ({one_line(error)}); run again to make it anew") from error
+        yield from write_samples(
+            model,
+            tokenizer,
+            processes.gather(prompts)[0],
+            config,
+            seed,
+            eos_token_id=model.config.get_text_config().eos_token_id,
+            pad_token_id=_pad_token_id(model),
+            device=device,
+            processes=processes,
+        )
 
 
 def _pad_token_id(model: PreTrainedModel) -> int:

@@ -55,11 +55,13 @@ def generate(
         loaded, folder = _model_of(config, overrides or ())
         given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k}
         samples = loaded.evaluate.samples.model_copy(update={k: v for k, v in given.items() if v is not None})
-        prompts = prompt or _prompts(samples.prompts)
+        is_main = os.environ.get("RANK", "0") == "0"
+        prompts = prompt or (_prompts(samples.prompts) if is_main else [])
         from pipeline.evaluation.samples import continue_prompts
 
         for sample in continue_prompts(folder, prompts, samples, loaded.run.seed if seed is None else seed):
-            print(f"{sample['prompt']}{sample['text']}", flush=True)
+            if is_main:
+                print(f"{sample['prompt']}{sample['text']}", flush=True)
 
     guarded(work, debug)
 

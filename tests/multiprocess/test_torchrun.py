@@ -145,6 +145,11 @@ def test_any_number_of_processes_evaluates_what_any_number_trained(project: Proj
     manifest = json.loads((project.artifact("train") / "manifest.json").read_text())
     assert manifest["summary"]["export_check"]["error"] < 1e-5
     two = evaluation(project)
+    generate = ("-m", "pipeline", "generate", "tiny.yaml", "--prompt", "Once upon", "--prompt", "The")
+    options = ("--standalone", "--nproc_per_node", "2")
+    together = end(start(project, "torch.distributed.run", *options, *generate, ACCELERATE_USE_CPU="true", **environ))
+    assert (together.code, together.out) == (0, project.descent(*generate[2:]).out), together.err
+    assert together.out.startswith("Once upon")
 
     project.run(*settings, "--force", "evaluate")
     assert_same_evaluation(project, two)
