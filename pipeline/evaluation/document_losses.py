@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.distributed.collectives import ALONE, Processes
+from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.evaluation.losses import iterate_losses
 from pipeline.evaluation.metrics import Totals
 from pipeline.tokens.packed_split import PackedSplit
@@ -52,7 +52,7 @@ def score_documents(
     bits_a_document: int = 0,
     stride: int | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
-    processes: Processes = ALONE,
+    processes: Collectives = ALONE,
 ) -> dict[str, Totals]:
     """Sums of losses of a split's documents for each source, over every token of the stream that tells of them.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.distributed.collectives import ALONE, Processes
+from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.tokens.packed_split import IGNORED_LABEL, PackedSplit
 
@@ -185,7 +185,7 @@ def iterate_losses(
     device: torch.device,
     *,
     stride: int | None = None,
-    processes: Processes = ALONE,
+    processes: Collectives = ALONE,
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Loss of every target of a split in the order of the stream: token 1, 2, ..., num_tokens - 1, each once.
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from pipeline.distributed.collectives import ALONE, Processes
+from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.errors import DivergedError
 from pipeline.evaluation.losses import Rows, model_logits, on_device
 from pipeline.evaluation.metrics import LabelMetric
@@ -29,7 +29,7 @@ def predict(
     batch_size: int,
     device: torch.device,
     on_sequences: Callable[[int], None] = lambda sequences: None,
-    processes: Processes = ALONE,
+    processes: Collectives = ALONE,
 ) -> NDArray[np.float64]:
     """The logits of every sequence of a split, (sequences, classes), or (sequences, 1) numbers. Processes share out the
     batches; each gets all logits.

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
-from pipeline.distributed.collectives import ALONE, Processes, joined
+from pipeline.distributed.collectives import ALONE, Collectives, joined
 from pipeline.errors import StorageError, panics_as_errors
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.trained_model import load_trained, pick_device
@@ -44,7 +44,7 @@ def write_samples(
     eos_token_id: int,
     pad_token_id: int,
     device: torch.device,
-    processes: Processes = ALONE,
+    processes: Collectives = ALONE,
 ) -> Iterator[dict[str, str]]:
     """Continue each prompt as the opening of a document: after what the tokenizer puts before every text, such as
     `<s>`, or else after an end-of-document token, which documents follow in training.
@@ -106,7 +106,7 @@ def continue_prompts(
         yield from write_samples(
             model,
             tokenizer,
-            processes.gather(prompts)[0],
+            processes.broadcast(prompts),
             config,
             seed,
             eos_token_id=model.config.get_text_config().eos_token_id,

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.distributed.collectives import ALONE, Processes
+from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.machine import wants_cpu
 from pipeline.modeling.bf16 import multiplies_bf16
@@ -27,7 +27,7 @@ class TrainedModel:
 
     model: PreTrainedModel
     device: torch.device
-    processes: Processes
+    processes: Collectives
 
 
 def pick_device() -> torch.device:
