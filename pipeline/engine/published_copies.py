@@ -61,13 +61,20 @@ def forbidden_names_of(stages: Stages) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Differences:
-    """How a folder differs from what it should hold: files that are missing or others; those of what it held before;
-    those that must not lie there, and where they went; those that somebody put there and that stay; an edited card."""
+    """How a folder differs from what it should hold."""
 
     wrong: list[str]
+    """Files that are missing or changed."""
+
     outdated: list[str]
+    """Files of an earlier result."""
+
     surplus: list[str]
+    """Files that must not lie there; moved to `aside`."""
+
     further: list[str]
+    """Files that the user put there; they stay."""
+
     card_was_edited: bool
     aside: Path | None = None
 
