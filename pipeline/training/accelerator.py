@@ -107,8 +107,8 @@ def prepare(
 
 
 def no_sync(accelerator: Accelerator, network: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
-    """Let gradients of a backward pass add up in this process alone. Those of a sharded model are shared out at once
-    all the same: a process has no room for them."""
+    """Skip the all-reduce of gradients in this block. Sharded models always reduce: they have no room for whole
+    gradients."""
     return accelerator.no_sync(network) if enabled and not is_sharded(network) else nullcontext()
 
 

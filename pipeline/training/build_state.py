@@ -1,4 +1,4 @@
-"""What a training needs before its first step: its state, sizes that fit, layers made ready."""
+"""Build the train state: model and optimizer on the device, data order, checkpoints, log, guard."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def build(
     """The state of a training before its first step, and what works on it.
 
     `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
-    `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail` learns what ends
-    a process that hangs.
+    `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail(error)`
+    writes the error of a process that hangs into run.json.
     """
     max_steps = num_steps(config, train_split)
     dims = ParallelDims.from_environment(os.environ)

@@ -1,4 +1,4 @@
-"""What shapes the last bits of the weights."""
+"""What changes the last bits of the weights beside the configuration: library versions, device, threads, processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was chosen for `mixed_precision: auto` against what torch says, and what to say of a bf16 that is emulated."""
+"""Check the precision that `auto` chose against what torch reports. Warn if bf16 is only emulated."""
 
 from __future__ import annotations
 

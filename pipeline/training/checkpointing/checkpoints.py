@@ -28,7 +28,7 @@ from pipeline.training.train_config import TrainConfig
 
 PREFIX = "step-"
 NAME = re.compile(f"{PREFIX}[0-9]{{1,18}}")
-"""Python takes ² for a digit, but no number."""
+"""ASCII digits only: str.isdigit() is true of the character ², which int() refuses."""
 DIGESTS = "digests.json"
 POLL_SECONDS = 0.05
 
@@ -51,8 +51,8 @@ class CheckpointWriter:
         self._error: BaseException | None = None
 
     def is_wanted(self, step: int) -> bool:
-        """Whether the last checkpoint was begun longer ago than wanted, or a longer training will want to go on from
-        this step. Raises what went wrong in writing it."""
+        """Whether a checkpoint is due by the clock (`save_minutes`), or this step is the last before the decay, from
+        which a longer training resumes. Process 0 decides. Raises the error of the last write."""
         if self._error is not None:
             self.wait()
         waited = time.monotonic() - self._saved

@@ -1,4 +1,4 @@
-"""Where a training is."""
+"""The progress of a training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Counters:
-    """Where a training is; checkpoints hold it.
+    """Progress of a training. Every checkpoint holds it.
 
-    `seconds` adds up over restarts. `evaluation_due` says that the validation after this step is not done. `best` is
+    `seconds` adds up over restarts. `evaluation_due`: the validation after this step has to be run. `best` is
     the lowest validation loss, where that is what will be exported; `lowest` is that of the validations that decide
     about an early end.
     """

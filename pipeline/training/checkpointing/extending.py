@@ -1,4 +1,4 @@
-"""How far a training can go on from one that differs in its length alone, to the bits of one that was never shorter."""
+"""Continue a longer training from a shorter one: find the last checkpoint that both share, bit for bit."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ class ResumableState:
 class Snapshot:
     """What this process writes into a checkpoint: a copy on the host, which later steps do not change.
 
-    Process 0 has all tensors, and of those that are cut its own parts. The other processes that hold the first copy of
-    the model have their parts alone, and all others nothing.
+    Process 0 writes whole tensors and its shards. The other processes of the first replica write their shards. All
+    others write nothing.
     """
 
     model: dict[str, Part]
@@ -109,8 +109,8 @@ def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> 
 def restore_state(folder: Path, state: ResumableState) -> dict[str, Any]:
     """Put a verified checkpoint back in place; returns all of its values that are no tensors.
 
-    It may come from another number of processes: those that it does not know draw their random numbers from the seed
-    and the step, and what all had summed since the last record goes to process 0.
+    The number of processes may have changed. New processes seed their generators from (seed, rank, step). Sums since
+    the last record go to process 0.
     """
     values = json.loads((folder / STATE).read_bytes())
     state.counters = Counters(**values["counters"])

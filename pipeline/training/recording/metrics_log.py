@@ -205,8 +205,8 @@ def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
 
 
 def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None) -> None:
-    """Where lines cannot be read they are what is damaged; else it may be a figure of any line. `sha256` is None where
-    nothing tells of the figures, as of a file of which lines are missing."""
+    """Drop the lines that cannot be parsed. If all lines parse but the digest differs, some figure was altered: move
+    the file aside. `sha256` is None if the file was cut short."""
     if not path.exists() or digest_file(path) == sha256:
         return
     lines = path.read_bytes().splitlines(keepends=True)
