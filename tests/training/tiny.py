@@ -235,7 +235,7 @@ def arm(place: str, count: int, what: str) -> None:
 
     places: dict[str, tuple[Any, str, bool]] = {
         "forward": (build_state.Routing, "add", False),
-        "update": (build_state.Interval, "add_step", False),
+        "update": (build_state.Guard, "set_found_inf", False),
         "record": (metrics_log.MetricsLog, "log", False),
         "recorded": (metrics_log.MetricsLog, "log", True),
         "validate": (loop, "validate", False),
