@@ -235,7 +235,7 @@ def test_a_training_does_not_need_standard_error(project: Project, kind: str) ->
     redirect = {"closed": "2>&-", "full": "2>/dev/full"}[kind]
     line = f"exec {shlex.join([*command, 'tiny.yaml', '--until', 'train'])} {redirect}"
     result = end(start_command(project, ["bash", "-c", line], ACCELERATE_USE_CPU="true"))
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err) == (0, ""), result.out
     assert (project.state()["outcome"], project.state()["exit_code"]) == ("done", 0)
     assert json.loads((project.artifact("train") / "manifest.json").read_text())["summary"]["steps"] == 24
 
