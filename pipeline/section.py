@@ -35,9 +35,7 @@ Alternatives = tuple[tuple[str, ...], ...]
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys. Field docstrings become the schema's text."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     alternatives: ClassVar[Alternatives] = ()
     """Groups of settings that exclude each other. A nested one is written `section.name`. A later layer that sets one
