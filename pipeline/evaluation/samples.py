@@ -14,8 +14,8 @@ from pipeline.distributed.collectives import ALONE, Collectives, joined
 from pipeline.errors import StorageError, panics_as_errors
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.trained_model import load_trained, pick_device
-from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.inputs import context_length, evaluating
+from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.sharding import is_sharded
 from pipeline.tokens.template import Template
 from pipeline.tokens.tokenizer_folder import load_tokenizer

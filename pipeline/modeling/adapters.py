@@ -21,9 +21,8 @@ from transformers import PreTrainedModel
 
 from pipeline.atomic import write_json
 from pipeline.errors import ConfigError
-from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.heads import has_head_over_labels
-from pipeline.modeling.library_errors import config_errors
+from pipeline.modeling.library_messages import config_errors, one_line
 from pipeline.modeling.model_config import AdapterConfig, ModelConfig
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
 from pipeline.pretrained.origin import base_name

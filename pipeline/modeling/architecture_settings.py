@@ -1,13 +1,12 @@
-"""Settings that an architecture knows; transformers' errors in one line; its progress bars off."""
+"""Settings that an architecture knows."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -74,23 +73,3 @@ def _read_by_code(kind: type[PreTrainedConfig], head: Head) -> set[str]:
     finally:
         logging.set_verbosity(verbosity)
     return {name for name in read if not name.startswith("_") and not hasattr(kind, name)}
-
-
-def one_line(error: BaseException) -> str:
-    """An error of a library as the end of one of ours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    named = re.match(r"\w+(?:Error|Exception): ", last)  # what the error was made from, and is of more use
-    return last if named else f"{type(error).__name__}: {last}"
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Turn transformers' own progress bars off in this block."""
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()

@@ -16,9 +16,9 @@ from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.modeling_utils import LoadStateDictConfig, remove_tied_weights_from_state_dict
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from pipeline.modeling.architecture_settings import without_bars
 from pipeline.modeling.build import load_model
 from pipeline.modeling.inputs import replaced
+from pipeline.modeling.library_messages import without_bars
 from pipeline.modeling.materialize import allocate
 from pipeline.modeling.parameters import layer_of
 from pipeline.modeling.sharding import copy_part, shard, spread

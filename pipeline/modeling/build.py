@@ -19,11 +19,11 @@ from transformers import (
 from pipeline.errors import ConfigError
 from pipeline.known_names import is_known
 from pipeline.modeling.adapters import load_adapter
-from pipeline.modeling.architecture_settings import check_keys, without_bars
+from pipeline.modeling.architecture_settings import check_keys
 from pipeline.modeling.export_compatibility import copy_tokenizer, make_portable
 from pipeline.modeling.heads import CAUSAL_LM, Head, head_in
 from pipeline.modeling.inputs import evaluating
-from pipeline.modeling.library_errors import config_errors
+from pipeline.modeling.library_messages import config_errors, without_bars
 from pipeline.modeling.loading_code import ADAPTER, BASE
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.model_config import ModelConfig

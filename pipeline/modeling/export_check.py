@@ -22,9 +22,9 @@ from transformers.models.auto import configuration_auto, modeling_auto
 
 from pipeline.errors import ExportError
 from pipeline.modeling.adapters import virtual_tokens
-from pipeline.modeling.architecture_settings import one_line, without_bars
 from pipeline.modeling.blockwise import load_sharded
 from pipeline.modeling.inputs import replaced
+from pipeline.modeling.library_messages import one_line, without_bars
 from pipeline.modeling.loading_code import Usage
 from pipeline.modeling.materialize import without_weights
 from pipeline.modeling.parameters import blocks

@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.initialization import no_init_weights
 
 from pipeline.errors import ConfigError
-from pipeline.modeling.architecture_settings import check_keys, without_bars
+from pipeline.modeling.architecture_settings import check_keys
 from pipeline.modeling.heads import CAUSAL_LM, Head
-from pipeline.modeling.library_errors import config_errors
+from pipeline.modeling.library_messages import config_errors, without_bars
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.module_limit import at_most
 from pipeline.modeling.weights import first_not_finite

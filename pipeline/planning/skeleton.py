@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.modeling.adapters import add_adapter
 from pipeline.modeling.build import build_config
 from pipeline.modeling.heads import Head
-from pipeline.modeling.library_errors import config_errors
+from pipeline.modeling.library_messages import config_errors
 from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.module_limit import at_most
 from pipeline.modeling.parameters import blocks

@@ -14,8 +14,8 @@ from pipeline.distributed.collectives import Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores
-from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.experts import cast_experts
+from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
 from pipeline.tasks import Split, Task

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from pipeline.atomic import digest_file
 from pipeline.errors import ConfigError
-from pipeline.modeling.architecture_settings import one_line
 from pipeline.modeling.build import read_model
+from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.sharding import copy_part
 from pipeline.modeling.weights import first_not_finite, model_tensors
 from pipeline.pretrained.folder_checks import nothing_but, read_object

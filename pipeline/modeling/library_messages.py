@@ -1,0 +1,45 @@
+"""What libraries say: their errors in one line, their progress bars off."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers.utils import logging
+
+from pipeline.errors import ConfigError
+
+
+@contextmanager
+def config_errors(what: str, folder: Path | None = None, called: str | None = None) -> Iterator[None]:
+    """Raise whatever is raised inside as ConfigError: `what`, and the library's reason in a line. Every architecture
+    and method has checks of its own and raises what it likes. A `folder` is `called` as the user calls it."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = one_line(error) if folder is None else one_line(error).replace(str(folder), str(called))
+        raise ConfigError(f"{what}: {reason}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """An error of a library as the end of one of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    named = re.match(r"\w+(?:Error|Exception): ", last)  # what the error was made from, and is of more use
+    return last if named else f"{type(error).__name__}: {last}"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Turn transformers' own progress bars off in this block."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
