@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
+    PydanticUndefinedAnnotation,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidatorFunctionWrapHandler,
@@ -177,9 +178,14 @@ def own_class(spec: str, base: type[Kind]) -> type[Kind]:
     Raises ValueError as `load_class`.
     """
     found = load_class(spec, base, f"{base.__module__.rpartition('.')[0]}.{base.__name__}")
+    try:
+        found.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise _cannot_be_loaded(spec.rpartition(":")[0], NameError(error.message)) from None
     if found.model_fields["type"].annotation is not str:
         kind = found.model_fields["type"].default
-        raise ValueError(f"{spec} is {kind} already; a class of your own derived from it needs the line `type: str`")
+        what = f"is {kind} already; a class of your own derived from it needs" if isinstance(kind, str) else "needs"
+        raise ValueError(f"{spec} {what} the line `type: str`")
     return found
 
 

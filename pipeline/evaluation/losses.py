@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -92,8 +93,8 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
     """Negative log-likelihood (B, T) float32 in nats, and whether the target was the likeliest token (B, T) bool.
 
     `logits` is (B, T, V) in any floating type, `labels` (B, T) shifted targets; or scores of classes (B, C) and their
-    numbers (B,), and so are the results; where they are -100 the results are
-    0 and False. Only `CHUNK_ELEMENTS` logits are in float32 at a time.
+    numbers (B,), and so are the results. Where a label is -100 they are 0 and False. Only `CHUNK_ELEMENTS` logits are
+    in float32 at a time.
     """
     rows, targets = logits.flatten(0, -2), labels.flatten()
     chunk = max(1, CHUNK_ELEMENTS // rows.shape[-1])
@@ -157,16 +158,15 @@ def sum_losses(
     dp_world_size: int = 1,
     before_batch: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Sums over the rows of a split, from its start: a float64 tensor on `device` of what `measure` gives.
+    """Sum `measure(logits, batch)` over the rows of a split, from its start: (n,) float64 on `device`.
 
-    At most `max_batches` batches of `batch_size` rows are taken, over all processes; the one of `dp_rank` r computes
-    batches r, r + dp_world_size, ... The caller adds the tensors of the processes. All processes run the model equally
-    often, as sharded models need; a surplus batch counts nothing. `before_batch` is
-    called each time and may raise to leave in the middle. Nothing is copied to the host. `model(input_ids=...)` returns
-    an object with `logits`; its training flags are as before afterwards.
+    `max_batches` limits the batches of `batch_size` rows, over all processes. This process takes batches dp_rank,
+    dp_rank + dp_world_size, ... The caller adds up the sums of the processes. All processes run the model equally
+    often, as sharded models need; a surplus batch counts nothing. `before_batch` is called each time and may raise to
+    leave in the middle. Nothing is copied to the host.
     """
     starts = range(0, len(split), batch_size)[:max_batches]
-    sums = torch.zeros((), dtype=torch.float64, device=device)
+    sums = []
     with evaluating(model):
         for first in range(0, len(starts), dp_world_size):
             before_batch()
@@ -174,8 +174,8 @@ def sum_losses(
             start = starts[position]
             batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
             found = measure(model_logits(model, batch), batch)
-            sums = sums + (found if first + dp_rank == position else torch.zeros_like(found))
-    return sums
+            sums.append(found if first + dp_rank == position else torch.zeros_like(found))
+    return reduce(torch.add, sums)
 
 
 def iterate_losses(

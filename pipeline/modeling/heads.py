@@ -10,7 +10,9 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
-from pipeline.modeling import grok1 as grok1  # known to the Auto classes from here on
+from pipeline.modeling.grok1 import register_grok1
+
+register_grok1()  # before a head is looked up in an Auto class
 
 
 @dataclass(frozen=True)

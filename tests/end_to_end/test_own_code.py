@@ -248,6 +248,8 @@ def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest
         ("./my_step.py:SpellOut", "./my_step.py:SpellOut is no Filter; derive it from pipeline.corpus.filters.Filter"),
         ("./broken.py:X", "./broken.py cannot be loaded: NameError: name 'nothing' is not defined; mend it"),
         ("no.such.module:X", "no.such.module cannot be loaded: ModuleNotFoundError: No module named 'no'; mend"),
+        ("./late.py:X", "./late.py cannot be loaded: NameError: name 'Nowhere' is not defined; mend it or its path"),
+        ("./numbered.py:X", "./numbered.py:X needs the line `type: str`"),
         (
             "pipeline.corpus.filters:MinChars",
             "pipeline.corpus.filters:MinChars is min_chars already; a class of your own",
@@ -255,7 +257,10 @@ def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest
     ],
 )
 def test_own_code_that_cannot_be_had_is_named(project: Project, spec: str, message: str) -> None:
+    own = "from __future__ import annotations\nfrom pipeline.corpus.filters import Filter\nclass X(Filter):\n    "
     (project.folder / "broken.py").write_text("nothing\n")
+    (project.folder / "late.py").write_text(f"{own}limit: Nowhere = 3\n")
+    (project.folder / "numbered.py").write_text(f"{own}type: int = 3\n")
     result = project.descent("plan", "tiny.yaml", f"curate.filters=[{{type: '{spec}'}}]", "--until", "curate")
     assert (result.code, len(result.err.splitlines())) == (78, 1)
     assert result.err.startswith(f"descent: command line: curate.filters.0: {message}")
