@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, masking_utils
 
+from pipeline.errors import ConfigError
+
 
 def context_length(model: PreTrainedModel) -> int | None:
     """Most tokens that a sequence may have; None where the architecture sets no limit."""
@@ -22,6 +24,15 @@ def context_length(model: PreTrainedModel) -> int | None:
             # RoBERTa and its kin count positions from behind that of padding.
             return positions - module.padding_idx - 1
     return positions
+
+
+def check_context(block_size: int, context: int | None) -> None:
+    """Raises ConfigError when sequences are longer than the model's positions."""
+    if context is not None and block_size > context:
+        raise ConfigError(
+            f"pack.block_size {block_size} is more than the model's {context} positions; lower it, or raise "
+            "max_position_embeddings (n_positions in gpt2) in model.config"
+        )
 
 
 def model_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:

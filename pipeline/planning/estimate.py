@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.gpus import known_peak
 from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.flops import forward_flops_per_token, training_flops_per_token
-from pipeline.modeling.inputs import context_length
+from pipeline.modeling.inputs import check_context, context_length
 from pipeline.modeling.model_config import AdapterConfig
 from pipeline.modeling.parameters import active_parameters, parameter_table
 from pipeline.planning.advice import advise
@@ -34,7 +34,6 @@ from pipeline.planning.memory import (
 )
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
 from pipeline.tasks import task_named
-from pipeline.training.build_state import check_context
 from pipeline.training.train_config import TrainConfig
 
 LORA_RANK = 16

@@ -98,7 +98,7 @@ def _start(task: Task, model: Any, seed: int) -> dict[str, Any]:
 def _check(config: Config) -> None:
     if config.model.pretrained is None:
         from pipeline.modeling.build import configure
-        from pipeline.training.build_state import check_context
+        from pipeline.modeling.inputs import check_context
 
         text_config = configure(config.model, task_named(config.model.task).head()).get_text_config()
         check_context(config.pack.block_size, getattr(text_config, "max_position_embeddings", None) or None)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import statistics
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,13 @@ from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
     from pipeline.config import Config
+    from pipeline.distributed.collectives import Collectives
+    from pipeline.training.checkpointing.counters import Counters
+    from pipeline.training.train_state import TrainState
 
 LOADED = (
     "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json",
@@ -38,6 +43,22 @@ LOADED = (
 """Names that transformers and peft look for in a model's folder: one more of these may make another model of it."""
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What is left of a training when its state, with the optimizer, is given up."""
+
+    model: PreTrainedModel | None
+    """None if it is exported from the last checkpoint part by part: it is sharded and has no adapter."""
+
+    counters: Counters
+    processes: Collectives
+    device: torch.device
+    block_size: int
+    max_steps: int
+    totals: dict[str, Any]
+    figures: dict[str, Any]
+
+
 def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     """Write `model/` with the trained weights (of an adapter also `adapter/` alone), `training.json`, and the records
     `metrics.jsonl` and `tensorboard/`.
@@ -45,44 +66,80 @@ def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
     """
-    from pipeline.distributed.collectives import destroy_process_group
-    from pipeline.distributed.parallel_dims import ParallelDims
-    from pipeline.modeling.adapter_card import complete_adapter
-    from pipeline.modeling.adapters import read_description, virtual_tokens
-    from pipeline.modeling.export_compatibility import longest_input, set_longest_input
-    from pipeline.modeling.inputs import context_length
-    from pipeline.modeling.loading_code import ADAPTER
-    from pipeline.modeling.open_and_export import export_model, give_weights, open_for_training
-    from pipeline.telemetry.training_verdict import judge
-    from pipeline.training.build_state import build, check_context, idle_cores, num_steps
-    from pipeline.training.checkpointing.init_from import start_from
-    from pipeline.training.early_stopping import early_end, early_end_in_words
-    from pipeline.training.export import export_sharded, exported_model
-    from pipeline.training.loop import train
-    from pipeline.training.numerics import numerics_of
-    from pipeline.training.precision import in_words
-    from pipeline.training.recording.metrics_log import copy_records, read_metrics
-    from pipeline.training.recording.peak_flops import peak_of
-    from pipeline.training.recording.trackers import RunLabel
+    from pipeline.training.early_stopping import early_end, early_end_in_words, exported_in_words
+    from pipeline.training.recording.metrics_log import copy_records
 
     config, work = context.config, context.work
     assert work is not None
+    trained = _train(context, work)
+    exported = _export(context, trained, work)
+    if exported is None:
+        return {}
+    exported_step, checked = exported
+    copy_records(work, context.output)
+    counters = trained.counters
+    result = {**trained.totals, "export": config.export, "exported_step": exported_step}
+    ended = early_end(config, counters, trained.max_steps)
+    if config.early_stopping_patience is not None:
+        result["stopped_early"] = ended
+    atomic.write_json(context.output / "training.json", result)
+    if ended is not None:
+        why = early_end_in_words(config, counters, trained.max_steps)
+        result["stopped_early"] = {**ended, "why": why}
+        context.progress.say(why)
+        context.progress.say(exported_in_words(config, counters, exported_step))
+    warnings = [checked[name] for name in ("unmerged", "unchecked") if name in checked]
+    return {**result, **trained.figures, "export_check": checked, "warnings": warnings}
+
+
+def _train(context: StageContext[TrainConfig], work: Path) -> _Trained:
+    from pipeline.modeling.adapters import read_description
+    from pipeline.modeling.sharding import is_sharded
+    from pipeline.training.loop import train
+    from pipeline.training.recording.training_summary import summarize, totals_of
+
+    state = _build_state(context, work)
+    counters = train(state)
+    is_exported_in_parts = is_sharded(state.model) and read_description(context.inputs["model"]) is None
+    return _Trained(
+        model=None if is_exported_in_parts else state.model,
+        counters=counters,
+        processes=state.processes,
+        device=state.device,
+        block_size=state.train_split.block_size,
+        max_steps=state.max_steps,
+        totals=totals_of(state),
+        figures=summarize(state) if state.processes.is_main else {},
+    )
+
+
+def _build_state(context: StageContext[TrainConfig], work: Path) -> TrainState:
+    from pipeline.distributed.parallel_dims import ParallelDims
+    from pipeline.modeling.adapters import virtual_tokens
+    from pipeline.modeling.inputs import check_context, context_length
+    from pipeline.modeling.open_and_export import give_weights, open_for_training
+    from pipeline.training.accelerator import idle_cores
+    from pipeline.training.build_state import build
+    from pipeline.training.checkpointing.init_from import start_from
+    from pipeline.training.recording.trackers import RunLabel
+
+    config = context.config
     pack, encode, initial = context.inputs["pack"], context.inputs["encode"], context.inputs["model"]
-    task = task_of_split(pack, "train")
-    train_split, validation_split = (task.open_split(pack, encode, split) for split in ("train", "validation"))
     if note := idle_cores():
         context.progress.say(note)
-    dims = ParallelDims.from_environment(os.environ)
+    task = task_of_split(pack, "train")
+    train_split, validation_split = (task.open_split(pack, encode, split) for split in ("train", "validation"))
+    is_sharded = ParallelDims.from_environment(os.environ).is_sharded
     is_mixed = config.mixed_precision != "no"
-    model = open_for_training(initial, context.seed, is_mixed=is_mixed, will_be_sharded=dims.is_sharded)
+    model = open_for_training(initial, context.seed, is_mixed=is_mixed, will_be_sharded=is_sharded)
     check_context(train_split.block_size + virtual_tokens(model), context_length(model))
 
-    def complete(model: Any, device: Any) -> None:
+    def complete(model: PreTrainedModel, device: torch.device) -> None:
         give_weights(model, initial, device)
         if config.init_from is not None:
             start_from(Path(config.init_from), model, initial / "model", context.progress.say)
 
-    state = build(
+    return build(
         config,
         model,
         task,
@@ -96,82 +153,42 @@ def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
         fail=context.fail,
         label=RunLabel(context.run_name, context.run_settings),
     )
-    counters = train(state)
-    num_parameters, device, prompt_tokens = model.num_parameters(), model.device, virtual_tokens(model)
-    processes, mesh_device = state.processes, state.device.type
-    description = read_description(initial)
-    del state
-    if dims.is_sharded and description is None:
-        del model
-        gc.collect()  # the state refers to itself; its memory is needed for the export
+
+
+def _export(context: StageContext[TrainConfig], trained: _Trained, work: Path) -> tuple[int, dict[str, Any]] | None:
+    """Write `model/` and `adapter/`. Returns the step of their weights and what `check_export` found, None in all
+    processes but the first. The processes part here."""
+    from pipeline.distributed.collectives import destroy_process_group
+    from pipeline.modeling.adapter_card import complete_adapter
+    from pipeline.modeling.adapters import read_description, virtual_tokens
+    from pipeline.modeling.export_compatibility import longest_input, set_longest_input
+    from pipeline.modeling.open_and_export import export_model, open_for_training
+    from pipeline.training.export import export_sharded, exported_model
+
+    config, output, initial = context.config, context.output, context.inputs["model"]
+    model, counters, processes = trained.model, trained.counters, trained.processes
+    gc.collect()  # the state, which refers to itself
+    if model is None:
         with processes.connection_errors():
-            exported_step, checked = export_sharded(
-                config, counters, work, initial, context.output, processes, mesh_device
-            )
+            exported = export_sharded(config, counters, work, initial, output, processes, trained.device.type)
     destroy_process_group()
     if context.process_index != 0:
-        return {}
-
-    if not dims.is_sharded or description is not None:
+        return None
+    longest = longest_input(initial / "model")
+    if longest is None:
+        longest = trained.block_size
+    elif model is not None:
+        longest -= virtual_tokens(model)
+    if model is not None:
+        is_mixed = config.mixed_precision != "no"
         reopen = partial(open_for_training, initial, context.seed, is_mixed=is_mixed)
         model, exported_step = exported_model(config, model, counters, work, reopen)
-        checked = export_model(model, initial, context.output, is_mixed=is_mixed)
-    longest = longest_input(initial / "model")
-    longest = train_split.block_size if longest is None else longest - prompt_tokens
-    set_longest_input(context.output / "model", longest)
-    if description is not None:
-        complete_adapter(context.output / ADAPTER, context.output / "model", model.config, description["new_rows"])
-    copy_records(work, context.output)
-    history = read_metrics(work)
-    result: dict[str, Any] = {
-        "steps": counters.step,
-        "target_tokens": counters.target_tokens,
-        "sequences": counters.step * config.global_batch_size,
-        "epochs": round(counters.step * config.global_batch_size / len(train_split), 6),
-        "export": config.export,
-        "exported_step": exported_step,
-    }
-    ended, planned = None, num_steps(config, train_split)
-    if config.early_stopping_patience is not None:
-        ended = early_end(config, counters, planned)
-        result["stopped_early"] = ended
-    atomic.write_json(context.output / "training.json", result)
-    if ended is not None:
-        ended = {**ended, "why": early_end_in_words(config, counters, planned)}
-        result["stopped_early"] = ended
-        context.progress.say(ended["why"])
-        context.progress.say(_exported_of_an_early_end(config, counters, exported_step))
-    return {
-        **result,
-        "final_loss": _last(history, "train/loss"),
-        "eval_loss": _last(history, "eval/loss"),
-        "seconds": round(counters.seconds, 3),
-        "tokens_per_second": _speed(train_split, counters.target_tokens, counters.seconds),
-        "parameters": num_parameters,
-        "mfu": _median(history, "throughput/mfu"),
-        "peak": asdict(peak_of(device, config.mixed_precision)),
-        "precision": in_words(config.mixed_precision, device),
-        "peak_memory_bytes": _last(history, "memory/peak_bytes"),
-        "skipped_steps": counters.skipped_steps,
-        "loss_spikes": counters.loss_spikes,
-        "rollbacks": counters.rollbacks,
-        "resumed_from_steps": counters.resumed_from_steps,
-        "gradients": judge(history),
-        "library_versions": numerics_of(config, device, dims),
-        "export_check": checked,
-        "warnings": [checked[name] for name in ("unmerged", "unchecked") if name in checked],
-    }
-
-
-def _exported_of_an_early_end(config: TrainConfig, counters: Any, exported_step: int) -> str:
-    """Which weights become the artifact of a training that ended early, for people."""
-    if config.export == "best":
-        return f"the weights of step {exported_step:,}, which had the lowest validation loss, become the artifact"
-    what = "the averaged weights" if config.export == "ema" else "the weights"
-    return (
-        f"{what} of step {exported_step:,} become the artifact, as train.export: {config.export} says; with "
-        f"export: best it would be those of step {counters.lowest_loss_step:,}, of the lowest validation loss"
-    )
+        exported = exported_step, export_model(model, initial, output, is_mixed=is_mixed)
+    set_longest_input(output / "model", longest)
+    description = read_description(initial)
+    if model is not None and description is not None:
+        complete_adapter(output / ADAPTER, output / "model", model.config, description["new_rows"])
+    return exported
 
 
 def _find_continuation(outset: Outset) -> tuple[Continuation | None, tuple[str, ...]]:
@@ -225,21 +242,6 @@ def _weights(config: TrainConfig) -> list[Path]:
 
 def _check(config: Config) -> None:
     family_of(config.train.optim).check(config.train.optim)
-
-
-def _speed(split: Any, target_tokens: int, seconds: float) -> float:
-    """Tokens without padding a second: each is a target but where a whole sequence has one label."""
-    tokens_per_target = split.num_tokens_in(range(len(split))) / split.target_tokens
-    return float(round(tokens_per_target * target_tokens / seconds, 1))
-
-
-def _last(history: list[dict[str, Any]], tag: str) -> float | None:
-    return next((line[tag] for line in reversed(history) if tag in line), None)
-
-
-def _median(history: list[dict[str, Any]], tag: str) -> float | None:
-    found = [line[tag] for line in history if tag in line]
-    return round(statistics.median(found), 4) if found else None
 
 
 STAGE = Stage(

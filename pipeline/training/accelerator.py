@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
-from pipeline.machine import wants_cpu
+from pipeline.machine import num_cores, wants_cpu
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.sharding import is_sharded, shard
 from pipeline.tasks import Task
@@ -71,6 +71,15 @@ def make_accelerator(
     assert accelerator.num_processes == dims.world_size, "Accelerate joined other processes than the launcher's"
     check_precision(config, chosen, accelerator.device, say if accelerator.is_main_process else None)
     return accelerator
+
+
+def idle_cores() -> str | None:
+    """A hint for people if training on the CPU leaves cores idle, as under a launcher that sets one thread."""
+    processes, threads = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.get_num_threads()
+    cores, could = num_cores(), num_cores() // processes
+    if torch.cuda.is_available() or threads >= could:
+        return None
+    return f"using {threads * processes} of {cores} cores; set OMP_NUM_THREADS={could} to use all (launchers set 1)"
 
 
 def is_on_cpu() -> bool:

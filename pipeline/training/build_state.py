@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from pipeline.distributed.collectives import Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
-from pipeline.machine import num_cores
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.parameters import blocks
@@ -29,8 +28,8 @@ from pipeline.training.guarding.guards import Guard
 from pipeline.training.guarding.signal_handlers import Interrupts
 from pipeline.training.guarding.watchdog import Watchdog
 from pipeline.training.numerics import numerics_of
-from pipeline.training.optimization import schedules
 from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.optimization.schedules import check_phases, num_steps
 from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.optimization.weight_average import WeightAverage
 from pipeline.training.recording.metrics_log import MetricsLog
@@ -63,8 +62,11 @@ def build(
     `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
     `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail(error)`
     writes the error of a process that hangs into run.json.
+
+    Raises ConfigError if the schedule's phases are longer than the training.
     """
-    max_steps = num_steps(config, train_split)
+    max_steps = num_steps(config, len(train_split), train_split.target_tokens)
+    check_phases(config, max_steps)
     dims = ParallelDims.from_environment(os.environ)
     accelerator = make_accelerator(config, dims, chosen, work, progress.say)
     processes, device = Collectives(dims, accelerator.device), accelerator.device
@@ -90,6 +92,7 @@ def build(
         processes=processes,
         numerics=numerics_of(config, device, dims),
         batches=batches,
+        train_split=train_split,
         validation_split=validation_split,
         routing=Routing(config, task, model),
         layer_statistics=LayerStatistics(model),
@@ -105,32 +108,6 @@ def build(
     autopsy = Autopsy(config, task, model, batches, processes, work)
     state.guard = Guard(config, state, autopsy, state.checkpoints, progress.say)
     return state
-
-
-def num_steps(config: TrainConfig, split: Split) -> int:
-    """Optimizer steps of the run. Raises ConfigError when they are fewer than those of the schedule's phases."""
-    steps = schedules.num_steps(config, len(split), split.target_tokens)
-    schedules.check_phases(config, steps)
-    return steps
-
-
-def idle_cores() -> str | None:
-    """A hint for people when training on the CPU leaves cores idle, as under a launcher that sets one thread."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores, threads = num_cores(), torch.get_num_threads()
-    if torch.cuda.is_available() or threads >= cores // processes:
-        return None
-    used, could = threads * processes, cores // processes
-    return f"using {used} of {cores} cores; set OMP_NUM_THREADS={could} to use all (launchers set 1)"
-
-
-def check_context(block_size: int, context: int | None) -> None:
-    """Raises ConfigError when sequences are longer than the model's positions."""
-    if context is not None and block_size > context:
-        raise ConfigError(
-            f"pack.block_size {block_size} is more than the model's {context} positions; lower it, or raise "
-            "max_position_embeddings (n_positions in gpt2) in model.config"
-        )
 
 
 def prepare_layers(config: TrainConfig, model: PreTrainedModel) -> None:

@@ -64,3 +64,14 @@ def early_end_in_words(config: TrainConfig, counters: Counters, max_steps: int) 
         f"stopped early after step {counters.step:,} of {max_steps:,}: in {count} validation{'s' if count > 1 else ''} "
         f"the loss did not fall{by_more}; the lowest is {lowest:.4g}, of step {step:,}"
     )
+
+
+def exported_in_words(config: TrainConfig, counters: Counters, exported_step: int) -> str:
+    """Which weights become the artifact of a training that ended early, for people."""
+    if config.export == "best":
+        return f"the weights of step {exported_step:,}, which had the lowest validation loss, become the artifact"
+    what = "the averaged weights" if config.export == "ema" else "the weights"
+    return (
+        f"{what} of step {exported_step:,} become the artifact, as train.export: {config.export} says; with "
+        f"export: best it would be those of step {counters.lowest_loss_step:,}, of the lowest validation loss"
+    )

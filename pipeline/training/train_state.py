@@ -45,6 +45,7 @@ class TrainState(ResumableState):
     accelerated_optimizer: AcceleratedOptimizer
     batches: GlobalBatches
     task: Task
+    train_split: Split
     validation_split: Split
     routing: Routing
     layer_statistics: LayerStatistics

@@ -197,7 +197,8 @@ def outcome(folder: Path, output: str) -> dict[str, Any]:
         "training": (folder / output / "training.json").read_text(),
         "optimizer": digest_file(last / "optimizer.safetensors"),
         "metrics": metrics(folder / output),
-        "tensorboard": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags},
+        # Sorted: files of one second are in the order of a counter's digits, of which 10 comes before 9.
+        "tensorboard": {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags},
     }
 
 

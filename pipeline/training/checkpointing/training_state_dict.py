@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from pipeline.atomic import write_json
 from pipeline.distributed.collectives import Collectives
@@ -41,7 +42,7 @@ class ResumableState:
     """What the checkpoints of a training hold. `numerics` is what shaped the last bits of the weights, for the record;
     `processes` are those that train together."""
 
-    model: nn.Module
+    model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     average: WeightAverage
     interval: Interval

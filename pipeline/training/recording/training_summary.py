@@ -1,0 +1,63 @@
+"""The figures of a finished training, as JSON values."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.telemetry.training_verdict import judge
+from pipeline.training.precision import in_words
+from pipeline.training.recording.metrics_log import read_metrics
+from pipeline.training.recording.peak_flops import peak_of
+from pipeline.training.train_state import TrainState
+
+
+def totals_of(state: TrainState) -> dict[str, Any]:
+    """Steps taken, and the data seen in them."""
+    sequences = state.counters.step * state.config.global_batch_size
+    return {
+        "steps": state.counters.step,
+        "target_tokens": state.counters.target_tokens,
+        "sequences": sequences,
+        "epochs": round(sequences / len(state.train_split), 6),
+    }
+
+
+def summarize(state: TrainState) -> dict[str, Any]:
+    """Losses, speed, what went wrong, and the verdict on the gradients."""
+    counters, device, precision = state.counters, state.device, state.config.mixed_precision
+    history = read_metrics(state.work)
+    return {
+        "final_loss": _last(history, "train/loss"),
+        "eval_loss": _last(history, "eval/loss"),
+        "seconds": round(counters.seconds, 3),
+        "tokens_per_second": _tokens_per_second(state),
+        "parameters": state.model.num_parameters(),
+        "mfu": _median(history, "throughput/mfu"),
+        "peak": asdict(peak_of(device, precision)),
+        "precision": in_words(precision, device),
+        "peak_memory_bytes": _last(history, "memory/peak_bytes"),
+        "skipped_steps": counters.skipped_steps,
+        "loss_spikes": counters.loss_spikes,
+        "rollbacks": counters.rollbacks,
+        "resumed_from_steps": counters.resumed_from_steps,
+        "gradients": judge(history),
+        "library_versions": state.numerics,
+    }
+
+
+def _tokens_per_second(state: TrainState) -> float:
+    """Tokens that are no padding. Each is a target, unless a whole sequence has one label."""
+    split, counters = state.train_split, state.counters
+    tokens_per_target = split.num_tokens_in(range(len(split))) / split.target_tokens
+    return float(round(tokens_per_target * counters.target_tokens / counters.seconds, 1))
+
+
+def _last(history: list[dict[str, Any]], tag: str) -> float | None:
+    return next((line[tag] for line in reversed(history) if tag in line), None)
+
+
+def _median(history: list[dict[str, Any]], tag: str) -> float | None:
+    found = [line[tag] for line in history if tag in line]
+    return round(statistics.median(found), 4) if found else None
