@@ -17,11 +17,12 @@ from pipeline.tokens.packing import PackConfig
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from pipeline.config import Config
     from pipeline.evaluation.losses import Batch
     from pipeline.evaluation.trained_model import TrainedModel
+    from pipeline.modeling.heads import Head
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
 
 
@@ -30,8 +31,11 @@ class Labelled(Task):
     its batch. Labels are (B,)."""
 
     auto_class: ClassVar = "AutoModelForSequenceClassification"
-    label_dtype: ClassVar[DTypeLike]
-    """Of the labels of a batch."""
+    label_dtype: ClassVar[str]
+    """Of the labels of a batch, as numpy and torch call it."""
+
+    outputs: ClassVar[tuple[str, int]]
+    """transformers' `problem_type`, and how many outputs the head has while the classes are not known."""
 
     def check(self, config: Config) -> None:
         super().check(config)
@@ -46,6 +50,14 @@ class Labelled(Task):
                 f"model.task {self.type} needs labels, and no source has any; name their field or column by "
                 "ingest.sources.0.label_field"
             )
+
+    def head(self, pack_folder: Path | None = None) -> Head:
+        """An output for each class of the training split; as many as `outputs` says where there are none."""
+        from pipeline.modeling.heads import head_over_labels
+        from pipeline.tokens.labelled_split import CLASSES
+
+        classes = None if pack_folder is None else json.loads((pack_folder / CLASSES).read_bytes())["classes"]
+        return head_over_labels(*self.outputs, classes)
 
     def classes_of(self, labels: Sequence[str | None]) -> list[str] | None:
         """The classes among the labels of the training split; None where labels are numbers."""
@@ -103,6 +115,12 @@ class Labelled(Task):
         from pipeline.tokens.labelled_split import LabelledSplit
 
         return LabelledSplit.open(pack_folder, encode, split, self.label_dtype)
+
+    def example_batch(self, ids: torch.Tensor) -> Batch:
+        import torch
+
+        labels = ids[:, 0].to(getattr(torch, self.label_dtype))
+        return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": labels}
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         """Which labels are targets, (B,) bool."""

@@ -14,6 +14,7 @@ conversation and the mask beside them have to be written there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -122,8 +123,11 @@ class Task(Feature):
         return False
 
     def head(self, pack_folder: Path | None = None) -> Head:
-        """What the model ends in. `pack_folder` has the classes; None before they are known."""
-        raise NotImplementedError
+        """What the model ends in: here scores of the vocabulary. `pack_folder` has the classes; None before they are
+        known."""
+        from pipeline.modeling.heads import CAUSAL_LM
+
+        return CAUSAL_LM
 
     def pack(self, context: TaskContext) -> dict[str, Any]:
         """Write the rows of every split over the streams of encode; gives the stage's summary.
@@ -137,13 +141,16 @@ class Task(Feature):
         raise NotImplementedError
 
     def example_batch(self, ids: torch.Tensor) -> Batch:
-        """A batch of the given ids (B, T) with made-up labels, of which an estimate is made."""
-        raise NotImplementedError
+        """A batch of the given ids (B, T) with made-up labels, for an estimate: here a target for each token."""
+        return {"input_ids": ids, "labels": ids}
 
     def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
-        """The mean loss of random ids (B, T), from which the start of a model is judged, and that of guessing; None
-        where there is no such thing."""
-        raise NotImplementedError
+        """The mean loss of random ids (B, T), by which a fresh model is judged, and that of guessing, or None: here of
+        predicting the next id."""
+        from torch.nn import functional
+
+        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        return loss, math.log(logits.shape[-1])
 
     def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
         """Losses of a batch, as sums over its targets: the one to minimize and those to record.
@@ -156,8 +163,11 @@ class Task(Feature):
         return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
-        """Weight of each token in the router losses, (B, T). The weights of the tokens of one target add up to 1."""
-        raise NotImplementedError
+        """Weight of each token in the router losses, (B, T). The weights of the tokens of one target add up to 1: here
+        each target is a token."""
+        from pipeline.tokens.packed_split import IGNORED_LABEL
+
+        return batch["labels"] != IGNORED_LABEL
 
     def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
         """What a validation adds up over batches and processes, (n,) float64: here loss, targets, and hits."""

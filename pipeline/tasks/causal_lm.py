@@ -23,9 +23,7 @@ from pipeline.tokens.packing import PackConfig
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.evaluation.losses import Batch
     from pipeline.evaluation.trained_model import TrainedModel
-    from pipeline.modeling.heads import Head
     from pipeline.tokens.packed_split import PackedSplit
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
@@ -81,11 +79,6 @@ class CausalLm(Task, type="causal_lm"):
         are_sampled = samples.temperature > 0 and samples.top_k != 1
         return are_sampled and bool(samples.prompts or samples.num_samples)
 
-    def head(self, pack_folder: Path | None = None) -> Head:
-        from pipeline.modeling.heads import CAUSAL_LM
-
-        return CAUSAL_LM
-
     def pack(self, context: TaskContext) -> dict[str, Any]:
         from pipeline.tokens.packing import pack_contiguous
 
@@ -106,20 +99,6 @@ class CausalLm(Task, type="causal_lm"):
         from pipeline.tokens.packed_split import PackedSplit
 
         return PackedSplit.open(pack_folder, encode, split)
-
-    def example_batch(self, ids: torch.Tensor) -> Batch:
-        return {"input_ids": ids, "labels": ids}
-
-    def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
-        from torch.nn import functional
-
-        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-        return loss, math.log(logits.shape[-1])
-
-    def token_weights(self, batch: Batch) -> torch.Tensor:
-        from pipeline.tokens.packed_split import IGNORED_LABEL
-
-        return batch["labels"] != IGNORED_LABEL
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
         """The loss in nats a token, and perplexity."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import BadDataError
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from pipeline.evaluation.losses import Batch
-    from pipeline.modeling.heads import Head
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
 
 MAX_LISTED = 8
@@ -44,6 +40,7 @@ class Classification(Labelled, type="classification"):
     predicts: ClassVar = "classes"
     metrics: ClassVar = (ACCURACY, F1)
     label_dtype: ClassVar = "int64"
+    outputs: ClassVar = ("single_label_classification", 2)
     words: ClassVar = TaskWords(
         noun="classifier",
         target="labelled document",
@@ -56,14 +53,6 @@ class Classification(Labelled, type="classification"):
         hub_task=("text-classification", "Text classification"),
         limitation="It gives every text one of its classes, also one that belongs to none of them.",
     )
-
-    def head(self, pack_folder: Path | None = None) -> Head:
-        """A score for each class of the training split; two before they are known."""
-        from pipeline.modeling.heads import head_over_labels
-        from pipeline.tokens.labelled_split import CLASSES
-
-        classes = None if pack_folder is None else json.loads((pack_folder / CLASSES).read_bytes())["classes"]
-        return head_over_labels("single_label_classification", 2, classes)
 
     def classes_of(self, labels: Iterable[str | None]) -> list[str]:
         """The labels, each once and sorted: class number i is the i-th. Raises BadDataError when there is but one,
@@ -112,9 +101,6 @@ class Classification(Labelled, type="classification"):
                 "they are none"
             )
         return warnings
-
-    def example_batch(self, ids: torch.Tensor) -> Batch:
-        return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": ids[:, 0]}
 
     def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
         import torch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import BadDataError
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.evaluation.losses import Batch, LossSums
-    from pipeline.modeling.heads import Head
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
     from pipeline.training.train_config import TrainConfig
 
@@ -39,6 +37,7 @@ class Regression(Labelled, type="regression"):
     metrics: ClassVar = METRICS
     loss_settings: ClassVar = ("regression_loss", "huber_delta")
     label_dtype: ClassVar = "float32"
+    outputs: ClassVar = ("regression", 1)
     words: ClassVar = TaskWords(
         noun="regression model",
         target="labelled document",
@@ -51,12 +50,6 @@ class Regression(Labelled, type="regression"):
         hub_task=("text-classification", "Text regression"),
         limitation="It gives every text a number, also one to which none applies.",
     )
-
-    def head(self, pack_folder: Path | None = None) -> Head:
-        """One number."""
-        from pipeline.modeling.heads import head_over_labels
-
-        return head_over_labels("regression", 1)
 
     def choose(self, labels: Sequence[str | None], classes: Sequence[str] | None, split: str) -> LabelledDocuments:
         """The documents that have a label, all of which must be finite numbers; else raises BadDataError."""
@@ -82,9 +75,6 @@ class Regression(Labelled, type="regression"):
             f"the labels have mean {mean:.3g} and standard deviation {std:.3g}, and are not rescaled; training takes "
             "long unless both are near 1: write them in other units"
         ]
-
-    def example_batch(self, ids: torch.Tensor) -> Batch:
-        return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": ids[:, 0].float()}
 
     def start_loss(self, logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, float | None]:
         """The squared error of ones."""
