@@ -51,7 +51,7 @@ class Rate:
         return self._amount / self._seconds if is_known else None
 
 
-class Bar:
+class ProgressBar:
     """One piece of work being counted. `update(n, note)` advances it; units are the task's own."""
 
     def __init__(self, label: str, total: float | None, unit: str, stream: TextIO) -> None:
@@ -123,9 +123,9 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
 
     @contextmanager
-    def task(self, label: str, total: float | None = None, unit: str = "it") -> Iterator[Bar]:
-        """Count a piece of work: `with progress.task("reading", total=size, unit="B") as task: task.update(n)`."""
-        task = Bar(f"{self._stage}: {label}", total, unit, self._stream)
+    def bar(self, label: str, total: float | None = None, unit: str = "it") -> Iterator[ProgressBar]:
+        """Count a piece of work: `with progress.bar("reading", total=size, unit="B") as task: task.update(n)`."""
+        task = ProgressBar(f"{self._stage}: {label}", total, unit, self._stream)
         try:
             yield task
         finally:

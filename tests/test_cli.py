@@ -128,13 +128,13 @@ def test_plan_of_an_empty_workspace_runs_nothing_and_writes_nothing(config: str,
 
 def test_a_plan_gives_a_few_of_many_reasons() -> None:
     reasons = tuple(f"curate.setting_{number} 0 -> 1" for number in range(40))
-    (line,) = plan.format_plan([plan.Step(STAGES[2], "run", reasons)]).splitlines()
+    (line,) = plan.format_plan([plan.PlannedStage(STAGES[2], "run", reasons)]).splitlines()
     assert line.endswith("setting_3 0 -> 1; curate.setting_4 0 -> 1; and 35 more, which `descent explain` lists")
 
 
 def test_the_first_of_the_stages_that_wait_stands_for_all_in_a_plan() -> None:
-    steps = [plan.Step(STAGES[0], "run", ("changed",))]
-    steps += [plan.Step(stage, "unknown", ("until ingest has run",)) for stage in STAGES[1:4]]
+    steps = [plan.PlannedStage(STAGES[0], "run", ("changed",))]
+    steps += [plan.PlannedStage(stage, "unknown", ("until ingest has run",)) for stage in STAGES[1:4]]
     lines = plan.format_plan(steps).splitlines()
     assert [line.split() for line in lines] == [
         ["ingest", "run", "changed"],
@@ -144,8 +144,8 @@ def test_the_first_of_the_stages_that_wait_stands_for_all_in_a_plan() -> None:
 
 
 def test_a_plan_repeats_what_an_artifact_warns_of_and_says_what_settings_foretell() -> None:
-    reused = plan.Step(STAGES[5], "reuse", warnings=("half of the text is lost",))
-    planned = plan.Step(STAGES[4], "run", ("no earlier artifact",), warnings=("may lose\ttext",))
+    reused = plan.PlannedStage(STAGES[5], "reuse", warnings=("half of the text is lost",))
+    planned = plan.PlannedStage(STAGES[4], "run", ("no earlier artifact",), warnings=("may lose\ttext",))
     lines = plan.format_plan([planned, reused]).splitlines()
     assert lines[2:] == ["warning: tokenizer: may lose\\ttext", "warning: encode: half of the text is lost"]
     assert reused.as_json()["warnings"] == ["half of the text is lost"]

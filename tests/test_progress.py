@@ -45,7 +45,7 @@ class Log(io.StringIO):
 def log_of(now: list[float], seconds_of_steps: list[float]) -> list[tuple[float, str]]:
     """What a log gets of steps that take so long."""
     log = Log(now)
-    with Progress("train", log).task("training", total=len(seconds_of_steps), unit="steps") as task:
+    with Progress("train", log).bar("training", total=len(seconds_of_steps), unit="steps") as task:
         for seconds in seconds_of_steps:
             now[0] += seconds
             task.update(1)
@@ -87,7 +87,7 @@ def test_validations_count_and_make_the_time_left_jump_little(now: list[float]) 
 
 def test_updates_within_the_clock_s_grain_count(now: list[float]) -> None:
     stream = io.StringIO()
-    with Progress("ingest", stream).task("reading", total=4e6, unit="B") as task:
+    with Progress("ingest", stream).bar("reading", total=4e6, unit="B") as task:
         for _ in range(20):
             now[0] += 1
             for _ in range(10):
@@ -97,7 +97,7 @@ def test_updates_within_the_clock_s_grain_count(now: list[float]) -> None:
 
 def test_a_log_gets_rate_time_left_and_note_now_and_then(now: list[float]) -> None:
     stream = io.StringIO()
-    with Progress("train", stream).task("training", total=1000, unit="steps") as task:
+    with Progress("train", stream).bar("training", total=1000, unit="steps") as task:
         task.start_at(100)
         for _ in range(30):
             now[0] += 1
@@ -111,7 +111,7 @@ def test_a_log_gets_rate_time_left_and_note_now_and_then(now: list[float]) -> No
 
 def test_a_terminal_gets_a_bar_that_goes_away() -> None:
     stream = Terminal()
-    with Progress("train", stream).task("training", total=10, unit="steps") as task:
+    with Progress("train", stream).bar("training", total=10, unit="steps") as task:
         time.sleep(DRAWN_AGAIN)
         task.update(10, "loss 2.5")
     assert "train: training:" in stream.getvalue()
@@ -127,7 +127,7 @@ def test_a_note_loses_its_last_parts_where_columns_are_few(columns: int, shown: 
 def test_a_narrow_terminal_shows_the_bar_and_the_beginning_of_the_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "DEFAULT_COLUMNS", 100)
     stream = Terminal()
-    with Progress("train", stream).task("training", total=1000, unit="steps") as task:
+    with Progress("train", stream).bar("training", total=1000, unit="steps") as task:
         time.sleep(DRAWN_AGAIN)
         task.update(10, "loss 2.5, gradient 0.12, 4,321 tokens/s of 123,456, memory 12.5 GB")
     assert "gradient 0.12\r" in stream.getvalue()

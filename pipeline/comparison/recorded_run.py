@@ -14,7 +14,7 @@ from pipeline.config.mistakes import nearest
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest, content_digest, input_digests, is_key, read_manifest
-from pipeline.engine.run_json import IN_PROGRESS, earlier_results, outcome_of, read_run, shown_in_words
+from pipeline.engine.run_json import IN_PROGRESS, earlier_results, outcome_of, read_run_json, shown_in_words
 from pipeline.engine.work_folders import identity_of
 from pipeline.errors import ConfigError, MissingInputError, StorageError
 from pipeline.plain_yaml import read_file
@@ -60,7 +60,7 @@ def open_run(workspace: Workspace, name: str) -> Run:
 
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
-    states = {folder.name: read_run(folder) for folder in sorted(workspace.root.glob("runs/*"))}
+    states = {folder.name: read_run_json(folder) for folder in sorted(workspace.root.glob("runs/*"))}
     earlier = {
         f"{run}/{folder.parent.name}/{folder.name}": found
         for run in states

@@ -18,10 +18,10 @@ def make_way(earlier: dict[str, Any], later: Any, places: Places, key: Key = ())
             make_way(earlier, value, places, inner)
         if value is not None:
             for other in _alternatives_of(inner):
-                remove(earlier, other, places)
+                remove_setting(earlier, other, places)
 
 
-def remove(values: dict[str, Any], key: Key, places: Places) -> None:
+def remove_setting(values: dict[str, Any], key: Key, places: Places) -> None:
     """Remove a setting, where it is given, and what is known of its place."""
     *holder, last = key
     container: Any = values

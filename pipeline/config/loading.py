@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError, create_model
 
 from pipeline.config import Config
-from pipeline.config.layers import make_way, may_be_null, remove
-from pipeline.config.mistakes import describe, known_instead, nearest, taken_otherwise
+from pipeline.config.layers import make_way, may_be_null, remove_setting
+from pipeline.config.mistakes import known_instead, mistakes_in_words, nearest, taken_otherwise
 from pipeline.console.terminal_text import printable
 from pipeline.errors import ConfigError
 from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, has_entry, read_file, read_setting, shown
@@ -55,7 +55,7 @@ def load_config(
     try:
         config = _config_with(frozenset(sections)).model_validate(given)
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(error, given, places, path))) from None
+        raise ConfigError("\n".join(mistakes_in_words(error, given, places, path))) from None
     if mistakes := taken_otherwise(config, given, (), places, path):
         raise ConfigError("\n".join(mistakes))
     return config
@@ -110,7 +110,7 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
         raise ConfigError(f"{where}: the key is not printable text")
     value = read_setting(text, where)
     if value is None and text.strip() and not may_be_null(key):
-        remove(values, key, places)
+        remove_setting(values, key, places)
         return
     make_way(values, reduce(lambda inner, part: {part: inner}, reversed(key), value), places)
     container: Any = values

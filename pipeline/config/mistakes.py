@@ -43,7 +43,7 @@ PATTERNS = {
 """What patterns of text allow, in words."""
 
 
-def describe(error: ValidationError, values: dict[str, Any], places: Places, path: Path) -> list[str]:
+def mistakes_in_words(error: ValidationError, values: dict[str, Any], places: Places, path: Path) -> list[str]:
     """A line for each mistake, of which at most MAX_LINES are told."""
     mistakes = error.errors(include_url=False)
     lines = [_describe(item, values, places, path) for item in mistakes[:MAX_LINES]]

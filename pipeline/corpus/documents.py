@@ -54,7 +54,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """Whole records of a file, from byte `start` on. `origin` names the file; records count from `first_record`.
 
     Files that are not cut are one part.

@@ -68,7 +68,7 @@ def map_shards(
     """
     total = Tally()
     num_processes = min(num_workers, len(tasks), num_bytes // WORKER_BYTES)
-    with progress.task(label, total=len(tasks), unit="shards") as task:
+    with progress.bar(label, total=len(tasks), unit="shards") as task:
         for tally in _results(work, tasks, num_processes):
             total.merge(tally)
             task.update()

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pipeline.corpus.curate_config import CurateConfig
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
-def split_of_hash(value: int, config: CurateConfig) -> Split:
+def split_of_hash(value: int, config: CurateConfig) -> SplitName:
     """The split by a text's hash (`dedup.text_hash`) as a fraction of its range: equal texts always land together.
 
     The hash that finds duplicates is used, so that texts alike but for case and white space share a split even

@@ -47,7 +47,7 @@ class OtherWork:
 
 
 @dataclass(frozen=True)
-class Outset:
+class StageStart:
     """What a long stage may look at before it begins: its settings, what its key is made of, its work folder, the
     summaries of the stages that it reads, and other work of the stage in this workspace."""
 
@@ -71,10 +71,10 @@ class Continuation:
 class Checkpointing:
     """How a stage goes on that saves checkpoints in `context.work` and was killed."""
 
-    saved: Callable[[Path], list[Path]]
+    list_checkpoints: Callable[[Path], list[Path]]
     """The whole checkpoints of a work folder, oldest first."""
 
-    point: Callable[[Path], str]
+    describe: Callable[[Path], str]
     """Where a checkpoint was made, in words ("step 300")."""
 
     problem_of: Callable[[Path], str | None]
@@ -83,21 +83,23 @@ class Checkpointing:
     set_aside: Callable[[Path], Path]
     """Moves a checkpoint to where nothing goes on from it, and returns that place."""
 
-    find: Callable[[Outset], tuple[Continuation | None, tuple[str, ...]]] = field(default=lambda outset: (None, ()))
+    find_continuation: Callable[[StageStart], tuple[Continuation | None, tuple[str, ...]]] = field(
+        default=lambda start: (None, ())
+    )
     """The best checkpoint of other work, such as a shorter training, that is further than the stage's own, or None; and
     remarks on what could not be used."""
 
     adopt: Callable[[Path, Path], None] = field(default=lambda checkpoint, work: None)
     """Puts all that a checkpoint of other work needs into the work folder. The other work stays as it is."""
 
-    asks: Callable[[Any], str] = field(default=lambda config: "")
+    missing_settings: Callable[[Any], str] = field(default=lambda config: "")
     """Empty where the settings are complete; else the error to show when the workspace has no finished work to take
     them from."""
 
-    choose: Callable[[Outset], Mapping[str, Any]] = field(default=lambda outset: {})
-    """The settings that are taken from other work, where `asks` is not empty."""
+    choose_settings: Callable[[StageStart], Mapping[str, Any]] = field(default=lambda start: {})
+    """The settings that are taken from other work, where `missing_settings` is not empty."""
 
     def resume_point(self, work: Path) -> str | None:
         """Where a killed stage would go on, in words, without verifying the checkpoint."""
-        saved = self.saved(work)
-        return self.point(saved[-1]) if saved else None
+        saved = self.list_checkpoints(work)
+        return self.describe(saved[-1]) if saved else None

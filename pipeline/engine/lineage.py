@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.engine.artifacts import Workspace
-from pipeline.engine.launches.launch import Task
+from pipeline.engine.launches.launch import StageAssignment
 from pipeline.engine.manifests import CHECKED, Manifest, content_digest, find_damage, is_key, read_manifest
 from pipeline.engine.stage import Stage
 from pipeline.engine.work_folders import identity_of, is_checked, works
@@ -32,7 +32,7 @@ def check_inputs(workspace: Workspace, stage: Stage, manifests: Mapping[str, Man
 
 
 @contextmanager
-def blaming_inputs(workspace: Workspace, task: Task) -> Iterator[None]:
+def blaming_inputs(workspace: Workspace, task: StageAssignment) -> Iterator[None]:
     """Name the stage that met damage. Where one failed for no reason of ours, look for damage in all that its inputs
     were made from: an earlier version may have made them from it. Other errors get a note of the stage."""
     try:

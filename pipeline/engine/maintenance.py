@@ -17,9 +17,9 @@ from pipeline.engine.manifests import damaged_records, find_damage, is_key, leav
 from pipeline.engine.published_copies import (
     CARD,
     compare,
+    differences_in_words,
     folders_of,
     forbidden_names_of,
-    in_words,
     mirror,
     shown_files,
     without_cards,
@@ -31,7 +31,7 @@ from pipeline.engine.run_json import (
     UNREADABLE,
     earlier_results,
     placed_stages,
-    read_run,
+    read_run_json,
     result_in_words,
     shown_stages,
     unreadable_runs,
@@ -62,7 +62,7 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     found = [f"{path} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
     lineage, users = Lineage(workspace), _users(workspace)
     damaged = []
-    with progress.task("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
+    with progress.bar("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
         for folder in artifacts:
             if _mend(workspace, folder.parent.name, folder.name, partial(_problem, folder)):
                 damaged.append(folder)
@@ -74,7 +74,7 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
     doubtful, suspects = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
     for stage, work in suspects:
-        for folder in stage.long.saved(work):
+        for folder in stage.long.list_checkpoints(work):
             check = partial(_give_up_checkpoint, stage.long, folder)
             found += _mend(workspace, stage.name, work.name, check)
     folders = [(workspace.artifact(*artifact), DOUBTFUL) for artifact in doubtful] + [(one, "") for one in damaged]
@@ -88,13 +88,13 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
 def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list[str]:
     """Compare what people upload of a run with what it made, and put back what differs. What was edited on purpose is
     said by `progress` and stays."""
-    run, state = workspace.run(name), read_run(workspace.run(name))
+    run, state = workspace.run(name), read_run_json(workspace.run(name))
     if state is None or workspace.is_locked("run", name):
         return []
     placed, lines = placed_stages(state), []
     there = [run / part for part in folders_of(workspace.stages) if (run / part).exists()]
     if not placed and there:
-        noun = next(stage.noun for stage in workspace.stages if stage.shown.copies)
+        noun = next(stage.noun for stage in workspace.stages if stage.run_folder.copies)
         return [f"{there[0]}: {UNKNOWN.format(noun)}"]
     shown, forbidden_names = shown_files(workspace, placed), forbidden_names_of(workspace.stages)
     if not without_cards(shown):  # the artifact is set aside, or gone: a run makes it, and these folders, anew
@@ -108,7 +108,7 @@ def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list
                 with workspace.unless_locked("run", name) as held:
                     if held:
                         found = mirror(files, folder, files, digest_file, forbidden_names)
-                        lines += in_words(replace(found, card_was_edited=False), folder, was_shown=True)
+                        lines += differences_in_words(replace(found, card_was_edited=False), folder, was_shown=True)
             except OSError as error:
                 why = f"cannot be mended ({error.strerror}); {STAYS}"
                 lines += [f"{folder / one} is not as the run made it: {why}" for one in differing]
@@ -151,7 +151,7 @@ def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
     """What is wrong with the records of an artifact of a long stage, of which all else is whole, where setting it aside
     would have it made anew: with a checkpoint the next run makes it again, records included, in moments."""
     stage = workspace.resumable.get(folder.parent.name)
-    is_dear = stage is not None and not stage.long.saved(workspace.checkpoints(folder.name))
+    is_dear = stage is not None and not stage.long.list_checkpoints(workspace.checkpoints(folder.name))
     return damaged_records(folder) if is_dear else {}
 
 
@@ -257,7 +257,7 @@ def delete(unused: list[Unused]) -> None:
 
 def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
     """Artifacts that runs name, with all that they were made from, and the keys of what is in progress."""
-    states = [state for folder in workspace.root.glob("runs/*") if (state := read_run(folder)) is not None]
+    states = [state for folder in workspace.root.glob("runs/*") if (state := read_run_json(folder)) is not None]
     in_progress = {str(state.get(IN_PROGRESS)) for state in states}
     used = [artifact for state in states for artifact in used_by(state)]
     return set(with_ancestors(workspace, used)), in_progress
@@ -285,7 +285,7 @@ def _users(workspace: Workspace) -> dict[tuple[str, str], list[str]]:
     """Names of the runs that show an artifact."""
     users: dict[tuple[str, str], list[str]] = {}
     for folder in sorted(workspace.root.glob("runs/*")):
-        for stage, entry in shown_stages(read_run(folder) or {"stages": {}}).items():
+        for stage, entry in shown_stages(read_run_json(folder) or {"stages": {}}).items():
             users.setdefault((stage, entry["key"]), []).append(folder.name)
     return users
 
@@ -297,7 +297,7 @@ def _artifacts(workspace: Workspace) -> Iterator[Path]:
 def _checkpoints(workspace: Workspace) -> Iterator[tuple[Stage, Path]]:
     for stage, work in works(workspace):
         if not workspace.is_locked(stage.name, work.name):
-            yield from ((stage, folder) for folder in stage.long.saved(work))
+            yield from ((stage, folder) for folder in stage.long.list_checkpoints(work))
 
 
 def _run_names(workspace: Workspace) -> list[str]:
@@ -306,5 +306,5 @@ def _run_names(workspace: Workspace) -> list[str]:
 
 def _began(workspace: Workspace) -> float:
     """When the oldest run that is in progress began; infinity when none is."""
-    states = [read_run(folder) for folder in workspace.root.glob("runs/*") if workspace.is_locked("run", folder.name)]
-    return min((float(state["started"]) for state in states if state), default=math.inf)
+    runs = [folder for folder in workspace.root.glob("runs/*") if workspace.is_locked("run", folder.name)]
+    return min((float(state["started"]) for state in map(read_run_json, runs) if state), default=math.inf)

@@ -14,7 +14,7 @@ from pipeline.engine.auto_settings import Settled, settle, with_values
 from pipeline.engine.manifests import Manifest, input_digests, warnings_of
 from pipeline.engine.reasons import find_reasons
 from pipeline.engine.stage import Configuration, Stage, Stages, section_of
-from pipeline.engine.work_folders import outset_of
+from pipeline.engine.work_folders import stage_start
 from pipeline.errors import MissingInputError
 
 MAX_REASONS = 5
@@ -22,7 +22,7 @@ MAX_REASONS = 5
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStage:
     """What is to be done for one stage. `identity` is None while an upstream result is unknown."""
 
     stage: Stage
@@ -85,7 +85,7 @@ class Selection:
         return tuple(stage for stage in self.pipeline if stage.name in needed)
 
 
-def plan(config: Configuration, selection: Selection) -> list[Step]:
+def plan(config: Configuration, selection: Selection) -> list[PlannedStage]:
     """What a run would do with each selected stage, and why. Runs nothing.
 
     Raises MissingInputError when a stage outside the selection lacks its artifact.
@@ -93,7 +93,7 @@ def plan(config: Configuration, selection: Selection) -> list[Step]:
     return plan_settled(settle(config), Workspace(config.run.workspace, selection.pipeline), selection)
 
 
-def plan_settled(settled: Settled, workspace: Workspace, selection: Selection) -> list[Step]:
+def plan_settled(settled: Settled, workspace: Workspace, selection: Selection) -> list[PlannedStage]:
     """`plan` of a configuration that leaves nothing to the machine."""
     manifests = upstream_manifests(settled.config, workspace, selection)
     steps = []
@@ -102,7 +102,7 @@ def plan_settled(settled: Settled, workspace: Workspace, selection: Selection) -
         if step.action == "reuse" and step.manifest is not None:
             manifests[stage.name] = step.manifest
         section = section_of(settled.config, stage)
-        warnings = warnings_of(step.manifest) if step.manifest is not None else stage.foresee(section)
+        warnings = warnings_of(step.manifest) if step.manifest is not None else stage.early_warnings(section)
         steps.append(replace(step, warnings=tuple(warnings), notes=settled.notes.get(stage.name, ())))
     return steps
 
@@ -124,37 +124,41 @@ def upstream_manifests(config: Configuration, workspace: Workspace, selection: S
 
 def plan_stage(
     stage: Stage, config: Configuration, workspace: Workspace, manifests: Mapping[str, Manifest], forced: bool
-) -> Step:
+) -> PlannedStage:
     """What is to be done for one stage, given the manifests of those before it."""
-    long = stage.checkpointing
+    checkpointing = stage.checkpointing
     if waiting := [name for name in stage.upstream if name not in manifests]:
         section = section_of(config, stage)
         stage.source_files(section)  # what is wrong there would otherwise end the run after hours of work
-        if long is not None and (missing := long.asks(section)) and not workspace.manifests(stage.name):
+        if (
+            checkpointing is not None
+            and (missing := checkpointing.missing_settings(section))
+            and not workspace.manifests(stage.name)
+        ):
             raise MissingInputError(missing)
         last = next(name for name in reversed([one.name for one in workspace.stages]) if name in waiting)
-        return Step(stage, "unknown", (f"until {last} has run",))
+        return PlannedStage(stage, "unknown", (f"until {last} has run",))
     config = with_choices(stage, config, workspace, manifests)
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)
     against = ""
     if manifest is not None and not forced:
-        return Step(stage, "reuse", identity=identity, manifest=manifest)
+        return PlannedStage(stage, "reuse", identity=identity, manifest=manifest)
     if forced and manifest is not None:
         reasons: tuple[str, ...] = ("forced",)
     elif problem:
         reasons = (problem,)
     else:
         reasons, against = find_reasons(workspace, config.run.name, identity)
-    if long is None or forced:
-        return Step(stage, "run", reasons, identity, against=against)
-    outset = outset_of(stage, section_of(config, stage), identity, workspace, manifests)
-    found, remarks = long.find(outset)
+    if checkpointing is None or forced:
+        return PlannedStage(stage, "run", reasons, identity, against=against)
+    start = stage_start(stage, section_of(config, stage), identity, workspace, manifests)
+    found, remarks = checkpointing.find_continuation(start)
     if found is not None:
-        point = long.point(found.checkpoint)
-        return Step(stage, f"resume ({point})", (*filter(None, [problem]), found.reason), identity)
-    point = long.resume_point(outset.work) or ""
-    return Step(stage, f"resume ({point})" if point else "run", (*reasons, *remarks), identity, against=against)
+        point = checkpointing.describe(found.checkpoint)
+        return PlannedStage(stage, f"resume ({point})", (*filter(None, [problem]), found.reason), identity)
+    point = checkpointing.resume_point(start.work) or ""
+    return PlannedStage(stage, f"resume ({point})" if point else "run", (*reasons, *remarks), identity, against=against)
 
 
 def with_choices(
@@ -162,10 +166,10 @@ def with_choices(
 ) -> Configuration:
     """The configuration with what a long stage chooses of it from other work in the workspace."""
     section = section_of(config, stage)
-    if stage.checkpointing is None or not stage.checkpointing.asks(section):
+    if stage.checkpointing is None or not stage.checkpointing.missing_settings(section):
         return config
-    outset = outset_of(stage, section, identify(stage, config, workspace, manifests), workspace, manifests)
-    chosen = stage.checkpointing.choose(outset)
+    start = stage_start(stage, section, identify(stage, config, workspace, manifests), workspace, manifests)
+    chosen = stage.checkpointing.choose_settings(start)
     changed: Configuration = with_values(config, {stage.name: with_values(section, chosen)})
     return changed
 
@@ -173,11 +177,11 @@ def with_choices(
 def identify(stage: Stage, config: Configuration, workspace: Workspace, manifests: Mapping[str, Manifest]) -> Identity:
     """A stage's identity, given the manifests of its upstream stages."""
     section = section_of(config, stage)
-    seed = config.run.seed if stage.draws(config) else None
+    seed = config.run.seed if stage.uses_seed(config) else None
     return workspace.identify(stage, section, seed, input_digests(stage, manifests))
 
 
-def format_plan(steps: Sequence[Step]) -> str:
+def format_plan(steps: Sequence[PlannedStage]) -> str:
     """The plan as a table for people: stage, action, and the reason; below it what was chosen on this machine. Of the
     stages that wait for a result, the first stands for all."""
     waiting = [step for step in steps if step.action == "unknown"]

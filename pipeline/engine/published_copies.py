@@ -25,23 +25,23 @@ Files = Mapping[str, tuple[Path, str]]
 
 def folders_of(stages: Stages) -> list[str]:
     """The folders of a run that hold copies."""
-    places = [place for stage in stages for place in stage.shown.copies.values()]
+    places = [place for stage in stages for place in stage.run_folder.copies.values()]
     return list(dict.fromkeys(place.partition("/")[0] for place in places))
 
 
 def card_of(stages: Stages) -> str:
     """The place of the card in a run's folder; where no stage has one, the place where it would be."""
-    places = [place for stage in stages for place in stage.shown.copies.values()]
+    places = [place for stage in stages for place in stage.run_folder.copies.values()]
     return next((place for place in places if PurePosixPath(place).name == CARD), f"{folders_of(stages)[0]}/{CARD}")
 
 
 def shown_files(workspace: Workspace, stages: Mapping[str, Any]) -> dict[str, Files]:
     """What each folder of copies holds in a run that shows these artifacts, given by stage as in run.json."""
     found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in folders_of(workspace.stages)}
-    for stage in (stage for stage in workspace.stages if stage.shown.copies and stage.name in stages):
+    for stage in (stage for stage in workspace.stages if stage.run_folder.copies and stage.name in stages):
         folder = workspace.artifact(stage.name, stages[stage.name]["key"])
         for name, entry in (read_manifest(folder) or {"files": {}})["files"].items():
-            for source, place in stage.shown.copies.items():
+            for source, place in stage.run_folder.copies.items():
                 if name == source or name.startswith(f"{source}/"):
                     part, _, rest = f"{place}{name.removeprefix(source)}".partition("/")
                     found[part][rest] = (folder / name, entry["sha256"])
@@ -56,7 +56,7 @@ def without_cards(shown: Mapping[str, Files]) -> dict[str, str]:
 
 def forbidden_names_of(stages: Stages) -> tuple[str, ...]:
     """Patterns of names that must not lie beside the copies."""
-    return tuple(pattern for stage in stages for pattern in stage.shown.forbidden_names)
+    return tuple(pattern for stage in stages for pattern in stage.run_folder.forbidden_names)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _place(source: Path, target: Path) -> None:
         target.chmod(0o644)
 
 
-def in_words(found: Differences, folder: Path, was_shown: bool) -> list[str]:
+def differences_in_words(found: Differences, folder: Path, was_shown: bool) -> list[str]:
     """What a person should know of how a folder differed from what it showed, after `mirror`."""
     changed = [name for name in sorted(found.wrong) if name not in found.surplus] if was_shown else []
     said = [f"{folder / name} was not as the run made it: {MENDED}" for name in changed]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.engine.artifacts import Identity, Workspace
 from pipeline.engine.differences import describe_differences, have_common_input
 from pipeline.engine.manifests import Manifest, read_manifest
-from pipeline.engine.run_json import read_run
+from pipeline.engine.run_json import read_run_json
 from pipeline.progress import Progress
 
 NOTHING_EARLIER = "no earlier artifact of this run"
@@ -15,7 +15,7 @@ def find_reasons(workspace: Workspace, run: str, identity: Identity) -> tuple[tu
     """How an identity without an artifact differs from the one that the run of this name used before, or else from the
     nearest that was made of the same files or inputs in part; and whose that is, "" where there is none."""
     stage = identity.payload["stage"]
-    state = read_run(workspace.run(run)) or {"stages": {}}
+    state = read_run_json(workspace.run(run)) or {"stages": {}}
     own = {**state.get("earlier", {}), **state["stages"]}.get(stage)
     if own is not None and own["key"] == identity.key:
         return ("its artifact is no longer there",), ""
@@ -43,7 +43,7 @@ def _nearest(workspace: Workspace, identity: Identity) -> Manifest | None:
 
 def _user_of(workspace: Workspace, manifest: Manifest) -> str:
     """The last run that used an artifact, or else the artifact itself."""
-    states = filter(None, map(read_run, sorted(workspace.root.glob("runs/*"))))
+    states = filter(None, map(read_run_json, sorted(workspace.root.glob("runs/*"))))
     users = [state for state in states if state["stages"].get(manifest["stage"], {}).get("key") == manifest["key"]]
     last = max(users, key=lambda state: float(state["started"]), default=None)
     return f"run {last['name']}" if last else f"artifact {manifest['key']}"

@@ -25,7 +25,7 @@ UNKNOWN = "nothing tells of which {} it is; run again: it is put there anew"
 """Of copies, with the noun of their stage."""
 
 
-def read_run(folder: Path) -> dict[str, Any] | None:
+def read_run_json(folder: Path) -> dict[str, Any] | None:
     """A run's run.json, or None when there is none that can be read, or it was altered."""
     try:
         value = atomic.read_sealed(folder / "run.json")
@@ -51,7 +51,7 @@ def unreadable_runs(workspace: Workspace) -> list[Path]:
     that was killed while it started."""
     folders = sorted(path for path in workspace.root.glob("runs/*") if path.is_dir())
     begun = [path for path in folders if any(not _is_of_a_beginning(name) for name in os.listdir(path))]
-    return [path / "run.json" for path in begun if read_run(path) is None]
+    return [path / "run.json" for path in begun if read_run_json(path) is None]
 
 
 def _is_of_a_beginning(name: str) -> bool:
@@ -84,7 +84,7 @@ def placed_stages(state: Mapping[str, Any]) -> dict[str, Any]:
 def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[str, Any]]]:
     """Results of a run that others took the place of, oldest first: their folders, and what their run.json says."""
     paths = [path for path in workspace.earlier(name).glob("*") if not path.name.startswith(atomic.TEMPORARY_PREFIX)]
-    found = [(path, state) for path in sorted(paths) if (state := read_run(path)) is not None]
+    found = [(path, state) for path in sorted(paths) if (state := read_run_json(path)) is not None]
     return [(path, state) for path, state in found if isinstance(state.get("finished"), float)]
 
 
@@ -92,7 +92,7 @@ def shown_by(workspace: Workspace, state: Mapping[str, Any], folder: Path) -> di
     """What a folder shows at the beginning of an attempt, by its run.json: the result of a whole run."""
     if "shown" in state:
         return dict(state["shown"])
-    if not is_whole(workspace, state):
+    if not is_whole_run(workspace, state):
         return None
     try:
         config = (folder / "config.yaml").read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ def parts_of_result(workspace: Workspace) -> list[str]:
     return list(dict.fromkeys(stage.name for stage in (*headline_stages(workspace), workspace.stages[-1])))
 
 
-def is_whole(workspace: Workspace, state: Mapping[str, Any]) -> bool:
+def is_whole_run(workspace: Workspace, state: Mapping[str, Any]) -> bool:
     """Whether a run.json tells of a whole run."""
     return state.get("outcome") == "done" and {*parts_of_result(workspace)} <= state["stages"].keys()
 

@@ -17,9 +17,9 @@ from pipeline.engine.published_copies import (
     CARD,
     card_of,
     card_was_edited,
+    differences_in_words,
     folders_of,
     forbidden_names_of,
-    in_words,
     mirror,
     place_aside,
     recover,
@@ -35,7 +35,7 @@ from pipeline.engine.run_json import (
     long_part,
     parts_of_result,
     placed_stages,
-    read_run,
+    read_run_json,
     result_in_words,
     shown_by,
     shown_in_words,
@@ -59,7 +59,7 @@ UNFINISHED = "unfinished"
 
 class RunView:
     """`<workspace>/runs/<name>/`: config.yaml, run.json, and what stages declare that it shows of their artifacts
-    (`Stage.shown`).
+    (`Stage.run_folder`).
 
     Copies are ordinary folders that can be copied again or uploaded: large files in them are hard links into the
     artifact (copies where the file system has none), the rest copies. What is live while a long stage is at work is a
@@ -74,7 +74,7 @@ class RunView:
         self.folder = workspace.run(config.run.name)
         self._workspace = workspace
         self._config = config
-        earlier = read_run(self.folder) or {"stages": {}}
+        earlier = read_run_json(self.folder) or {"stages": {}}
         # What the run used before stays marked as in use until a whole run of this name is done.
         self._earlier = {**earlier.get("earlier", {}), **earlier["stages"]}
         shown = shown_by(workspace, earlier, self.folder)
@@ -91,8 +91,8 @@ class RunView:
         """Note a stage's artifact; it is what keeps the artifact from being swept."""
         entry = {"key": manifest["key"], "outcome": outcome, "seconds": manifest["seconds"]}
         summary = manifest["summary"]
-        noted = {name: summary[name] for name in self._workspace.stage(stage).noted if summary.get(name)}
-        self._stages[stage] = {**entry, **noted}
+        names = self._workspace.stage(stage).summary_keys_in_run_json
+        self._stages[stage] = {**entry, **{name: summary[name] for name in names if summary.get(name)}}
         self._write()
 
     def show_progress_of(self, stage: Stage, work: Path) -> None:
@@ -158,11 +158,11 @@ class RunView:
             atomic.write_json(folder / "run.json", atomic.sealed({**state, **kept}))
             for stage in self._workspace.stages:
                 artifact = self._workspace.artifact(stage.name, key_of(shown["stages"], stage.name) or "none")
-                copies = [source for source, place in stage.shown.copies.items() if source == place]
-                for path in (artifact / part for part in (*stage.shown.links, *copies)):
+                copies = [source for source, place in stage.run_folder.copies.items() if source == place]
+                for path in (artifact / part for part in (*stage.run_folder.links, *copies)):
                     if path.exists():
                         _symlink(folder / path.name, path)
-        for display in (one for stage in self._workspace.stages for one in stage.shown.displays):
+        for display in (one for stage in self._workspace.stages for one in stage.run_folder.extra_folders):
             if (self.folder / display).is_dir():
                 os.rename(self.folder / display, place / name / display)
         self._kept = place / name
@@ -180,7 +180,7 @@ class RunView:
 
     def _exported(self, folder: Path | None = None) -> list[Path]:
         """Files that verbs made of the copies."""
-        names = [name for stage in self._workspace.stages for name in stage.shown.exports]
+        names = [name for stage in self._workspace.stages for name in stage.run_folder.exports]
         return [path for name in names if (path := (folder or self.folder) / name).is_file()]
 
     def _is_whole(self, stages: Mapping[str, Any]) -> bool:
@@ -257,7 +257,7 @@ class RunView:
     def _display(self, stage: Stage, without: Sequence[Stage] = ()) -> None:
         """Write what else a stage shows of the run, or remove it where the run has nothing of the stage. No run fails
         for it."""
-        for name, write in stage.shown.displays.items():
+        for name, write in stage.run_folder.extra_folders.items():
             if stage.name not in self._stages and stage not in without:
                 atomic.remove(self.folder / name)
                 continue
@@ -275,7 +275,7 @@ class RunView:
         atomic.write_json(self.folder / "run.json", state)
 
     def _link(self, stage: Stage, source: Path, place: Path | None = None) -> None:
-        for name in stage.shown.links:
+        for name in stage.run_folder.links:
             _symlink((place or self.folder) / name, source / name)
 
     def _link_artifacts(self, stages: Mapping[str, Any]) -> None:
@@ -283,9 +283,9 @@ class RunView:
             if key := key_of(stages, stage.name):
                 self._link(stage, self._workspace.artifact(stage.name, key))
             elif stage.checkpointing is None:
-                for name in stage.shown.links:
+                for name in stage.run_folder.links:
                     (self.folder / name).unlink(missing_ok=True)
-        if any(stage.shown.copies and stage.name in stages for stage in self._workspace.stages):
+        if any(stage.run_folder.copies and stage.name in stages for stage in self._workspace.stages):
             self._show_folders(stages)
 
     def _show_folders(self, stages: Mapping[str, Any]) -> None:
@@ -301,7 +301,7 @@ class RunView:
             if not files and not os.path.lexists(folder):
                 continue
             found = mirror(files, folder, before[name], digest, forbidden_names)
-            for line in in_words(found, folder, was_shown=files == before[name]):
+            for line in differences_in_words(found, folder, was_shown=files == before[name]):
                 Progress("run").say(line)
         self._placed = {**stages}
         self._bring_back(stages)

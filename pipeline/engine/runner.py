@@ -18,7 +18,7 @@ from pipeline.engine.artifacts import Identity, Workspace
 from pipeline.engine.auto_settings import settle
 from pipeline.engine.differences import describe_changes
 from pipeline.engine.launches.follower import Follower
-from pipeline.engine.launches.launch import Launch, Task
+from pipeline.engine.launches.launch import Launch, StageAssignment
 from pipeline.engine.launches.leader import Alone, Leader
 from pipeline.engine.launches.sweeping import sweep
 from pipeline.engine.lineage import blaming_inputs, check_inputs
@@ -35,7 +35,7 @@ from pipeline.engine.plan import (
 from pipeline.engine.reasons import tell_repeated
 from pipeline.engine.run_view import RunView, running
 from pipeline.engine.stage import Configuration, Stage, StageContext, section_of
-from pipeline.engine.work_folders import begin_work, outset_of
+from pipeline.engine.work_folders import begin_work, stage_start
 from pipeline.errors import BadDataError, storage_errors
 from pipeline.integrity import MANIFEST
 from pipeline.machine import num_cores
@@ -67,7 +67,7 @@ def run(config: Configuration, selection: Selection) -> RunView | None:
                 for step in steps:  # what would otherwise end the run in a late stage, after hours of work
                     if step.action != "reuse" and step.stage.check is not None:
                         step.stage.check(settled.config)
-                _execute(Work(settled.config, settled.chosen, workspace, view, launch, others), selection)
+                _execute(RunContext(settled.config, settled.chosen, workspace, view, launch, others), selection)
     return view
 
 
@@ -79,7 +79,7 @@ def _check_launch(config: Configuration, chosen: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Work:
+class RunContext:
     """What building needs beside a stage: the configuration, what of it was chosen on this machine, where results go,
     and who else takes part."""
 
@@ -91,7 +91,7 @@ class Work:
     others: Leader | Alone
 
 
-def _execute(work: Work, selection: Selection) -> None:
+def _execute(work: RunContext, selection: Selection) -> None:
     manifests = upstream_manifests(work.config, work.workspace, selection)
     for name, manifest in manifests.items():
         _reuse(work, name, manifest)
@@ -107,7 +107,7 @@ def _execute(work: Work, selection: Selection) -> None:
         manifests[stage.name] = _build(stage, step.identity, work, manifests, forced)
 
 
-def _with_choices(stage: Stage, work: Work, manifests: Mapping[str, Manifest]) -> Work:
+def _with_choices(stage: Stage, work: RunContext, manifests: Mapping[str, Manifest]) -> RunContext:
     """What a long stage chooses from other work counts as chosen, and stands in the run's config.yaml."""
     config = with_choices(stage, work.config, work.workspace, manifests)
     if config is work.config:
@@ -120,12 +120,14 @@ def _with_choices(stage: Stage, work: Work, manifests: Mapping[str, Manifest]) -
     )
 
 
-def _reuse(work: Work, stage: str, manifest: Manifest) -> None:
+def _reuse(work: RunContext, stage: str, manifest: Manifest) -> None:
     work.workspace.tidy(stage, manifest["key"])
     work.view.record(stage, manifest, "reused")
 
 
-def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str, Manifest], forced: bool) -> Manifest:
+def _build(
+    stage: Stage, identity: Identity, work: RunContext, manifests: Mapping[str, Manifest], forced: bool
+) -> Manifest:
     """Build one artifact under its lock, or take the one that another process built meanwhile."""
     config, workspace, view = work.config, work.workspace, work.view
     section = section_of(config, stage)
@@ -137,13 +139,13 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
             return earlier
         checked = True
         if stage.checkpointing is not None:
-            outset = outset_of(stage, section, identity, workspace, manifests)
-            checked = begin_work(stage, outset, identity, workspace, progress.say, forced)
-            view.show_progress_of(stage, outset.work)
+            start = stage_start(stage, section, identity, workspace, manifests)
+            checked = begin_work(stage, start, identity, workspace, progress.say, forced)
+            view.show_progress_of(stage, start.work)
         started = time.time()
         progress.say("started")
         keys = {name: manifests[name]["key"] for name in stage.upstream}
-        task = Task(stage.name, identity.key, keys, work.chosen.get(stage.name, {}))
+        task = StageAssignment(stage.name, identity.key, keys, work.chosen.get(stage.name, {}))
         go_on = partial(_going_on, stage, workspace, identity.key)
         together = work.others.together(task, view.fail, go_on) if stage.distributed else nullcontext()
         with workspace.building(stage.name, identity.key) as output:
@@ -169,14 +171,13 @@ def _build(stage: Stage, identity: Identity, work: Work, manifests: Mapping[str,
 
 def _going_on(stage: Stage, workspace: Workspace, key: str) -> str:
     """What to type after a stage was cut off, and from where it would go on."""
-    long = stage.checkpointing
-    point = long.resume_point(workspace.checkpoints(key)) if long is not None else None
+    point = stage.checkpointing.resume_point(workspace.checkpoints(key)) if stage.checkpointing is not None else None
     return "run again to go on" + (f" from {point}" if point else "")
 
 
 def _take_part(config: Configuration, workspace: Workspace, follower: Follower) -> None:
     """Carry out the stages that process 0 announces, until it is done. Leaves every result and word to process 0."""
-    for task in follower.tasks():
+    for task in follower.assignments():
         stage = workspace.stage(task.stage)
         follower.wait_for([workspace.artifact(name, key) / MANIFEST for name, key in task.inputs.items()])
         with (
@@ -191,7 +192,7 @@ def _take_part(config: Configuration, workspace: Workspace, follower: Follower) 
 
 def _context(
     stage: Stage,
-    task: Task,
+    task: StageAssignment,
     config: Configuration,
     workspace: Workspace,
     output: Path,
@@ -203,7 +204,7 @@ def _context(
         section = type(section).model_validate({**section.model_dump(by_alias=True), **task.chosen})
     return StageContext(
         config=section,
-        seed=config.run.seed if stage.draws(config) else 0,
+        seed=config.run.seed if stage.uses_seed(config) else 0,
         inputs={name: workspace.artifact(name, key) for name, key in task.inputs.items()},
         output=output,
         work=workspace.checkpoints(task.key) if stage.checkpointing is not None else None,

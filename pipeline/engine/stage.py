@@ -82,7 +82,7 @@ Display = Callable[[Path, Any, Mapping[str, dict[str, Any]]], None]
 
 
 @dataclass(frozen=True)
-class Shown:
+class RunFolder:
     """What a run's folder shows of a stage's artifact."""
 
     links: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Shown:
     exports: tuple[str, ...] = ()
     """Files that verbs make of the copies. They are moved with the copies."""
 
-    displays: Mapping[str, Display] = field(default_factory=dict)
+    extra_folders: Mapping[str, Display] = field(default_factory=dict)
     """Further folders by name, each with what writes it. No run fails for them."""
 
 
@@ -137,7 +137,7 @@ class Stage:
     """External files that enter the key, by a label, beside those of the features in its settings. It must be cheap.
     Raises MissingInputError when one is missing."""
 
-    draws: Callable[[Any], bool] = field(default=lambda config: False)
+    uses_seed: Callable[[Any], bool] = field(default=lambda config: False)
     """Whether a result depends on random numbers. Only then the seed enters the key. Given the whole configuration."""
 
     libraries: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     """Stages, or records of theirs, that it opens as well. Their digests stay out of the key."""
 
-    opened: tuple[str, ...] = ("*",)
+    opens_files: tuple[str, ...] = ("*",)
     """Patterns of `stage/file` that `run` may open. Their digests are checked before."""
 
     self_checked_files: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ class Stage:
     """Raises ConfigError where the launcher was asked for what the stage cannot do. Given its settings, the environment
     and the names of the settings that were chosen for this machine. Called before any run."""
 
-    foresee: Callable[[Any], Sequence[str]] = field(default=lambda config: ())
+    early_warnings: Callable[[Any], Sequence[str]] = field(default=lambda config: ())
     """Warnings that its settings allow before it runs. It must be cheap."""
 
     distributed: bool = False
@@ -187,10 +187,10 @@ class Stage:
     noun: str = "work"
     """What its work is called."""
 
-    noted: tuple[str, ...] = ()
+    summary_keys_in_run_json: tuple[str, ...] = ()
     """Names in the summary that run.json repeats."""
 
-    shown: Shown = field(default_factory=Shown)
+    run_folder: RunFolder = field(default_factory=RunFolder)
     """What a run's folder shows of the artifact."""
 
     report_failure: Callable[[Path, Mapping[str, Path], Any, str], None] | None = None
@@ -219,7 +219,7 @@ class Stage:
         if kind == "record":
             return path in self.reads
         is_given = any(path.startswith(f"{folder}/") for folder in (*self.inputs, *self.reads))
-        is_opened = is_given and any(fnmatch(path, pattern) for pattern in self.opened)
+        is_opened = is_given and any(fnmatch(path, pattern) for pattern in self.opens_files)
         return is_opened and not any(fnmatch(name, pattern) for pattern in upstream.self_checked_files)
 
 

@@ -21,7 +21,7 @@ from pipeline.engine.run_json import (
     long_part,
     outcome_of,
     placed_stages,
-    read_run,
+    read_run_json,
     result_in_words,
     shown_in_words,
     unreadable_runs,
@@ -52,7 +52,7 @@ def format_status(workspace: Workspace, read_settings: ReadSettings, lists_all: 
     stage together, or every one."""
     root = workspace.root
     paths = (root / "runs").iterdir() if (root / "runs").is_dir() else ()
-    found = [(state, printable(path.name)) for path in paths if (state := read_run(path)) is not None]
+    found = [(state, printable(path.name)) for path in paths if (state := read_run_json(path)) is not None]
     states = {folder: state for state, folder in sorted(found, key=lambda item: (float(item[0]["started"]), item[1]))}
     users: dict[tuple[str, str], list[str]] = {}
     for folder, state in states.items():
@@ -94,7 +94,7 @@ def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
         return ""
     words = shown_in_words(workspace, shown, placed)
     for stage in workspace.resumable.values():
-        links = [workspace.run(folder) / name for name in stage.shown.links]
+        links = [workspace.run(folder) / name for name in stage.run_folder.links]
         work = links[0].resolve().parent.name if links else ""
         if is_key(work) and work != key:
             names = " and ".join(f"{link.name}/" if link.is_dir() else link.name for link in links)

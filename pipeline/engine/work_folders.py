@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.atomic import read_sealed, remove, sealed, write_json
 from pipeline.engine.artifacts import Identity, Workspace
-from pipeline.engine.checkpointing_stage import OtherWork, Outset
+from pipeline.engine.checkpointing_stage import OtherWork, StageStart
 from pipeline.engine.manifests import CHECKED, Manifest
 from pipeline.engine.stage import Stage
 from pipeline.section import Section
@@ -38,13 +38,13 @@ def is_checked(work: Path) -> bool:
     return (identity_of(work) or {}).get(CHECKED) is True
 
 
-def outset_of(
+def stage_start(
     stage: Stage, config: Section, identity: Identity, workspace: Workspace, manifests: Mapping[str, Manifest]
-) -> Outset:
+) -> StageStart:
     """What a long stage may look at before it begins."""
     summaries = {name: manifests[name]["summary"] for name in stage.upstream}
     work = workspace.checkpoints(identity.key)
-    return Outset(config, identity.payload, work, summaries, lambda: _others(stage, identity, workspace))
+    return StageStart(config, identity.payload, work, summaries, lambda: _others(stage, identity, workspace))
 
 
 def _others(stage: Stage, identity: Identity, workspace: Workspace) -> Iterator[OtherWork]:
@@ -53,7 +53,7 @@ def _others(stage: Stage, identity: Identity, workspace: Workspace) -> Iterator[
     payloads: dict[str, dict[str, Any]] = {manifest["key"]: manifest for manifest in workspace.manifests(stage.name)}
     for own, folder in works(workspace):
         payload = identity_of(folder) if own is stage else None
-        if payload is not None and isinstance(payload.get("section"), dict) and stage.long.saved(folder):
+        if payload is not None and isinstance(payload.get("section"), dict) and stage.long.list_checkpoints(folder):
             payloads.setdefault(folder.name, payload)
     for key, found in payloads.items():
         payload = identity.with_defaults(found)
@@ -63,31 +63,31 @@ def _others(stage: Stage, identity: Identity, workspace: Workspace) -> Iterator[
 
 
 def begin_work(
-    stage: Stage, outset: Outset, identity: Identity, workspace: Workspace, say: Callable[[str], None], forced: bool
+    stage: Stage, start: StageStart, identity: Identity, workspace: Workspace, say: Callable[[str], None], forced: bool
 ) -> bool:
     """Make the work folder of a stage whose lock is held: empty where it is forced, else with what is there or what
     other work left that it can go on from. Returns whether all inputs of all that is there were checked."""
     if forced:
-        remove(outset.work)
-    outset.work.mkdir(parents=True, exist_ok=True)
-    origin = outset.work if forced else take_over(stage, outset, workspace, say)
-    checked = is_checked(origin) or not stage.long.saved(outset.work)
-    write_json(outset.work / IDENTITY, sealed({**identity.payload, CHECKED: checked}))
+        remove(start.work)
+    start.work.mkdir(parents=True, exist_ok=True)
+    origin = start.work if forced else take_over(stage, start, workspace, say)
+    checked = is_checked(origin) or not stage.long.list_checkpoints(start.work)
+    write_json(start.work / IDENTITY, sealed({**identity.payload, CHECKED: checked}))
     return checked
 
 
-def take_over(stage: Stage, outset: Outset, workspace: Workspace, say: Callable[[str], None]) -> Path:
+def take_over(stage: Stage, start: StageStart, workspace: Workspace, say: Callable[[str], None]) -> Path:
     """Let a stage begin at the checkpoint of other work, or say why it cannot. Returns the work folder whose progress
     it goes on from."""
-    found, remarks = stage.long.find(outset)
+    found, remarks = stage.long.find_continuation(start)
     if found is None:
         for remark in remarks:
             say(remark)
-        return outset.work
+        return start.work
     with workspace.unless_locked(stage.name, found.key) as held:
         if held and found.checkpoint.exists():
-            stage.long.adopt(found.checkpoint, outset.work)
+            stage.long.adopt(found.checkpoint, start.work)
             say(found.reason)
             return workspace.checkpoints(found.key)
         say(f"{stage.noun} {found.key}, which this one could go on from, is under way elsewhere: not waiting for it")
-    return outset.work
+    return start.work

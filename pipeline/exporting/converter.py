@@ -18,7 +18,7 @@ import torch
 from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
 from transformers import AutoTokenizer
 
-from pipeline.exporting.vocabulary import Vocabulary, unknown_cuts
+from pipeline.exporting.vocabulary import GGUFVocabulary, unknown_cuts
 
 FILE_TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32,
@@ -53,7 +53,7 @@ GROK1_NAMES = {
 """llama.cpp's tensors by the modules of `modeling/grok1/`."""
 
 
-def converter(values: dict[str, Any], vocabulary: Vocabulary) -> type[ModelBase]:
+def converter(values: dict[str, Any], vocabulary: GGUFVocabulary) -> type[ModelBase]:
     """The converter's class for a model of this configuration, which writes this vocabulary."""
     base: Any = get_model_class(get_model_architecture(values, ModelType.TEXT))
 
@@ -100,7 +100,7 @@ def settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary, cuts: str) -> None:
+def _write_vocabulary(writer: gguf.GGUFWriter, vocabulary: GGUFVocabulary, cuts: str) -> None:
     writer.add_tokenizer_model(vocabulary.kind)
     writer.add_tokenizer_pre(cuts)
     writer.add_token_list(vocabulary.tokens)
@@ -133,7 +133,7 @@ def _known_cuts(model: Any) -> str:
 def convert(folder: Path, target: Path, outtype: str, name: str) -> None:
     """Write the model of a folder to `target`."""
     values = settings(folder)
-    vocabulary = Vocabulary.of(folder, values["vocab_size"])
+    vocabulary = GGUFVocabulary.of(folder, values["vocab_size"])
     converter(values, vocabulary)(folder, FILE_TYPES[outtype], target, model_name=name, hparams=values).write()
 
 

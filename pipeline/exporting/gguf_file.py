@@ -21,7 +21,7 @@ import psutil
 from pipeline import atomic
 from pipeline.errors import ConfigError, ExportError, StorageError, disk_full, is_disk_full
 from pipeline.exporting.architectures import COMPARED, check_settings
-from pipeline.exporting.vocabulary import Vocabulary
+from pipeline.exporting.vocabulary import GGUFVocabulary
 from pipeline.modeling.loading_code import Usage
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def _convertible(folder: Path, uncompared: bool) -> dict[str, Any]:
             "activations and scales of some; with --uncompared the file is written all the same, to be compared by "
             "scripts/check_export.py --gguf"
         )
-    Vocabulary.of(folder, values["vocab_size"])
+    GGUFVocabulary.of(folder, values["vocab_size"])
     return values
 
 

@@ -51,7 +51,7 @@ class TokenType(IntEnum):
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class GGUFVocabulary:
     """A tokenizer of byte-level BPE (llama.cpp's kind `gpt2`), or of characters and of bytes for all others (its kind
     `llama`). `cuts` is its name for them; None where only its converter may know them."""
 
@@ -68,7 +68,7 @@ class Vocabulary:
     chat_template: str | None
 
     @classmethod
-    def of(cls, folder: Path, size: int) -> Vocabulary:
+    def of(cls, folder: Path, size: int) -> GGUFVocabulary:
         """That of a Hugging Face folder, for a model with `size` embeddings. Raises ConfigError where llama.cpp has no
         such tokenizer."""
         values = json.loads((folder / "tokenizer.json").read_bytes())

@@ -28,12 +28,12 @@ from pipeline.modeling.loading_code import ADAPTER, BASE
 from pipeline.modeling.materialize import empty_model, fill, is_recipe, materialize, open_empty
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.pretrained_model import load_pretrained, vocabulary_size
-from pipeline.modeling.weights import storage_errors
-from pipeline.pretrained.folder_checks import check_model
+from pipeline.modeling.weights import safetensors_errors
+from pipeline.pretrained.folder_checks import check_model_folder
 from pipeline.pretrained.origin import CODE_FILES, has_code
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_hf_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local Hugging Face folder; never asks the network."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=has_code(folder)
@@ -59,7 +59,7 @@ def read_model(folder: Path, dtype: torch.dtype | Literal["auto"]) -> tuple[PreT
 
     Raises ConfigError where something in the folder names a file that is none of its weights.
     """
-    check_model({path.name: path for path in folder.iterdir()}, str(folder))
+    check_model_folder({path.name: path for path in folder.iterdir()}, str(folder))
     with without_bars():
         model, found = head_in(folder).auto_class.from_pretrained(
             folder,
@@ -73,10 +73,10 @@ def read_model(folder: Path, dtype: torch.dtype | Literal["auto"]) -> tuple[PreT
     return model, set(found["missing_keys"])
 
 
-def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_saved_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ConfigError when the saved folder's tokenizer is not read back as it was: beside a few architectures
     (qwen2) transformers replaces the rules of any tokenizer by its own, and the model would be given other tokens."""
-    again = load_tokenizer(folder)
+    again = load_hf_tokenizer(folder)
     if again.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str():
         model_type = json.loads((folder / "config.json").read_bytes())["model_type"]
         raise ConfigError(
@@ -94,7 +94,7 @@ def save_model(
     A model on the meta device has no weights to write, unless they come from elsewhere.
     """
     has_weights = model.device.type != "meta" if has_weights is None else has_weights
-    with without_bars(), storage_errors(folder):
+    with without_bars(), safetensors_errors(folder):
         if not has_weights:
             model.config.architectures = [type(model).__name__]
             model.config.save_pretrained(folder)

@@ -21,7 +21,7 @@ from pipeline.modeling.module_limit import at_most
 from pipeline.modeling.weights import first_not_finite
 from pipeline.pretrained.folder_checks import AGAIN, read_shapes
 from pipeline.pretrained.link_view import opened
-from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, check_weights
+from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, check_model_files
 
 PARTS_OF_A_TENSOR, SPARE_PARTS = 20, 10_000
 """Modules and parameters that a model may have for each tensor beside it, and besides."""
@@ -37,7 +37,7 @@ def load_pretrained(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, see
     folder that gives no such model and for a tokenizer that is not the model's.
     """
     with opened(config, "model", (*MODEL_FILES, *TOKENIZER_FILES)) as folder:
-        check_weights(map(str, folder.iterdir()), config, "model")
+        check_model_files(map(str, folder.iterdir()), config, "model")
         _check_vocabulary(folder, tokenizer, config)
         model = _load(folder, config, seed, head)
     if name := first_not_finite(dict(model.named_parameters())):

@@ -49,7 +49,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorShard:
     """A copy on the host of what this process holds of a tensor, where it begins in the whole, and the whole's
     shape."""
 
@@ -58,18 +58,18 @@ class Part:
     shape: tuple[int, ...]
 
 
-def own_part(tensor: torch.Tensor) -> Part:
+def own_part(tensor: torch.Tensor) -> TensorShard:
     """Copy this process's part of a tensor to the host."""
     local, region = local_part(tensor)
     copy = local.detach().to("cpu", copy=True).contiguous()
-    return Part(copy, tuple(cut.start for cut in region), tuple(tensor.shape))
+    return TensorShard(copy, tuple(cut.start for cut in region), tuple(tensor.shape))
 
 
-def save_parts(parts: Mapping[str, Part], path: Path) -> None:
+def save_parts(parts: Mapping[str, TensorShard], path: Path) -> None:
     """Write tensors of which each process may hold a part. Raises OSError or StorageError."""
     places = {name: [part.offset, part.shape] for name, part in parts.items() if part.values.shape != part.shape}
     metadata = {PLACES: json.dumps(places)} if places else None
-    with storage_errors(path.parent):
+    with safetensors_errors(path.parent):
         save_file({name: part.values for name, part in parts.items()}, path, metadata)
 
 
@@ -136,7 +136,7 @@ def is_cut(tensor: torch.Tensor) -> bool:
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def safetensors_errors(path: Path) -> Iterator[None]:
     """Raise what safetensors raises while writing as an OSError where it names one, such as a full disk, else as
     StorageError: what it raises is neither."""
     try:

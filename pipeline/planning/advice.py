@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MOST_DEVICES = 2**16
 
-Settings = dict[str, Any]
+Changes = dict[str, Any]
 """Fields of `train:` and their new values."""
 
 
@@ -38,19 +38,19 @@ def advise(estimator: Estimator, config: TrainConfig, num_devices: int) -> list[
     return advice
 
 
-def _savings(estimator: Estimator, config: TrainConfig) -> Iterator[Settings]:
+def _savings(estimator: Estimator, config: TrainConfig) -> Iterator[Changes]:
     """Settings that save activations and change no result, from the cheapest on."""
-    checkpointing: list[Settings] = [{}]
+    checkpointing: list[Changes] = [{}]
     if estimator.can_checkpoint and not config.gradient_checkpointing:
         checkpointing.append({"gradient_checkpointing": True})
-    attention: list[Settings] = [{}]
+    attention: list[Changes] = [{}]
     if estimator.keeps_scores and config.attn_implementation is None:
         attention.append({"attn_implementation": "flex_attention"})
     return ({**first, **second} for first in attention for second in checkpointing)
 
 
 def _on_these_devices(
-    estimator: Estimator, config: TrainConfig, settings: Settings, num_devices: int
+    estimator: Estimator, config: TrainConfig, settings: Changes, num_devices: int
 ) -> dict[str, Any] | None:
     """With these settings and the largest device batch with which a scheme fits, if there is one."""
     batch, share = config.micro_batch_size(num_devices), config.global_batch_size // num_devices
@@ -81,7 +81,7 @@ def _on_these_devices(
 
 
 def _on_more_devices(
-    estimator: Estimator, config: TrainConfig, settings: Settings, device_batch: int, num_devices: int
+    estimator: Estimator, config: TrainConfig, settings: Changes, device_batch: int, num_devices: int
 ) -> dict[str, Any] | None:
     """The smallest power of two of devices on which FSDP2 fits with these settings and such device batches."""
     number = 2

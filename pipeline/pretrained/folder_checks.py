@@ -96,7 +96,7 @@ def read_object(path: Path, where: str) -> dict[str, Any]:
     return value
 
 
-def check_model(files: Mapping[str, Path], where: str) -> None:
+def check_model_folder(files: Mapping[str, Path], where: str) -> None:
     """Look through a model's folder, given as its files by name: what names a file or code, and whether its
     configuration is that of a model as large as its weights. Raises ConfigError."""
     weights = {name for name in files if name.endswith(WEIGHTS)}
@@ -208,7 +208,7 @@ def without_foreign_code(values: dict[str, Any], folder: Path) -> dict[str, Any]
     return others | {"auto_map": kept} if kept else others
 
 
-def check_tokenizer(files: Mapping[str, Path], where: str) -> None:
+def check_tokenizer_folder(files: Mapping[str, Path], where: str) -> None:
     """Look through a tokenizer's folder, given as its files by name. Raises ConfigError for numbers of tokens that are
     far beyond how many there are, since a model has a row for each number, and for those of no token in what is put
     around a text."""

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.pretrained.folder_checks import check_links, check_model, check_tokenizer
+from pipeline.pretrained.folder_checks import check_links, check_model_folder, check_tokenizer_folder
 from pipeline.section import Section
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -97,7 +97,7 @@ def model_files(origin: Origin, section: str) -> dict[str, list[Path]]:
     for what `check_weights` refuses."""
     files = origin_files(origin, section, (*MODEL_FILES, *TOKENIZER_FILES))
     if files:
-        check_weights(files, origin, section)
+        check_model_files(files, origin, section)
     return files
 
 
@@ -109,7 +109,7 @@ def used_files(folder: Path, origin: Origin, section: str, patterns: Iterable[st
     return paths
 
 
-def check_weights(files: Iterable[str], origin: Origin, section: str) -> None:
+def check_model_files(files: Iterable[str], origin: Origin, section: str) -> None:
     """Raises ConfigError when a folder's files, given by path, lack a configuration or safetensors weights, name
     anything else, or do not fit together."""
     names = {Path(path).name: Path(path) for path in files}
@@ -118,12 +118,14 @@ def check_weights(files: Iterable[str], origin: Origin, section: str) -> None:
             f"{section}.pretrained: {origin.pretrained} has no *.safetensors, and no other format is read since those "
             "can run code; save the model again with save_pretrained"
         )
-    check_model(names, f"{section}.pretrained: {origin.pretrained}")
+    check_model_folder(names, f"{section}.pretrained: {origin.pretrained}")
 
 
 def check_vocabulary(files: Iterable[str], origin: Origin, section: str) -> None:
     """Raises ConfigError when a tokenizer's files, given by path, number tokens beyond all measure."""
-    check_tokenizer({Path(path).name: Path(path) for path in files}, f"{section}.pretrained: {origin.pretrained}")
+    check_tokenizer_folder(
+        {Path(path).name: Path(path) for path in files}, f"{section}.pretrained: {origin.pretrained}"
+    )
 
 
 def has_code(folder: Path) -> bool:

@@ -79,7 +79,7 @@ def _legend(lines: Sequence[Line], right: float) -> str:
 
 
 @dataclass(frozen=True)
-class Bar:
+class ChartBar:
     """One bar; `highlight` marks the run's own model."""
 
     label: str
@@ -87,7 +87,7 @@ class Bar:
     highlight: bool = False
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
+def bar_chart(bars: Sequence[ChartBar], *, title: str, x_label: str) -> str:
     """Horizontal bars from zero, each with its value."""
     if not bars:
         return ""

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.machine import rate_in_words
 from pipeline.reporting import formats
-from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
+from pipeline.reporting.charts import ChartBar, Line, bar_chart, line_chart, sparkline
 from pipeline.reporting.flow_diagram import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import TEMPLATES, template
@@ -29,7 +29,7 @@ def render_report(run: RunData, unfinished: str = "") -> str:
     return template("report.html.j2", escapes=True).render(
         title=run.title,
         sentence=run.sentence,
-        tiles=headline(run),
+        tiles=figure_tiles(run),
         unfinished=unfinished,
         warnings=run.warnings,
         flow=Markup(flow_diagram(run)),
@@ -64,7 +64,7 @@ def render_report(run: RunData, unfinished: str = "") -> str:
     )
 
 
-def headline(run: RunData) -> list[dict[str, str]]:
+def figure_tiles(run: RunData) -> list[dict[str, str]]:
     """The figures at the top: value, unit, and a remark."""
     tiles: list[dict[str, str]] = []
 
@@ -207,8 +207,8 @@ def _comparison(run: RunData) -> str:
     own, words = run.own_figure, run.words
     if run.withheld:
         return ""
-    bars = [Bar("this model", own, highlight=True)] if own is not None else []
-    bars += [Bar(row["name"], row["figure"]) for row in run.baselines]
+    bars = [ChartBar("this model", own, highlight=True)] if own is not None else []
+    bars += [ChartBar(row["name"], row["figure"]) for row in run.baselines]
     name = words.main.name
     title = f"{name[0].upper()}{name[1:]} of the model and the baselines"
     return bar_chart(bars, title=title, x_label=f"{name} ({words.better} is better)")

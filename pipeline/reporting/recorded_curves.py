@@ -162,7 +162,7 @@ class Metrics:
         return None
 
 
-def read_metrics(path: Path) -> Metrics:
+def read_curves(path: Path) -> Metrics:
     """Read a metrics.jsonl. A missing file gives empty metrics.
 
     Lines that are no JSON object with a step, such as the end of a file that a kill cut short, are passed over.

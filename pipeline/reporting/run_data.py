@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.engine.manifests import read_manifest, warnings_of
 from pipeline.modeling.loading_code import BASE, Usage
 from pipeline.reporting import formats
-from pipeline.reporting.recorded_curves import Metrics, read_metrics
+from pipeline.reporting.recorded_curves import Metrics, read_curves
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.tasks import TaskWords, task_named
 from pipeline.tokens.round_trip import loss_in_words
@@ -193,14 +193,14 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
     return RunData(
         config=config,
         manifests=manifests,
-        metrics=read_metrics(folder("train") / "metrics.jsonl"),
-        model_config=read_json((trained / BASE if usage and usage.has_adapter else trained) / "config.json")
-        or read_json(folder("model") / "model/config.json"),
+        metrics=read_curves(folder("train") / "metrics.jsonl"),
+        model_config=read_object_or_empty((trained / BASE if usage and usage.has_adapter else trained) / "config.json")
+        or read_object_or_empty(folder("model") / "model/config.json"),
         usage=usage or Usage("AutoModelForCausalLM"),
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object_or_empty(path: Path) -> dict[str, Any]:
     """A JSON object from a file; empty when there is none to read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -62,7 +62,7 @@ def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int)
     return tally
 
 
-def _draws(config: Config) -> bool:
+def _uses_seed(config: Config) -> bool:
     """Which documents get copies and what is done to them, and which are repeated for a weight that is not whole."""
     return config.augment.fraction > 0 or any(not source.weight.is_integer() for source in config.ingest.sources)
 
@@ -73,7 +73,7 @@ STAGE = Stage(
     config=AugmentConfig,
     run=run,
     inputs=("curate/train",),
-    draws=_draws,
+    uses_seed=_uses_seed,
     libraries=("nlpaug",),
     self_checked_files=("*shard-*.parquet",),
 )

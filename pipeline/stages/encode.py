@@ -32,7 +32,7 @@ def run(context: StageContext[EncodeConfig]) -> dict[str, Any]:
     template = own.ended_by(vocabulary.eos_token_id)
     totals = {split: count_documents(folder) for split, folder in folders.items()}
     splits: dict[str, Any] = {}
-    with rust_threads(context.num_workers), context.progress.task("encoding", sum(totals.values()), "docs") as task:
+    with rust_threads(context.num_workers), context.progress.bar("encoding", sum(totals.values()), "docs") as task:
         for split, folder in folders.items():
             output = context.output / split
             # Of the training text a sample was compared when the tokenizer was made.

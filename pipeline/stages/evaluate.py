@@ -41,8 +41,8 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
 
 
-def _draws(config: Config) -> bool:
-    return task_named(config.model.task).draws(config.evaluate)
+def _uses_seed(config: Config) -> bool:
+    return task_named(config.model.task).uses_seed(config.evaluate)
 
 
 STAGE = Stage(
@@ -52,7 +52,7 @@ STAGE = Stage(
     run=run,
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
-    draws=_draws,
+    uses_seed=_uses_seed,
     distributed=True,
     headline=main_result,
     noun="evaluation",

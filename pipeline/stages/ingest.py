@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.sources import Source
 from pipeline.engine.stage import Stage, StageContext
@@ -63,7 +63,7 @@ def run(context: StageContext[IngestConfig]) -> dict[str, Any]:
     }
 
 
-def _read_group(source: Source, group: list[Part], folder: Path) -> Tally:
+def _read_group(source: Source, group: list[FilePart], folder: Path) -> Tally:
     from pipeline.corpus.document_shards import write_shards
     from pipeline.corpus.readers.reading_jobs import read_parts
     from pipeline.corpus.shards import Tally

@@ -22,7 +22,7 @@ def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
     `model.adapter` also `adapter.json`, from which training makes the adapter. A head over labels has the classes that
     pack found."""
     from pipeline.modeling.adapters import add_adapter, can_merge, save_description
-    from pipeline.modeling.build import build_model, check_tokenizer, load_tokenizer, save_model
+    from pipeline.modeling.build import build_model, check_saved_tokenizer, load_hf_tokenizer, save_model
     from pipeline.modeling.export_compatibility import set_longest_input
     from pipeline.modeling.generation import left_out_in_words, settle_generation
     from pipeline.modeling.materialize import save_recipe
@@ -32,17 +32,17 @@ def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
     from pipeline.tokens.template import end_texts
 
     config = context.config
-    tokenizer = load_tokenizer(context.inputs["tokenizer"])
+    tokenizer = load_hf_tokenizer(context.inputs["tokenizer"])
     task = task_named(config.task)
     head = task.head(context.inputs.get("pack"))
-    with context.progress.task(f"building {config.model_type or config.pretrained}", total=1, unit="model") as bar:
+    with context.progress.bar(f"building {config.model_type or config.pretrained}", total=1, unit="model") as bar:
         model = build_model(config, tokenizer, context.seed, head)
         left_out = left_out_in_words(settle_generation(model))
         save_model(model, context.inputs["tokenizer"], context.output / "model")
         set_longest_input(context.output / "model", _longest_of_base(config, head, model, tokenizer))
         if model.device.type == "meta":
             save_recipe(context.output / "model", config.initialization, context.seed)
-        check_tokenizer(context.output / "model", tokenizer)
+        check_saved_tokenizer(context.output / "model", tokenizer)
         if not head.is_pretrained:  # one over labels, which reads the last token
             end_texts(context.output / "model")
         bar.update()
@@ -105,7 +105,7 @@ def _check(config: Config) -> None:
     check_vocabulary(model_files(config.model, "model"), config.model, "model")
 
 
-def _draws(config: Config) -> bool:
+def _uses_seed(config: Config) -> bool:
     """A pretrained language model is taken as it is; an adapter is drawn by training."""
     return config.model.pretrained is None or not task_named(config.model.task).is_pretrained_whole
 
@@ -120,7 +120,7 @@ STAGE = Stage(
     config=TaskModelConfig,
     run=run,
     inputs=("tokenizer", "pack/labels"),
-    draws=_draws,
+    uses_seed=_uses_seed,
     libraries=("transformers", "torch", "peft"),
     files=_files,
     check=_check,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.engine.stage import EVERY_STAGE_BEFORE, Shown, Stage, StageContext
+from pipeline.engine.stage import EVERY_STAGE_BEFORE, RunFolder, Stage, StageContext
 from pipeline.reporting.report_config import ReportConfig
 
 
@@ -42,8 +42,8 @@ STAGE = Stage(
     inputs=(EVERY_STAGE_BEFORE,),
     reads=("train/metrics.jsonl",),
     # It draws what manifests, metrics and the model's config.json tell.
-    opened=("train/*.json",),
+    opens_files=("train/*.json",),
     records=("report.html",),
-    shown=Shown(links=("report.html",), copies={"model_card.md": "model/README.md"}),
+    run_folder=RunFolder(links=("report.html",), copies={"model_card.md": "model/README.md"}),
     report_failure=report_failure,
 )

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
-from pipeline.engine.checkpointing_stage import Checkpointing, Continuation, Outset
-from pipeline.engine.stage import Shown, Stage, StageContext
+from pipeline.engine.checkpointing_stage import Checkpointing, Continuation, StageStart
+from pipeline.engine.stage import RunFolder, Stage, StageContext
 from pipeline.errors import ConfigError, MissingInputError
 from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.modeling.loading_code import ADAPTER
-from pipeline.pretrained.folder_checks import check_links, check_model
+from pipeline.pretrained.folder_checks import check_links, check_model_folder
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
 from pipeline.training.checkpointing import checkpoints, continuing
@@ -191,19 +191,19 @@ def _export(context: StageContext[TrainConfig], trained: _Trained, work: Path) -
     return exported
 
 
-def _find_continuation(outset: Outset) -> tuple[Continuation | None, tuple[str, ...]]:
-    assert isinstance(outset.config, TrainConfig)
-    split = outset.summaries["pack"]["splits"]["train"]
-    own = outset.payload["section"]
-    found, remarks = continuing.find_continuation(outset.config, own, outset.work, split, outset.others())
+def _find_continuation(start: StageStart) -> tuple[Continuation | None, tuple[str, ...]]:
+    assert isinstance(start.config, TrainConfig)
+    split = start.summaries["pack"]["splits"]["train"]
+    own = start.payload["section"]
+    found, remarks = continuing.find_continuation(start.config, own, start.work, split, start.others())
     return Continuation(*found) if found is not None else None, remarks
 
 
-def _choose_rewarmed(outset: Outset) -> dict[str, Any]:
-    assert isinstance(outset.config, TrainConfig)
-    split = outset.summaries["pack"]["splits"]["train"]
-    own = outset.payload["section"]
-    return {"rewarm_from": continuing.find_rewarmed(outset.config, own, split, outset.others())}
+def _choose_rewarmed(start: StageStart) -> dict[str, Any]:
+    assert isinstance(start.config, TrainConfig)
+    split = start.summaries["pack"]["splits"]["train"]
+    own = start.payload["section"]
+    return {"rewarm_from": continuing.find_rewarmed(start.config, own, split, start.others())}
 
 
 def _in_short(summary: Mapping[str, Any]) -> str:
@@ -236,7 +236,7 @@ def _weights(config: TrainConfig) -> list[Path]:
         )
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     check_links(files.values(), folder, f"train.init_from: {folder}")
-    check_model(files, f"train.init_from: {folder}")
+    check_model_folder(files, f"train.init_from: {folder}")
     return weights
 
 
@@ -251,31 +251,31 @@ STAGE = Stage(
     run=run,
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),
-    draws=lambda config: True,  # the order of the data at least
+    uses_seed=lambda config: True,  # the order of the data at least
     records=("metrics.jsonl", "tensorboard/**"),
     files=_files,
     check_launch=check_launcher,
     check=_check,
     distributed=True,
     checkpointing=Checkpointing(
-        saved=checkpoints.list_checkpoints,
-        point=lambda checkpoint: f"step {checkpoints.step_of(checkpoint)}",
+        list_checkpoints=checkpoints.list_checkpoints,
+        describe=lambda checkpoint: f"step {checkpoints.step_of(checkpoint)}",
         problem_of=checkpoints.problem_of,
         set_aside=checkpoints.set_aside,
-        find=_find_continuation,
+        find_continuation=_find_continuation,
         adopt=adopt,
-        asks=continuing.asks_for_rewarming,
-        choose=_choose_rewarmed,
+        missing_settings=continuing.asks_for_rewarming,
+        choose_settings=_choose_rewarmed,
     ),
     summary_line=_in_short,
     headline=lambda summary: f"{summary['steps']:,} steps",
     noun="training",
-    noted=("stopped_early",),
-    shown=Shown(
+    summary_keys_in_run_json=("stopped_early",),
+    run_folder=RunFolder(
         links=("metrics.jsonl", "tensorboard"),
         copies={"model": "model", ADAPTER: ADAPTER},
         forbidden_names=LOADED,
         exports=tuple(map(gguf_name, OUTTYPES)),
-        displays={"hparams": write_row},
+        extra_folders={"hparams": write_row},
     ),
 )

@@ -158,7 +158,7 @@ class Labelled(Task):
         assert isinstance(config, EvaluateConfig)
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
         model, batch_size = trained.model, config.per_device_eval_batch_size
-        with context.progress.task("scoring", total=len(test), unit="docs") as bar:
+        with context.progress.bar("scoring", total=len(test), unit="docs") as bar:
             logits = predict(model, test, batch_size, trained.device, bar.update, trained.processes)
         return logits, model.config.id2label
 

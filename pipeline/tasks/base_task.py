@@ -118,7 +118,7 @@ class Task(Feature):
             if given and not set(names) <= set(self.loss_settings):
                 raise ValueError(f"train.{' and '.join(names)} {words.format(task=self.type)}; remove it")
 
-    def draws(self, config: EvaluateConfig) -> bool:
+    def uses_seed(self, config: EvaluateConfig) -> bool:
         """Whether its evaluation draws random numbers under these settings."""
         return False
 

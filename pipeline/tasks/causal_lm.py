@@ -73,7 +73,7 @@ class CausalLm(Task, type="causal_lm"):
     def strategy(self) -> str:
         return "contiguous" if self.type == "causal_lm" else self.type
 
-    def draws(self, config: EvaluateConfig) -> bool:
+    def uses_seed(self, config: EvaluateConfig) -> bool:
         """The samples, unless each of their tokens is the likeliest."""
         samples = config.samples
         are_sampled = samples.temperature > 0 and samples.top_k != 1
@@ -86,7 +86,7 @@ class CausalLm(Task, type="causal_lm"):
         assert isinstance(config, PackConfig)
         encoded = json.loads((context.inputs["encode"] / "encode.json").read_bytes())
         splits = {}
-        with context.progress.task("packing", total=len(encoded["splits"]), unit="splits") as bar:
+        with context.progress.bar("packing", total=len(encoded["splits"]), unit="splits") as bar:
             for split in encoded["splits"]:
                 packed = pack_contiguous(encoded, split, config.block_size, self.strategy)
                 (context.output / split).mkdir()
@@ -117,7 +117,7 @@ class CausalLm(Task, type="causal_lm"):
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
         documents = read_documents(inputs["curate"] / "test")
         heldout = HeldOut.read((document.source, document.text) for document in documents)
-        with context.progress.task("scoring", total=test.target_tokens, unit="tokens") as bar:
+        with context.progress.bar("scoring", total=test.target_tokens, unit="tokens") as bar:
             totals = score_documents(
                 trained.model,
                 test,
@@ -139,10 +139,10 @@ class CausalLm(Task, type="causal_lm"):
     def _loss_of_text(self, encode: Path) -> tuple[dict[str, Any], str, int]:
         """How test documents come back from their tokens; what is lost, in words; and bits a document that are charged
         where nothing is lost but a space at its beginning."""
-        from pipeline.tokens.round_trip import is_whole, loss_in_words
+        from pipeline.tokens.round_trip import is_recoverable, loss_in_words
 
         round_trip = json.loads((encode / "encode.json").read_bytes())["splits"]["test"]["round_trip"]
-        lost = "" if is_whole(round_trip) else loss_in_words(round_trip, "test documents")
+        lost = "" if is_recoverable(round_trip) else loss_in_words(round_trip, "test documents")
         return round_trip, lost, int(not lost and round_trip["lost_first_spaces"] > 0)
 
     def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class CausalLm(Task, type="causal_lm"):
         if lost:
             metrics = [PERPLEXITY, *(metric for metric in metrics if metric.key not in (BITS.key, PERPLEXITY.key))]
         metrics.sort(key=lambda metric: metric.key != PERPLEXITY.key)  # beside the loss
-        with progress.task("metrics", total=len(totals) + 1, unit="sources") as bar:
+        with progress.bar("metrics", total=len(totals) + 1, unit="sources") as bar:
             overall = score(list(totals.values()), metrics)
             bar.update()
             sources = {}
@@ -189,7 +189,7 @@ class CausalLm(Task, type="causal_lm"):
 
         curate = context.inputs["curate"]
         train = self.open_split(context.inputs["pack"], context.inputs["encode"], "train")
-        with context.progress.task("baselines", total=2, unit="kinds") as bar:
+        with context.progress.bar("baselines", total=2, unit="kinds") as bar:
             results = {"unigram": unigram(train, test, test_bytes, bits_a_document)}
             bar.update()
             results |= xz(curate / "train", curate / "test", test_bytes, context.num_workers)
@@ -206,7 +206,7 @@ class CausalLm(Task, type="causal_lm"):
         number = config.num_samples
         prompts = config.prompts or list(openings(read_texts(documents), count_documents(documents), number))
         samples = []
-        with context.progress.task("samples", total=len(prompts), unit="texts") as bar:
+        with context.progress.bar("samples", total=len(prompts), unit="texts") as bar:
             for sample in write_samples(
                 trained.model,
                 load_tokenizer(context.inputs["train"] / "model"),

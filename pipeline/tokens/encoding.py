@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from pipeline.tokens.round_trip import RoundTrip
-    from pipeline.tokens.tokenizer_folder import Vocabulary
+    from pipeline.tokens.tokenizer_folder import TokenIds
 
 METADATA_TOKENIZER = "tokenizer"
 """Name of the tokenizer in datatrove's metadata: the artifact beside, not a path of this machine."""
@@ -36,7 +36,7 @@ class EncodeConfig(Section):
 def encode_documents(
     texts: Iterable[str],
     tokenizer: Tokenizer,
-    vocabulary: Vocabulary,
+    vocabulary: TokenIds,
     folder: Path,
     batch_bytes: int,
     on_batch: Callable[[int], None] = lambda documents: None,

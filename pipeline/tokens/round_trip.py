@@ -92,7 +92,7 @@ def _common_characters(one: str, other: str) -> int:
     return min(len(one), len(other))
 
 
-def is_whole(found: Mapping[str, Any]) -> bool:
+def is_recoverable(found: Mapping[str, Any]) -> bool:
     """Whether the summary of a round trip tells of no loss but of spaces with which documents begin. Then tokens and
     one bit a document store its text."""
     return bool(found["lost_documents"] == found["lost_first_spaces"])
@@ -102,7 +102,7 @@ def loss_in_words(found: Mapping[str, Any], documents: str) -> str:
     """What is lost of `documents` such as "test documents", from the summary of a round trip; "" for nothing."""
     if not found["lost_documents"]:
         return ""
-    if is_whole(found):
+    if is_recoverable(found):
         lost = f"{found['lost_first_spaces']:,} of {found['documents']:,}"
         return f"the tokenizer loses the space with which {lost} {documents} begin, and nothing else"
     example = found["example"]

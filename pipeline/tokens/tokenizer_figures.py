@@ -58,7 +58,7 @@ class TokenizerFigures:
         return asdict(self)
 
 
-def describe(tokenizer: Tokenizer, texts: list[str]) -> TokenizerFigures:
+def measure_tokenizer(tokenizer: Tokenizer, texts: list[str]) -> TokenizerFigures:
     """Measure a tokenizer on texts, which must not all be empty."""
     used: set[int] = set()
     num_tokens = 0

@@ -47,7 +47,7 @@ def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class TokenIds:
     """The ids that the rest of the pipeline needs to know."""
 
     size: int
@@ -56,7 +56,7 @@ class Vocabulary:
     eos_token_id: int
 
 
-def read_vocabulary(folder: Path, tokenizer: Tokenizer) -> Vocabulary:
+def read_vocabulary(folder: Path, tokenizer: Tokenizer) -> TokenIds:
     """The ids of a tokenizer artifact, as its tokenizer_config.json names the special tokens."""
     config = json.loads((folder / "tokenizer_config.json").read_bytes())
     ids = []
@@ -66,7 +66,7 @@ def read_vocabulary(folder: Path, tokenizer: Tokenizer) -> Vocabulary:
         assert index is not None, f"a tokenizer artifact has a {name}"
         ids.append(index)
     size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    return Vocabulary(size, *ids)
+    return TokenIds(size, *ids)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.resume import resume
 from pipeline.training.checkpointing.training_state_dict import take_snapshot
 from pipeline.training.early_stopping import ends_early, note_validation
-from pipeline.training.guarding.guards import check_finite, check_weights
+from pipeline.training.guarding.guards import check_finite, check_finite_weights
 from pipeline.training.guarding.rollback import roll_back
 from pipeline.training.numerics import deterministic_algorithms
-from pipeline.training.recording.metrics_log import headline
+from pipeline.training.recording.metrics_log import record_in_words
 from pipeline.training.routing import load_ratio
 from pipeline.training.train_state import TrainState
 from pipeline.training.train_step import StepResult, train_step
@@ -63,7 +63,7 @@ def train(state: TrainState) -> Counters:
 def training_session(state: TrainState) -> Iterator[None]:
     """Watch for signals, hangs and lost processes while training. At the end close the checkpoint writer and the
     log."""
-    bar = state.progress.task("training", total=state.max_steps, unit="steps")
+    bar = state.progress.bar("training", total=state.max_steps, unit="steps")
     with (
         deterministic_algorithms(state.config.deterministic),
         trusted_inputs(),
@@ -118,7 +118,7 @@ def log(state: TrainState, result: StepResult) -> None:
         values |= state.layer_statistics.tags(result.layer_statistics)
     check_finite(values, counters.step, state.work)
     state.log.log(counters, values)
-    state.headline = headline(values, state.meter.peak_kind)
+    state.headline = record_in_words(values, state.meter.peak_kind)
     state.interval.recorded(counters.step)
 
 
@@ -160,7 +160,7 @@ def is_save_due(state: TrainState) -> bool:
 def save(state: TrainState) -> None:
     """Save a checkpoint; a thread writes it. Raises DivergedError if a weight is not finite."""
     counters = state.counters
-    check_weights(state.model, counters.step, state.work)
+    check_finite_weights(state.model, counters.step, state.work)
     snapshot = take_snapshot(state, state.log.state())
     state.checkpoints.save(counters.step, snapshot.write, counters.best_step)
 

@@ -50,7 +50,7 @@ def slowdown(device: torch.device) -> float:
     return _seconds(device, torch.bfloat16) / _seconds(device, torch.float32)
 
 
-def in_words(precision: str, device: torch.device) -> str:
+def precision_in_words(precision: str, device: torch.device) -> str:
     """In what a training on a device computes its products."""
     if precision != "bf16":
         return {"no": "float32"}.get(precision, precision)

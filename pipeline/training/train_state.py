@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from pipeline.progress import Bar, Progress
+from pipeline.progress import Progress, ProgressBar
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.layer_statistics import LayerStatistics
 from pipeline.training.batches import GlobalBatches
@@ -57,7 +57,7 @@ class TrainState(ResumableState):
     watchdog: Watchdog
 
     guard: Guard = field(init=False)
-    bar: Bar = field(init=False)
+    bar: ProgressBar = field(init=False)
     headline: str = ""
     """The last record in a few words, for the bar."""
 

@@ -46,11 +46,11 @@ def schema() -> None:
 
 
 def _kinds() -> str:
-    from pipeline.verbs.starter_files import KINDS, RUNS, TOPOLOGIES, describe
+    from pipeline.verbs.starter_files import KINDS, RUNS, TOPOLOGIES, purpose_of
 
     width = max(map(len, KINDS))
     lines = ["descent init KIND [FILE] writes one of these; descent run FILE carries it out:"]
-    lines += [f"  {kind:<{width}}  {describe(kind)}" for kind in RUNS]
+    lines += [f"  {kind:<{width}}  {purpose_of(kind)}" for kind in RUNS]
     lines.append("or one of these, for accelerate launch --config_file FILE --no_python descent run RUN.yaml:")
-    lines += [f"  {kind:<{width}}  {describe(kind)}" for kind in TOPOLOGIES]
+    lines += [f"  {kind:<{width}}  {purpose_of(kind)}" for kind in TOPOLOGIES]
     return "\n".join(lines)

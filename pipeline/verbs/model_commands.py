@@ -92,7 +92,7 @@ def export(
         from pipeline.engine.runner import wait
         from pipeline.exporting.gguf_file import write_gguf
         from pipeline.stages import STAGES
-        from pipeline.verbs.model_folder_checks import check_model
+        from pipeline.verbs.model_folder_checks import check_trained_files
 
         name, workspace = loaded.run.name, Workspace(loaded.run.workspace, STAGES)
         target = output or folder.with_name(gguf_name(outtype))
@@ -100,7 +100,7 @@ def export(
         # can be written.
         is_written = os.access(workspace.root, os.W_OK)
         with workspace.lock("run", name, partial(wait, "export")) if is_written else nullcontext():
-            check_model(workspace, name)
+            check_trained_files(workspace, name)
             written = write_gguf(folder, target, outtype, name, uncompared)
         if not written.is_compared:
             complain("note: no test compares this architecture in llama.cpp; scripts/check_export.py --gguf does")

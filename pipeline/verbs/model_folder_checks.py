@@ -10,12 +10,12 @@ from pipeline.config import Config
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import flatten, shown_setting
 from pipeline.engine.manifests import read_manifest
-from pipeline.engine.run_json import UNKNOWN, key_of, placed_stages, read_run
+from pipeline.engine.run_json import UNKNOWN, key_of, placed_stages, read_run_json
 from pipeline.errors import ConfigError, DamageError
 from pipeline.integrity import digest_of
 
 
-def check_model(workspace: Workspace, name: str) -> None:
+def check_trained_files(workspace: Workspace, name: str) -> None:
     """Raises DamageError when a file of a run's model/, its card aside, is not what its training made."""
     files = {file: one for file, one in _trained_files(workspace, name).items() if file.startswith("model/")}
     if not files:
@@ -39,14 +39,14 @@ def check_code(workspace: Workspace, name: str) -> None:
 
 def _trained_files(workspace: Workspace, name: str) -> dict[str, Any]:
     """The files of the training that a run's folder shows, as its manifest lists them."""
-    key = key_of(placed_stages(read_run(workspace.run(name)) or {"stages": {}}), "train") or "none"
+    key = key_of(placed_stages(read_run_json(workspace.run(name)) or {"stages": {}}), "train") or "none"
     return (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
 
 
 def made_with(workspace: Workspace, config: Config, keys: Sequence[str]) -> list[str]:
     """Settings below these keys with which the model of a run was made, where the configuration now says otherwise."""
     told = []
-    for stage, entry in placed_stages(read_run(workspace.run(config.run.name)) or {"stages": {}}).items():
+    for stage, entry in placed_stages(read_run_json(workspace.run(config.run.name)) or {"stages": {}}).items():
         manifest, section = read_manifest(workspace.artifact(stage, entry["key"])), getattr(config, stage, None)
         if manifest is None or section is None or stage in ("evaluate", "report"):
             continue

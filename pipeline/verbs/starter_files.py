@@ -37,7 +37,7 @@ RUN_NAME = re.compile(r"(?m)^(  name: ).+$")
 CAN_NAME_A_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def describe(kind: str) -> str:
+def purpose_of(kind: str) -> str:
     """What a kind is for: the first line of its file's header."""
     lines = (FOLDER / KINDS[kind]).read_text(encoding="utf-8").splitlines()
     return next(line.removeprefix("# ") for line in lines if not SCHEMA_LINE.match(f"{line}\n"))

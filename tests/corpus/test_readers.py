@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.docstrings import MIN_REPEAT_CHARS, library_files, read_python_docs
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.readers.reading_jobs import read_parts, reading_tasks
 from pipeline.corpus.sources import Source
@@ -33,7 +33,7 @@ def jsonl_source(**fields: object) -> Jsonl:
 
 
 def read_file(source: Source, path: Path) -> list[Document | Rejected]:
-    return list(read_parts(source, [Part(path, path.as_posix(), 0, path.stat().st_size)], Path("scratch")))
+    return list(read_parts(source, [FilePart(path, path.as_posix(), 0, path.stat().st_size)], Path("scratch")))
 
 
 def read_all(source: Source) -> list[Document | Rejected]:

@@ -13,7 +13,7 @@ from harness import Project, select, tells, workspace_in
 from pipeline.config.loading import load_config
 from pipeline.engine import runner
 from pipeline.engine.plan import plan
-from pipeline.engine.work_folders import outset_of, take_over
+from pipeline.engine.work_folders import stage_start, take_over
 
 # As other tests in this process: Accelerate takes one precision a process.
 CONSTANT = ("train.lr_scheduler_type=constant", "train.mixed_precision=no")
@@ -47,10 +47,10 @@ def test_a_longer_training_goes_on_and_repeats_to_the_bit(
     identity = steps["train"].identity
     assert identity is not None
     stage, manifests = steps["train"].stage, {name: step.manifest for name, step in steps.items() if step.manifest}
-    outset = outset_of(stage, config.train, identity, workspace, manifests)
+    start = stage_start(stage, config.train, identity, workspace, manifests)
     said: list[str] = []
     with workspace.lock("train", short, said.append):
-        take_over(stage, outset, workspace, said.append)
+        take_over(stage, start, workspace, said.append)
     (line,) = said
     assert tells(line, f"training {short}", "under way elsewhere", "not waiting")
     assert not workspace.checkpoints(identity.key).exists()

@@ -14,7 +14,7 @@ from modeling.checkpoints import make_pretrained
 from tokens.artifacts import run_stage
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.modeling.build import build_model, load_tokenizer, save_model
+from pipeline.modeling.build import build_model, load_hf_tokenizer, save_model
 from pipeline.modeling.export_compatibility import set_longest_input
 from pipeline.modeling.heads import CAUSAL_LM, head_over_labels
 from pipeline.modeling.model_config import ModelConfig
@@ -75,7 +75,7 @@ HEADS = {
 def write_export(tokenizer: Path, target: Path, architecture: str, config: dict, task: str = "causal_lm") -> None:
     """A model as training leaves it, with weights so large that a wrong position is seen in its logits."""
     section = ModelConfig(architecture=architecture, config=config, task=task)
-    model = build_model(section, load_tokenizer(tokenizer), seed=0, head=HEADS[task])
+    model = build_model(section, load_hf_tokenizer(tokenizer), seed=0, head=HEADS[task])
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if ".layers." in name or ".h." in name:

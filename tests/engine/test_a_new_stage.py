@@ -22,7 +22,7 @@ from pipeline.engine.artifacts import Workspace
 from pipeline.engine.checkpointing_stage import Checkpointing
 from pipeline.engine.plan import Selection, plan
 from pipeline.engine.runner import run
-from pipeline.engine.stage import Shown, Stage, StageContext, Stages, in_order
+from pipeline.engine.stage import RunFolder, Stage, StageContext, Stages, in_order
 from pipeline.engine.status import format_status
 from pipeline.errors import BadDataError
 from pipeline.progress import Progress
@@ -87,14 +87,14 @@ def stage_of(counter: Counter) -> Stage:
         inputs=("curate/test",),
         records=("log.txt",),
         checkpointing=Checkpointing(
-            saved=saved,
-            point=lambda checkpoint: f"part {checkpoint.stem[-1]}",
+            list_checkpoints=saved,
+            describe=lambda checkpoint: f"part {checkpoint.stem[-1]}",
             problem_of=lambda checkpoint: None if checkpoint.read_text().strip().isdecimal() else "no number",
             set_aside=set_aside,
         ),
         noun="counting",
         summary_line=lambda summary: f"{summary['total']} letters",
-        shown=Shown(links=("log.txt",), copies={"count.json": "letters/count.json"}),
+        run_folder=RunFolder(links=("log.txt",), copies={"count.json": "letters/count.json"}),
     )
 
 

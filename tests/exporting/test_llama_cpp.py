@@ -190,7 +190,7 @@ def test_texts_have_the_ids_of_training(
         assert [llama.tokenize(text) for text in TEXTS] == expected
         assert [llama.detokenize(ids) for ids in expected] == list(TEXTS)
     # And they are other ids under the names of all other cuts.
-    for other in {"smaug-bpe", "gpt-2", "starcoder"} - {vocabulary.Vocabulary.of(folder, len(tokenizer)).cuts}:
+    for other in {"smaug-bpe", "gpt-2", "starcoder"} - {vocabulary.GGUFVocabulary.of(folder, len(tokenizer)).cuts}:
         for names in ("CUTS", "WHOLE_WORDS"):
             monkeypatch.setattr(vocabulary, names, dict.fromkeys(getattr(vocabulary, names), other))
         with serving(converted(folder, tmp_path / f"{other}.gguf")) as llama:

@@ -14,7 +14,7 @@ from tokens.artifacts import PROSE
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.errors import ConfigError
-from pipeline.exporting.vocabulary import TokenType, Vocabulary
+from pipeline.exporting.vocabulary import GGUFVocabulary, TokenType
 from pipeline.tokens.tokenizers.characters import Characters
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -45,7 +45,7 @@ def save(folder: Path, model: Any = None, **parts: Any) -> Path:
 )
 def test_what_is_trained_here_has_a_name(tmp_path: Path, settings: dict[str, Any], name: str) -> None:
     make_tokenizer(tmp_path, tuple(PROSE), **settings)
-    vocabulary = Vocabulary.of(tmp_path, 700)
+    vocabulary = GGUFVocabulary.of(tmp_path, 700)
     assert vocabulary.cuts == name
     assert (vocabulary.bos_token_id, vocabulary.eos_token_id, vocabulary.pad_token_id) == (1, 1, 0)
     assert (vocabulary.adds_bos, vocabulary.adds_eos) == (False, False)
@@ -55,12 +55,12 @@ def test_what_is_trained_here_has_a_name(tmp_path: Path, settings: dict[str, Any
 
 def test_digits_before_the_pattern_of_gpt4_have_none(tmp_path: Path) -> None:
     make_tokenizer(tmp_path, tuple(PROSE), split_digits=True)
-    assert Vocabulary.of(tmp_path, 600).cuts is None
+    assert GGUFVocabulary.of(tmp_path, 600).cuts is None
 
 
 def test_characters_are_of_another_kind(tmp_path: Path) -> None:
     make_tokenizer(tmp_path, tuple(PROSE), Characters)
-    vocabulary = Vocabulary.of(tmp_path, 600)
+    vocabulary = GGUFVocabulary.of(tmp_path, 600)
     assert (vocabulary.kind, vocabulary.cuts, vocabulary.merges) == ("llama", "default", [])
     assert vocabulary.types[:258] == [TokenType.CONTROL] * 2 + [TokenType.BYTE] * 256
     assert vocabulary.tokens[2:258] == [f"<0x{byte:02X}>" for byte in range(256)]
@@ -72,7 +72,7 @@ def test_characters_are_of_another_kind(tmp_path: Path) -> None:
 def test_characters_that_llama_cpp_would_confuse_are_refused_in_one_line(tmp_path: Path) -> None:
     make_tokenizer(tmp_path, (*PROSE, "\u2581 \u2581"), Characters)
     with pytest.raises(ConfigError, match="has a token \u2581, which llama") as error:
-        Vocabulary.of(tmp_path, 600)
+        GGUFVocabulary.of(tmp_path, 600)
     assert "\n" not in str(error.value)
 
 
@@ -92,12 +92,12 @@ METASPACE = {"pre_tokenizer": pre_tokenizers.Metaspace(), "decoder": decoders.Me
 )
 def test_other_kinds_are_refused(tmp_path: Path, model: Any, parts: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
-        Vocabulary.of(save(tmp_path, model, **parts), 300)
+        GGUFVocabulary.of(save(tmp_path, model, **parts), 300)
 
 
 def test_more_tokens_than_embeddings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 259 tokens, and the model 258"):
-        Vocabulary.of(save(tmp_path), 258)
+        GGUFVocabulary.of(save(tmp_path), 258)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_more_tokens_than_embeddings_are_refused(tmp_path: Path) -> None:
 )
 def test_what_stands_around_texts_is_told(tmp_path: Path, single: str, adds: tuple[bool, bool], bos: int) -> None:
     around = processors.TemplateProcessing(single=single, special_tokens=[("<s>", 2), ("<end>", 1)])
-    vocabulary = Vocabulary.of(save(tmp_path, post_processor=around), 300)
+    vocabulary = GGUFVocabulary.of(save(tmp_path, post_processor=around), 300)
     assert ((vocabulary.adds_bos, vocabulary.adds_eos), vocabulary.bos_token_id) == (adds, bos)
 
 
@@ -114,7 +114,7 @@ def test_what_stands_around_texts_is_told(tmp_path: Path, single: str, adds: tup
 def test_what_llama_cpp_cannot_put_around_them_is_refused(tmp_path: Path, single: str) -> None:
     around = processors.TemplateProcessing(single=single, special_tokens=[(t, i) for i, t in enumerate(SPECIAL)])
     with pytest.raises(ConfigError, match=r"puts <.*> around texts"):
-        Vocabulary.of(save(tmp_path, post_processor=around), 300)
+        GGUFVocabulary.of(save(tmp_path, post_processor=around), 300)
 
 
 def test_added_tokens_are_of_the_users_or_for_control(tmp_path: Path) -> None:
@@ -123,16 +123,16 @@ def test_added_tokens_are_of_the_users_or_for_control(tmp_path: Path) -> None:
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     values["added_tokens"] += [{"id": 259, "content": "<tool>", "special": False, **plain}]
     (folder / "tokenizer.json").write_text(json.dumps(values))
-    vocabulary = Vocabulary.of(folder, 300)
+    vocabulary = GGUFVocabulary.of(folder, 300)
     assert (vocabulary.tokens[259], vocabulary.types[259]) == ("<tool>", TokenType.USER_DEFINED)
     values["added_tokens"][-1]["lstrip"] = True
     (folder / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match="has a token '<tool>' with lstrip"):
-        Vocabulary.of(folder, 300)
+        GGUFVocabulary.of(folder, 300)
 
 
 def test_a_template_of_chats_goes_along(tmp_path: Path) -> None:
     folder = save(tmp_path)
-    assert Vocabulary.of(folder, 300).chat_template is None
+    assert GGUFVocabulary.of(folder, 300).chat_template is None
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    assert Vocabulary.of(folder, 300).chat_template == "{{ messages }}"
+    assert GGUFVocabulary.of(folder, 300).chat_template == "{{ messages }}"

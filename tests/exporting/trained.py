@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from harness import write_sources
 
-from pipeline.modeling.build import build_model, load_tokenizer, save_model
+from pipeline.modeling.build import build_model, load_hf_tokenizer, save_model
 from pipeline.modeling.export_compatibility import set_longest_input
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.model_config import ModelConfig
@@ -57,7 +57,7 @@ def make_export(
     """A model as training leaves it, of the architecture's tiny configuration with changes; returns its folder. The
     matrices of its blocks are `scale` times as large, so that what they compute weighs more."""
     section = ModelConfig(architecture=architecture, config={**CONFIGS[architecture], **config})
-    known = load_tokenizer(tokenizer)
+    known = load_hf_tokenizer(tokenizer)
     ids = torch.tensor([index for text in texts for index in [*known(text).input_ids, known.eos_token_id]])
     model = build_model(section, known, seed=0, head=CAUSAL_LM).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

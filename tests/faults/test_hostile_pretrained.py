@@ -24,7 +24,7 @@ from yardsticks import assert_costs_at_most, cpu_of, importing
 
 from pipeline import cli
 from pipeline.errors import ConfigError
-from pipeline.pretrained.folder_checks import check_tokenizer
+from pipeline.pretrained.folder_checks import check_tokenizer_folder
 
 EVIL = ("tokenizer={type: pretrained, pretrained: evil}", "model={pretrained: evil}")
 CODE = "import os\nos.mkdir({!r})\nfrom transformers import LlamaConfig as C, LlamaForCausalLM as M\n"
@@ -441,8 +441,8 @@ def test_a_vocabulary_that_is_no_json_counts(tmp_path: Path) -> None:
         (tmp_path / "vocab.txt").rename(tmp_path / vocabulary)
         files = {path.name: path for path in tmp_path.iterdir()}
         change(settings, added_tokens_decoder={"70002": {"content": "<new>"}})
-        check_tokenizer(files, "here")
+        check_tokenizer_folder(files, "here")
         change(settings, added_tokens_decoder={str(HUGE): {"content": "<new>"}})
         with pytest.raises(ConfigError, match="gives a token the number 2147483648"):
-            check_tokenizer(files, "here")
+            check_tokenizer_folder(files, "here")
         (tmp_path / vocabulary).rename(tmp_path / "vocab.txt")

@@ -17,7 +17,7 @@ from pipeline.engine.published_copies import mirror
 from pipeline.engine.status import format_status
 from pipeline.errors import DamageError
 from pipeline.stages.train import LOADED
-from pipeline.verbs.model_folder_checks import check_model
+from pipeline.verbs.model_folder_checks import check_trained_files
 
 Descent = Callable[..., tuple[int, str]]
 
@@ -127,17 +127,17 @@ def test_a_part_stays_in_view_and_vouched_for_through_a_failed_attempt(project: 
     assert f"  its folder still shows training {train.name} of 24 steps\n" in format_status(
         workspace, read_run_settings
     )
-    check_model(workspace, "part")
+    check_trained_files(workspace, "part")
     config = view / "model/config.json"
     content = change_a_byte(config)
     with pytest.raises(DamageError, match="is not what the training made"):
-        check_model(workspace, "part")
+        check_trained_files(workspace, "part")
     assert descent("verify", "tiny.yaml")[0] == 74
     assert config.read_bytes() == content
     state = read_json(view / "run.json")
     write_json(view / "run.json", sealed({key: state[key] for key in state.keys() - {"placed", "shown", "seal"}}))
     with pytest.raises(DamageError, match="nothing tells of which training it is"):
-        check_model(workspace, "part")
+        check_trained_files(workspace, "part")
     code, errors = descent("verify", "tiny.yaml")
     assert (code, "nothing tells of which training it is" in errors) == (74, True)
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipeline.errors import ConfigError
 from pipeline.modeling import open_and_export
 from pipeline.modeling.adapters import peft_config, virtual_tokens, wrapper_of
-from pipeline.modeling.build import load_model, load_tokenizer
+from pipeline.modeling.build import load_hf_tokenizer, load_model
 from pipeline.modeling.export_check import load_as_told
 from pipeline.modeling.model_config import UNSUPPORTED_ADAPTERS, AdapterConfig, ModelConfig
 from pipeline.modeling.parameters import blocks
@@ -226,7 +226,7 @@ def test_a_head_over_labels_is_trained_with_the_adapter_and_merged(tmp_path):
     torch.testing.assert_close(logits(again), trained, atol=1e-5, rtol=0)
     assert not torch.equal(again.score.weight, before.score.weight)
     assert torch.equal(again.model.embed_tokens.weight, before.model.embed_tokens.weight)
-    assert load_tokenizer(tmp_path / "out/model")("A tokenizer").input_ids[-1] == again.config.eos_token_id
+    assert load_hf_tokenizer(tmp_path / "out/model")("A tokenizer").input_ids[-1] == again.config.eos_token_id
 
     prompt = ModelConfig(**values, adapter={"type": "prompt_tuning", **PROMPT})
     with pytest.raises(ConfigError, match="prompt_tuning learns a prompt, for language models; for labels"):

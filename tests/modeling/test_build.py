@@ -5,7 +5,7 @@ import torch
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
 from pipeline.errors import ConfigError
-from pipeline.modeling.build import build_config, build_model, load_tokenizer
+from pipeline.modeling.build import build_config, build_model, load_hf_tokenizer
 from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.initial_scales import measure_scales
 from pipeline.modeling.inputs import context_length
@@ -18,7 +18,7 @@ from pipeline.tasks.classification import Classification
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer(folder)
-    return load_tokenizer(folder)
+    return load_hf_tokenizer(folder)
 
 
 CLASSES = head_over_labels("single_label_classification", 3)

@@ -11,7 +11,7 @@ from tokens.artifacts import run_stage
 from training.tiny import GPT2, LLAMA, context_for, make_inputs, make_tokenizer, run_train
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from pipeline.modeling.build import build_model, load_tokenizer, save_model
+from pipeline.modeling.build import build_model, load_hf_tokenizer, save_model
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.stages import model as model_stage
 
@@ -21,7 +21,7 @@ UNUSED = {"temperature": 0.6, "top_p": 0.9, "early_stopping": True, "output_scor
 def exported(tmp_path, architecture, **config):
     make_tokenizer(tmp_path / "tokenizer")
     section = ModelConfig(architecture=architecture, config=config)
-    model = build_model(section, load_tokenizer(tmp_path / "tokenizer"), seed=0)
+    model = build_model(section, load_hf_tokenizer(tmp_path / "tokenizer"), seed=0)
     save_model(model, tmp_path / "tokenizer", tmp_path / "model")
     return model, json.loads((tmp_path / "model/config.json").read_text())
 

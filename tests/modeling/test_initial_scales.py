@@ -6,7 +6,7 @@ import pytest
 import torch
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.initial_scales import measure_scales
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.tasks.causal_lm import CausalLm
@@ -17,7 +17,7 @@ from pipeline.telemetry.initial_verdict import judge_start
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer(folder)
-    return load_tokenizer(folder)
+    return load_hf_tokenizer(folder)
 
 
 def measure(tokenizer, architecture="llama", config=LLAMA, **initialization):

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.modeling import seeded_weights
-from pipeline.modeling.build import build_config, build_model, load_model, load_tokenizer, save_model
+from pipeline.modeling.build import build_config, build_model, load_hf_tokenizer, load_model, save_model
 from pipeline.modeling.default_initialization import DefaultInitialization
 from pipeline.modeling.heads import CAUSAL_LM
 from pipeline.modeling.initialization import fans
@@ -42,7 +42,7 @@ RULES = {
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer(folder)
-    return load_tokenizer(folder)
+    return load_hf_tokenizer(folder)
 
 
 def build(tokenizer, rule="default", architecture="llama", seed=0, config=WIDE):

@@ -10,7 +10,7 @@ from training.tiny import make_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.config import Config
-from pipeline.modeling.build import build_config, load_tokenizer
+from pipeline.modeling.build import build_config, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.presets import PRESETS
 from pipeline.tasks.task_model_config import TaskModelConfig
@@ -67,7 +67,7 @@ def test_published_sizes(name, vocab_size, parameters):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_configurations(name, tmp_path):
     make_tokenizer(tmp_path)
-    config = build_config(ModelConfig(preset=name), load_tokenizer(tmp_path))
+    config = build_config(ModelConfig(preset=name), load_hf_tokenizer(tmp_path))
     assert config.vocab_size == 64
 
 

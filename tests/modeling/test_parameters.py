@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from training.tiny import GPT2, LLAMA, make_tokenizer
 
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.parameters import blocks, layer_of, parameter_table
 
@@ -25,7 +25,7 @@ def test_layer_of_a_parameter(name, prefix, layer):
 
 def table_of(tmp_path, architecture, config):
     make_tokenizer(tmp_path)
-    model = build_model(ModelConfig(architecture=architecture, config=config), load_tokenizer(tmp_path), 0)
+    model = build_model(ModelConfig(architecture=architecture, config=config), load_hf_tokenizer(tmp_path), 0)
     return model, parameter_table(model)
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
+from pipeline.modeling.build import build_model, load_hf_tokenizer, load_model, save_model
 from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.pretrained_model import resize_vocabulary
@@ -207,7 +207,7 @@ def test_code_of_a_folder_runs_only_when_trusted_and_travels_with_the_model(tmp_
     assert has_code(tmp_path / "saved")
     again = load_model(tmp_path / "saved")
     assert torch.equal(again(ids).logits, model(ids).logits)
-    assert load_tokenizer(tmp_path / "saved").eos_token == "<end>"
+    assert load_hf_tokenizer(tmp_path / "saved").eos_token == "<end>"
     elsewhere = {"AutoConfig": "people/other--twice_code.TwiceConfig"}
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "twice", "auto_map": elsewhere}))
     with pytest.raises(ConfigError, match=r"takes code from .people/other--twice_code"):

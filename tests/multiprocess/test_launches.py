@@ -21,7 +21,7 @@ from harness import Project, wait_until
 from pipeline.engine.launches import follower as following
 from pipeline.engine.launches import leader as leading
 from pipeline.engine.launches.follower import Follower
-from pipeline.engine.launches.launch import Launch, Task, is_local_main_process
+from pipeline.engine.launches.launch import Launch, StageAssignment, is_local_main_process
 from pipeline.engine.launches.sweeping import sweep
 from pipeline.errors import ConfigError, ProcessError
 from pipeline.machine import bf16_support
@@ -170,7 +170,7 @@ def test_processes_with_different_configurations_do_not_train_together(tmp_path:
         leading.Leader(Launch.of({**environ, "RANK": "0"}), tmp_path, "a"),
         Follower(Launch.of({**environ, "RANK": "1"}), tmp_path, "b") as follower,
     ):
-        list(follower.tasks())
+        list(follower.assignments())
     assert caught.value.exit_code == 78
 
 
@@ -181,7 +181,7 @@ def test_without_a_word_from_process_0_a_process_gives_up(tmp_path: Path, monkey
         pytest.raises(ProcessError, match=r"no word from process 0 .* all must share run.workspace"),
         Follower(launch, tmp_path, "a") as follower,
     ):
-        list(follower.tasks())
+        list(follower.assignments())
 
 
 def test_a_process_0_on_another_machine_is_missed_when_its_heart_stops(
@@ -218,7 +218,7 @@ def begin_together(root: Path, begun: list[str]) -> None:
         with suppress(ProcessError), Follower(of_two(1), root, "a") as follower:
             follower._publish()
             raise ProcessError("it failed", 70)
-        with leader.together(Task("train", "key", {}, {}), lambda error: None, lambda: "run again"):
+        with leader.together(StageAssignment("train", "key", {}, {}), lambda error: None, lambda: "run again"):
             begun.append("train")
 
 
@@ -236,7 +236,7 @@ def test_process_0_begins_nothing_with_one_that_does_not_come(tmp_path: Path, mo
     with (
         pytest.raises(ProcessError, match=r"^1 of 2 processes came in 0 s; all must share run.workspace, which is /"),
         leading.Leader(of_two(0), tmp_path, "a") as leader,
-        leader.together(Task("train", "key", {}, {}), lambda error: None, lambda: "run again"),
+        leader.together(StageAssignment("train", "key", {}, {}), lambda error: None, lambda: "run again"),
     ):
         raise AssertionError("nobody to begin with")
 

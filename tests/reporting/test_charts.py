@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.reporting.charts import Bar, Line, bar_chart, line_chart, sparkline
+from pipeline.reporting.charts import ChartBar, Line, bar_chart, line_chart, sparkline
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.recorded_curves import LayerGrid
 from pipeline.reporting.svg_axes import linear_scale, log_scale
@@ -75,13 +75,15 @@ def test_one_step_is_drawn_as_a_dot() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    chart = bar_chart([Bar("<b>&\"'", 1.0)], title="<i>\"'", x_label="bits")
+    chart = bar_chart([ChartBar("<b>&\"'", 1.0)], title="<i>\"'", x_label="bits")
     assert "<b>" not in chart
     assert "<b>&\"'" in texts(chart)
 
 
 def test_bars_are_proportional_from_zero() -> None:
-    root = ElementTree.fromstring(bar_chart([Bar("a", 1.0), Bar("b", 3.0, highlight=True)], title="t", x_label="bits"))
+    root = ElementTree.fromstring(
+        bar_chart([ChartBar("a", 1.0), ChartBar("b", 3.0, highlight=True)], title="t", x_label="bits")
+    )
     first, second = (float(rect.attrib["width"]) for rect in root.iter("rect"))
     assert second == pytest.approx(3 * first, rel=1e-3)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting.recorded_curves import MAX_BUCKETS, MAX_GRID_COLUMNS, Curve, LayerGrid, read_metrics
+from pipeline.reporting.recorded_curves import MAX_BUCKETS, MAX_GRID_COLUMNS, Curve, LayerGrid, read_curves
 
 
 def test_a_short_curve_keeps_every_point() -> None:
@@ -66,7 +66,7 @@ def test_reading_passes_over_broken_lines(tmp_path: Path) -> None:
         {"step": 1, "train/loss": 2.5, "layers/layers.0/grad_norm": 0.1, "layers/layers.0/param_norm": 3.0}
     )
     path.write_text(f'{good}\n[1]\n{{"loss": 1}}\n{{"step": 2, "train/loss": null}}\n{{"step": 3, "train/lo')
-    metrics = read_metrics(path)
+    metrics = read_curves(path)
     assert metrics.num_lines == 2
     assert metrics.curve("train/loss").points() == [(1, 2.5)]
     assert list(metrics.gradients.layers) == ["layers.0"]
@@ -74,6 +74,6 @@ def test_reading_passes_over_broken_lines(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_gives_nothing(tmp_path: Path) -> None:
-    metrics = read_metrics(tmp_path / "metrics.jsonl")
+    metrics = read_curves(tmp_path / "metrics.jsonl")
     assert metrics.num_lines == 0
     assert metrics.curve("train/loss").points() == []

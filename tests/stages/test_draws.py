@@ -67,7 +67,7 @@ def test_augment(tmp_path: Path, sections: dict[str, Any], draws: bool) -> None:
                  for i, text in enumerate(PROSE)]  # fmt: skip
     write_shards(tmp_path / "curate/train", documents)
     assert depends_on_the_seed("augment", config, {"curate": tmp_path / "curate"}, tmp_path) is draws
-    assert STAGE_OF["augment"].draws(config) is draws
+    assert STAGE_OF["augment"].uses_seed(config) is draws
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[s
     write_json(tmp_path / "pack" / CLASSES, {"classes": ["a", "b"]})
     inputs = {"tokenizer": tmp_path / "base", "pack": tmp_path / "pack"}
     assert depends_on_the_seed("model", config, inputs, tmp_path) is draws
-    assert STAGE_OF["model"].draws(config) is draws
+    assert STAGE_OF["model"].uses_seed(config) is draws
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +125,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_evaluate(tmp_path: Path, trained: dict[str, Path], samples: dict[str, Any], draws: bool) -> None:
     config = config_of(evaluate={"baselines": False, "samples": {"max_new_tokens": 8, **samples}})
     assert depends_on_the_seed("evaluate", config, trained, tmp_path) is draws
-    assert STAGE_OF["evaluate"].draws(config) is draws
+    assert STAGE_OF["evaluate"].uses_seed(config) is draws
 
 
 def test_the_evaluation_of_labels_writes_nothing() -> None:
     source = {"name": "s", "type": "jsonl", "paths": ["x"], "label_field": "l"}
     config = config_of(ingest={"sources": [source]}, model={"task": "classification"})
-    assert not STAGE_OF["evaluate"].draws(config)
+    assert not STAGE_OF["evaluate"].uses_seed(config)
 
 
 def test_the_other_stages_of_data_give_the_same_for_any_seed(tmp_path: Path) -> None:
@@ -147,4 +147,4 @@ def test_the_other_stages_of_data_give_the_same_for_any_seed(tmp_path: Path) -> 
     for stage in ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack"):
         assert not depends_on_the_seed(stage, config, made, tmp_path / stage), stage
         made[stage] = tmp_path / stage / "1"
-    assert {stage.name for stage in STAGES if stage.draws(config)} == {"model", "train", "evaluate"}
+    assert {stage.name for stage in STAGES if stage.uses_seed(config)} == {"model", "train", "evaluate"}

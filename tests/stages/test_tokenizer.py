@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from pipeline.errors import BadDataError, ConfigError
 from pipeline.stages.tokenizer import STAGE
-from pipeline.tokens.tokenizer_folder import Vocabulary, load_tokenizer, read_vocabulary
+from pipeline.tokens.tokenizer_folder import TokenIds, load_tokenizer, read_vocabulary
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 from pipeline.tokens.tokenizers.characters import Characters
 from pipeline.tokens.tokenizers.pretrained import Pretrained
@@ -78,7 +78,7 @@ def test_a_pretrained_tokenizer_gets_what_it_lacks(tmp_path: Path, special: dict
     summary, tokenizer = take(tmp_path, special)
     assert (tokenizer.pad_token, tokenizer.eos_token) == (pad, end)
     vocabulary = read_vocabulary(tmp_path / "out", load_tokenizer(tmp_path / "out"))
-    assert vocabulary == Vocabulary(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    assert vocabulary == TokenIds(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
     assert vocabulary.size == summary["vocab_size"] == 300 + len({pad, end} - set(special.values()))
     original = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer(PROSE[0]).input_ids == original(PROSE[0]).input_ids

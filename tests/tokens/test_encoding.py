@@ -15,11 +15,11 @@ from tokens.artifacts import PROSE
 from pipeline.atomic import digest_file
 from pipeline.tokens.encoding import batches_of_bytes, encode_documents
 from pipeline.tokens.token_streams import StreamWriter, id_dtype, in_short
-from pipeline.tokens.tokenizer_folder import Vocabulary
+from pipeline.tokens.tokenizer_folder import TokenIds
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
 TEXTS = [*PROSE, "", "<|endoftext|> in the text", "x" * 5000]
-VOCABULARY = Vocabulary(400, pad_token_id=0, eos_token_id=1)
+VOCABULARY = TokenIds(400, pad_token_id=0, eos_token_id=1)
 FILES = ("stream.ds", "stream.ds.index", "stream.ds.metadata")
 
 

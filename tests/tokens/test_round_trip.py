@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 from pipeline.stages.encode import STAGE as ENCODE
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.tokens.encoding import EncodeConfig
-from pipeline.tokens.round_trip import RoundTrip, bag_distance, foresee_losses, is_whole, loss_in_words
-from pipeline.tokens.tokenizer_figures import describe
+from pipeline.tokens.round_trip import RoundTrip, bag_distance, foresee_losses, is_recoverable, loss_in_words
+from pipeline.tokens.tokenizer_figures import measure_tokenizer
 from pipeline.tokens.tokenizer_folder import load_tokenizer
 from pipeline.tokens.tokenizers import TrainedTokenizer
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
@@ -44,7 +44,7 @@ def edit_distance(one: str, other: str) -> int:
 def test_losses_are_those_of_transformers_own_round_trip(design: Design, documents: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         design.write(Path(folder))
-        found = describe(load_tokenizer(Path(folder)), [*documents, "a"]).round_trip
+        found = measure_tokenizer(load_tokenizer(Path(folder)), [*documents, "a"]).round_trip
         tokenizer = AutoTokenizer.from_pretrained(folder)
     losses: list[tuple[list[str], list[str]]] = [([], []), ([], [])]
     for text in [*documents, "a"]:
@@ -57,7 +57,7 @@ def test_losses_are_those_of_transformers_own_round_trip(design: Design, documen
     assert found["documents"] == len(documents) + 1
     assert (found["lost_documents"], found["lost_first_spaces"]) == (all_lost, all_lost - others)
     assert found["decoding_adds_a_space"] == bool(way)
-    assert (found["example"] is None) == is_whole(found) == (others == 0)
+    assert (found["example"] is None) == is_recoverable(found) == (others == 0)
     assert (loss_in_words(found, "texts") == "") == (all_lost == 0)
 
 
@@ -73,14 +73,14 @@ def test_characters_are_counted_from_below(one: str, other: str) -> None:
 def test_tokenizers_that_are_trained_here_lose_nothing(kind: type[TrainedTokenizer]) -> None:
     tokenizer = kind(vocab_size=300).train(PROSE)
     tokenizer.encode_special_tokens = True
-    found = describe(tokenizer, [*AWKWARD, "\ud7ff\ue000\U0010ffff"]).round_trip
+    found = measure_tokenizer(tokenizer, [*AWKWARD, "\ud7ff\ue000\U0010ffff"]).round_trip
     assert (found["lost_documents"], found["lost_characters"], found["example"]) == (0, 0, None)
     assert found["characters"] == sum(map(len, AWKWARD)) + 3
 
 
 def measured(design: Design, documents: list[str], folder: Path) -> dict:
     design.write(folder)
-    return describe(load_tokenizer(folder), documents).round_trip
+    return measure_tokenizer(load_tokenizer(folder), documents).round_trip
 
 
 def test_a_space_before_every_text_is_undone_and_a_lost_one_is_not(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_a_space_before_every_text_is_undone_and_a_lost_one_is_not(tmp_path: Pat
     for design in (spaced, stripped):
         found = measured(design, ["one text", "two", " three"], tmp_path / "three")
         assert (found["lost_documents"], found["lost_characters"]) == (1, 1), "as 'three' has the same tokens"
-        assert (found["lost_first_spaces"], found["example"], is_whole(found)) == (1, None, True)
+        assert (found["lost_first_spaces"], found["example"], is_recoverable(found)) == (1, None, True)
         words = "the tokenizer loses the space with which 1 of 3 test documents begin, and nothing else"
         assert loss_in_words(found, "test documents") == words
     found = measured(stripped, ["one text", " three", "a ▁ b"], tmp_path / "more")
-    assert (found["lost_documents"], found["lost_first_spaces"], is_whole(found)) == (2, 1, False)
+    assert (found["lost_documents"], found["lost_first_spaces"], is_recoverable(found)) == (2, 1, False)
     assert found["example"] == {"text": "a ▁ b", "comes_back_as": "a   b"}
 
 
@@ -146,8 +146,8 @@ def test_stages_measure_and_warn(tmp_path: Path) -> None:
     write_split(tmp_path / "curate/test", ["NOW it is", "and", "Then"])
     inputs = {name: tmp_path / name for name in ("curate", "augment", "tokenizer")}
     section = Pretrained(pretrained=str(tmp_path / "theirs"))
-    assert TOKENIZER.foresee is not None
-    (foretold,) = TOKENIZER.foresee(section)
+    assert TOKENIZER.early_warnings is not None
+    (foretold,) = TOKENIZER.early_warnings(section)
     assert "may lose text (normalizer Lowercase)" in foretold
     summary, _ = run_stage(TOKENIZER, section, inputs, inputs["tokenizer"])
     (warning,) = summary["warnings"]
@@ -162,11 +162,11 @@ def test_stages_measure_and_warn(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_silent_where_it_knows_nothing(tmp_path: Path) -> None:
-    assert TOKENIZER.foresee is not None
+    assert TOKENIZER.early_warnings is not None
     (tmp_path / "tokenizer.json").write_text("[")
     for section in (
         ByteLevelBpe(),
         Pretrained(pretrained=str(tmp_path)),
         Pretrained(pretrained="a/b", revision="0" * 40),
     ):
-        assert TOKENIZER.foresee(section) == []
+        assert TOKENIZER.early_warnings(section) == []

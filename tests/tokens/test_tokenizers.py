@@ -16,7 +16,7 @@ from tokens.artifacts import PROSE
 from transformers import AutoConfig, AutoTokenizer
 
 from pipeline.tokens import tokenizer_figures
-from pipeline.tokens.tokenizer_figures import TextSample, describe
+from pipeline.tokens.tokenizer_figures import TextSample, measure_tokenizer
 from pipeline.tokens.tokenizer_folder import load_tokenizer, rust_threads, save_tokenizer
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 from pipeline.tokens.tokenizers.characters import Characters
@@ -158,7 +158,7 @@ def test_a_sample_is_bounded_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch) 
 def test_figures_of_a_tokenizer() -> None:
     tokenizer: Any = ByteLevelBpe(vocab_size=1000).train(["aa aa aa"])
     assert tokenizer.encode("aa aa aa").tokens == ["aa", "Ġaa", "Ġaa"]
-    figures = describe(tokenizer, ["aa aa", "zé"])
+    figures = measure_tokenizer(tokenizer, ["aa aa", "zé"])
     assert figures.bytes_per_token == (5 + 3) / (2 + 3)
     assert figures.fertility == 5 / 3
     assert figures.vocabulary_used == 5 / (figures.vocab_size - 2)

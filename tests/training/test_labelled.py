@@ -25,7 +25,7 @@ from training.tiny import (
     train_in_children,
 )
 
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.modeling.model_config import ModelConfig
@@ -111,7 +111,7 @@ def test_what_is_told_of_a_document_does_not_depend_on_its_padding(tmp_path: Pat
     make_tokenizer(tmp_path)
     section = ModelConfig(task="classification", architecture=architecture, config=ARCHITECTURES[architecture])
     head = head_over_labels("single_label_classification", 3)
-    network = build_model(section, load_tokenizer(tmp_path), 1, head).eval()
+    network = build_model(section, load_hf_tokenizer(tmp_path), 1, head).eval()
     lengths = np.array([3, 15])
     split = LabelledSplit(
         stream=np.arange(2, 20).astype(np.uint16), starts=np.array([0, 3]), lengths=lengths, targets=np.array([0, 1]),

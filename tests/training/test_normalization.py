@@ -12,7 +12,7 @@ import torch
 from training.tiny import LLAMA, in_processes, make_streams, make_tokenizer
 
 from pipeline.evaluation.losses import Batch, LossSums
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.heads import CAUSAL_LM, head_over_labels
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.progress import Progress
@@ -104,7 +104,7 @@ def gradients(index: int, folder: Path, count: int, bug: bool) -> None:
         split = split_of(name, folder)
         head, task = HEADS.get(name, CAUSAL_LM), task_named(name if name in LABELLED else "causal_lm")
         for accumulation in ACCUMULATIONS:
-            model = build_model(ModelConfig(config=LLAMA), load_tokenizer(folder / "tokenizer"), seed=1, head=head)
+            model = build_model(ModelConfig(config=LLAMA), load_hf_tokenizer(folder / "tokenizer"), seed=1, head=head)
             before = [parameter.detach().clone() for parameter in model.parameters()]
             section = TrainConfig(
                 max_steps=1,

@@ -11,7 +11,7 @@ import torch
 from training.tiny import LLAMA, make_inputs, make_tokenizer, run_train
 
 from pipeline.errors import ConfigError
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.expert_loads import balanced_mixture, expert_load_sums
 from pipeline.modeling.heads import head_over_labels
 from pipeline.modeling.model_config import ModelConfig
@@ -37,7 +37,7 @@ MIXTURES = {"grok1": GROK1, "mixtral": MIXTRAL, "qwen3_moe": QWEN3_MOE}
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer(folder)
-    return load_tokenizer(folder)
+    return load_hf_tokenizer(folder)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
+from pipeline.corpus.documents import Document, FilePart, Rejected, UnreadableFileError
 from pipeline.corpus.readers.decompression import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION, ExpansionLimit
 from pipeline.corpus.readers.records import MAX_RECORD_BYTES, too_long
 from pipeline.corpus.sources.arrow import Arrow
@@ -23,14 +23,14 @@ ARROW_FILE_MARK = b"ARROW1"
 TEXT_TYPES = ("string", "large_string", "binary")
 
 
-def read_parquet(source: Parquet, part: Part) -> Iterator[Document | Rejected]:
+def read_parquet(source: Parquet, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of a Parquet file, named by the number of their row."""
     names = source.fields()
     with _damage("Parquet"), pq.ParquetFile(part.path) as file:
         _check_columns(source, file.schema_arrow.names)
         # A dictionary keeps a text that millions of rows share in memory once.
         plain = [name for name in names if str(file.schema_arrow.field(name).type) in TEXT_TYPES]
-        rows = Rows(source, part.origin, limit=ExpansionLimit(part.num_bytes))
+        rows = RowReader(source, part.origin, limit=ExpansionLimit(part.num_bytes))
         for group in range(file.num_row_groups):
             _check_group(file.metadata.row_group(group), names)
         options = {"buffer_size": 1 << 20, "page_checksum_verification": True}
@@ -40,19 +40,19 @@ def read_parquet(source: Parquet, part: Part) -> Iterator[Document | Rejected]:
                 yield from rows.read(dictionaries.iter_batches(size, [group], columns=names))
 
 
-def read_arrow(source: Arrow, part: Part) -> Iterator[Document | Rejected]:
+def read_arrow(source: Arrow, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of an Arrow file of either format, named by the number of their row."""
     with _damage("Arrow"), pa.memory_map(str(part.path)) as file:
         is_file = file.read(len(ARROW_FILE_MARK)) == ARROW_FILE_MARK
         file.seek(0)
         opened = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         _check_columns(source, opened.schema.names)
-        rows = Rows(source, part.origin, limit=ExpansionLimit(part.num_bytes))
+        rows = RowReader(source, part.origin, limit=ExpansionLimit(part.num_bytes))
         batches = map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
         yield from rows.read(batches)
 
 
-class Rows:
+class RowReader:
     """Documents from the rows of record batches, which are numbered from 1 on.
 
     Where labels are numbers of classes, `class_names` are what they stand for; a negative one is no label.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, UnreadableFileError
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected, UnreadableFileError
 from pipeline.corpus.readers.decompression import line_break
 from pipeline.corpus.readers.line_reader import cut
 from pipeline.corpus.readers.records import MAX_RECORD_BYTES, decoded
@@ -27,7 +27,7 @@ QUOTES = ('"', "'")
 _EXCEL_HINT = re.compile(r"sep=(.)\r?")
 
 
-def read_csv(source: Csv, part: Part) -> Iterator[Document | Rejected]:
+def read_csv(source: Csv, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of a table; a row is named by the line on which it begins.
 
     Raises UnreadableFileError where the first row does not name the fields of the source.
@@ -80,7 +80,7 @@ class _Line:
 class _Lines:
     """The lines of a file, which can be put back to be read again."""
 
-    def __init__(self, source: Csv, part: Part) -> None:
+    def __init__(self, source: Csv, part: FilePart) -> None:
         self._source, self._part = source, part
         self._lines = cut(part, line_break(part.path)[-1:])
         self._returned: deque[_Line] = deque()
@@ -113,7 +113,7 @@ class _Table:
     text: a row is read as it stands, unless only quoting makes a row of it.
     """
 
-    def __init__(self, source: Csv, part: Part) -> None:
+    def __init__(self, source: Csv, part: FilePart) -> None:
         self.lines = _Lines(source, part)
         self.columns: list[str] | None = None
         self.num_columns = 0

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipeline.corpus.documents import Part, UnreadableFileError
+from pipeline.corpus.documents import FilePart, UnreadableFileError
 from pipeline.corpus.readers.compression import COMPRESSED_KINDS, MAGIC_BYTES, Streams, unreadable
 from pipeline.corpus.readers.magic_bytes import check_text, likeness
 from pipeline.corpus.source_files import COMPRESSED
@@ -76,7 +76,7 @@ def open_file(path: Path, start: int = 0) -> Iterator[Readable]:
         yield _Limited(stream.read, path)
 
 
-def chunks(file: Readable, part: Part) -> Iterator[bytes]:
+def chunks(file: Readable, part: FilePart) -> Iterator[bytes]:
     """The content of a part of a text file in pieces of CHUNK_BYTES; of a compressed file, all that it holds.
 
     Raises UnreadableFileError for a file in UTF-16 or UTF-32, and for one that is no text.

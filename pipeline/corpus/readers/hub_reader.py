@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.corpus.documents import Document, Rejected
-from pipeline.corpus.readers.columnar_reader import Rows
+from pipeline.corpus.readers.columnar_reader import RowReader
 from pipeline.corpus.sources.hub import Hub
 from pipeline.corpus.wildcards import fixed_folder
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError
@@ -32,7 +32,7 @@ def read_hub(source: Hub, scratch: Path) -> Iterator[Document | Rejected]:
     """
     with _without_wildcards(Path(source.path)) as folder, _in_one_line(source, folder):
         dataset = _load(source, folder, scratch)
-        rows = Rows(source, source.split, _class_names(dataset.features, source.label_field))
+        rows = RowReader(source, source.split, _class_names(dataset.features, source.label_field))
         checked = False
         for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
             if not checked and (problem := source.missing_from(table.column_names)):

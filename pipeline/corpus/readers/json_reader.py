@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, UnreadableFileError
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected, UnreadableFileError
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.decompression import CHUNK_BYTES, chunks, open_file
 from pipeline.corpus.readers.records import json_object
@@ -20,7 +20,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=json_object)
 _END = ""
 
 
-def read_json(source: Json, part: Part) -> Iterator[Document | Rejected]:
+def read_json_documents(source: Json, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of a file, named by their number, or by their key where they stand in an object.
 
     Raises UnreadableFileError from the first place on that is not JSON: where the next record begins is not known.

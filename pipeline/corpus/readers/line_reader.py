@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected
 from pipeline.corpus.readers import records
 from pipeline.corpus.readers.decompression import chunks, line_break, open_file
 from pipeline.corpus.readers.records import decoded, json_object, too_long
@@ -14,7 +14,7 @@ from pipeline.corpus.sources.jsonl import Jsonl
 from pipeline.corpus.sources.text import Text
 
 
-def read_text(source: Text, part: Part) -> Iterator[Document | Rejected]:
+def read_text(source: Text, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of a part of a text file; blank ones between separators are passed over."""
     if source.separator is None:
         yield _text_document(source, part.origin, _whole(part))
@@ -38,14 +38,14 @@ def _with_breaks(separator: str, line_break: bytes) -> bytes:
     return separator.encode().replace(b"\r\n", b"\n").replace(b"\n", line_break)
 
 
-def read_jsonl(source: Jsonl, part: Part) -> Iterator[Document | Rejected]:
+def read_jsonl(source: Jsonl, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of a part of a file with one JSON object a line; blank lines are passed over."""
     for number, _, data in cut(part, line_break(part.path)[-1:]):
         if data is None or (data and not data.isspace()):
             yield _json_document(source, f"{part.origin}:{number}", data)
 
 
-def cut(part: Part, separator: bytes) -> Iterator[tuple[int, int, bytes | bytearray | None]]:
+def cut(part: FilePart, separator: bytes) -> Iterator[tuple[int, int, bytes | bytearray | None]]:
     """`(number, first byte, content)` of the records of a part; None for one longer than MAX_RECORD_BYTES.
 
     A record that was put together from several chunks is a bytearray, which its reader may clear: it is in memory
@@ -82,7 +82,7 @@ def cut(part: Part, separator: bytes) -> Iterator[tuple[int, int, bytes | bytear
     yield number, begin, pending if size + len(carry) <= records.MAX_RECORD_BYTES else None
 
 
-def _whole(part: Part) -> bytearray | None:
+def _whole(part: FilePart) -> bytearray | None:
     """The content of a file, or None where it is longer than MAX_RECORD_BYTES."""
     content = bytearray()
     with open_file(part.path) as file:

@@ -8,27 +8,27 @@ from itertools import takewhile
 from pathlib import Path
 
 from pipeline.corpus.document_shards import SHARD_BYTES
-from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
+from pipeline.corpus.documents import Document, FilePart, Rejected, UnreadableFileError
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.readers.decompression import is_compressed
 from pipeline.corpus.readers.line_reader import cut
 from pipeline.corpus.sources import Source
 
 
-def reading_tasks(config: IngestConfig) -> list[tuple[Source, list[Part]]]:
+def reading_tasks(config: IngestConfig) -> list[tuple[Source, list[FilePart]]]:
     """Pieces of work of about a shard each: small files of a source are gathered, large ones are cut.
 
     A source that has to be read from the start to the end is one piece: one with a limit, a dataset of the hub, and
     the library's documentation, which leaves out what it has seen.
     """
-    tasks: list[tuple[Source, list[Part]]] = []
+    tasks: list[tuple[Source, list[FilePart]]] = []
     for source in config.sources:
         is_whole = not source.is_shared_out or bool(source.max_documents or source.max_bytes)
-        group: list[Part] = []
+        group: list[FilePart] = []
         num_bytes = 0
         files = source.find_files()
         for path, origin in files.items():
-            whole = Part(path, origin, 0, path.stat().st_size)
+            whole = FilePart(path, origin, 0, path.stat().st_size)
             for part in [whole] if is_whole else _cut(whole, source):
                 group.append(part)
                 num_bytes += part.num_bytes
@@ -40,7 +40,7 @@ def reading_tasks(config: IngestConfig) -> list[tuple[Source, list[Part]]]:
     return tasks
 
 
-def _cut(whole: Part, source: Source) -> Iterator[Part]:
+def _cut(whole: FilePart, source: Source) -> Iterator[FilePart]:
     """Parts of about SHARD_BYTES of a large file. Finding where they begin takes a second a gigabyte."""
     start, first = 0, 1
     is_large = whole.num_bytes >= 2 * SHARD_BYTES and not is_compressed(whole.path)
@@ -48,15 +48,15 @@ def _cut(whole: Part, source: Source) -> Iterator[Part]:
         if is_large and (separator := source.separator_in(whole.path)):
             for number, begin, _ in cut(whole, separator):
                 if begin - start >= SHARD_BYTES:
-                    yield Part(whole.path, whole.origin, start, begin - start, first)
+                    yield FilePart(whole.path, whole.origin, start, begin - start, first)
                     start, first = begin, number
     except UnreadableFileError:
         assert start == 0  # Only the head of such a file is looked at, and its reader says what is wrong with it.
     if start == 0 or start < whole.num_bytes:  # Nothing is left after a last line that ends in a line break.
-        yield Part(whole.path, whole.origin, start, whole.num_bytes - start, first)
+        yield FilePart(whole.path, whole.origin, start, whole.num_bytes - start, first)
 
 
-def read_parts(source: Source, parts: list[Part], scratch: Path) -> Iterator[Document | Rejected]:
+def read_parts(source: Source, parts: list[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
     """The records of parts of a source's files, in order, up to the limits of the source.
 
     `scratch` is a folder for what a reader needs meanwhile.

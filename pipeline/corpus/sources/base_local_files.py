@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.corpus.documents import Document, Part, Rejected, UnreadableFileError
+from pipeline.corpus.documents import Document, FilePart, Rejected, UnreadableFileError
 from pipeline.corpus.source_files import COMPRESSED, find_files
 from pipeline.corpus.sources.base_source import Source
 
@@ -35,7 +35,7 @@ class LocalFiles(Source):
         packed = tuple(f"{suffix}{ending}" for suffix in self.suffixes for ending in COMPRESSED) if self.is_text else ()
         return find_files(self.paths, self.suffixes, packed, self.place)
 
-    def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
+    def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         """The records of parts of files. Where one cannot be read further, the file as a whole counts as lost."""
         for part in parts:
             if part.num_bytes == 0:
@@ -47,6 +47,6 @@ class LocalFiles(Source):
                 size = part.path.stat().st_size
                 yield Rejected(self.name, error.origin or part.origin, error.reason, error.detail, lost_bytes=size)
 
-    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+    def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
         """The records of a part of a file. Raises UnreadableFileError where it cannot be read further."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.corpus.documents import EXCERPT_CHARS, Document, Part, Rejected, document_id
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected, document_id
 from pipeline.features import Feature
 
 ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
@@ -54,7 +54,7 @@ class Source(Feature):
         """What stands between records of a file, so that a large one can be cut; None where that is not known."""
         return None
 
-    def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
+    def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         """The documents of its files, or of some of them, in order. `scratch` may be filled and is thrown away."""
         raise NotImplementedError
 

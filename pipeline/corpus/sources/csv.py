@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import Records
 
@@ -47,7 +47,7 @@ class Csv(LocalFiles, Records, type="csv"):
             raise ValueError(f"{' and '.join(chosen)} must differ, but are {' and '.join(map(repr, chosen.values()))}")
         return self
 
-    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+    def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
         from pipeline.corpus.readers.csv_reader import read_csv
 
         return read_csv(self, part)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.source_files import find_dataset
 from pipeline.corpus.sources.base_records import Records
 from pipeline.section import Runtime
@@ -41,7 +41,7 @@ class Hub(Records, type="hub"):
         """The files of a local folder; a dataset of the hub has none, and has to be pinned to a commit."""
         return find_dataset(self.path, self.revision, self.place)
 
-    def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
+    def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         """The rows of the split."""
         from pipeline.corpus.readers.hub_reader import read_hub
 

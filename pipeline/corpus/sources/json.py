@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import Records
 
@@ -18,7 +18,7 @@ class Json(LocalFiles, Records, type="json"):
     field: str | None = None
     """Name of the outermost object's field that holds the records: `data` for {"data": [...]}."""
 
-    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
-        from pipeline.corpus.readers.json_reader import read_json
+    def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
+        from pipeline.corpus.readers.json_reader import read_json_documents
 
-        return read_json(self, part)
+        return read_json_documents(self, part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import Records
 
@@ -21,7 +21,7 @@ class Jsonl(LocalFiles, Records, type="jsonl"):
 
         return line_break(path)[-1:]
 
-    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+    def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
         from pipeline.corpus.readers.line_reader import read_jsonl
 
         return read_jsonl(self, part)

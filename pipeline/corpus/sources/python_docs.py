@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.corpus.docstrings import LABEL, library_files, read_python_docs
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.sources.base_source import Source
 
 
@@ -21,6 +21,6 @@ class PythonDocs(Source, type="python_docs"):
         """The library's files under one name."""
         return {LABEL: library_files()}
 
-    def read(self, parts: Sequence[Part], scratch: Path) -> Iterator[Document | Rejected]:
+    def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         for name, text in read_python_docs(part.path for part in parts):
             yield self.document(name, text)

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.corpus.documents import Document, Part, Rejected
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.sources.base_local_files import LocalFiles
 from pipeline.corpus.sources.base_records import check_no_escape
 
@@ -36,7 +36,7 @@ class Text(LocalFiles, type="text"):
 
         return None if self.separator is None else with_breaks_of(path, self.separator)
 
-    def read_part(self, part: Part) -> Iterator[Document | Rejected]:
+    def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
         from pipeline.corpus.readers.line_reader import read_text
 
         return read_text(self, part)

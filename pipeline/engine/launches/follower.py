@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.engine.launches.launch import Launch, Task
+from pipeline.engine.launches.launch import Launch, StageAssignment
 from pipeline.engine.launches.member import (
     BEAT_SECONDS,
     END_SECONDS,
@@ -53,7 +53,7 @@ class Follower(Member):
                 self._publish(**last_words(error))
         self._lock.release()
 
-    def tasks(self) -> Iterator[Task]:
+    def assignments(self) -> Iterator[StageAssignment]:
         """The stages to take part in, as they are announced; ends when process 0 is done.
 
         Raises ProcessError with the exit code of process 0 when it failed, and when it is gone or is not heard of.
@@ -62,7 +62,7 @@ class Follower(Member):
         while (word := self._listen()) is None or word["state"] != "done":
             if word is not None and word["state"] == "stage" and word["turn"] > turn:
                 turn = word["turn"]
-                yield Task(word["stage"], word["key"], word["inputs"], word["chosen"])
+                yield StageAssignment(word["stage"], word["key"], word["inputs"], word["chosen"])
             time.sleep(POLL_SECONDS)
 
     def wait_for(self, paths: Sequence[Path]) -> None:

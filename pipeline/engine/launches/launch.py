@@ -61,7 +61,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Task:
+class StageAssignment:
     """A stage that all processes carry out together; `inputs` are the keys of its upstream artifacts, `chosen` the
     settings of its section that process 0 chose where they say `auto`."""
 

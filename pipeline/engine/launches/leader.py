@@ -16,7 +16,7 @@ from typing import Self
 from filelock import Timeout
 
 from pipeline.atomic import remove
-from pipeline.engine.launches.launch import Launch, Task
+from pipeline.engine.launches.launch import Launch, StageAssignment
 from pipeline.engine.launches.member import (
     BEAT_SECONDS,
     END_SECONDS,
@@ -41,7 +41,7 @@ class Alone:
     """The only process of a launch has nobody to tell."""
 
     @contextmanager
-    def together(self, task: Task, fail: Fail, go_on: GoOn) -> Iterator[None]:
+    def together(self, task: StageAssignment, fail: Fail, go_on: GoOn) -> Iterator[None]:
         """Carry out a stage."""
         yield
 
@@ -86,7 +86,7 @@ class Leader(Member):
         self._lock.release()
 
     @contextmanager
-    def together(self, task: Task, fail: Fail, go_on: GoOn) -> Iterator[None]:
+    def together(self, task: StageAssignment, fail: Fail, go_on: GoOn) -> Iterator[None]:
         """Have the other processes carry out a stage as well while the block does, once all have come.
 
         Raises ProcessError when one of them failed and this one stopped for want of it. When this one is stuck

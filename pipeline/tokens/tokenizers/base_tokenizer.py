@@ -37,7 +37,7 @@ class Tokenizer(Feature):
         `sample` with some of them."""
         raise NotImplementedError
 
-    def foresee(self) -> list[str]:
+    def early_warnings(self) -> list[str]:
         """Warnings that its settings allow before it is made. It must be cheap, and is no promise."""
         return []
 

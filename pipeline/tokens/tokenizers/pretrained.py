@@ -52,7 +52,7 @@ class Pretrained(Tokenizer, Origin, type="pretrained"):
         """The files of a local folder by their paths."""
         return origin_files(self, "tokenizer", PATTERNS)
 
-    def foresee(self) -> list[str]:
+    def early_warnings(self) -> list[str]:
         """What the file of a local tokenizer tells of texts that it will not give back."""
         if self.revision is not None:
             return []

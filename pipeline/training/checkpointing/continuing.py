@@ -21,7 +21,7 @@ GO_ON = (*NEVER_END, "warmup_stable_decay")
 """Schedules with which raising the length alone goes on from a finished training."""
 
 Settings = Mapping[str, Any]
-Split = Mapping[str, Any]
+Counts = Mapping[str, Any]
 """What pack counted in a split: `windows` and `target_tokens`."""
 
 
@@ -52,7 +52,7 @@ Other = TypeVar("Other", bound=OtherTraining)
 
 
 def find_continuation(
-    config: TrainConfig, own: Settings, work: Path, split: Split, others: Iterable[OtherTraining]
+    config: TrainConfig, own: Settings, work: Path, split: Counts, others: Iterable[OtherTraining]
 ) -> tuple[tuple[str, Path, str] | None, tuple[str, ...]]:
     """The newest checkpoint of a training that differs in its length alone, where it is newer than those of `work`,
     with that training's key and the reason in words; else None, and why where there is such a training, or one that was
@@ -89,7 +89,7 @@ def find_continuation(
 
 
 def find_rewarmed(
-    config: TrainConfig, own: Settings, split: Split, others: Iterable[OtherTraining]
+    config: TrainConfig, own: Settings, split: Counts, others: Iterable[OtherTraining]
 ) -> list[EarlierTraining]:
     """The ends of the trainings that one goes on from which asks for re-warming and does not say where. A training that
     did so already is repeated; else it is the longest finished one that is shorter.
@@ -151,7 +151,7 @@ def _steps_to_rewarm(config: TrainConfig, other: OtherTraining, steps: int) -> i
     return taken if taken < steps and checkpoint_of(other.work, taken).is_dir() else 0
 
 
-def _num_steps(config: TrainConfig, split: Split) -> int:
+def _num_steps(config: TrainConfig, split: Counts) -> int:
     return num_steps(config, split["windows"], split["target_tokens"])
 
 

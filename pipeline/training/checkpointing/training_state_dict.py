@@ -19,8 +19,8 @@ from pipeline.atomic import write_json
 from pipeline.distributed.collectives import Collectives
 from pipeline.modeling.seeded_weights import local_part
 from pipeline.modeling.weights import (
-    Part,
     StoredTensor,
+    TensorShard,
     copy_stored,
     is_cut,
     model_tensors,
@@ -61,9 +61,9 @@ class Snapshot:
     others write nothing.
     """
 
-    model: dict[str, Part]
-    optimizer: dict[str, Part]
-    average: dict[str, Part]
+    model: dict[str, TensorShard]
+    optimizer: dict[str, TensorShard]
+    average: dict[str, TensorShard]
     values: dict[str, Any] | None
 
     def write(self, folder: Path) -> None:
@@ -100,7 +100,7 @@ def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> 
     def writes(tensor: torch.Tensor) -> bool:
         return processes.is_main or (processes.dims.is_first_copy and is_cut(tensor))
 
-    def copy(group: dict[str, torch.Tensor]) -> dict[str, Part]:
+    def copy(group: dict[str, torch.Tensor]) -> dict[str, TensorShard]:
         return {name: own_part(tensor) for name, tensor in group.items() if writes(tensor)}
 
     weights, average = model_tensors(state.model), state.average.tensors

@@ -129,7 +129,7 @@ class Autopsy:
         values = {name: tensor.cpu().contiguous() for name, tensor in model_tensors(self._model).items()}
         try:
             with storage_errors(folder), replacing_folder(folder, lambda: _set_aside(folder)) as temporary:
-                with weights.storage_errors(temporary):
+                with weights.safetensors_errors(temporary):
                     save_file(values, temporary / WEIGHTS)
                     save_file(tensors, temporary / BATCH)
                 self._model.config.to_json_file(temporary / CONFIG, use_diff=False)

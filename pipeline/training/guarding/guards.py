@@ -203,7 +203,7 @@ def check_finite(values: Mapping[str, float], step: int, work: Path) -> None:
             raise _diverged(f"{tag} is {value}", step, work)
 
 
-def check_weights(model: nn.Module, step: int, work: Path) -> None:
+def check_finite_weights(model: nn.Module, step: int, work: Path) -> None:
     """Raises DivergedError when a weight is not finite. Copies one value from the device."""
     norms = torch._foreach_norm([parameter.detach() for parameter in model.parameters()], dtype=torch.float32)
     if not bool(torch.stack([whole(norm) for norm in norms]).isfinite().all()):

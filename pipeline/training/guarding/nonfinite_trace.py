@@ -82,7 +82,7 @@ def _recording(model: nn.Module, found: Examination) -> Iterator[Callable[[], No
     bad_gradient: list[str] = []
 
     def add(name: str, module: nn.Module, what: str, tensor: torch.Tensor) -> bool:
-        row = describe(name, type(module).__name__, what, tensor)
+        row = tensor_row(name, type(module).__name__, what, tensor)
         found.rows.append(row)
         return row.nonfinite_share == 0
 
@@ -118,7 +118,7 @@ def _recording(model: nn.Module, found: Examination) -> Iterator[Callable[[], No
 
     def of_parameter(name: str, parameter: nn.Parameter) -> Hook:
         def hook(gradient: torch.Tensor) -> None:
-            row = describe(name, "Parameter", "gradient", gradient)
+            row = tensor_row(name, "Parameter", "gradient", gradient)
             found.rows.append(row)
             if row.nonfinite_share and found.finding is None:
                 first = f"first seen in the gradient of the output of {bad_gradient[0]}" if bad_gradient else ""
@@ -146,7 +146,7 @@ def _recording(model: nn.Module, found: Examination) -> Iterator[Callable[[], No
 
 
 @torch.no_grad()
-def describe(name: str, kind: str, what: str, tensor: torch.Tensor) -> Row:
+def tensor_row(name: str, kind: str, what: str, tensor: torch.Tensor) -> Row:
     """A tensor's row."""
     values = tensor.detach().double() if not tensor.is_floating_point() else tensor.detach().float()
     finite = values[values.isfinite()]

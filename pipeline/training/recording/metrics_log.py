@@ -143,7 +143,7 @@ class MetricsLog:
                 tracker.finish()
 
 
-def headline(values: Mapping[str, float], peak_kind: str) -> str:
+def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:
     """A record in a few words, for the terminal. Times are shares of a step's; `peak_kind` says how the peak is
     known."""
     words = []

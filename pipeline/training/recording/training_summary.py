@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.telemetry.training_verdict import judge
-from pipeline.training.precision import in_words
+from pipeline.training.precision import precision_in_words
 from pipeline.training.recording.metrics_log import read_metrics
 from pipeline.training.recording.peak_flops import peak_of
 from pipeline.training.train_state import TrainState
@@ -36,7 +36,7 @@ def summarize(state: TrainState) -> dict[str, Any]:
         "parameters": state.model.num_parameters(),
         "mfu": _median(history, "throughput/mfu"),
         "peak": asdict(peak_of(device, precision)),
-        "precision": in_words(precision, device),
+        "precision": precision_in_words(precision, device),
         "peak_memory_bytes": _last(history, "memory/peak_bytes"),
         "skipped_steps": counters.skipped_steps,
         "loss_spikes": counters.loss_spikes,

@@ -12,7 +12,7 @@ from harness import PATIENCE_SECONDS
 from modeling.grok1.tiny import initialized, shaken, token_ids
 from training.tiny import make_tokenizer
 
-from pipeline.modeling.build import build_model, load_model, load_tokenizer, save_model
+from pipeline.modeling.build import build_model, load_hf_tokenizer, load_model, save_model
 from pipeline.modeling.grok1 import Grok1ForCausalLM, Grok1ForSequenceClassification
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.tokens.tokenizers.pretrained import load_pretrained_tokenizer
@@ -116,7 +116,7 @@ def test_built_from_a_configuration_by_name(tmp_path):
     make_tokenizer(tmp_path)
     config = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
               "head_dim": 16, "num_local_experts": 4, "widening_factor": 2}  # fmt: skip
-    model = build_model(ModelConfig(architecture="grok1", config=config), load_tokenizer(tmp_path), seed=0)
+    model = build_model(ModelConfig(architecture="grok1", config=config), load_hf_tokenizer(tmp_path), seed=0)
     assert type(model) is Grok1ForCausalLM
     assert (model.config.vocab_size, model.config.pad_token_id) == (64, 0)
     # The stream begins with the variance of the two branches, although the tied head has a rule of its own.

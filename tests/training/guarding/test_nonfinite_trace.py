@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.training.guarding.nonfinite_trace import describe, examine
+from pipeline.training.guarding.nonfinite_trace import examine, tensor_row
 
 IDS = torch.arange(24).reshape(2, 12)
 
@@ -96,6 +96,6 @@ def test_gradient_checkpointing_and_compiled_blocks_are_looked_through(model):
 
 
 def test_a_row_tells_what_is_finite_and_how_much_is_not():
-    row = describe("x", "Linear", "output", torch.tensor([1.0, math.nan, 3.0, -math.inf]))
+    row = tensor_row("x", "Linear", "output", torch.tensor([1.0, math.nan, 3.0, -math.inf]))
     assert (row.low, row.high, row.mean, row.nonfinite_share) == (1.0, 3.0, 2.0, 0.5)
-    assert describe("x", "Linear", "output", torch.tensor([math.nan])).mean is None
+    assert tensor_row("x", "Linear", "output", torch.tensor([math.nan])).mean is None

@@ -14,7 +14,7 @@ from pipeline.distributed.collectives import Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.known_names import told
-from pipeline.modeling.build import build_model, load_tokenizer
+from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.training.checkpointing.training_state_dict import ResumableState, restore_state, take_snapshot
 from pipeline.training.optimization.optimizers import FAMILIES
@@ -135,7 +135,7 @@ def test_no_step_waits_for_the_device(optim):
 @pytest.mark.parametrize(("architecture", "config"), [("llama", LLAMA), ("gpt2", GPT2)])
 def test_norms_biases_and_embeddings_are_not_decayed(tmp_path, architecture, config):
     make_tokenizer(tmp_path)
-    model = build_model(ModelConfig(architecture=architecture, config=config), load_tokenizer(tmp_path), seed=0)
+    model = build_model(ModelConfig(architecture=architecture, config=config), load_hf_tokenizer(tmp_path), seed=0)
     groups = parameter_groups(TrainConfig(max_steps=1, weight_decay=0.3), model)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     by_decay = {group["weight_decay"]: sorted(names[id(each)] for each in group["params"]) for group in groups}
@@ -182,7 +182,7 @@ def test_a_group_without_a_parameter_is_refused():
 
 def test_muon_moves_hidden_matrices_and_adamw_the_rest(tmp_path):
     make_tokenizer(tmp_path)
-    model = build_model(ModelConfig(config=LLAMA), load_tokenizer(tmp_path), seed=0)
+    model = build_model(ModelConfig(config=LLAMA), load_hf_tokenizer(tmp_path), seed=0)
     optimizer = build_optimizer(section_of("muon", optim_args={"momentum": 0.8}), model, CPU)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     muon = {names[id(each)] for group in optimizer.param_groups if group["use_muon"] for each in group["params"]}

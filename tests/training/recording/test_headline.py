@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.training.recording.metrics_log import headline, validation_line
+from pipeline.training.recording.metrics_log import record_in_words, validation_line
 
 
 def test_a_record_in_a_few_words() -> None:
@@ -20,7 +20,7 @@ def test_a_record_in_a_few_words() -> None:
         "time/rest_seconds": 0.01,
         "memory/peak_bytes": 2.5e9,
     }
-    assert headline(values, "measured") == (
+    assert record_in_words(values, "measured") == (
         "loss 3.250, gradient 0.50, learning rate 1.00e-03, 4,321 tokens/s, 41% of 375 GFLOP/s (measured), "
         "data 5% + forward-backward 75% + optimizer 15% + rest 5%, 2.50 GB, 2 steps skipped"
     )
