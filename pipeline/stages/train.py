@@ -100,9 +100,9 @@ def _train(context: StageContext[TrainConfig], work: Path) -> _Trained:
 
     state = _build_state(context, work)
     counters = train(state)
-    is_exported_in_parts = is_sharded(state.model) and read_description(context.inputs["model"]) is None
+    is_exported_in_parts = is_sharded(state.unwrapped_model) and read_description(context.inputs["model"]) is None
     return _Trained(
-        model=None if is_exported_in_parts else state.model,
+        model=None if is_exported_in_parts else state.unwrapped_model,
         counters=counters,
         processes=state.processes,
         device=state.device,

@@ -20,16 +20,12 @@ from accelerate.utils import (
     patch_environment,
 )
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.errors import ConfigError
 from pipeline.machine import num_cores, wants_cpu
-from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.sharding import is_sharded, shard
-from pipeline.tasks import Task
-from pipeline.training.batches import GlobalBatch
 from pipeline.training.optimization.parameter_groups import build_optimizer
 from pipeline.training.precision import check_precision
 from pipeline.training.train_config import TrainConfig
@@ -115,23 +111,7 @@ def prepare(
         return accelerator.prepare(model, build_optimizer(config, model, device))
 
 
-def no_sync(accelerator: Accelerator, network: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
+def no_sync(accelerator: Accelerator, model: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
     """Skip the all-reduce of gradients in this block. Sharded models always reduce: they have no room for whole
     gradients."""
-    return accelerator.no_sync(network) if enabled and not is_sharded(network) else nullcontext()
-
-
-def settle_buckets(
-    config: TrainConfig, task: Task, accelerator: Accelerator, network: nn.Module, batch: GlobalBatch
-) -> None:
-    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass that teaches nothing.
-
-    It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
-    in which order they are added up, so a resumed run must not begin with another one. Draws random numbers.
-    """
-    if not isinstance(network, DistributedDataParallel):
-        return
-    micro_batch = batch.micro_batches[0]
-    output = network(**model_inputs(micro_batch))
-    accelerator.backward(task.loss_sums(output, micro_batch, config).total)
-    network.zero_grad(set_to_none=True)
+    return accelerator.no_sync(model) if enabled and not is_sharded(model) else nullcontext()

@@ -23,6 +23,7 @@ from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
 from pipeline.training.data_order import DataOrder
+from pipeline.training.due import Due
 from pipeline.training.guarding.autopsy import Autopsy
 from pipeline.training.guarding.guards import Guard
 from pipeline.training.guarding.signal_handlers import Interrupts
@@ -34,7 +35,7 @@ from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.optimization.weight_average import WeightAverage
 from pipeline.training.recording.metrics_log import MetricsLog
 from pipeline.training.recording.peak_flops import peak_of
-from pipeline.training.recording.running_sums import Interval
+from pipeline.training.recording.running_sums import RunningSums
 from pipeline.training.recording.throughput import Meter
 from pipeline.training.recording.trackers import RunLabel
 from pipeline.training.routing import Routing
@@ -75,35 +76,37 @@ def build(
     peak = peak_of(device, config.mixed_precision)
 
     prepare_layers(config, model)
-    network, optimizer = prepare(config, accelerator, dims, model, give_weights)
+    wrapped, optimizer = prepare(config, accelerator, dims, model, give_weights)
+    due = Due(config, max_steps)
     state = TrainState(
         config=config,
+        task=task,
         max_steps=max_steps,
+        seed=seed,
         work=work,
         progress=progress,
-        task=task,
-        seed=seed,
-        model=model,
-        network=network,
-        optimizer=optimizer.optimizer,
-        accelerated_optimizer=optimizer,
-        loss_scaler=accelerator.scaler,
         accelerator=accelerator,
         processes=processes,
         numerics=numerics_of(config, device, dims),
-        batches=batches,
         train_split=train_split,
         validation_split=validation_split,
+        batches=batches,
+        model=wrapped,
+        unwrapped_model=model,
         routing=Routing(config, task, model),
+        loss_scaler=accelerator.scaler,
         layer_statistics=LayerStatistics(model),
-        clip=Clipping(config, accelerator, network),
-        average=WeightAverage(model, config.ema_decay),
-        interval=Interval(config, device),
-        checkpoints=CheckpointWriter(config, max_steps, work, dims.rank, dims.shard),
-        log=MetricsLog(work, accelerator, config, max_steps, label, progress.say),
+        clip_gradients=Clipping(config, accelerator, wrapped),
+        optimizer=optimizer,
+        unwrapped_optimizer=optimizer.optimizer,
+        ema=WeightAverage(model, config.ema_decay),
         meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
+        due=due,
+        running_sums=RunningSums(config, device),
+        log=MetricsLog(work, accelerator, due, label, progress.say),
+        checkpoints=CheckpointWriter(config, max_steps, work, dims.rank, dims.shard),
         interrupts=Interrupts(progress.say),
-        watchdog=Watchdog(config.hang_timeout_seconds, network, work, dims.rank, progress.say, fail),
+        watchdog=Watchdog(config.hang_timeout_seconds, wrapped, work, dims.rank, progress.say, fail),
     )
     autopsy = Autopsy(config, task, model, batches, processes, work)
     state.guard = Guard(config, state, autopsy, state.checkpoints, progress.say)

@@ -10,15 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.due import Due
 from pipeline.training.train_config import TrainConfig
 
 
-def note_validation(config: TrainConfig, counters: Counters, max_steps: int, loss: float) -> None:
+def note_validation(due: Due, counters: Counters, loss: float) -> None:
     """Count the validation after this step. One after the last step, or the last before a re-warming, has nothing left
     to decide and does not count."""
+    config = due.config
     if counters.step in config.rewarmed_at:
         begin_phase(counters)
-    if config.early_stopping_patience is None or config.ends_at(counters.step, max_steps):
+    if config.early_stopping_patience is None or due.end(counters.step):
         return
     lowest = counters.lowest_loss
     is_better = lowest is None or lowest - loss > config.early_stopping_threshold

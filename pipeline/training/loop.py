@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
-from pipeline.training.accelerator import settle_buckets
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.resume import resume
@@ -20,7 +19,7 @@ from pipeline.training.numerics import deterministic_algorithms
 from pipeline.training.recording.metrics_log import record_in_words
 from pipeline.training.routing import load_ratio
 from pipeline.training.train_state import TrainState
-from pipeline.training.train_step import StepResult, train_step
+from pipeline.training.train_step import StepResult, settle_buckets, train_step
 from pipeline.training.validation import validate
 
 
@@ -31,7 +30,7 @@ def train(state: TrainState) -> Counters:
     Raises InterruptedRun after a signal, once a checkpoint is saved, and DivergedError on numbers that are not finite.
     """
     with training_session(state):
-        settle_buckets(state.config, state.task, state.accelerator, state.network, state.batches[0])
+        settle_buckets(state)
         resume(state)
         if state.counters.evaluation_due:  # a signal came in the middle of it
             validate_if_due(state)
@@ -42,9 +41,9 @@ def train(state: TrainState) -> Counters:
         while not is_done(state):
             batch = next_batch(state)
             result = train_step(state, batch)
-            state.interval.add(result)
+            state.running_sums.add(result)
 
-            if is_log_due(state):
+            if state.due.log(state.counters.step):
                 review_steps(state)
                 log(state, result)
             state.bar.update(1, state.headline)
@@ -98,19 +97,13 @@ def review_steps(state: TrainState) -> None:
         state.guard.note_rollback(spike, roll_back(state.work, state, state.config.save_steps))
 
 
-def is_log_due(state: TrainState) -> bool:
-    """Whether to log after this step: every `logging_steps` and at the end."""
-    step = state.counters.step
-    return state.config.ends_at(step, state.max_steps) or state.config.records_at(step)
-
-
 def log(state: TrainState, result: StepResult) -> None:
     """Log the means over the steps since the last record. Raises DivergedError on a value that is not finite."""
     counters = state.counters
     values: dict[str, float] = {
         "train/skipped_steps": counters.skipped_steps,
         "train/loss_spikes": counters.loss_spikes,
-        **state.interval.read(state.processes),
+        **state.running_sums.read(state.processes),
         **state.meter.read(),
     }
     values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
@@ -119,14 +112,15 @@ def log(state: TrainState, result: StepResult) -> None:
     check_finite(values, counters.step, state.work)
     state.log.log(counters, values)
     state.headline = record_in_words(values, state.meter.peak_kind)
-    state.interval.recorded(counters.step)
+    if state.due.new_sums(counters.step):
+        state.running_sums.reset()
 
 
 def validate_if_due(state: TrainState) -> None:
     """Measure the validation split every `eval_steps` and at the end. A signal in the middle leaves it due, for the
     training that goes on. Raises DivergedError on a loss that is not finite."""
-    config, counters = state.config, state.counters
-    if config.ends_at(counters.step, state.max_steps) or is_due(counters.step, config.eval_steps):
+    counters = state.counters
+    if state.due.validation(counters.step):
         counters.evaluation_due = True
     if not counters.evaluation_due:
         return
@@ -137,30 +131,29 @@ def validate_if_due(state: TrainState) -> None:
     state.count_seconds()
     check_finite(values, counters.step, state.work)
     state.log.log(counters, values)
-    if config.export == "best":
+    if state.config.export == "best":
         counters.note_best(values["eval/loss"])
-    note_validation(config, counters, state.max_steps, values["eval/loss"])
+    note_validation(state.due, counters, values["eval/loss"])
 
 
 def share_signals(state: TrainState) -> None:
     """All-reduce the signals of all processes, and whether process 0's clock asks for a checkpoint."""
-    signal, is_wanted = state.interrupts.signal, state.checkpoints.is_wanted(state.counters.step)
-    state.stop_signal, state.is_checkpoint_wanted = state.processes.all_reduce_max(signal, is_wanted)
+    signal, is_overdue = state.interrupts.signal, state.checkpoints.is_overdue()
+    state.stop_signal, state.is_checkpoint_wanted = state.processes.all_reduce_max(signal, is_overdue)
 
 
 def is_save_due(state: TrainState) -> bool:
-    """Whether to save a checkpoint: every `save_steps`, after the best validation, after a signal, after
-    `save_minutes`, before the decay and after the last step."""
-    counters = state.counters
-    is_best = counters.best_step == counters.step
-    is_wanted = bool(state.is_checkpoint_wanted)
-    return is_done(state) or is_wanted or is_best or is_due(counters.step, state.config.save_steps)
+    """Whether to save a checkpoint: by the number of the step, by the clock, after the best validation, after a signal
+    and at the end."""
+    step = state.counters.step
+    is_best = state.counters.best_step == step
+    return state.due.checkpoint(step) or bool(state.is_checkpoint_wanted) or is_best or is_done(state)
 
 
 def save(state: TrainState) -> None:
     """Save a checkpoint; a thread writes it. Raises DivergedError if a weight is not finite."""
     counters = state.counters
-    check_finite_weights(state.model, counters.step, state.work)
+    check_finite_weights(state.unwrapped_model, counters.step, state.work)
     snapshot = take_snapshot(state, state.log.state())
     state.checkpoints.save(counters.step, snapshot.write, counters.best_step)
 
@@ -172,15 +165,10 @@ def finish(state: TrainState) -> None:
             f"training: stopped by {signal.Signals(state.stop_signal).name} after step {state.counters.step} of "
             f"{state.max_steps}; a checkpoint is saved; run the same command again to go on"
         )
-    state.accelerator.unwrap_model(state.network, keep_fp32_wrapper=False)
+    state.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
 
 
 def is_done(state: TrainState) -> bool:
     """Whether no step is left to take, or a signal stops the training."""
     counters = state.counters
     return bool(state.stop_signal) or counters.step >= state.max_steps or ends_early(state.config, counters)
-
-
-def is_due(step: int, interval: int | None) -> bool:
-    """Whether something done every `interval` steps is due after `step` steps."""
-    return interval is not None and step % interval == 0

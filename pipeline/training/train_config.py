@@ -234,18 +234,6 @@ class TrainConfig(OptimizationConfig):
             return {"export": "best", **values}
         return values
 
-    def records_at(self, step: int) -> bool:
-        """Whether the training loss is recorded after a step, be it the last or not. With early stopping also at every
-        validation, since each may turn out to be the end."""
-        interval = self.eval_steps if self.early_stopping_patience is not None else None
-        return step % self.logging_steps == 0 or (interval is not None and step % interval == 0)
-
-    def measures_at(self, step: int) -> bool:
-        """Whether the figures of layers are recorded after a step, be it the last or not."""
-        if self.layer_telemetry_steps is None:
-            return self.records_at(step)
-        return step % self.layer_telemetry_steps == 0
-
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if all(getattr(self, name) is None for name in LENGTHS):

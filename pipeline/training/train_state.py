@@ -1,71 +1,136 @@
-"""The state of a training: what its checkpoints hold, and what works on it."""
+"""The state of a training: what it works with, what it has reached, and what its checkpoints hold."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
+from transformers import PreTrainedModel
 
+from pipeline.distributed.collectives import Collectives
 from pipeline.progress import Progress, ProgressBar
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.layer_statistics import LayerStatistics
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
-from pipeline.training.checkpointing.training_state_dict import ResumableState
+from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.due import Due
 from pipeline.training.guarding.guards import Guard
 from pipeline.training.guarding.signal_handlers import Interrupts
 from pipeline.training.guarding.watchdog import Watchdog
 from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.optimization.weight_average import WeightAverage
 from pipeline.training.recording.metrics_log import MetricsLog
+from pipeline.training.recording.running_sums import RunningSums
 from pipeline.training.recording.throughput import Meter
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 
 
 @dataclass(kw_only=True)
-class TrainState(ResumableState):
-    """One training. `build` makes it; the functions of the loop work on it.
-
-    `network` is `model` as it runs: wrapped where processes average its gradients, and under autocast.
-    `accelerated_optimizer` is `optimizer` as it steps: with the scale of the loss taken out of the gradients.
-    """
+class TrainState:
+    """One training. `build` makes it; the functions of the loop work on it. Fields are in the order of a step."""
 
     config: TrainConfig
+    task: Task
+
     max_steps: int
+    """Optimizer steps of the training."""
+
+    seed: int
+    """Of the order of the data and of each process's random numbers."""
+
     work: Path
+    """Folder of checkpoints and records. The processes share it."""
+
     progress: Progress
+    """Where people read messages."""
 
     accelerator: Accelerator
-    network: nn.Module
-    accelerated_optimizer: AcceleratedOptimizer
-    batches: GlobalBatches
-    task: Task
+
+    processes: Collectives
+    """The processes that train together."""
+
+    numerics: dict[str, Any]
+    """What shapes the last bits of the weights, for the record."""
+
+    counters: Counters = field(default_factory=Counters)
+    """How far the training is."""
+
     train_split: Split
     validation_split: Split
+
+    batches: GlobalBatches
+    """The global batch of every step."""
+
+    model: nn.Module
+    """Wrapped by DDP or FSDP, and under autocast."""
+
+    unwrapped_model: PreTrainedModel
+    """The plain model. Its parameters are those of `model`."""
+
     routing: Routing
+    """The router's losses of a mixture of experts."""
+
+    loss_scaler: torch.amp.GradScaler | None
+    """Of fp16 only."""
+
     layer_statistics: LayerStatistics
-    clip: Clipping
-    checkpoints: CheckpointWriter
-    log: MetricsLog
-    meter: Meter
-    interrupts: Interrupts
-    watchdog: Watchdog
+    """Norms of each layer's gradient, weights and update."""
+
+    clip_gradients: Clipping
+    """Call it to clip the gradients in place."""
 
     guard: Guard = field(init=False)
+    """Refuses bad steps."""
+
+    optimizer: AcceleratedOptimizer
+    """Steps, and first takes the loss scale out of the gradients."""
+
+    unwrapped_optimizer: torch.optim.Optimizer
+    """The plain optimizer, with its state."""
+
+    ema: WeightAverage
+    """The moving average of the weights."""
+
+    meter: Meter
+    """Times the phases of the steps."""
+
+    due: Due
+    """Which steps are logged, validated and saved."""
+
+    running_sums: RunningSums
+    """Losses and gradient norms since the last record."""
+
+    log: MetricsLog
+    """metrics.jsonl, TensorBoard and other trackers."""
+
     bar: ProgressBar = field(init=False)
+    """Progress for people."""
+
     headline: str = ""
     """The last record in a few words, for the bar."""
+
+    checkpoints: CheckpointWriter
+    """Writes checkpoints in a thread."""
 
     is_checkpoint_wanted: int = 0
     """Whether process 0's clock asks for a checkpoint (1 or 0), in all processes the same."""
 
+    interrupts: Interrupts
+    """Catches signals to this process."""
+
     stop_signal: int = 0
     """The signal that stops the training, in all processes the same; 0 while there was none."""
+
+    watchdog: Watchdog
+    """Ends the process if it hangs."""
 
     began: float = field(init=False)
     """`time.perf_counter()` at the start of this attempt, minus the seconds of earlier attempts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.modeling.inputs import model_inputs
 from pipeline.training.accelerator import no_sync
@@ -40,7 +41,7 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
 
     Raises DivergedError if the guard ends the training.
     """
-    counters, optimizer = state.counters, state.accelerated_optimizer
+    counters, optimizer = state.counters, state.optimizer
     rate = learning_rate(state.config, counters.step, state.max_steps)
     counters.step += 1
     counters.target_tokens += batch.target_tokens
@@ -49,23 +50,23 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     loss_sums: dict[str, torch.Tensor] = {}
     for micro_batch in batch.micro_batches:
         is_last = micro_batch is batch.micro_batches[-1]
-        with no_sync(state.accelerator, state.network, enabled=not is_last):
+        with no_sync(state.accelerator, state.model, enabled=not is_last):
             losses = forward_backward(state, micro_batch, batch.target_tokens)
         for name, loss in losses.items():
             loss_sums[name] = loss_sums[name] + loss if name in loss_sums else loss.float()
     state.meter.mark("forward_backward")
 
     state.accelerator.unscale_gradients()  # fp16: once a step, before anything reads them
-    before = state.layer_statistics.before() if _measures_layers(state) else None
-    grad_norms = state.clip()
+    before = state.layer_statistics.before() if state.due.layers(counters.step) else None
+    grad_norms = state.clip_gradients()
 
     layers = None
     is_taken = state.guard.judge_step(loss_sums["loss"], grad_norms.norm, batch.target_tokens)
     if is_taken:
-        state.guard.set_found_inf(state.optimizer)
+        state.guard.set_found_inf(state.unwrapped_optimizer)
         set_learning_rate(optimizer, rate)
         optimizer.step()
-        state.average.update(counters.step)
+        state.ema.update(counters.step)
         overflowed = state.loss_scaler is not None and not bool(grad_norms.norm.isfinite())  # skipped by the scaler
         if before is not None and not overflowed:
             layers = state.layer_statistics.after(before)
@@ -85,7 +86,7 @@ def forward_backward(
     The loss is divided by the target tokens of the whole global batch, so accumulation does not change the gradient.
     It is multiplied by the number of data-parallel processes, since DDP and FSDP average over them.
     """
-    output = state.network(**model_inputs(micro_batch), **state.routing.inputs)
+    output = state.model(**model_inputs(micro_batch), **state.routing.inputs)
     plain = state.task.loss_sums(output, micro_batch, state.config)
     total, losses = state.routing.add(plain, output, micro_batch)
     del output  # logits, the largest of all activations: free for the backward pass
@@ -93,7 +94,15 @@ def forward_backward(
     return losses
 
 
-def _measures_layers(state: TrainState) -> bool:
-    """Whether the statistics of layers are recorded after this step."""
-    step = state.counters.step
-    return state.config.ends_at(step, state.max_steps) or state.config.measures_at(step)
+def settle_buckets(state: TrainState) -> None:
+    """Let DistributedDataParallel lay out its buckets of gradients for good, by a backward pass that teaches nothing.
+
+    It does so after its first pass, by the order in which gradients came; from three processes on, the layout decides
+    in which order they are added up, so a resumed run must not begin with another one. Draws random numbers.
+    """
+    if not isinstance(state.model, DistributedDataParallel):
+        return
+    micro_batch = state.batches[0].micro_batches[0]
+    output = state.model(**model_inputs(micro_batch))
+    state.accelerator.backward(state.task.loss_sums(output, micro_batch, state.config).total)
+    state.model.zero_grad(set_to_none=True)

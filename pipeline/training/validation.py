@@ -22,7 +22,7 @@ def validate(state: TrainState) -> dict[str, float] | None:
     The processes share the work and all return the same; None when a signal came to one of them. Changes neither the
     model nor any random state.
     """
-    config, network, split, processes = state.config, state.network, state.validation_split, state.processes
+    config, model, split, processes = state.config, state.model, state.validation_split, state.processes
     dims = processes.dims
     batch_size = config.per_device_eval_batch_size or config.micro_batch_size(dims.dp_world_size)
     windows = config.eval_batches and config.eval_batches * config.global_batch_size
@@ -37,7 +37,7 @@ def validate(state: TrainState) -> dict[str, float] | None:
     def measure(prefix: str) -> dict[str, float]:
         try:
             sums = sum_losses(
-                network,
+                model,
                 split,
                 batch_size,
                 state.device,
@@ -48,14 +48,14 @@ def validate(state: TrainState) -> dict[str, float] | None:
                 before_batch=before_batch,
             )
         finally:
-            reshard(network)
+            reshard(model)
         means = state.task.validation_means(processes.all_reduce_sum(sums))
         return {f"{prefix}{name}": value for name, value in means.items()}
 
     try:
         values = measure("eval/")
         if config.eval_ema:
-            with state.average.in_place_of_weights():
+            with state.ema.in_place_of_weights():
                 values |= measure("eval/ema_")
     except _Stopped:
         return None

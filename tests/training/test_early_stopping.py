@@ -16,6 +16,7 @@ from training.tiny import SECTION, metrics, outcome, run_train, train_in_child, 
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.due import Due
 from pipeline.training.early_stopping import early_end, early_end_in_words, ends_early, note_validation
 from pipeline.training.train_config import TrainConfig
 
@@ -33,7 +34,7 @@ def decide(losses: list[float], patience: int, threshold: float) -> tuple[int | 
     at = Counters()
     for number, loss in enumerate(losses, start=1):
         at.step = 10 * number
-        note_validation(section, at, 1000, loss)
+        note_validation(Due(section, 1000), at, loss)
         if ends_early(section, at):
             return number, at, section
     return None, at, section
@@ -88,9 +89,9 @@ def test_where_and_why_it_ended_is_told():
 def test_the_validation_of_the_last_step_decides_nothing():
     section = TrainConfig(**{**SECTION, "early_stopping_patience": 1})
     at = Counters(step=6)
-    note_validation(section, at, 12, 1.0)
+    note_validation(Due(section, 12), at, 1.0)
     at.step = 12
-    note_validation(section, at, 12, 2.0)
+    note_validation(Due(section, 12), at, 2.0)
     assert not ends_early(section, at)
     assert early_end(section, at, 12) is None
 

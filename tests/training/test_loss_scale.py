@@ -24,12 +24,12 @@ def train_scaled(monkeypatch: pytest.MonkeyPatch, folder, scale: float) -> list[
         optimizer.__init__(optimizer.optimizer, device_placement=False, scaler=accelerator.scaler)
         return network, optimizer
 
-    class Sums(build_state.Interval):
+    class Sums(build_state.RunningSums):
         def __init__(self, config, device):
             super().__init__(config.model_copy(update={"mixed_precision": "fp16"}), device)
 
     monkeypatch.setattr(build_state, "prepare", prepare_scaled)
-    monkeypatch.setattr(build_state, "Interval", Sums)
+    monkeypatch.setattr(build_state, "RunningSums", Sums)
     run_train(make_inputs(folder / "inputs"), folder, max_steps=4, logging_steps=1, eval_steps=None)
     return [record for record in read_metrics(folder / "work") if "train/loss" in record or "train/grad_norm" in record]
 

@@ -50,14 +50,13 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def is_wanted(self, step: int) -> bool:
-        """Whether a checkpoint is due by the clock (`save_minutes`), or this step is the last before the decay, from
-        which a longer training resumes. Process 0 decides. Raises the error of the last write."""
+    def is_overdue(self) -> bool:
+        """Whether a checkpoint is due by the clock (`save_minutes`). Process 0 decides. Raises the error of the last
+        write."""
         if self._error is not None:
             self.wait()
-        waited = time.monotonic() - self._saved
-        is_overdue = self._interval_seconds is not None and waited >= self._interval_seconds
-        return self._rank == 0 and (is_overdue or step == self._decay_start)
+        waited, limit = time.monotonic() - self._saved, self._interval_seconds
+        return self._rank == 0 and limit is not None and waited >= limit
 
     def save(self, step: int, write: Callable[[Path], None], best: int | None = None) -> None:
         """Begin to save what `write` writes, which must not change any more; see `save_checkpoint`. Waits for the one

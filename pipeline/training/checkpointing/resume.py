@@ -53,9 +53,9 @@ def _go_on_after(values: dict[str, Any], state: TrainState) -> str:
     config, counters, records = state.config, state.counters, RECORDS
     if counters.step in config.rewarmed_at:
         begin_phase(counters)
-    if not config.ends_at(counters.step, state.max_steps) and (BEFORE_END in values or counters.evaluation_due):
+    if not state.due.end(counters.step) and (BEFORE_END in values or counters.evaluation_due):
         records = BEFORE_END if BEFORE_END in values else RECORDS
-        counters.evaluation_due = config.eval_steps is not None and counters.step % config.eval_steps == 0
+        counters.evaluation_due = state.due.validation(counters.step)
     counters.resumed_from_steps.append(counters.step)
     if state.processes.broadcast(state.processes.is_main and _lost_best(state.work, counters)):
         state.progress.say(

@@ -6,17 +6,15 @@ Tensors are in safetensors, the rest in JSON; nothing here unpickles a file.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from pipeline.atomic import write_json
-from pipeline.distributed.collectives import Collectives
 from pipeline.modeling.seeded_weights import local_part
 from pipeline.modeling.weights import (
     StoredTensor,
@@ -30,27 +28,12 @@ from pipeline.modeling.weights import (
 )
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.random_states import random_states, restore_random_states, seed_process
-from pipeline.training.optimization.weight_average import WeightAverage
-from pipeline.training.recording.running_sums import Interval
+
+if TYPE_CHECKING:
+    from pipeline.training.train_state import TrainState
 
 MODEL, OPTIMIZER, AVERAGE, STATE = "model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"
 INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
-
-
-@dataclass(kw_only=True)
-class ResumableState:
-    """What the checkpoints of a training hold. `numerics` is what shaped the last bits of the weights, for the record;
-    `processes` are those that train together."""
-
-    model: PreTrainedModel
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage
-    interval: Interval
-    numerics: dict[str, Any]
-    processes: Collectives
-    seed: int
-    loss_scaler: torch.amp.GradScaler | None = None
-    counters: Counters = field(default_factory=Counters)
 
 
 @dataclass(frozen=True)
@@ -75,21 +58,21 @@ class Snapshot:
             write_json(folder / STATE, self.values)
 
 
-def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> Snapshot:
+def take_snapshot(state: TrainState, records: dict[str, dict[str, Any]]) -> Snapshot:
     """Copy weights, optimizer, counters, the state of the record files, and each process's random states and sums.
 
     All processes call it at the same step.
     """
-    interval, processes = state.interval, state.processes
+    sums, processes = state.running_sums, state.processes
     tensors, scalars = _optimizer_entries(state)
-    own_losses = [total.item() for total in interval.losses.values()]
+    own_losses = [total.item() for total in sums.losses.values()]
     everyone = processes.all_gather((random_states(), own_losses))
     tensors[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
-    tensors[INTERVAL_NORMS] = interval.norms
+    tensors[INTERVAL_NORMS] = sums.norms
     values = {
         "counters": asdict(state.counters),
-        "interval": [interval.num_steps, interval.target_tokens],
-        "losses": list(interval.losses),
+        "interval": [sums.num_steps, sums.target_tokens],
+        "losses": list(sums.losses),
         "optimizer": scalars,
         "random": [states for states, _ in everyone],
         **records,
@@ -103,11 +86,11 @@ def take_snapshot(state: ResumableState, records: dict[str, dict[str, Any]]) -> 
     def copy(group: dict[str, torch.Tensor]) -> dict[str, TensorShard]:
         return {name: own_part(tensor) for name, tensor in group.items() if writes(tensor)}
 
-    weights, average = model_tensors(state.model), state.average.tensors
+    weights, average = model_tensors(state.unwrapped_model), state.ema.tensors
     return Snapshot(copy(weights), copy(tensors), copy(average), values if processes.is_main else None)
 
 
-def restore_state(folder: Path, state: ResumableState) -> dict[str, Any]:
+def restore_state(folder: Path, state: TrainState) -> dict[str, Any]:
     """Put a verified checkpoint back in place; returns all of its values that are no tensors.
 
     The number of processes may have changed. New processes seed their generators from (seed, rank, step). Sums since
@@ -124,16 +107,16 @@ def restore_state(folder: Path, state: ResumableState) -> dict[str, Any]:
     return dict(values)
 
 
-def restore_learned(folder: Path, state: ResumableState) -> tuple[torch.Tensor, torch.Tensor]:
+def restore_learned(folder: Path, state: TrainState) -> tuple[torch.Tensor, torch.Tensor]:
     """Put weights, their average and the optimizer of a verified checkpoint back and nothing else; returns the
     interval's tensors."""
     values = json.loads((folder / STATE).read_bytes())
-    restore_weights(folder, state.model)
+    restore_weights(folder, state.unwrapped_model)
     entries = _stored(folder, OPTIMIZER)
     losses, norms = entries.pop(INTERVAL_LOSSES).read(), entries.pop(INTERVAL_NORMS).read()
     _restore_optimizer(state, entries, values["optimizer"])
     averages = _stored(folder, AVERAGE)
-    for name, tensor in state.average.tensors.items():
+    for name, tensor in state.ema.tensors.items():
         copy_stored(tensor, averages[name])
     if state.loss_scaler:
         state.loss_scaler.load_state_dict(values["loss_scaler"])
@@ -159,23 +142,23 @@ def _stored(folder: Path, file: str) -> dict[str, StoredTensor]:
     return read_lazily(sorted(folder.rglob(file)))
 
 
-def _restore_interval(state: ResumableState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
-    interval, processes = state.interval, state.processes
+def _restore_interval(state: TrainState, values: dict[str, Any], losses: torch.Tensor, norms: torch.Tensor) -> None:
+    sums, processes = state.running_sums, state.processes
     if len(losses) == processes.world_size:
         own = losses[processes.rank]
     else:
         own = losses.sum(dim=0) if processes.is_main else torch.zeros_like(losses[0])
-    interval.losses = dict(zip(values["losses"], own.to(interval.norms.device), strict=True))
-    interval.norms.copy_(norms)
-    interval.num_steps, interval.target_tokens = values["interval"]
+    sums.losses = dict(zip(values["losses"], own.to(sums.norms.device), strict=True))
+    sums.norms.copy_(norms)
+    sums.num_steps, sums.target_tokens = values["interval"]
 
 
-def _optimizer_entries(state: ResumableState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _optimizer_entries(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The optimizer's state as `<parameter name>/<key>`: tensors, and other values."""
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
-    for name, parameter in state.model.named_parameters():
-        for key, value in state.optimizer.state.get(parameter, {}).items():
+    for name, parameter in state.unwrapped_model.named_parameters():
+        for key, value in state.unwrapped_optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}/{key}"] = value
             elif value is not None:
@@ -183,8 +166,8 @@ def _optimizer_entries(state: ResumableState) -> tuple[dict[str, torch.Tensor], 
     return tensors, scalars
 
 
-def _restore_optimizer(state: ResumableState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
-    parameters_by_name = dict(state.model.named_parameters())
+def _restore_optimizer(state: TrainState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
+    parameters_by_name = dict(state.unwrapped_model.named_parameters())
     by_parameter: dict[str, dict[str, Any]] = {}
     for entry, value in {**tensors, **scalars}.items():
         name, _, key = entry.rpartition("/")
@@ -192,14 +175,14 @@ def _restore_optimizer(state: ResumableState, tensors: dict[str, StoredTensor], 
             value = _read_like(parameters_by_name[name], value)
         by_parameter.setdefault(name, {})[key] = value
     names = {id(parameter): name for name, parameter in parameters_by_name.items()}
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    full = state.optimizer.state_dict()
+    parameters = [parameter for group in state.unwrapped_optimizer.param_groups for parameter in group["params"]]
+    full = state.unwrapped_optimizer.state_dict()
     full["state"] = {
         index: by_parameter[names[id(parameter)]]
         for index, parameter in enumerate(parameters)
         if names[id(parameter)] in by_parameter
     }
-    state.optimizer.load_state_dict(full)
+    state.unwrapped_optimizer.load_state_dict(full)
 
 
 def _read_like(parameter: torch.Tensor, stored: StoredTensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,10 +21,12 @@ from pipeline.errors import DivergedError
 from pipeline.modeling.sharding import whole
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter, list_checkpoints, step_of
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states
-from pipeline.training.checkpointing.training_state_dict import ResumableState
 from pipeline.training.guarding.autopsy import Autopsy
 from pipeline.training.guarding.spikes import spike_in
 from pipeline.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from pipeline.training.train_state import TrainState
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Guard:
     def __init__(
         self,
         config: TrainConfig,
-        state: ResumableState,
+        state: TrainState,
         autopsy: Autopsy,
         checkpoints: CheckpointWriter,
         say: Callable[[str], None],
@@ -69,9 +72,9 @@ class Guard:
             config.on_nonfinite == "halt"
             and config.on_loss_spike != "skip"
             and not self._has_loss_scaler
-            and _skips_on_the_device(state.optimizer)
+            and _skips_on_the_device(state.unwrapped_optimizer)
         )
-        self._found = torch.zeros((), device=state.interval.norms.device)
+        self._found = torch.zeros((), device=state.running_sums.norms.device)
         self._unread: list[StepRecord] = []
         self._losses: list[tuple[int, float]] = []
         self._num_rollbacks: dict[int, int] = {}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.training.checkpointing.checkpoints import list_checkpoints, problem_of, step_of
-from pipeline.training.checkpointing.training_state_dict import ResumableState, restore_learned
+from pipeline.training.checkpointing.training_state_dict import restore_learned
+
+if TYPE_CHECKING:
+    from pipeline.training.train_state import TrainState
 
 
-def roll_back(work: Path, state: ResumableState, save_steps: int) -> int | None:
+def roll_back(work: Path, state: TrainState, save_steps: int) -> int | None:
     """Put weights and optimizer of the newest whole checkpoint back; returns its step, or None where there is none.
 
     Everything else goes on from where it is: step, records and data, so that the batches since the checkpoint are left

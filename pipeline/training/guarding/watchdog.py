@@ -33,7 +33,7 @@ first to end has the launcher end the rest."""
 
 
 class Watchdog:
-    """Ends a process that hangs. While entered, a thread watches whether passes through `network` begin, in training or
+    """Ends a process that hangs. While entered, a thread watches whether passes through `model` begin, in training or
     in validation. It runs while a collective waits, too.
 
     Without a pass for `timeout_seconds` it writes the stacks of all threads to standard error and to
@@ -45,14 +45,14 @@ class Watchdog:
     def __init__(
         self,
         timeout_seconds: float | None,
-        network: nn.Module,
+        model: nn.Module,
         work: Path,
         rank: int,
         say: Callable[[str], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._timeout = timeout_seconds
-        self._network = network
+        self._model = model
         self._path = work / FOLDER / f"process-{rank}.txt"
         self._rank = rank
         self._say, self._fail = say, fail
@@ -66,7 +66,7 @@ class Watchdog:
         if self._timeout is not None:
             self._file = self._open()
             self._beat()
-            self._hook = self._network.register_forward_pre_hook(self._beat)
+            self._hook = self._model.register_forward_pre_hook(self._beat)
             self._thread = threading.Thread(target=self._run, args=(self._timeout,), name="watchdog", daemon=True)
             self._thread.start()
         return self

@@ -28,9 +28,9 @@ class GradientNorms:
 class Clipping:
     """Keeps the largest entries, cuts every entry, and scales the whole down, in this order and where asked to."""
 
-    def __init__(self, config: OptimizationConfig, accelerator: Accelerator, network: nn.Module) -> None:
+    def __init__(self, config: OptimizationConfig, accelerator: Accelerator, model: nn.Module) -> None:
         self._accelerator = accelerator
-        self._network = network
+        self._model = model
         self._density = config.gradient_density
         self._max_value = config.max_grad_value
         self._max_norm = config.max_grad_norm or math.inf
@@ -42,10 +42,10 @@ class Clipping:
         # Not by Accelerate's `clip_grad_norm_`, which would unscale the gradients again.
         # Measured first: cutting would hide an infinite entry.
         limit = self._max_norm if only_norm else math.inf
-        norm = self._value(nn.utils.clip_grad_norm_(self._network.parameters(), limit))
+        norm = self._value(nn.utils.clip_grad_norm_(self._model.parameters(), limit))
         before, cut_share = norm, torch.zeros_like(norm)
         if not only_norm:
-            parameters = [parameter for parameter in self._network.parameters() if parameter.grad is not None]
+            parameters = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             if self._density is not None:
                 keep_largest(gradients, self._density)

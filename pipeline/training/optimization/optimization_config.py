@@ -260,10 +260,6 @@ class OptimizationConfig(SgdConfig, AdamConfig):
         """Steps after which the learning rate is re-warmed."""
         return tuple(earlier.steps for earlier in self.rewarm_from)
 
-    def ends_at(self, step: int, max_steps: int) -> bool:
-        """Whether a training of `max_steps` ends after a step, or is re-warmed there because an earlier one ended."""
-        return step == max_steps or step in self.rewarmed_at
-
     @model_validator(mode="after")
     def _rewarming_fits(self) -> Self:
         if self.rewarm_from and self.rewarm_steps is None:

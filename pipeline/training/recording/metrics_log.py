@@ -20,9 +20,9 @@ from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_b
 from pipeline.errors import is_disk_full
 from pipeline.machine import rate_in_words
 from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.due import Due
 from pipeline.training.recording.throughput import PHASES
 from pipeline.training.recording.trackers import RunLabel, Trackers
-from pipeline.training.train_config import TrainConfig
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_sha256"
@@ -43,13 +43,12 @@ class MetricsLog:
         self,
         work: Path,
         accelerator: Accelerator,
-        config: TrainConfig,
-        max_steps: int,
+        due: Due,
         label: RunLabel,
         say: Callable[[str], None],
     ) -> None:
         self._work, self._label, self._say = work, label, say
-        self._max_steps, self._config = max_steps, config
+        self._due = due
         self._before_end: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._accelerator = accelerator
@@ -60,7 +59,7 @@ class MetricsLog:
         """Begin to append to the records as `rewind` left them."""
         if self._accelerator.is_main_process:
             self._accelerator.init_trackers(TENSORBOARD)
-            self._others = Trackers(self._config, self._work, self._label, is_resumed, self._say)
+            self._others = Trackers(self._due.config, self._work, self._label, is_resumed, self._say)
             self._file = (self._work / METRICS).open("a", encoding="utf-8")
             with (self._work / METRICS).open("rb") as file:
                 self._written = hashlib.file_digest(file, "sha256")
@@ -69,8 +68,8 @@ class MetricsLog:
         """Record finite values of a step under their tags."""
         if self._file is None:
             return
-        is_regular = "eval/loss" not in values and self._config.records_at(counters.step)
-        if counters.step == self._max_steps and not is_regular:
+        is_regular = "eval/loss" not in values and self._due.regular_log(counters.step)
+        if counters.step == self._due.max_steps and not is_regular:
             self._before_end = self._before_end or self._sizes()
             self._digests.setdefault(BEFORE_END, self._written.hexdigest())
         values_of_line = {
@@ -86,7 +85,7 @@ class MetricsLog:
         self._log_to_tensorboard(values, counters.step)
         self._others.log(values, counters.step)
         if "eval/loss" in values:
-            self._say(f"step {counters.step:,} of {self._max_steps:,}: {validation_line(values)}")
+            self._say(f"step {counters.step:,} of {self._due.max_steps:,}: {validation_line(values)}")
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What `rewind` needs, after flushing all to the disk: the files' sizes and the digest of metrics.jsonl, and,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 
 
-class Interval:
+class RunningSums:
     """Sums over the steps since the last record. They are on the device; reading them is the only copy to the host.
 
     `losses`: sums over this process's targets, in nats. `norms`: the same on all processes.
@@ -24,23 +24,16 @@ class Interval:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.losses: dict[str, torch.Tensor] = {}
         self.norms = torch.zeros(4, device=device)
-        self._logging_steps = config.logging_steps
         self._cuts = config.max_grad_value is not None
         # Under a loss scale gradients may overflow; such a step is skipped and its norm counts as 0.
         self._may_overflow = config.mixed_precision == "fp16"
-        self.start()
+        self.reset()
 
-    def start(self) -> None:
+    def reset(self) -> None:
         """Begin anew."""
         self.norms.zero_()
         self.losses = {name: torch.zeros_like(total) for name, total in self.losses.items()}
         self.num_steps, self.target_tokens = 0, 0
-
-    def recorded(self, step: int) -> None:
-        """Reset the sums after a regular record. Keep them after the extra record at the end of a training: a longer
-        training continues them up to its next regular record."""
-        if step % self._logging_steps == 0:
-            self.start()
 
     def add(self, step: StepResult) -> None:
         """Add the losses and gradient norms of a step, unless it was skipped."""

@@ -33,7 +33,7 @@ def summarize(state: TrainState) -> dict[str, Any]:
         "eval_loss": _last(history, "eval/loss"),
         "seconds": round(counters.seconds, 3),
         "tokens_per_second": _tokens_per_second(state),
-        "parameters": state.model.num_parameters(),
+        "parameters": state.unwrapped_model.num_parameters(),
         "mfu": _median(history, "throughput/mfu"),
         "peak": asdict(peak_of(device, precision)),
         "precision": precision_in_words(precision, device),

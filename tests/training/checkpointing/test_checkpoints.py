@@ -108,7 +108,7 @@ def save_and(work, then, write=fail, num_writers=1):
 
 
 def ask_until_told(checkpoints):
-    while not checkpoints.is_wanted(1):
+    while not checkpoints.is_overdue():
         pass
 
 
@@ -129,10 +129,10 @@ def test_an_error_of_training_is_not_hidden_by_one_of_the_last_checkpoint(tmp_pa
 
 
 def test_minutes_make_a_checkpoint_overdue_in_the_main_process_alone(tmp_path):
-    assert writer(tmp_path, minutes=1e-9).is_wanted(1)
-    assert not writer(tmp_path, minutes=1e-9, index=1).is_wanted(1)
-    assert not writer(tmp_path, minutes=60).is_wanted(1)
-    assert not writer(tmp_path).is_wanted(1)
+    assert writer(tmp_path, minutes=1e-9).is_overdue()
+    assert not writer(tmp_path, minutes=1e-9, index=1).is_overdue()
+    assert not writer(tmp_path, minutes=60).is_overdue()
+    assert not writer(tmp_path).is_overdue()
 
 
 def test_other_processes_write_nothing(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from pipeline.errors import ConfigError
 from pipeline.known_names import told
 from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.training.checkpointing.training_state_dict import ResumableState, restore_state, take_snapshot
+from pipeline.training.checkpointing.counters import Counters
+from pipeline.training.checkpointing.training_state_dict import restore_state, take_snapshot
 from pipeline.training.optimization.optimizers import FAMILIES
 from pipeline.training.optimization.optimizers.bitsandbytes_optimizers import EightBit, class_and_bits
 from pipeline.training.optimization.optimizers.torch_class import NOT_STEPWISE
@@ -27,7 +29,7 @@ from pipeline.training.optimization.parameter_groups import (
     trainable,
 )
 from pipeline.training.optimization.weight_average import WeightAverage
-from pipeline.training.recording.running_sums import Interval
+from pipeline.training.recording.running_sums import RunningSums
 from pipeline.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -71,15 +73,16 @@ def advance(model: Small, optimizer: torch.optim.Optimizer, steps: range) -> Non
         optimizer.zero_grad()
 
 
-def start(section: TrainConfig) -> tuple[Small, ResumableState]:
+def start(section: TrainConfig) -> tuple[Small, SimpleNamespace]:
     model, accelerator = Small(), Accelerator(cpu=True)
     optimizer = accelerator.prepare(build_optimizer(section, model, CPU)).optimizer
-    average = WeightAverage(model, 0.9)
-    return model, ResumableState(
-        model=model,
-        optimizer=optimizer,
-        average=average,
-        interval=Interval(section, CPU),
+    return model, SimpleNamespace(
+        unwrapped_model=model,
+        unwrapped_optimizer=optimizer,
+        ema=WeightAverage(model, 0.9),
+        loss_scaler=None,
+        counters=Counters(),
+        running_sums=RunningSums(section, CPU),
         numerics={},
         processes=Collectives(ParallelDims(), CPU),
         seed=1,
@@ -91,19 +94,20 @@ def test_every_optimizer_learns_and_goes_on_from_a_checkpoint_to_the_same_bits(t
     section = section_of(optim)
     model, state = start(section)
     before = sum(model.loss(step).detach() for step in range(6))
-    advance(model, state.optimizer, range(3))
-    state.average.update(3)
+    advance(model, state.unwrapped_optimizer, range(3))
+    state.ema.update(3)
     take_snapshot(state, {"records": {}}).write(tmp_path)
-    advance(model, state.optimizer, range(3, 6))
+    advance(model, state.unwrapped_optimizer, range(3, 6))
     assert sum(model.loss(step).detach() for step in range(6)) < before
 
     again, restored = start(section)
     restore_state(tmp_path, restored)
-    assert all(torch.equal(restored.average.tensors[name], tensor) for name, tensor in state.average.tensors.items())
-    advance(again, restored.optimizer, range(3, 6))
+    assert all(torch.equal(restored.ema.tensors[name], tensor) for name, tensor in state.ema.tensors.items())
+    advance(again, restored.unwrapped_optimizer, range(3, 6))
     for name, parameter in trainable(model):
         assert torch.equal(parameter, again.get_parameter(name))
-        found, expected = restored.optimizer.state[again.get_parameter(name)], state.optimizer.state[parameter]
+        found = restored.unwrapped_optimizer.state[again.get_parameter(name)]
+        expected = state.unwrapped_optimizer.state[parameter]
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             assert type(found[key]) is type(value)

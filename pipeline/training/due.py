@@ -1,0 +1,53 @@
+"""What is due after a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.training.optimization.schedules import decay_start
+from pipeline.training.train_config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is due after a step of a training of `max_steps`, by its number alone. Signals, clocks and losses may make
+    more due."""
+
+    config: TrainConfig
+    max_steps: int
+
+    def end(self, step: int) -> bool:
+        """The training ends, or is re-warmed because an earlier one ended here."""
+        return step == self.max_steps or step in self.config.rewarmed_at
+
+    def log(self, step: int) -> bool:
+        """Log the training loss."""
+        return self.end(step) or self.regular_log(step)
+
+    def regular_log(self, step: int) -> bool:
+        """Log the training loss, even if this is not the end. With early stopping that is also so at every validation,
+        since each may turn out to be the end."""
+        stops_early = self.config.early_stopping_patience is not None
+        return self.new_sums(step) or (stops_early and _is_multiple(step, self.config.eval_steps))
+
+    def new_sums(self, step: int) -> bool:
+        """Begin the sums of losses and norms anew. A log at the end keeps them: a longer training continues them up to
+        its next regular log."""
+        return _is_multiple(step, self.config.logging_steps)
+
+    def layers(self, step: int) -> bool:
+        """Log the statistics of layers."""
+        interval = self.config.layer_telemetry_steps
+        return self.log(step) if interval is None else self.end(step) or _is_multiple(step, interval)
+
+    def validation(self, step: int) -> bool:
+        """Measure the validation split."""
+        return self.end(step) or _is_multiple(step, self.config.eval_steps)
+
+    def checkpoint(self, step: int) -> bool:
+        """Save a checkpoint. A longer training continues from the one before the decay."""
+        return _is_multiple(step, self.config.save_steps) or step == decay_start(self.config, self.max_steps)
+
+
+def _is_multiple(step: int, interval: int | None) -> bool:
+    return interval is not None and step % interval == 0
