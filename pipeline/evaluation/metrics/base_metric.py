@@ -90,6 +90,21 @@ class LabelMetric(Metric):
     measures: ClassVar[tuple[str, ...]] = ("classes", "numbers")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
-        """The figure of predictions (n,) against the true labels (n,): numbers of classes, int64, or numbers, float64.
-        None where it is not defined."""
+        """The figure of predictions (n,) against true labels (n,); None where it is not defined. A class is its number,
+        int64; a number is float64."""
         raise NotImplementedError
+
+
+class NumberMetric(LabelMetric):
+    """A figure of predicted numbers."""
+
+    measures: ClassVar[tuple[str, ...]] = ("numbers",)
+
+
+class MeanError(NumberMetric):
+    """The mean of a power of the absolute error."""
+
+    power: ClassVar[int]
+
+    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
+        return float((abs(predictions - references) ** self.power).mean())

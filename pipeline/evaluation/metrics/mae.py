@@ -1,23 +1,13 @@
 """Mean absolute error."""
 
-from __future__ import annotations
+from typing import ClassVar
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from pipeline.evaluation.metrics.base_metric import LabelMetric
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from pipeline.evaluation.metrics.base_metric import MeanError
 
 
-class MeanAbsoluteError(LabelMetric, type="mae"):
+class MeanAbsoluteError(MeanError, type="mae"):
     """Mean absolute error, in the labels' unit."""
 
-    measures: ClassVar = ("numbers",)
+    power: ClassVar = 1
     label: ClassVar = "mean absolute error"
     hub: ClassVar = ("mae", "Mean absolute error")
-
-    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
-        import numpy as np
-
-        return float(np.abs(predictions - references).mean())

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.evaluation.metrics.base_metric import LabelMetric
+from pipeline.evaluation.metrics.base_metric import NumberMetric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Pearson(LabelMetric, type="pearson"):
+class Pearson(NumberMetric, type="pearson"):
     """Covariance of predictions and labels over the product of their standard deviations: 1 where one is a rising line
     over the other, None where either does not vary.
 
     Pearson 1895, "Note on regression and inheritance in the case of two parents".
     """
 
-    measures: ClassVar = ("numbers",)
     label: ClassVar = "Pearson's r"
     better: ClassVar = "higher"
     hub: ClassVar = ("pearsonr", "Pearson's r")

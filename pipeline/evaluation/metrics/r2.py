@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.evaluation.metrics.base_metric import LabelMetric
+from pipeline.evaluation.metrics.base_metric import NumberMetric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Determination(LabelMetric, type="r2"):
+class Determination(NumberMetric, type="r2"):
     """The part of the variance of the labels that is explained: 0 for their mean, negative for worse than it. None
     where labels do not vary.
 
     Wright 1921, "Correlation and causation".
     """
 
-    measures: ClassVar = ("numbers",)
     label: ClassVar = "R²"
     better: ClassVar = "higher"
     hub: ClassVar = ("r_squared", "R2")
