@@ -42,6 +42,9 @@ LOSS_SETTINGS = {
 }
 """Settings of `train` that not every loss has, and what is said of them where they do not belong."""
 
+COUNTS = ("loss", "tokens", "bytes", "documents")
+"""Figures that an evaluation has beside its metrics."""
+
 
 class Split(Protocol):
     """The rows of a split, by index, and how many targets some of them have, found without reading tokens."""
@@ -112,6 +115,10 @@ class Task(Feature):
         if unknown := [one.key for one in config.evaluate.metrics or () if self.predicts not in one.measures]:
             known = ", ".join(metric.key for metric in self.metrics)
             raise ValueError(f"evaluate.metrics: {unknown[0]} is not measured in {self.type}; choose from {known}")
+        of_key: dict[str, Metric | None] = {metric.key: metric for metric in self.metrics} | dict.fromkeys(COUNTS)
+        for metric in config.evaluate.metrics or ():
+            if of_key.setdefault(metric.key, metric) != metric:
+                raise ValueError(f"evaluate.metrics: two figures are called {metric.key}; remove one")
         for names, words in LOSS_SETTINGS.items() if config.train is not None else ():
             fields = type(config.train).model_fields
             given = any(getattr(config.train, name) != fields[name].default for name in names)

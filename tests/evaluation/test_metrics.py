@@ -149,6 +149,21 @@ def test_a_metric_of_the_evaluate_library_is_computed_by_its_script(script: Path
         computed(path=str(script), figure_name="hits", arguments={"other": 1})
 
 
+def test_metrics_of_several_scripts_are_computed_in_one_process(tmp_path: Path, script: Path) -> None:
+    twice, beside = tmp_path / "twice.py", tmp_path / "folder/hits.py"
+    beside.parent.mkdir()
+    for path in (twice, beside):
+        path.write_text(SCRIPT.replace("scale=1", "scale=2"))
+    assert [computed(path=str(path), figure_name="hits") for path in (script, twice, beside)] == [2, 4, 4]
+
+
+@pytest.mark.parametrize("value", ["[hits, 1]", "np.array([hits, 1])", "None", "{'of 1': hits}"])
+def test_what_is_no_number_is_told_in_one_line(script: Path, value: str) -> None:
+    script.write_text("import numpy as np\n" + SCRIPT.replace("scale * hits", value))
+    with pytest.raises(ConfigError, match=r"hits\.py fails: TypeError: .*; mend it or remove it"):
+        computed(path=str(script), figure_name="hits")
+
+
 def test_a_metric_of_the_hub_needs_a_commit() -> None:
     with pytest.raises(ConfigError, match=r"evaluate\.metrics: nowhere is no file or folder here; .* `revision`"):
         files_of_key([EvaluateModule(path="nowhere")])

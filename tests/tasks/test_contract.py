@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.evaluation.losses import Batch
 from pipeline.tasks import TASKS, Task, main_metric, task_named, task_packed_by
+from pipeline.tasks.classification import Classification
 from pipeline.training.train_config import TrainConfig
 
 VOCABULARY = 11
@@ -73,6 +75,25 @@ def test_the_weights_of_the_tokens_of_one_target_add_up_to_one(task: Task) -> No
     assert weights.shape == batch["input_ids"].shape
     assert float(weights.sum()) == pytest.approx(targets)
     assert not weights[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "called"),
+    [
+        ([{"type": "evaluate", "path": "f1", "arguments": {"average": name}} for name in ("micro", "macro")], "f1"),
+        ([{"type": "evaluate", "path": "./mine/accuracy.py"}], "accuracy"),
+        ([{"type": "evaluate", "path": "./mine.py", "figure_name": "loss"}], "loss"),
+    ],
+)
+def test_two_figures_of_one_name_are_refused(metrics: list[Any], called: str) -> None:
+    def check(metrics: list[Any]) -> None:
+        config = SimpleNamespace(pack=SimpleNamespace(strategy="classification"), train=None, ingest=None)
+        config.evaluate = EvaluateConfig(metrics=metrics)
+        Classification().check(config)
+
+    check(["accuracy", {"type": "accuracy"}, "f1_macro", *metrics[:-1]])
+    with pytest.raises(ValueError, match=f"evaluate.metrics: two figures are called {called}; remove one"):
+        check(metrics)
 
 
 def test_its_names_lead_back_to_it(task: Task) -> None:

@@ -66,31 +66,38 @@ class EvaluateModule(LabelMetric, type="evaluate"):
         return {}
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
-        """Raises ConfigError where the metric cannot be loaded or refuses what it is given."""
+        """Raises ConfigError where the metric cannot be loaded, refuses what it is given, or gives no number."""
         try:
             module = _load(self.path, self.config_name, self.revision)
-            found = module.compute(predictions=predictions, references=references, **self.arguments)
+            found = dict(module.compute(predictions=predictions, references=references, **self.arguments))
+            name = self.figure_name or (next(iter(found)) if len(found) == 1 else "")
+            value = float(found[name]) if name in found else None
         except Exception as error:
             # Every metric is code of its own and raises what it likes.
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"evaluate.metrics: {self.path} fails: {reason}; mend it or remove it") from error
-        name = self.figure_name or (next(iter(found)) if len(found) == 1 else "")
-        if name not in found:
-            raise ConfigError(f"evaluate.metrics: {self.path} gives {', '.join(found)}; choose one by figure_name")
-        value = float(found[name])
+        if value is None:
+            names = ", ".join(map(str, found)) or "no figure"
+            raise ConfigError(f"evaluate.metrics: {self.path} gives {names}; choose one by figure_name")
         return value if math.isfinite(value) else None
 
 
 @functools.cache
 def _load(path: str, config_name: str | None, revision: str | None) -> evaluate.EvaluationModule:
-    """Copies of scripts and data live in a temporary folder of this process, so that a read-only home and other
-    processes doing the same do not matter."""
     import evaluate
 
-    folder = Path(tempfile.mkdtemp(prefix="descent-metrics-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = _scratch()
     with _modules_in(folder):
         return evaluate.load(path, config_name, revision=revision, cache_dir=str(folder), keep_in_memory=True)
+
+
+@functools.cache
+def _scratch() -> Path:
+    """A temporary folder of this process for copies of scripts and data, so that a read-only home and other processes
+    doing the same do not matter. One for all metrics: the scripts are modules of one package, which has one folder."""
+    folder = Path(tempfile.mkdtemp(prefix="descent-metrics-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @contextmanager
