@@ -40,8 +40,7 @@ def shard_name(number: int) -> str:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    """A shard that is what was written: a flipped bit must not become another text, nor one of its footer, which the
-    checksums of pages do not cover, another page."""
+    """Open a shard whose file and pages match their checksums; those of pages do not cover its footer."""
     check_file(path)
     return pq.ParquetFile(path, page_checksum_verification=True)
 

@@ -1,4 +1,4 @@
-"""Documents, the parts of files that hold them, and records that are none. Imports nothing heavy."""
+"""Documents, parts of files, and rejected records. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -81,5 +81,5 @@ def _folded(label: str) -> str | float:
 
 
 def like_none(labels: Iterable[str]) -> list[str]:
-    """The labels that look as if they were to say that there is none, sorted."""
+    """The labels that look like a missing value, sorted."""
     return sorted({label for label in labels if label.casefold() in _LIKE_NONE})

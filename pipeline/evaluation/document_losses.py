@@ -19,7 +19,7 @@ from pipeline.tokens.packed_split import PackedSplit
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What evaluation keeps of the documents of a split, in the order of their stream."""
+    """Sources and sizes of the documents of a split, in the order of their stream."""
 
     sources: list[str]
     source_of: NDArray[np.int32]
@@ -54,14 +54,13 @@ def score_documents(
     on_tokens: Callable[[int], None] = lambda tokens: None,
     processes: Collectives = ALONE,
 ) -> dict[str, Totals]:
-    """Sums of losses of a split's documents for each source, over every token of the stream that tells of them.
+    """Sums of losses for each source, over the tokens of its documents and their end-of-document tokens.
 
-    Each document answers for its own tokens and the end-of-document token after it. What the tokenizer puts before
-    every text, such as `<s>`, tells nothing: it is context and not counted. Where there is no such token, the first of
-    the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and counts as not
-    predicted. A document's context may reach into the one before it, as in training. `bits_a_document` tell of each
-    what its tokens do not. `on_tokens` is told how many tokens were just scored. Processes share out the work; each
-    gets all sums.
+    What the tokenizer puts before every text, such as `<s>`, is context and not counted. Where there is no such token,
+    the first of the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and
+    counts as not predicted. A document's context may reach into the one before it, as in training. `bits_a_document`
+    are charged for what tokens do not store. `on_tokens` is told how many tokens were just scored. Processes share out
+    the work; each gets all sums.
     """
     assert len(split.document_ends) == len(heldout.source_of), "the stream is of other documents"
     num_sources = len(heldout.sources)

@@ -1,4 +1,4 @@
-"""Losses of models: what training makes small, and sums over a split for validation and evaluation."""
+"""Losses: those that training minimizes, and their sums over a split for validation and evaluation."""
 
 from __future__ import annotations
 

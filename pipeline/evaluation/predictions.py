@@ -1,4 +1,4 @@
-"""What a model tells of documents with labels, how right it is, and what is told without reading them."""
+"""Predicted labels of documents, their scores, and those of a baseline."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def predict(
     Raises DivergedError when one is not finite.
     """
 
-    def tell(start: int) -> NDArray[np.float64]:
+    def logits_from(start: int) -> NDArray[np.float64]:
         batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
-        told: NDArray[np.float64] = model_logits(model, batch).double().cpu().numpy()
-        return told
+        logits: NDArray[np.float64] = model_logits(model, batch).double().cpu().numpy()
+        return logits
 
     parts = []
     with evaluating(model):
-        for part in processes.in_turns(range(0, len(split), batch_size), tell):
+        for part in processes.in_turns(range(0, len(split), batch_size), logits_from):
             parts.append(part)
             on_sequences(len(part))
     logits: NDArray[np.float64] = np.concatenate(parts)
@@ -66,8 +66,7 @@ def score_rows(
 ) -> dict[str, Any]:
     """`{"test", "sources", "baselines"}`: scores of all rows, of those of each source, and of a `baseline`.
 
-    All are (rows,). The baseline is a name, the one prediction that it makes, and what it is in words. `loss` is the
-    mean of `losses`.
+    All are (rows,). A baseline is its name, its one prediction, and a description. `loss` is the mean of `losses`.
     """
     of = np.array(sources)
 

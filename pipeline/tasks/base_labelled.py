@@ -1,4 +1,4 @@
-"""What tasks share in which each document has one label."""
+"""Base of tasks in which each document has one label."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Labelled(Task):
         raise NotImplementedError
 
     def doubts(self, labels: Iterable[str | None], train: Mapping[str, Any]) -> list[str]:
-        """What is to be warned of, from the labels of all splits and the figures of the training split."""
+        """Warnings about the labels of all splits, or about the figures of the training split."""
         return []
 
     def pack(self, context: TaskContext) -> dict[str, Any]:
@@ -134,20 +134,20 @@ class Labelled(Task):
         return tokens / tokens.sum(1, keepdim=True) * self.is_target(batch["labels"])[:, None]
 
     def predictions(self, logits: NDArray[np.float64]) -> NDArray[Any]:
-        """What a model tells of each row, (B,), from its logits (B, C)."""
+        """The predicted label of each row, (B,), from its logits (B, C)."""
         raise NotImplementedError
 
     def losses(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
-        """The loss of each row without what training adds to it, (B,)."""
+        """The cross-entropy or squared error of each row, (B,)."""
         raise NotImplementedError
 
     def baseline(self, train: LabelledSplit, names: Mapping[int, str]) -> tuple[str, float, str]:
-        """Name, prediction and description of what is best without reading a document."""
+        """The best constant prediction: its name, value and description."""
         raise NotImplementedError
 
     def columns(self, logits: NDArray[np.float64], targets: NDArray[Any], names: Mapping[int, str]) -> dict[str, Any]:
-        """Columns of `predictions.parquet`: `label`, `prediction` and what else is told. `names` are those of the
-        model's outputs."""
+        """Columns of `predictions.parquet`: `label`, `prediction` and others. `names` are those of the model's
+        outputs."""
         return {"label": targets, "prediction": self.predictions(logits)}
 
     def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[NDArray[np.float64], Mapping[int, str]]:
@@ -163,7 +163,7 @@ class Labelled(Task):
         return logits, model.config.id2label
 
     def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
-        """Scores and a baseline; beside them `predictions.parquet`, of each test document."""
+        """Scores and a baseline. Writes `predictions.parquet`, a row for each test document."""
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.predictions import score_rows, write_predictions
 

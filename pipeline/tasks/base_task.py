@@ -86,14 +86,13 @@ class Task(Feature):
     """What the model predicts: `tokens`, `classes` or `numbers`. Compared with `Metric.measures`."""
 
     metrics: ClassVar[tuple[Metric, ...]]
-    """What is measured where nothing else is asked for. By the first a model is judged and compared with baselines: it
-    is always measured."""
+    """The metrics by default. The first is always measured: by it a model is judged and compared with baselines."""
 
     auto_class: ClassVar[str]
     """The class of transformers that loads such a model."""
 
     loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing_factor", "z_loss_coef")
-    """Settings of `train` that this loss has, of those that not every loss has."""
+    """Which of LOSS_SETTINGS this loss has."""
 
     @property
     def strategy(self) -> str:
@@ -187,7 +186,7 @@ class Task(Feature):
         raise NotImplementedError
 
     def predict(self, context: TaskContext, trained: TrainedModel) -> Any:
-        """What a trained model makes of the test split, for `evaluate`; the settings are an `EvaluateConfig`.
+        """Run a trained model on the test split, for `evaluate`. The settings are an `EvaluateConfig`.
 
         All processes of the launch call it. They share out the work by `trained.processes`, and each gets all of it.
         """
@@ -202,12 +201,12 @@ class Task(Feature):
         raise NotImplementedError
 
     def chosen_metrics(self, config: EvaluateConfig) -> list[Any]:
-        """What is measured, each once: the first of the task's own, and those asked for."""
+        """The metrics to measure, each once: the first of the task's own, and those asked for."""
         chosen = {metric.key: metric for metric in (self.metrics[0], *(config.metrics or self.metrics))}
         return [*chosen.values()]
 
     def figures_of_others(self, metrics: Iterable[Metric]) -> dict[str, Any]:
-        """For an evaluation: how `figures` are shown that are not the task's own; nothing where there are none."""
+        """How metrics that are not the task's own are shown: `figures` of an evaluation, or nothing."""
         own = {figure.key for figure in self.words.figures}
         others = [asdict(metric.figure) for metric in metrics if metric.key not in own]
         return {"figures": others} if others else {}

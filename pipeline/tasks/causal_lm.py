@@ -137,8 +137,8 @@ class CausalLm(Task, type="causal_lm"):
         return totals, self._samples(context, trained, test)
 
     def _loss_of_text(self, encode: Path) -> tuple[dict[str, Any], str, int]:
-        """How test documents come back from their tokens; what is lost, in words; and bits a document that are charged
-        where nothing is lost but a space at its beginning."""
+        """The round trip of the test documents; what it loses, in words; and the bits that each document is charged: 1
+        where only leading spaces are lost."""
         from pipeline.tokens.round_trip import is_recoverable, loss_in_words
 
         round_trip = json.loads((encode / "encode.json").read_bytes())["splits"]["test"]["round_trip"]

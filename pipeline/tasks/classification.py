@@ -1,4 +1,4 @@
-"""Tell the label of a document, one of those in the training split."""
+"""Predict the label of a document, one of those in the training split."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _more_right(own: float, other: float) -> str:
 
 
 class Classification(Labelled, type="classification"):
-    """Tell the class of a document. A label of a batch is the number of a class, int64; -100 is no target."""
+    """Predict the class of a document. A label of a batch is the number of a class, int64; -100 is no target."""
 
     predicts: ClassVar = "classes"
     metrics: ClassVar = (ACCURACY, F1)

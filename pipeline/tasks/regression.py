@@ -1,4 +1,4 @@
-"""Tell the number that is a document's label."""
+"""Predict the number that is a document's label."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _smaller_error(own: float, other: float) -> str:
 
 
 class Regression(Labelled, type="regression"):
-    """Tell a number of a document, in the unit of the labels. A label of a batch is float32; NaN is no target."""
+    """Predict a number, in the unit of the labels. A label of a batch is float32; NaN is no target."""
 
     predicts: ClassVar = "numbers"
     metrics: ClassVar = METRICS

@@ -69,8 +69,7 @@ def encode_documents(
 
 
 def batches_of_bytes(texts: Iterable[str], limit_bytes: int) -> Iterator[list[str]]:
-    """Consecutive texts, each batch of at least `limit_bytes` UTF-8 bytes (but for the last), ended by the text that
-    reaches it."""
+    """Batches of consecutive texts. A batch ends with the text that brings it to `limit_bytes` UTF-8 bytes or more."""
     batch: list[str] = []
     size = 0
     for text in texts:

@@ -19,7 +19,7 @@ from pipeline.tokens.token_streams import INDEX, STREAM, TokenStream
 
 SEQUENCES, TARGETS = "sequences.npy", "targets.npy"
 CLASSES = "labels/classes.json"
-"""In the artifact of pack: `{"task", "classes"}`, of which the head of a model is made."""
+"""In the artifact of pack: `{"task", "classes"}`. The model's head has an output for each class."""
 
 NO_LABEL = "without a label"
 
@@ -88,9 +88,8 @@ def _in_words(dropped: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True)
 class LabelledSplit:
-    """One split's documents with labels, each a sequence of at most `block_size` tokens. What stands behind every
-    text, at least the end-of-document token, is kept when a longer document is cut, as by the tokenizer: a model's head
-    reads the last token."""
+    """One split's documents with labels, each a sequence of at most `block_size` tokens. When a longer document is cut,
+    the tokens behind every text, at least the end-of-document token, are kept: a model's head reads the last token."""
 
     stream: TokenStream
     starts: NDArray[np.int64]
@@ -107,7 +106,7 @@ class LabelledSplit:
     vocab_size: int
     pad_token_id: int
     suffix_token_ids: tuple[int, ...]
-    """What each document ends in whatever its text is, such as `[SEP]`."""
+    """Tokens that end every document, such as `[SEP]`."""
 
     label_dtype: DTypeLike
     """Of the labels of a batch."""
@@ -138,7 +137,7 @@ class LabelledSplit:
 
     @property
     def target_tokens(self) -> int:
-        """Tokens that a label is told from: one a sequence."""
+        """Targets of all sequences: one each."""
         return len(self)
 
     def num_targets(self, indices: Iterable[int]) -> int:

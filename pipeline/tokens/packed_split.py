@@ -37,7 +37,7 @@ class PackedSplit:
     pad_token_id: int
     eos_token_id: int
     prefix_token_ids: tuple[int, ...] = ()
-    """What each document begins with whatever its text is, such as `<s>`."""
+    """Tokens that begin every document, such as `<s>`."""
 
     @classmethod
     def open(cls, pack_folder: Path, encode_folder: Path, split: str) -> PackedSplit:

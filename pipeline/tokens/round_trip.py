@@ -1,6 +1,6 @@
 """Whether texts come back from their tokens, which decides what bits per byte mean. Imports nothing heavy.
 
-Bits of a model are those of its tokens. They store the text only if it can be had back from them.
+A model's bits are those of its tokens. They store the text only if decoding gives it back.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class RoundTrip:
             self._without_space.add(text, back.removeprefix(" "))
 
     def summary(self) -> dict[str, Any]:
-        """As JSON values. Of `lost_documents`, `lost_first_spaces` lack but a space at their beginning;
-        `lost_characters` is a lower bound; `example` is a piece of the first text that lacks more."""
+        """As JSON values. `lost_first_spaces` of the `lost_documents` lack only a leading space. `lost_characters` is a
+        lower bound. `example` is a piece of the first text that lacks more."""
         losses = min(self._as_it_is, self._without_space, key=lambda of: (of.documents - of.first_spaces, of.documents))
         return {
             "documents": self.documents,
@@ -75,10 +75,10 @@ class RoundTrip:
 
 
 def bag_distance(one: str, other: str) -> int:
-    """Characters of one text that the other has not, whatever their order, or of the other if those are more.
+    """Characters that one text has and the other lacks, in any order; the larger of both counts.
 
-    It takes linear time and never exceeds the edit distance: Bartolini, Ciaccia and Patella 2002, "String Matching
-    with Metric Trees Using an Approximate Distance".
+    A lower bound of the edit distance in linear time: Bartolini, Ciaccia and Patella 2002, "String Matching with Metric
+    Trees Using an Approximate Distance".
     """
     first, second = Counter(one), Counter(other)
     return max((first - second).total(), (second - first).total())
@@ -93,8 +93,8 @@ def _common_characters(one: str, other: str) -> int:
 
 
 def is_recoverable(found: Mapping[str, Any]) -> bool:
-    """Whether the summary of a round trip tells of no loss but of spaces with which documents begin. Then tokens and
-    one bit a document store its text."""
+    """Whether only leading spaces are lost, from the summary of a round trip. Then tokens and one bit a document store
+    the text."""
     return bool(found["lost_documents"] == found["lost_first_spaces"])
 
 

@@ -1,4 +1,4 @@
-"""What stands around a text: the special tokens that a tokenizer gives its user, and the end of a document."""
+"""The tokens around a text: special tokens of the tokenizer, and the end of a document."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Template:
 
 
 def _probe(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Ids of a text that has some, as a user gets them, and which of them are special (1)."""
+    """Ids of some text with the special tokens around it, and their mask: 1 where they are special."""
     tokens = (tokenizer.decode([index]) for index in sorted(tokenizer.get_vocab().values()))
     for text in chain(PROBES, tokens):
         try:
@@ -57,9 +57,8 @@ def _probe(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def end_texts(folder: Path) -> None:
-    """Let the tokenizer of a Hugging Face folder end every text in the end-of-document token, as the sequences of
-    documents with labels do, so that plain transformers gives a model the token that its head reads. What it puts
-    around a text already stays."""
+    """Make the tokenizer of a Hugging Face folder end every text with the end-of-document token, as in training: a head
+    over labels reads it. What it puts around a text already stays."""
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
     eos = json.loads((folder / "tokenizer_config.json").read_bytes())["eos_token"]

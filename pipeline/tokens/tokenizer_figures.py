@@ -51,7 +51,7 @@ class TokenizerFigures:
     """The part of the ordinary vocabulary that occurs in the texts."""
     sample_bytes: int
     round_trip: dict[str, Any]
-    """What of the texts does not come back from their tokens: `RoundTrip.summary`."""
+    """`RoundTrip.summary` of the texts."""
 
     def summary(self) -> dict[str, Any]:
         """As JSON values."""

@@ -1,4 +1,4 @@
-"""Kinds of compressed files: how they begin, and how they are read where pyarrow does not do."""
+"""Kinds of compressed files: their first bytes, and decompressors where pyarrow's will not do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_XZ_MEMORY_BYTES = 256_000_000
 """Most memory for the dictionary of an .xz file; `xz -9` takes 65 MB."""
 
 TOO_MUCH_MEMORY = ("Memory usage limit", "too much memory")
-"""What lzma and zstd say of a file that is whole."""
+"""What lzma and zstd say when an intact file needs too much memory."""
 MORE_BEHIND = "Unknown frame descriptor"
-"""What zstd says of bytes behind the last frame that are none; what we say of other formats."""
+"""What zstd says when other bytes follow the last frame; we say it for other formats."""
 MAGIC_BYTES = 10
-"""As many bytes as tell of what kind a file is, but for archives of tar."""
+"""The first bytes tell the kind of a file, except for tar archives."""
 
 
 class Streams:

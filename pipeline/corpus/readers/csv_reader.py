@@ -55,7 +55,7 @@ def read_csv(source: Csv, part: FilePart) -> Iterator[Document | Rejected]:
 
 
 def kept_quotes(source: Csv, document: Document) -> str | None:
-    """The quotation mark around a document's text of which it is not known that it is text, if there is one."""
+    """The quotation mark around a document's text that may be a quote which was kept; None without one."""
     if source.quotechar != AUTO_QUOTES:
         return None
     is_tab = (source.delimiter or _delimiter(Path(document.origin.rpartition(":")[0]))) == "\t"

@@ -120,7 +120,7 @@ def _named(record: Mapping[str, Any]) -> str:
 
 
 def check_no_escape(name: str, text: str | None) -> None:
-    """Raises ValueError for what YAML takes for a line break or a tab in double quotes alone."""
+    """Raises ValueError for a line break or tab written as two characters, which YAML reads in double quotes only."""
     if found := re.search(r"\\[nrt](?![a-z])", text or ""):
         raise ValueError(
             f"{name} has {found[0]} in two characters, not the one that they stand for; YAML reads them so outside of "

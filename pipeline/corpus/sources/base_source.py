@@ -78,6 +78,6 @@ class Source(Feature):
         return Rejected(self.name, origin, reason, excerpt=text[:EXCERPT_CHARS].strip() if excerpt is None else excerpt)
 
     def doubts(self, document: Document) -> Iterator[str]:
-        """What may be read otherwise than meant in a document, though nothing tells: names of DOUBTS of ingest."""
+        """Signs that a document was misread, such as kept quotation marks: keys of DOUBTS in stages/ingest.py."""
         if "\n" not in document.text and ESCAPED_BREAK.search(document.text):
             yield "escaped line breaks"

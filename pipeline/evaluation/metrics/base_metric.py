@@ -48,8 +48,8 @@ class Totals:
 class Metric(Feature):
     """A figure of a trained model on held-out documents."""
 
-    measures: ClassVar[tuple[str, ...]]
-    """What a model predicts of which this is a figure: `tokens`, `classes`, `numbers`."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """The kinds of predictions that it measures: `tokens`, `classes`, `numbers`."""
 
     label: ClassVar[str] = ""
     """Its name for people; "" is its key."""

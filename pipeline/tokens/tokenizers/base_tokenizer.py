@@ -26,14 +26,14 @@ class Tokenizer(Feature):
     """How text becomes tokens: trained on the training documents, without their augmented copies, or taken."""
 
     is_bound: ClassVar[bool] = True
-    """Whether `num_tokens` is but a bound, since the text decides."""
+    """Whether `num_tokens` is only an upper bound."""
 
     def num_tokens(self) -> int:
         """Tokens of the vocabulary, as far as they are known before it is made; what `estimate` goes by."""
         raise NotImplementedError
 
     def make(self, texts: Iterable[str], sample: Sequence[str], folder: Path) -> None:
-        """Write a folder that `AutoTokenizer.from_pretrained` loads. All `texts` have to be read, once, which fills
+        """Write a folder that `AutoTokenizer.from_pretrained` loads. It must read all `texts`, once; that fills
         `sample` with some of them."""
         raise NotImplementedError
 
