@@ -13,6 +13,11 @@ from pipeline.training import build_state
 from pipeline.training.recording.metrics_log import read_metrics
 
 
+def train(folder) -> list[dict[str, float]]:
+    run_train(make_inputs(folder / "inputs"), folder, max_steps=4, logging_steps=1, eval_steps=None)
+    return [record for record in read_metrics(folder / "work") if "train/loss" in record or "train/grad_norm" in record]
+
+
 def train_scaled(monkeypatch: pytest.MonkeyPatch, folder, scale: float) -> list[dict[str, float]]:
     prepare = build_state.prepare
 
@@ -30,16 +35,18 @@ def train_scaled(monkeypatch: pytest.MonkeyPatch, folder, scale: float) -> list[
 
     monkeypatch.setattr(build_state, "prepare", prepare_scaled)
     monkeypatch.setattr(build_state, "RunningSums", Sums)
-    run_train(make_inputs(folder / "inputs"), folder, max_steps=4, logging_steps=1, eval_steps=None)
-    return [record for record in read_metrics(folder / "work") if "train/loss" in record or "train/grad_norm" in record]
+    return train(folder)
 
 
 def norms_of_layers(record: dict[str, float]) -> list[float]:
     return [value for name, value in record.items() if name.startswith("layers/") and name.endswith("/grad_norm")]
 
 
-def test_norms_of_layers_are_those_of_the_unscaled_gradient(monkeypatch, tmp_path):
-    records = train_scaled(monkeypatch, tmp_path, 2.0**10)
+def test_norms_are_those_of_the_unscaled_gradient(monkeypatch, tmp_path):
+    plain = train(tmp_path / "plain")
+    records = train_scaled(monkeypatch, tmp_path / "scaled", 2.0**10)
+    norms = [record["train/grad_norm"] for record in records]
+    assert norms == pytest.approx([record["train/grad_norm"] for record in plain], rel=1e-4)
     assert len(records) == 4
     for record in records:
         assert math.hypot(*norms_of_layers(record)) == pytest.approx(record["train/grad_norm"], rel=1e-4)
