@@ -172,12 +172,13 @@ def _training(training: Mapping[str, Any], labels: Labels) -> list[str]:
             rows.append([name, *_written(values, write)])
     unhealthy: dict[str, list[str]] = {}
     for name, verdicts in training["verdicts"].items():
-        if any(verdicts):
-            words = [(verdict or {}).get("verdict", "-") for verdict in verdicts]
-            rows.append(["scales at the start" if name == "start" else name, *words])
-            for verdict, label, word in zip(verdicts, labels, words, strict=True):
-                if word not in ("-", "healthy"):
-                    unhealthy.setdefault(f"{word}: {verdict['why']}", []).append(label)
+        if not any(verdicts):
+            continue
+        words = [(verdict or {}).get("verdict", "-") for verdict in verdicts]
+        rows.append(["scales at the start" if name == "start" else name, *words])
+        for verdict, label, word in zip(verdicts, labels, words, strict=True):
+            if word not in ("-", "healthy"):
+                unhealthy.setdefault(f"{word}: {verdict['why']}", []).append(label)
     lines = _table(rows, "<>", indent=0)
     for why, of in unhealthy.items():
         lines += _wrap(formats.shorten(f"{', '.join(of)}: {why}", 2 * WIDTH - 12))

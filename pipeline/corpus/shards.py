@@ -38,6 +38,16 @@ class Tally:
         self.add(f"{group}_documents", name, num_documents)
         self.add(f"{group}_bytes", name, num_bytes)
 
+    def add_in(self, num_bytes: int) -> None:
+        """Count a document that a stage was given."""
+        self.add("total", "documents_in")
+        self.add("total", "bytes_in", num_bytes)
+
+    def add_out(self, num_bytes: int, num_documents: int) -> None:
+        """Count documents that a stage wrote."""
+        self.add("total", "documents_out", num_documents)
+        self.add("total", "bytes_out", num_bytes)
+
     def merge(self, other: Tally) -> None:
         """Add another tally's counts to this one's."""
         for group, names in other.counts.items():

@@ -16,6 +16,8 @@ from pipeline.engine.lineage import Lineage, with_ancestors
 from pipeline.engine.manifests import damaged_records, find_damage, is_key, leave_out
 from pipeline.engine.published_copies import (
     CARD,
+    Differences,
+    Files,
     compare,
     differences_in_words,
     folders_of,
@@ -102,21 +104,31 @@ def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list
     for part, files in ((part, files) for part, files in shown.items() if files):
         folder = run / part
         found = compare(files, folder, files, digest_file, forbidden_names)
-        if differing := sorted({*found.wrong, *found.surplus}):
-            try:
-                workspace.check_inside(f"runs/{name}")
-                with workspace.unless_locked("run", name) as held:
-                    if held:
-                        found = mirror(files, folder, files, digest_file, forbidden_names)
-                        lines += differences_in_words(replace(found, card_was_edited=False), folder, was_shown=True)
-            except OSError as error:
-                why = f"cannot be mended ({error.strerror}); {STAYS}"
-                lines += [f"{folder / one} is not as the run made it: {why}" for one in differing]
+        if found.wrong or found.surplus:
+            found, told = _put_back(workspace, name, folder, files, forbidden_names, found)
+            lines += told
         if found.card_was_edited:
             progress.say(f"{folder / CARD} was edited and stays so")
         for own in dict.fromkeys(PurePosixPath(one).parts[0] for one in found.further):
             progress.say(f"{folder / own} is none of the run's files and stays where it is")
     return lines
+
+
+def _put_back(
+    workspace: Workspace, run: str, folder: Path, files: Files, forbidden_names: Sequence[str], found: Differences
+) -> tuple[Differences, list[str]]:
+    """Mend a folder of copies unless its run goes on. Returns how it differed, and what to say of that."""
+    try:
+        workspace.check_inside(f"runs/{run}")
+        with workspace.unless_locked("run", run) as held:
+            if not held:
+                return found, []
+            found = mirror(files, folder, files, digest_file, forbidden_names)
+    except OSError as error:
+        why = f"cannot be mended ({error.strerror}); {STAYS}"
+        wrong = sorted({*found.wrong, *found.surplus})
+        return found, [f"{folder / one} is not as the run made it: {why}" for one in wrong]
+    return found, differences_in_words(replace(found, card_was_edited=False), folder, was_shown=True)
 
 
 def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], str]) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,11 +41,11 @@ def shown_files(workspace: Workspace, stages: Mapping[str, Any]) -> dict[str, Fi
     found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in folders_of(workspace.stages)}
     for stage in (stage for stage in workspace.stages if stage.run_folder.copies and stage.name in stages):
         folder = workspace.artifact(stage.name, stages[stage.name]["key"])
-        for name, entry in (read_manifest(folder) or {"files": {}})["files"].items():
-            for source, place in stage.run_folder.copies.items():
-                if name == source or name.startswith(f"{source}/"):
-                    part, _, rest = f"{place}{name.removeprefix(source)}".partition("/")
-                    found[part][rest] = (folder / name, entry["sha256"])
+        files = (read_manifest(folder) or {"files": {}})["files"]
+        for name, (source, place) in product(files, stage.run_folder.copies.items()):
+            if name == source or name.startswith(f"{source}/"):
+                part, _, rest = f"{place}{name.removeprefix(source)}".partition("/")
+                found[part][rest] = (folder / name, files[name]["sha256"])
     return {**found}
 
 

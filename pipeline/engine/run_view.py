@@ -156,17 +156,21 @@ class RunView:
             atomic.write_bytes(folder / "config.yaml", shown["config"].encode())
             kept = {key: shown[key] for key in ("started", "finished", "stages")}
             atomic.write_json(folder / "run.json", atomic.sealed({**state, **kept}))
-            for stage in self._workspace.stages:
-                artifact = self._workspace.artifact(stage.name, key_of(shown["stages"], stage.name) or "none")
-                copies = [source for source, place in stage.run_folder.copies.items() if source == place]
-                for path in (artifact / part for part in (*stage.run_folder.links, *copies)):
-                    if path.exists():
-                        _symlink(folder / path.name, path)
+            for path in self._parts_shown(shown["stages"]):
+                _symlink(folder / path.name, path)
         for display in (one for stage in self._workspace.stages for one in stage.run_folder.extra_folders):
             if (self.folder / display).is_dir():
                 os.rename(self.folder / display, place / name / display)
         self._kept = place / name
         Progress("run").say(f"the earlier result, {result_in_words(self._workspace, shown)}, is in {self._kept}")
+
+    def _parts_shown(self, stages: Mapping[str, Any]) -> Iterator[Path]:
+        """The files and folders of artifacts that a run shows under their own names."""
+        for stage in self._workspace.stages:
+            artifact = self._workspace.artifact(stage.name, key_of(stages, stage.name) or "none")
+            copies = [source for source, place in stage.run_folder.copies.items() if source == place]
+            paths = [artifact / part for part in (*stage.run_folder.links, *copies)]
+            yield from (path for path in paths if path.exists())
 
     def _earlier_of(self, stages: Mapping[str, Any]) -> Path | None:
         """The folder in `earlier/` of a result, if it is there."""

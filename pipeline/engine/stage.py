@@ -159,10 +159,10 @@ class Stage:
 
     # How it is carried out
 
-    check: Callable[[Any], None] | None = None
+    check: Callable[[Any], None] = field(default=lambda config: None)
     """Raises ConfigError for what only heavy libraries find in the configuration. Called before the first stage."""
 
-    check_launch: Callable[[Any, Mapping[str, str], Collection[str]], None] | None = None
+    check_launch: Callable[[Any, Mapping[str, str], Collection[str]], None] = field(default=lambda *given: None)
     """Raises ConfigError where the launcher was asked for what the stage cannot do. Given its settings, the environment
     and the names of the settings that were chosen for this machine. Called before any run."""
 

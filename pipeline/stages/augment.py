@@ -41,8 +41,7 @@ def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int)
     augmenter = Augmenter(config, seed)
     writer = ShardWriter(target)
     for document in read_shard(source):
-        tally.add("total", "documents_in")
-        tally.add("total", "bytes_in", document.num_bytes)
+        tally.add_in(document.num_bytes)
         repeats = augmenter.repeats(document)
         if repeats == 0:
             tally.add("dropped", "weight of the source")
@@ -57,8 +56,7 @@ def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int)
             for change in copy.changes[len(document.changes) :]:
                 tally.add("changed", f"copies with {change.removeprefix('augment:').partition('(')[0]}")
     writer.close()
-    tally.add("total", "documents_out", writer.num_documents)
-    tally.add("total", "bytes_out", writer.num_bytes)
+    tally.add_out(writer.num_bytes, writer.num_documents)
     return tally
 
 

@@ -80,27 +80,24 @@ def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig
     writers = {split: ShardWriter(output / split / source.name) for split in SPLITS}
     with scratch.with_suffix(".jsonl").open("w", encoding="utf-8") as dropped:
         for document, failed in zip(read_shard(source), reasons, strict=True):
-            size = document.num_bytes
-            tally.add("total", "documents_in")
-            tally.add("total", "bytes_in", size)
+            tally.add_in(document.num_bytes)
             tally.add("source_in", document.source)
             if failed is None:
                 position, value = next(hashes)
-                if position not in repeats:
-                    tally.add_documents("source", document.source, size)
-                    writers[split_of_hash(value, config)].write(document)
-                    continue
-                reason = REPEATS
-                tally.add(f"repeats of {document.source}", REPEATS)
-            else:
-                kind, reason = failed
-                tally.add(f"{kind} drops of {document.source}", reason)
+                failed = (REPEATS, REPEATS) if position in repeats else None
+            if failed is None:
+                tally.add_documents("source", document.source, document.num_bytes)
+                writers[split_of_hash(value, config)].write(document)
+                continue
+            kind, reason = failed
+            tally.add(f"{kind} drops of {document.source}", reason)
             tally.add("dropped", reason)
             place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
             dropped.write(json.dumps({**place, "excerpt": document.text[:200]}) + "\n")
     for split, writer in writers.items():
         writer.close()
         tally.add_documents("split", split, writer.num_bytes, writer.num_documents)
+        tally.add_out(writer.num_bytes, writer.num_documents)
     return tally
 
 
@@ -108,8 +105,6 @@ def _summarize(tally: Tally) -> dict[str, Any]:
     splits = tally.documents_of("split")
     return {
         **tally.of("total"),
-        "documents_out": sum(split["documents"] for split in splits.values()),
-        "bytes_out": sum(split["bytes"] for split in splits.values()),
         "dropped": tally.of("dropped"),
         "splits": {name: splits[name] for name in ("train", "validation", "test")},
         "sources": tally.documents_of("source"),
@@ -126,7 +121,7 @@ def _warnings(config: CurateConfig, tally: Tally) -> list[str]:
             for reason, count in tally.of(f"{one.type} drops of {source}").items():
                 unset[f"{reason} ({one.model_dump()['value']})"] += count
         if "deduplicate" not in config.model_fields_set:
-            repeats = tally.of(f"repeats of {source}").get(REPEATS, 0)
+            repeats = tally.of(f"{REPEATS} drops of {source}").get(REPEATS, 0)
             unset[f"{REPEATS} (curate.deduplicate: {config.deduplicate})"] = repeats
         count = sum(unset.values())
         if count > WARNED_SHARE * total:

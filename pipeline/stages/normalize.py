@@ -33,14 +33,12 @@ def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tal
     tally = Tally()
     writer = ShardWriter(target)
     for document in read_shard(source):
-        tally.add("total", "documents_in")
-        tally.add("total", "bytes_in", document.num_bytes)
+        tally.add_in(document.num_bytes)
         for name in normalize(document, config.steps):
             tally.add("changed", name)
         writer.write(document)
     writer.close()
-    tally.add("total", "documents_out", writer.num_documents)
-    tally.add("total", "bytes_out", writer.num_bytes)
+    tally.add_out(writer.num_bytes, writer.num_documents)
     return tally
 
 
