@@ -17,7 +17,11 @@ from pipeline.engine.manifests import Manifest, content_digest, input_digests, i
 from pipeline.engine.run_json import IN_PROGRESS, earlier_results, outcome_of, read_run_json, shown_in_words
 from pipeline.engine.work_folders import identity_of
 from pipeline.errors import ConfigError, MissingInputError, StorageError
+from pipeline.modeling.model_config import DEFAULT_TASK
 from pipeline.plain_yaml import read_file
+
+DEFAULTS = {"model.task": DEFAULT_TASK}
+"""Settings that the comparison asks of every run."""
 
 MAX_NAMES = 20
 """Runs that are named where one is not found."""
@@ -110,9 +114,9 @@ def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
         config = load_config(path, sections=("run",))
     except ConfigError:
         values, _ = read_file(path)
-        return {"model.task": "causal_lm"} | _flatten_sections(values), set()
+        return DEFAULTS | _flatten_sections(values), set()
     values = config.values()
-    settings = {"model.task": "causal_lm"} | _flatten_sections(values)
+    settings = DEFAULTS | _flatten_sections(values)
     sections = {name: getattr(config, name) for name in values}
     identified = _flatten_sections({name: section.identity() for name, section in sections.items()})
     return settings, settings.keys() - identified.keys()

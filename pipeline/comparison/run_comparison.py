@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.comparison.recorded_run import Run, have_same, open_run
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import describe_differences, differing
-from pipeline.evaluation.metrics import Figure
+from pipeline.evaluation.metrics import METRIC_OF_KEY, Figure
 from pipeline.reporting.recorded_curves import read_records
 from pipeline.tasks import task_named
 
@@ -26,9 +26,6 @@ MAX_EVALUATIONS, MAX_STEPS = 5, 9
 
 ROUNDING = 1e-9
 """Figures whose relative difference is less are the same."""
-
-OF_TOKENS = ("loss", "perplexity", "token_accuracy", "tokens")
-"""Figures of a language model that depend on what a token is."""
 
 Runs = Sequence[Run]
 Curves = dict[str, dict[int, float]]
@@ -295,10 +292,12 @@ def _evaluation_notes(runs: Runs, every: Collection[str]) -> tuple[list[str], se
         bits = "; bits per byte come nearest" if has_bits else ""
         return [f"the held-out documents differ: so figures are of other text{bits}"], {*every}
     if _is_of_tokens(runs[0]) and have_same(runs, "tokenizer") is False:
-        unlike = "loss, perplexity and token accuracy are of other tokens"
+        of_tokens = ["loss", *(key for key, metric in METRIC_OF_KEY.items() if metric.depends_on_tokenizer)]
+        *others, last = (key.replace("_", " ") for key in of_tokens)
+        unlike = f"{', '.join(others)} and {last} are of other tokens"
         lost = [f"that of {' and '.join(losing)} loses text, so no bits per byte"] if losing else []
         advice = ["compare bits per byte"] if has_bits else []
-        return ["; ".join([f"the tokenizers differ: {unlike}", *lost, *advice])], set(OF_TOKENS)
+        return ["; ".join([f"the tokenizers differ: {unlike}", *lost, *advice])], {*of_tokens, "tokens"}
     counts = [run.summary("evaluate").get("test", {}).get("documents") for run in runs]
     if None not in counts and len({*counts}) > 1:
         told = " and ".join(f"{count:,}" for count in counts)

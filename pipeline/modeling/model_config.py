@@ -16,15 +16,13 @@ from pipeline.section import Alternatives, Section
 FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
 """Values of a transformers configuration that only the tokenizer artifact may set."""
 
-
 SET_ELSEWHERE = {
     "model_type": "it is model.architecture",
     "dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
     "torch_dtype": "weights are kept in float32; the precision of computation is train.mixed_precision",
 }
 
-
-DEFAULT_ARCHITECTURE = "llama"
+DEFAULT_TASK, DEFAULT_ARCHITECTURE = "causal_lm", "llama"
 
 
 class InitializationConfig(Section):
@@ -86,7 +84,7 @@ class ModelConfig(Origin):
     alternatives: ClassVar[Alternatives] = (("architecture", "preset", "pretrained"),)
     must_be_given: ClassVar = True
 
-    task: str = "causal_lm"
+    task: str = DEFAULT_TASK
     """What the model learns. `TaskModelConfig` checks it."""
 
     architecture: str | None = None

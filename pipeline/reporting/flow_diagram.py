@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.evaluation.metrics import METRIC_OF_KEY
 from pipeline.reporting import formats
 from pipeline.reporting.formats import written
 from pipeline.reporting.run_data import RunData
@@ -278,13 +279,12 @@ def _train_facts(run: RunData) -> list[Fact]:
 
 def _evaluate_facts(run: RunData) -> list[Fact]:
     test = run.summary("evaluate").get("test") or {}
-    main, others = run.words.main, ("perplexity", "f1_macro", "r2")
-    facts = (
-        [f"{written(test[main.key], main.style)} {main.name}"] if isinstance(test.get(main.key), (int, float)) else []
-    )
+    main = run.words.main
+    measured = [figure for figure in run.words.figures if isinstance(test.get(figure.key), (int, float))]
+    facts = [f"{written(test[main.key], main.style)} {main.name}"] if main in measured else []
     facts += [
         f"{figure.name} {written(test[figure.key], figure.style)}"
-        for figure in run.words.figures
-        if figure.key in others and isinstance(test.get(figure.key), (int, float))
+        for figure in measured
+        if (metric := METRIC_OF_KEY.get(figure.key)) and metric.is_headline
     ]
     return [("", fact) for fact in facts]

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline import atomic
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest
+from pipeline.tasks.base_task import COUNTS
 
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-COUNTS = ("tokens", "bytes", "documents")
 ALWAYS = frozenset(
     {
         "tokenizer.vocab_size", "pack.block_size", "model.task", "model.architecture", "train.optim",

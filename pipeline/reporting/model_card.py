@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from pipeline.evaluation.metrics import METRICS, Figure
+from pipeline.evaluation.metrics import METRIC_OF_KEY, Figure
 from pipeline.pretrained.origin import base_name
 from pipeline.reporting import formats
 from pipeline.reporting.jinja_templates import template
 from pipeline.reporting.run_data import RunData
+from pipeline.tasks.base_task import COUNTS
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (
     "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "min_lr_ratio", "weight_decay", "adam_beta1",
     "adam_beta2", "momentum", "max_grad_norm", "global_batch_size", "mixed_precision",
 )  # fmt: skip
-_COUNTS = ("tokens", "bytes", "documents")
 _SMALL_TOKENS = 1e9
 
 
@@ -32,7 +32,7 @@ def render_card(run: RunData) -> str:
     evaluation = run.summary("evaluate")
     rows = [("all of them", evaluation["test"])] if evaluation.get("test") else []
     rows += list((evaluation.get("sources") or {}).items())[:MAX_SOURCES] if rows else []
-    columns = [figure for figure in run.words.figures if figure.key not in _COUNTS]
+    columns = [figure for figure in run.words.figures if figure.key not in COUNTS]
     # Markdown, not HTML: `_cell` escapes what goes into tables.
     page = template("model_card.md.j2", escapes=False).render(
         front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
@@ -81,11 +81,10 @@ def front_matter(run: RunData) -> dict[str, Any]:
     tags = [run.words.hub_tag, run.model_config.get("model_type"), "descent"]
     matter["tags"] = [tag for tag in tags if tag]
     test = run.summary("evaluate").get("test") or {}
-    known = {kind.model_fields["type"].default: kind.hub for kind in METRICS}
     metrics = [
         {"type": hub[0], "value": float(f"{test[figure.key]:.6g}"), "name": hub[1]}
         for figure in run.words.figures
-        if (hub := known.get(figure.key)) and test.get(figure.key) is not None
+        if (kind := METRIC_OF_KEY.get(figure.key)) and (hub := kind.hub) and test.get(figure.key) is not None
     ]
     if metrics:
         documents = f"Held-out documents of {', '.join(run.sources) or 'the training sources'}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.engine.manifests import read_manifest, warnings_of
 from pipeline.modeling.loading_code import BASE, Usage
+from pipeline.modeling.model_config import DEFAULT_TASK
 from pipeline.reporting import formats
 from pipeline.reporting.recorded_curves import Metrics, read_curves
 from pipeline.reporting.report_config import ReportConfig
@@ -44,7 +45,7 @@ class RunData:
     @property
     def words(self) -> TaskWords:
         """How the model's task is spoken of."""
-        return task_named(self.section("model").get("task") or "causal_lm").words_for(self.summary("evaluate"))
+        return task_named(self.section("model").get("task") or DEFAULT_TASK).words_for(self.summary("evaluate"))
 
     @property
     def withheld(self) -> str:

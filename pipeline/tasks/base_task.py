@@ -42,8 +42,8 @@ LOSS_SETTINGS = {
 }
 """Settings of `train` that not every loss has, and what is said of them where they do not belong."""
 
-COUNTS = ("loss", "tokens", "bytes", "documents")
-"""Figures that an evaluation has beside its metrics."""
+COUNTS = ("tokens", "bytes", "documents")
+"""Figures of an evaluation that say how much was measured."""
 
 
 class Split(Protocol):
@@ -114,7 +114,9 @@ class Task(Feature):
         if unknown := [one.key for one in config.evaluate.metrics or () if self.predicts not in one.measures]:
             known = ", ".join(metric.key for metric in self.metrics)
             raise ValueError(f"evaluate.metrics: {unknown[0]} is not measured in {self.type}; choose from {known}")
-        of_key: dict[str, Metric | None] = {metric.key: metric for metric in self.metrics} | dict.fromkeys(COUNTS)
+        of_key: dict[str, Metric | None] = {metric.key: metric for metric in self.metrics} | dict.fromkeys(
+            ("loss", *COUNTS)
+        )
         for metric in config.evaluate.metrics or ():
             if of_key.setdefault(metric.key, metric) != metric:
                 raise ValueError(f"evaluate.metrics: two figures are called {metric.key}; remove one")

@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from pipeline.features import name_of
 from pipeline.known_names import is_known, known_names
-from pipeline.modeling.model_config import ModelConfig
+from pipeline.modeling.model_config import DEFAULT_TASK, ModelConfig
 from pipeline.pretrained.origin import OWN_ARCHITECTURES
 from pipeline.tasks import TASKS, Task, task_named
 
@@ -22,7 +22,7 @@ else:
 class TaskModelConfig(ModelConfig):
     """Task, architecture and size of the model: by `architecture`, by `preset`, or taken from `pretrained`."""
 
-    task: TaskName = "causal_lm"
+    task: TaskName = DEFAULT_TASK
     """What the model learns. `causal_lm`: predict the next token. `classification`: tell the label of a document, one
     of those in the training split. `regression`: tell the number that is a document's label. Sources then name where
     labels are (such as label_field). Or a class of your own by path, such as `./my_task.py:Mine`."""
@@ -30,7 +30,7 @@ class TaskModelConfig(ModelConfig):
     @field_validator("architecture")
     @classmethod
     def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
-        is_causal = task_named(info.data.get("task", "causal_lm")).is_pretrained_whole
+        is_causal = task_named(info.data.get("task", DEFAULT_TASK)).is_pretrained_whole
         models = "causal_lm" if is_causal else "sequence_classification"
         if name is not None and name not in OWN_ARCHITECTURES and not is_known(models, name):
             matches = difflib.get_close_matches(name, [*known_names(models), *OWN_ARCHITECTURES], n=1)

@@ -25,4 +25,7 @@ METRICS = (
     EvaluateModule,
 )
 
-__all__ = ["METRICS", "Figure", "LabelMetric", "Metric", "TextMetric", "Totals"]
+METRIC_OF_KEY = {kind.model_fields["type"].default: kind for kind in METRICS}
+"""The classes of METRICS by the name of their figure in an evaluation."""
+
+__all__ = ["METRICS", "METRIC_OF_KEY", "Figure", "LabelMetric", "Metric", "TextMetric", "Totals"]

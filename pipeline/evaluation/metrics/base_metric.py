@@ -60,6 +60,12 @@ class Metric(Feature):
     better: ClassVar[str] = "lower"
     """Which is better, `lower` or `higher`."""
 
+    is_headline: ClassVar[bool] = False
+    """Whether the diagram of a report shows it beside the main figure. Asked of METRICS alone."""
+
+    depends_on_tokenizer: ClassVar[bool] = False
+    """Whether two tokenizers give figures that cannot be compared. Asked of METRICS alone."""
+
     hub: ClassVar[tuple[str, str] | None] = None
     """Its type and name in the model-index of a card on the Hub; None leaves it out there."""
 

@@ -20,6 +20,7 @@ class MacroF1(LabelMetric, type="f1_macro"):
     measures: ClassVar = ("classes",)
     label: ClassVar = "macro F1"
     better: ClassVar = "higher"
+    is_headline: ClassVar = True
     hub: ClassVar = ("f1", "Macro F1")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:

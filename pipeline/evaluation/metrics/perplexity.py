@@ -14,6 +14,8 @@ class Perplexity(TextMetric, type="perplexity"):
     Jelinek et al. 1977, "Perplexity: a measure of the difficulty of speech recognition tasks".
     """
 
+    is_headline: ClassVar = True
+    depends_on_tokenizer: ClassVar = True
     hub: ClassVar = ("perplexity", "Perplexity per token")
 
     def compute(self, totals: Totals) -> float:

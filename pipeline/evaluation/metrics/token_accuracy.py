@@ -12,6 +12,7 @@ class TokenAccuracy(TextMetric, type="token_accuracy"):
 
     style: ClassVar = "percent"
     better: ClassVar = "higher"
+    depends_on_tokenizer: ClassVar = True
     hub: ClassVar = ("accuracy", "Next-token accuracy")
 
     def compute(self, totals: Totals) -> float:
