@@ -7,7 +7,6 @@ the user's own may stand as well, by path: `type: ./my_filters.py:NoLegalese`, o
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -33,6 +32,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.section import Section
 
 Base = TypeVar("Base")
@@ -199,8 +199,7 @@ def load_class(spec: str, base: type[Base], base_name: str) -> type[Base]:
     found = getattr(module, name, None)
     if found is None:
         own = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
-        near = difflib.get_close_matches(name, own, n=1)
-        raise ValueError(f"{place} has no class {name!r}{f'; did you mean {near[0]}?' if near else ''}")
+        raise ValueError(f"{place} has no class {name!r}{did_you_mean(name, own, otherwise='')}")
     if not isinstance(found, type) or not issubclass(found, base):
         raise ValueError(f"{spec} is no {base.__name__}; derive it from {base_name}")
     return found

@@ -7,14 +7,13 @@ plain word means follows YAML 1.2's core schema, as in editors: `no` and dates a
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.console.terminal_text import printable
+from pipeline.console.terminal_text import nearest, printable
 from pipeline.errors import ConfigError, MissingInputError
 
 MAX_FILE_BYTES = 200_000
@@ -136,8 +135,8 @@ def _instead(path: Path) -> str:
     if path.is_dir():
         return f", such as {_named(folder / names[0])}" if names else ""
     by_stem = {Path(name).stem: name for name in names}
-    near = difflib.get_close_matches(path.stem, by_stem, n=1)
-    return f"; did you mean {_named(folder / by_stem[near[0]])}?" if near else ""
+    near = nearest(path.stem, by_stem)
+    return f"; did you mean {_named(folder / by_stem[near])}?" if near else ""
 
 
 def _named(path: Path) -> str:

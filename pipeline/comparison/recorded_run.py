@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.config.loading import load_config
-from pipeline.config.mistakes import nearest
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest, content_digest, input_digests, is_key, read_manifest
@@ -75,7 +75,8 @@ def open_run(workspace: Workspace, name: str) -> Run:
         raise StorageError(f"{workspace.run(name) / 'run.json'} cannot be read; run it again, or remove its folder")
     if state is None:
         known = [other for other, found in states.items() if found]
-        hint = nearest(name, known, or_all=len(known) <= MAX_NAMES) or "; descent status lists the runs"
+        lists_runs = None if 0 < len(known) <= MAX_NAMES else "; descent status lists the runs"
+        hint = did_you_mean(name, known, lists_runs)
         raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
     last = outcome_of(workspace, name, state)
     with TemporaryDirectory() as folder:

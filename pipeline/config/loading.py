@@ -14,8 +14,8 @@ from pydantic import ValidationError, create_model
 
 from pipeline.config import Config
 from pipeline.config.layers import make_way, may_be_null, remove_setting
-from pipeline.config.mistakes import known_instead, mistakes_in_words, nearest, taken_otherwise
-from pipeline.console.terminal_text import printable
+from pipeline.config.mistakes import known_instead, mistakes_in_words, taken_otherwise
+from pipeline.console.terminal_text import did_you_mean, printable
 from pipeline.errors import ConfigError
 from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, has_entry, read_file, read_setting, shown
 
@@ -104,7 +104,7 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
         raise ConfigError(f"{COMMAND_LINE}: {shown(override)} is not key=value, such as train.learning_rate=0.001")
     where = f"{COMMAND_LINE}: {dotted_key(key)}"
     if key[0] not in Config.model_fields:
-        hint = nearest(key[0], Config.model_fields) if len(key) > 1 else known_instead(key, None)
+        hint = did_you_mean(key[0], Config.model_fields) if len(key) > 1 else known_instead(key, None)
         raise ConfigError(f"{where}: unknown section{hint}")
     if not name.isprintable():
         raise ConfigError(f"{where}: the key is not printable text")
@@ -192,7 +192,7 @@ class _References:
             elif part in names:
                 value = value[part]
             else:
-                known = nearest(part, [*names]) if depth else nearest(part, Config.model_fields)
+                known = did_you_mean(part, [*names]) if depth else did_you_mean(part, Config.model_fields)
                 raise ConfigError(
                     f"{where}: refers to {dotted_key(target)}, which is not set here (defaults are not seen){known}"
                 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config
-from pipeline.console.terminal_text import printable
+from pipeline.console.terminal_text import LONGEST_NAME, did_you_mean, printable
 from pipeline.features import Feature, own_class
 from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, shown
 from pipeline.section import kinds_of, sections_at
@@ -20,7 +19,6 @@ from pipeline.section import kinds_of, sections_at
 MAX_LINES = 20
 MAX_NAMES = 20
 """Known keys that a message lists; of a section with more it says where to read them."""
-LONGEST_NAME = 60
 
 EXPECTED = {
     "model": "expected settings below it, one `key: value` a line",
@@ -74,7 +72,7 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
         names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
         if kind == "union_tag_invalid":
             given, where = given["type"], f"{_place((*key, 'type'), places, path)}: {dotted_key((*key, 'type'))}"
-        hint = nearest(str(given), names, or_all=False)
+        hint = did_you_mean(str(given), names, otherwise="")
         return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
     expected = (
         EXPECTED.get(OF_TYPE.sub("", kind))
@@ -110,7 +108,7 @@ def known_instead(key: Key, container: Any) -> str:
                 return f"; here it is {f'{holder[0]}.' if is_bare else ''}{meant}"
     if others := kinds_of([model for model in sections_at(Config, key[:-1]) if name in model.model_fields]):
         return f"; only type {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it: set that, or remove it"
-    hint = nearest(name, names := _fields_at(key[:-1], container), or_all=False)
+    hint = did_you_mean(name, names := _fields_at(key[:-1], container), otherwise="")
     if hint or not names:
         return hint
     elsewhere = [f"{other}.{name}" for other in Config.model_fields if name in _fields_at((other,), None)]
@@ -118,7 +116,7 @@ def known_instead(key: Key, container: Any) -> str:
         return f"; did you mean {' or '.join(elsewhere)}?"
     if len(names) > MAX_NAMES:
         return f"; `descent schema` describes the {len(names)} keys of {dotted_key(key[:-1])}"
-    return nearest(name, names)
+    return did_you_mean(name, names)
 
 
 def taken_otherwise(valid: Any, given: Any, key: Key, places: Places, path: Path) -> list[str]:
@@ -187,12 +185,3 @@ def _place(key: Key, places: Places, path: Path) -> str:
         if key[:length] in places:
             return places[key[:length]]
     return printable(str(path))
-
-
-def nearest(name: str, names: Iterable[str], or_all: bool = True) -> str:
-    """A hint at the known name that is most like another, or else at all of them."""
-    known = {other.lower(): other for other in names}
-    matches = difflib.get_close_matches(name.lower()[:LONGEST_NAME], known, n=1, cutoff=0.6)
-    if matches:
-        return f"; did you mean {printable(known[matches[0]])}?"
-    return f"; known: {', '.join(sorted(map(printable, known.values())))}" if known and or_all else ""

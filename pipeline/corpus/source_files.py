@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.console.terminal_text import nearest
 from pipeline.corpus.wildcards import expand, fixed_folder
 from pipeline.errors import BadDataError, ConfigError, MissingInputError
 
@@ -50,19 +50,19 @@ def _matches(pattern: str, suffixes: tuple[str, ...], packed: tuple[str, ...], p
         _check_regular(path, place)
     files = [path for path in files if path.is_file()]
     if not files:
-        raise MissingInputError(f"{place}: {pattern!r} matches no file in {Path.cwd()}{_nearest(literal)}")
+        raise MissingInputError(f"{place}: {pattern!r} matches no file in {Path.cwd()}{_instead(literal)}")
     return files
 
 
-def _nearest(path: Path) -> str:
+def _instead(path: Path) -> str:
     """What may have been meant by a path: what is called nearly like its first part that is not there."""
     while not path.parent.is_dir():
         path = path.parent
-    near: list[str] = []
+    near = None
     if not any(letter in path.name for letter in "*?["):
         with suppress(OSError):
-            near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
-    return f"; did you mean {str(path.parent / near[0])!r}?" if near else "; mend the path"
+            near = nearest(path.name, os.listdir(path.parent))
+    return f"; did you mean {str(path.parent / near)!r}?" if near else "; mend the path"
 
 
 def _folder_files(folder: Path, suffixes: tuple[str, ...], packed: tuple[str, ...], place: str) -> list[Path]:

@@ -8,7 +8,6 @@ prompt wrap the model, and are never merged.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import warnings
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.atomic import write_json
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.library_messages import config_errors, one_line
@@ -55,9 +55,8 @@ def peft_config(config: AdapterConfig, task_type: str = "CAUSAL_LM") -> Any:
     known = {field.name for field in dataclasses.fields(config_class) if field.init} - SET_HERE - fixed.keys()
     for name in config.arguments:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
-            raise ConfigError(f"model.adapter.{name}: {config.type} has no such argument; {hint}")
+            hint = did_you_mean(name, known)
+            raise ConfigError(f"model.adapter.{name}: {config.type} has no such argument{hint}")
     with config_errors(f"model.adapter: {config.type} refuses these arguments"):
         return config_class(task_type=task_type, **fixed, **config.arguments)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
 from pipeline.modeling.inputs import replaced
@@ -31,9 +31,8 @@ def check_keys(values: Mapping[str, Any], config: PreTrainedConfig, head: Head) 
     for key in values:
         if key not in known:
             same = [name for names in SAME_SETTING if key in names for name in names if name in known]
-            matches = same or difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(sorted(known))}"
-            raise ConfigError(f"model.config.{key}: {config.model_type} has no such setting; {hint}")
+            hint = f"; did you mean {same[0]}?" if same else did_you_mean(key, known)
+            raise ConfigError(f"model.config.{key}: {config.model_type} has no such setting{hint}")
         if ABOUT_LAYERS.match(key) and isinstance(values[key], int) and values[key] > MAX_LAYERS:
             raise ConfigError(
                 f"model.config.{key}: {values[key]:,} blocks are built one by one; give at most {MAX_LAYERS:,}"

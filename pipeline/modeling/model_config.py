@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.known_names import is_known, known_names
 from pipeline.modeling.presets import PRESETS, PresetName
 from pipeline.pretrained.origin import Origin
@@ -62,10 +62,8 @@ class AdapterConfig(Section):
         if name in UNSUPPORTED_ADAPTERS:
             raise ValueError(f"got {name!r}, which {UNSUPPORTED_ADAPTERS[name]}; choose another, such as lora")
         if name not in SPELLINGS_OF_LORA and not is_known("adapters", name):
-            known = sorted({*known_names("adapters"), *SPELLINGS_OF_LORA} - UNSUPPORTED_ADAPTERS.keys())
-            matches = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {matches[0]}?" if matches else f"known: {', '.join(known)}"
-            raise ValueError(f"got {name!r}, which is no method of peft; {hint}")
+            known = {*known_names("adapters"), *SPELLINGS_OF_LORA} - UNSUPPORTED_ADAPTERS.keys()
+            raise ValueError(f"got {name!r}, which is no method of peft{did_you_mean(name, known)}")
         return name
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config.mistakes import nearest
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.errors import ConfigError
 from pipeline.gpus import GPUS
 
@@ -32,6 +32,8 @@ def device_named(name: str) -> Device:
     known = {known.casefold(): (known, gpu.memory_gib) for known, gpu in GPUS.items() if gpu.memory_gib is not None}
     folded = name.casefold().replace("-", " ")
     if folded not in known:
-        raise ConfigError(f"--device: {name!r} is not known{nearest(folded, [found for found, _ in known.values()])}")
+        raise ConfigError(
+            f"--device: {name!r} is not known{did_you_mean(folded, [found for found, _ in known.values()])}"
+        )
     found, memory_gib = known[folded]
     return Device(found, round(memory_gib * GIB))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.features import name_of
 from pipeline.known_names import is_known, known_names
 from pipeline.modeling.model_config import DEFAULT_TASK, ModelConfig
@@ -33,8 +33,8 @@ class TaskModelConfig(ModelConfig):
         is_causal = task_named(info.data.get("task", DEFAULT_TASK)).is_pretrained_whole
         models = "causal_lm" if is_causal else "sequence_classification"
         if name is not None and name not in OWN_ARCHITECTURES and not is_known(models, name):
-            matches = difflib.get_close_matches(name, [*known_names(models), *OWN_ARCHITECTURES], n=1)
-            hint = f"; did you mean {matches[0]}?" if matches else "; for example llama, gpt2, qwen3, mixtral"
+            known = [*known_names(models), *OWN_ARCHITECTURES]
+            hint = did_you_mean(name, known, otherwise="; for example llama, gpt2, qwen3, mixtral")
             kind = "causal language model" if is_causal else "sequence classification model"
             raise ValueError(f"got {name!r}, which is no {kind} of transformers{hint}")
         return name

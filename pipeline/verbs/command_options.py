@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pipeline.console.terminal_text import did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.engine.plan import Selection
@@ -64,6 +65,5 @@ def selection_of(
 
 def _unknown_stage(stage: str, names: Sequence[str]) -> str:
     """A message for a name that no stage has."""
-    nearest = difflib.get_close_matches(stage, names, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"the stages are {', '.join(names)}"
-    return f"unknown stage {stage!r}; {hint}"
+    hint = did_you_mean(stage, names, otherwise=f"; the stages are {', '.join(names)}")
+    return f"unknown stage {stage!r}{hint}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
 from pathlib import Path
 
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.errors import MissingInputError, StorageError
 from pipeline.plain_yaml import dump
 from pipeline.shipped import FOLDER
@@ -45,9 +45,8 @@ def purpose_of(kind: str) -> str:
 
 def nearest_kind(kind: str) -> str:
     """A message for a kind that there is not."""
-    nearest = difflib.get_close_matches(kind, KINDS, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(KINDS)}"
-    return f"unknown kind {kind!r}; {hint}"
+    hint = did_you_mean(kind, KINDS, otherwise=f"; there are {', '.join(KINDS)}")
+    return f"unknown kind {kind!r}{hint}"
 
 
 def start(kind: str, target: Path | None) -> list[Path]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from pipeline.console.terminal_text import did_you_mean
 from pipeline.known_names import known_names
 from pipeline.section import Alternatives, Runtime, Section
 from pipeline.training.optimization.optimizers import FAMILIES
@@ -208,8 +208,7 @@ class OptimizationConfig(SgdConfig, AdamConfig):
             classes = [name for name in known_names("torch.optim") if name not in NOT_STEPWISE]
             short = name.removeprefix("torch.optim.")
             longer = [other for other in (*known, *classes) if other.lower().startswith(short.lower())]
-            near = longer or difflib.get_close_matches(short, [*known, *classes], n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {longer[0]}?" if longer else did_you_mean(short, [*known, *classes], otherwise="")
             raise ValueError(f"got {name!r}; allowed: {', '.join(known)} or torch.optim's {', '.join(classes)}{hint}")
         return name
 
