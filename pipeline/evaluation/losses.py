@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -121,10 +120,6 @@ def regression_losses(logits: torch.Tensor, labels: torch.Tensor, huber_delta: f
     return F.huber_loss(predicted, wanted, reduction="none", delta=huber_delta)
 
 
-Measure = Callable[[torch.Tensor, Batch], torch.Tensor]
-"""From the logits and the batch to sums over its targets, (n,) float64."""
-
-
 class Rows(Protocol):
     """What a split is cut into, by index."""
 
@@ -146,36 +141,27 @@ def number_sums(logits: torch.Tensor, labels: torch.Tensor, huber_delta: float |
     return torch.stack([loss, (~labels.isnan()).sum().double(), errors.square().sum(), errors.abs().sum()])
 
 
-def sum_losses(
-    model: nn.Module,
+def shared_batches(
     split: Rows,
     batch_size: int,
     device: torch.device,
-    measure: Measure,
     *,
     max_batches: int | None = None,
     dp_rank: int = 0,
     dp_world_size: int = 1,
-    before_batch: Callable[[], None] = lambda: None,
-) -> torch.Tensor:
-    """Sum `measure(logits, batch)` over the rows of a split, from its start: (n,) float64 on `device`.
+) -> Iterator[tuple[Batch, bool]]:
+    """This process's batches of a split: number dp_rank, dp_rank + dp_world_size, ... of those of `batch_size` rows
+    from its start. `max_batches` limits them over all processes.
 
-    `max_batches` limits the batches of `batch_size` rows, over all processes. This process takes batches dp_rank,
-    dp_rank + dp_world_size, ... The caller adds up the sums of the processes. All processes run the model equally
-    often, as sharded models need; a surplus batch counts nothing. `before_batch` is called each time and may raise to
-    leave in the middle. Nothing is copied to the host.
+    Yields each with whether it counts. All processes get equally many, as sharded models need; a surplus batch does not
+    count.
     """
     starts = range(0, len(split), batch_size)[:max_batches]
-    sums = []
-    with evaluating(model):
-        for first in range(0, len(starts), dp_world_size):
-            before_batch()
-            position = min(first + dp_rank, len(starts) - 1)
-            start = starts[position]
-            batch = on_device(split.batch(range(start, min(start + batch_size, len(split)))), device)
-            found = measure(model_logits(model, batch), batch)
-            sums.append(found if first + dp_rank == position else torch.zeros_like(found))
-    return reduce(torch.add, sums)
+    for first in range(0, len(starts), dp_world_size):
+        position = min(first + dp_rank, len(starts) - 1)
+        start = starts[position]
+        rows = range(start, min(start + batch_size, len(split)))
+        yield on_device(split.batch(rows), device), first + dp_rank == position
 
 
 def iterate_losses(

@@ -10,7 +10,15 @@ from tokens.artifacts import packed
 from torch.nn import functional as F
 
 from pipeline.evaluation import losses
-from pipeline.evaluation.losses import Batch, TokenSums, iterate_losses, strided_spans, token_losses, token_sums
+from pipeline.evaluation.losses import (
+    TokenSums,
+    iterate_losses,
+    model_logits,
+    shared_batches,
+    strided_spans,
+    token_losses,
+    token_sums,
+)
 from pipeline.modeling.inputs import evaluating
 from pipeline.tokens.packed_split import PackedSplit
 
@@ -22,10 +30,11 @@ TOLERANCE = 1e-4
 
 
 def sum_losses(model, split, batch_size: int, device: torch.device, **given) -> torch.Tensor:
-    def measure(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return token_sums(logits, batch["labels"])
-
-    return losses.sum_losses(model, split, batch_size, device, measure, **given)
+    found = []
+    with evaluating(model):
+        for batch, counts in shared_batches(split, batch_size, device, **given):
+            found.append(token_sums(model_logits(model, batch), batch["labels"]) * counts)
+    return torch.stack(found).sum(0)
 
 
 @pytest.fixture(scope="module")
