@@ -1,1 +1,1 @@
-"""The processes of a launch: how they share out a model and its batches, and what they tell each other."""
+"""The processes of a launch: how they share out a model and its batches, and their collectives."""

@@ -1,4 +1,4 @@
-"""The processes that work on one model together, and what they tell each other."""
+"""The processes that work on one model together, and their collectives."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ ALONE = Collectives(ParallelDims(), torch.device("cpu"))
 @contextmanager
 def joined(name: str, device: torch.device) -> Iterator[Collectives]:
     """The processes of the launch, joined under a name of their own while the block runs. `device` is where this one
-    computes. One that ends is told of by the launch, so none has to answer within a time.
+    computes. The launch reports one that ends, so none has to answer within a time.
 
     Raises LostPeerError when another one has ended.
     """

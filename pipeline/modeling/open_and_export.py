@@ -27,12 +27,11 @@ from pipeline.pretrained.origin import CODE_FILES
 def open_for_training(
     artifact: Path, seed: int, *, is_mixed: bool = True, will_be_sharded: bool = False
 ) -> PreTrainedModel:
-    """The model of a model stage's artifact: in float32, or with a fresh adapter drawn from `seed` and frozen, in the
-    precision in which it was saved, or quantized. Without mixed precision frozen weights are in float32 as well, since
-    they would be computed with as they are. One that is saved as a recipe, or will be sharded and has no
-    adapter, is on the meta device, to be given weights by `give_weights` where they will live.
+    """The model of a model stage's artifact, in float32. Under an adapter, which is drawn from `seed`, the base is
+    frozen and in the precision in which it was saved, or quantized; without mixed precision it is in float32 as well.
 
-    Raises ConfigError where quantization is asked for and there is no GPU, or the model will be sharded.
+    A model without an adapter that is saved as a recipe or will be sharded is on the meta device: see `give_weights`.
+    Raises ConfigError if it is to be quantized and there is no GPU, or the model will be sharded.
     """
     folder, description = artifact / "model", read_description(artifact)
     if will_be_sharded and description is not None and description["quantization"]:
@@ -48,8 +47,8 @@ def open_for_training(
 
 
 def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -> None:
-    """Give the model of `open_for_training` weights on `device` if it has none yet, of a sharded one the part that this
-    process holds. All processes call it."""
+    """Load the weights onto `device` if the model is still on meta: each process its own shard. Process 0 reads saved
+    weights and broadcasts them. All processes call it."""
     folder = artifact / "model"
     if model.device.type != "meta":
         return
@@ -61,8 +60,8 @@ def give_weights(model: PreTrainedModel, artifact: Path, device: torch.device) -
 
 
 def save_sharded(weights: Mapping[str, StoredTensor], artifact: Path, output: Path) -> None:
-    """Write `output/model`, an ordinary Hugging Face folder, with weights that are read from a checkpoint block by
-    block. The artifact is of a model without an adapter."""
+    """Write `output/model`, an ordinary Hugging Face folder, with the weights of a checkpoint, read block by block. The
+    model has no adapter."""
     folder = artifact / "model"
     empty = open_empty(folder)
     save_blockwise(empty, weights, lambda: save_model(empty, folder, output / "model", has_weights=True))
@@ -71,13 +70,12 @@ def save_sharded(weights: Mapping[str, StoredTensor], artifact: Path, output: Pa
 def export_model(model: PreTrainedModel, artifact: Path, output: Path, *, is_mixed: bool = True) -> dict[str, Any]:
     """Write `output/model`, an ordinary Hugging Face folder, and of a model with an adapter also `output/adapter`.
 
-    The adapter is merged into `model/`. Where the method has no merged form, `model/` holds `base/`, the unchanged
-    base, and the adapter in `adapter/`: nothing in it can be taken for the result without the adapter. The model is of
-    no further use then.
+    The adapter is merged into `model/`. Where the method has no merged form, `model/` holds the unchanged base in
+    `base/` and the adapter in `adapter/`, so that nobody takes the base for the result. The model must not be used
+    afterwards.
 
-    Returns what `check_export` found, and under `unmerged` a sentence where the adapter was not merged. Raises
-    ExportError when `model/`, loaded as its card says, is not what was
-    trained.
+    Returns what `check_export` found, and under `unmerged` a sentence if the adapter was not merged. Raises ExportError
+    if `model/`, loaded as its card says, is not what was trained.
     """
     initial, description = artifact / "model", read_description(artifact)
     if description is None:

@@ -59,9 +59,9 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def _dimension(count: int, parameter: nn.Parameter) -> Shard | None:
-    """Along which dimension a parameter is cut: rows, but of a stack of experts, or of a matrix of fewer rows than
-    processes to cut it over such as a router's, the first that divides evenly. Else a few processes would hold it all,
-    and Muon cannot move what some hold nothing of."""
+    """Dimension along which a parameter is sharded: rows by default (None). For stacked experts, and for matrices with
+    fewer rows than shards, the first dimension that divides evenly: otherwise some processes would hold nothing, which
+    Muon cannot update."""
     if parameter.ndim < 3 and parameter.shape[0] >= count:
         return None
     return next((Shard(dim) for dim, size in enumerate(parameter.shape) if size % count == 0), None)

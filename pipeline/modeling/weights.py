@@ -137,8 +137,7 @@ def is_cut(tensor: torch.Tensor) -> bool:
 
 @contextmanager
 def safetensors_errors(path: Path) -> Iterator[None]:
-    """Raise what safetensors raises while writing as an OSError where it names one, such as a full disk, else as
-    StorageError: what it raises is neither."""
+    """Turn SafetensorError into OSError, as of a full disk, or StorageError."""
     try:
         yield
     except SafetensorError as error:

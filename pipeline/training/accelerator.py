@@ -34,11 +34,11 @@ from pipeline.training.train_config import TrainConfig
 def make_accelerator(
     config: TrainConfig, dims: ParallelDims, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
 ) -> Accelerator:
-    """An Accelerator for the section's precision that logs to TensorBoard below `work`, joined with the launcher's
-    other processes. Process 0 says what is slow of a precision that was asked for.
+    """An Accelerator in the precision of `config` that logs to TensorBoard below `work`, joined with the other ranks.
+    Process 0 warns of a precision that is slow here.
 
-    Raises ConfigError for a topology in which Accelerate would do something else without a word, and for a device that
-    is not what the precision was chosen for.
+    Raises ConfigError for a topology in which Accelerate would silently do something else, and for a device that the
+    precision was not chosen for.
     """
     # Else transformers, wherever it reads weights, reads none in all processes but the first.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
@@ -49,7 +49,7 @@ def make_accelerator(
         raise ConfigError("train.mixed_precision: fp16 needs a CUDA device, and this training has none; use bf16 or no")
     handlers: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
     if config.hang_timeout_seconds is not None:
-        # Later than the watchdog, which tells where each process is; the backend only ends them.
+        # Later than the watchdog, which says where each process hangs; the backend only ends them.
         handlers.append(InitProcessGroupKwargs(timeout=timedelta(seconds=config.hang_timeout_seconds + 120)))
     # The mesh is ours (ParallelDims).
     with patch_environment(accelerate_use_parallelism_config="false"):
@@ -57,7 +57,7 @@ def make_accelerator(
             mixed_precision=config.mixed_precision,
             # Losses are normalized by the tokens of the global batch, so Accelerate must not divide as well.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            # Where there is no GPU, Accelerate trains in each process by itself unless it is told so.
+            # Without it and without GPUs, Accelerate trains in each process by itself.
             cpu=dims.world_size > 1 and not torch.cuda.is_available(),
             # Buffers of these models never change; gradients need no second copy.
             kwargs_handlers=handlers,

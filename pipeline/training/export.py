@@ -26,8 +26,8 @@ def exported_model(
 ) -> tuple[PreTrainedModel, int]:
     """The model with the weights that `train.export` asks for, and the step that they are of.
 
-    Process 0 alone calls it, after the last step, so averaged weights and those of a sharded model come from the last
-    checkpoint, the latter into a model that `build` makes. Raises StorageError when the checkpoint that holds them is
+    Process 0 alone calls it, after the last step. Averaged weights, and the weights of a sharded model, are read from
+    the last checkpoint; for a sharded model `build` makes an empty one first. Raises StorageError if the checkpoint is
     broken.
     """
     step = _exported_step(config, counters)
@@ -53,7 +53,7 @@ def export_sharded(
     device_type: str,
 ) -> tuple[int, dict[str, Any]]:
     """Write `output/model` of process 0 with the weights that `train.export` asks for, from the checkpoint that holds
-    them; returns the step that they are of and what `check_export` found.
+    them. Returns their step and what `check_export` found.
 
     All processes call it; none holds more than its part and a block. The model stage's `artifact` has no adapter.
     Raises StorageError when the checkpoint is broken, and ExportError as `check_export`.

@@ -21,8 +21,8 @@ def check_launcher(config: TrainConfig | None, environ: Mapping[str, str], chose
     """Raises ConfigError when the launcher was asked for what it did not start, or for what the configuration is not;
     None stands for one without training.
 
-    `environ` is what the launcher left in the environment; `chosen` names the settings of the section that were chosen
-    for this machine.
+    `environ` is what the launcher left in the environment; `chosen` names the settings of `config` that were chosen for
+    this machine.
     """
     _check_processes(environ)
     if config is None:

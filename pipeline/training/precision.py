@@ -20,8 +20,8 @@ SIZE, TRIES = 512, 3
 def check_precision(
     config: TrainConfig, chosen: Mapping[str, Any], device: torch.device, say: Callable[[str], None] | None
 ) -> None:
-    """Compare what was chosen for `mixed_precision: auto` with what torch says of this process's device; tell people of
-    a bf16 that they asked for and that is emulated, where there is somebody to `say` it to.
+    """Compare what was chosen for `mixed_precision: auto` with what torch says of this process's device. Warn of a bf16
+    that was asked for and is emulated, if there is a `say`.
 
     Raises ConfigError when both disagree, so that no process computes otherwise than process 0 chose.
     """
@@ -58,6 +58,7 @@ def precision_in_words(precision: str, device: torch.device) -> str:
 
 
 def _seconds(device: torch.device, dtype: torch.dtype) -> float:
-    """Of all three products, each the best of some tries."""
+    """Time of all three products, the best of some tries for each."""
     products = Products(device, dtype, SIZE)
-    return sum(map(min, zip(*(products.seconds() for _ in range(TRIES)), strict=True)))
+    tries = [products.seconds() for _ in range(TRIES)]
+    return sum(min(seconds) for seconds in zip(*tries, strict=True))

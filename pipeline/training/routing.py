@@ -22,21 +22,21 @@ LOAD = "expert_load/"
 class Routing:
     """The router's part of the objective; nothing for a model without routers.
 
-    Each loss is a sum over target tokens, as the objective is, so that gradients do not depend on how a global batch is
-    split. The task says what each token counts.
-    Coefficients that the section leaves open are those of the model's configuration.
+    Each loss is a sum over target tokens, as the objective is, so gradients do not depend on how a global batch is
+    split. The task gives the weight of each token. Coefficients that the configuration of the training leaves open are
+    the model's.
     """
 
     def __init__(self, config: TrainConfig, task: Task, model: PreTrainedModel) -> None:
         """Raises ConfigError when a coefficient is given for a model without such losses."""
         self._task = task
         self._mixture = balanced_mixture(model.config)
-        self._heard: Sequence[torch.Tensor] | None = None
+        self._router_logits: Sequence[torch.Tensor] | None = None
         if self._mixture is not None and has_head_over_labels(model.config):
-            # transformers' heads over labels do not pass on what the routers say, but the models below them do.
+            # transformers' heads over labels do not return router logits, but the models below them do.
             decoder = model.base_model
             if "router_logits" in (getattr(decoder, "_can_record_outputs", None) or {}):
-                decoder.register_forward_hook(self._hear)
+                decoder.register_forward_hook(self._keep_router_logits)
             else:
                 self._mixture = None
         given = {
@@ -53,18 +53,18 @@ class Routing:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the forward pass must be asked for."""
+        """Further arguments of the forward pass."""
         return {} if self._mixture is None else {"output_router_logits": True}
 
-    def add(self, plain: LossSums, output: Any, part: Batch) -> LossSums:
-        """The objective with the router's losses of a micro-batch, and for the records those losses before their
-        coefficients and each expert's share of the tokens."""
+    def add(self, plain: LossSums, output: Any, batch: Batch) -> LossSums:
+        """Add the router's losses of a micro-batch to the objective, and to the parts those losses without coefficients
+        and the tokens of each expert."""
         if self._mixture is None:
             return plain
         num_experts, top_k = self._mixture
-        router_logits = output.router_logits if self._heard is None else self._heard
-        self._heard = None
-        counts = self._task.token_weights(part)
+        router_logits = output.router_logits if self._router_logits is None else self._router_logits
+        self._router_logits = None
+        counts = self._task.token_weights(batch)
         balance, z = router_loss_sums(router_logits, counts, num_experts, top_k)
         load = expert_load_sums(router_logits, counts, num_experts, top_k)
         parts = {"router_balance_loss": balance.detach(), "router_z_loss": z.detach()}
@@ -72,12 +72,12 @@ class Routing:
         total = plain.total + self._balance * balance + self._z * z
         return LossSums(total, {**plain.parts, **parts, "objective": total.detach()})
 
-    def _hear(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        self._heard = output.router_logits
+    def _keep_router_logits(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        self._router_logits = output.router_logits
 
 
 def load_ratio(values: Mapping[str, float]) -> dict[str, float]:
-    """How many times the tokens of the least used expert the most used one got, of a record's values."""
+    """Tokens of the most used expert over those of the least used one, from the values of a record."""
     loads = [value for tag, value in values.items() if tag.startswith(f"train/{LOAD}")]
     # An idle expert gives a large ratio instead of an infinite one.
     return {"train/expert_load_ratio": max(loads) / max(min(loads), 1e-6)} if loads else {}

@@ -97,8 +97,8 @@ class TrainConfig(OptimizationConfig):
     step in which they overflow is skipped and the scale lowered."""
 
     router_aux_loss_coef: float | None = Field(default=None, ge=0)
-    """Weight of the loss that balances the experts of a mixture, taken within each sequence (DeepSeek-V3): 1 times it
-    when all are used alike. Null takes the model configuration's own."""
+    """Weight of the load-balancing loss of a mixture, computed within each sequence (DeepSeek-V3). The loss is 1 when
+    all experts are used equally. Null takes the model configuration's own."""
 
     router_z_loss_coef: float | None = Field(default=None, ge=0)
     """Weight of the mean squared logarithm of the router's normalizer (ST-MoE), which keeps its logits small. Null

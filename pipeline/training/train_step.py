@@ -90,6 +90,7 @@ def forward_backward(
     plain = state.task.loss_sums(output, micro_batch, state.config)
     total, losses = state.routing.add(plain, output, micro_batch)
     del output  # logits, the largest of all activations: free for the backward pass
+    # Not `total * n / target_tokens`: it rounds otherwise, and the bits of trained weights are kept.
     state.accelerator.backward(total / (target_tokens / state.processes.dims.dp_world_size))
     return losses
 

@@ -54,12 +54,12 @@ Other = TypeVar("Other", bound=OtherTraining)
 def find_continuation(
     config: TrainConfig, own: Settings, work: Path, split: Counts, others: Iterable[OtherTraining]
 ) -> tuple[tuple[str, Path, str] | None, tuple[str, ...]]:
-    """The newest checkpoint of a training that differs in its length alone, where it is newer than those of `work`,
-    with that training's key and the reason in words; else None, and why where there is such a training, or one that was
-    begun in another precision. `own` are the settings of `config` as JSON values."""
+    """Find another training that differs in its length alone and has a newer checkpoint than `work`. Returns its key,
+    the checkpoint and the reason in words; or None, and remarks on why not. A training begun in another precision gets
+    a remark as well. `own` are the settings of `config` as JSON values."""
     saved, others = list_checkpoints(work), list(others)
     newest = step_of(saved[-1]) if saved else 0
-    problems: dict[int, str] = {}  # by the steps that re-warming could go on from: the most are told
+    problems: dict[int, str] = {}  # by the steps that re-warming could go on from: those of the most are said
     found: tuple[str, Path, str] | None = None
     for other in _like(others, own, _without_length):
         earlier = config.model_copy(update=_length(other.section))
@@ -75,8 +75,8 @@ def find_continuation(
             newest = step_of(checkpoint)
             is_rewarmed = newest == max(config.rewarmed_at, default=None)
             rewarmed = f"re-warmed over {config.rewarm_steps} steps: " if is_rewarmed else ""
-            told = [line for line in other.differences if not (is_rewarmed and line.startswith("train.rewarm_"))]
-            found = (other.key, checkpoint, f"{rewarmed}continues training {other.key}: {'; '.join(told)}")
+            shown = [line for line in other.differences if not (is_rewarmed and line.startswith("train.rewarm_"))]
+            found = (other.key, checkpoint, f"{rewarmed}continues training {other.key}: {'; '.join(shown)}")
     if not newest and not problems:
         # On a machine of another kind `auto` comes to something else.
         for other in _like(others, own, _without_precision):

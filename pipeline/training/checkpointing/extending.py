@@ -17,11 +17,11 @@ from pipeline.training.train_config import PATIENCE, TrainConfig
 def find_checkpoint(
     config: TrainConfig, earlier: TrainConfig, num_sequences: int, target_tokens: int, work: Path
 ) -> Path | str:
-    """The newest checkpoint in the work folder of an `earlier` training that a training of `section` would have come
-    to as well, or why there is none. The split has so many sequences and target tokens. Both stop early, or neither.
+    """The newest checkpoint of `earlier`, in its folder `work`, that a training with `config` would also have written,
+    or the reason why there is none. The split has so many sequences and target tokens. Both stop early, or neither.
 
-    Weights depend on the length through the learning rate, so the rates up to the checkpoint must not; and, where a
-    spike of the loss undoes steps, through when losses are looked at: at records, and at the end.
+    Weights depend on the length through the learning rate, so the rates up to the checkpoint must not. Where a spike of
+    the loss undoes steps, they also depend on when losses are read: at records, and at the end.
     """
     is_less_patient = (config.early_stopping_patience or 0) < (earlier.early_stopping_patience or 0)
     rewarmed_at = config.rewarmed_at
@@ -58,7 +58,7 @@ def find_checkpoint(
 
 
 def _knows_the_best(config: TrainConfig, checkpoint: Path, earlier_steps: int) -> bool:
-    """Whether a checkpoint tells the lowest loss among the validations of every `eval_steps`, and its weights are kept.
+    """Whether a checkpoint holds the lowest loss among the validations of every `eval_steps`, and its weights are kept.
 
     The earlier training validated after its last step as well, where the new one may not.
     """
@@ -72,8 +72,8 @@ def _knows_the_best(config: TrainConfig, checkpoint: Path, earlier_steps: int) -
 
 
 def adopt(checkpoint: Path, work: Path) -> None:
-    """Let `work` be that of a training which came to `checkpoint`, of another work folder, that stays as it is:
-    checkpoints are hard links, records copies. A half-done work folder is one of an earlier step, or of none."""
+    """Copy the progress of another training up to `checkpoint` into `work`: checkpoints as hard links, records as
+    copies. Killed halfway, `work` holds an earlier checkpoint or none."""
     from pipeline.training.recording.metrics_log import METRICS, TENSORBOARD
 
     work.mkdir(parents=True, exist_ok=True)

@@ -19,10 +19,9 @@ from transformers import PreTrainedModel
 from pipeline.atomic import replacing_folder, write_json
 from pipeline.distributed.collectives import Collectives
 from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, storage_errors
-from pipeline.modeling import weights
 from pipeline.modeling.inputs import model_inputs, trusted_inputs
 from pipeline.modeling.sharding import is_sharded
-from pipeline.modeling.weights import model_tensors
+from pipeline.modeling.weights import model_tensors, safetensors_errors
 from pipeline.tasks import Task, task_named
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states, restore_generator_states
@@ -76,15 +75,15 @@ class Autopsy:
         index = next((index for index, finding in enumerate(findings) if finding is not None), None)
         if index is None:
             return "run again, the same step is finite: suspect the hardware, or a nondeterministic operation"
-        told = f"first in {findings[index]}" + (f" in process {index}" if self._processes.world_size > 1 else "")
+        place = f"first in {findings[index]}" + (f" in process {index}" if self._processes.world_size > 1 else "")
         saved: Path | str | None = None
         if culprit is not None and index == self._processes.rank:
             saved = self._save(step, culprit)
         # The other processes wait here, so that a launcher does not end this one for their sake while it writes.
         saved = self._processes.all_gather(saved)[index]
         if saved is None:
-            return told
-        return f"{told}; descent replay {saved} shows it" if isinstance(saved, Path) else f"{told} ({saved})"
+            return place
+        return f"{place}; descent replay {saved} shows it" if isinstance(saved, Path) else f"{place} ({saved})"
 
     def _find(self, step: int) -> _Culprit | None:
         in_parts = is_sharded(self._model)
@@ -112,7 +111,7 @@ class Autopsy:
             "step": step,
             "process": self._processes.rank,
             "num_processes": self._processes.dims.dp_world_size,
-            "device_batch": culprit.micro_batch,
+            "micro_batch": culprit.micro_batch,
             "windows": self._batches.windows(step - 1)[culprit.micro_batch],
             "target_tokens": batch.target_tokens,
             "phase": culprit.finding.phase,
@@ -129,7 +128,7 @@ class Autopsy:
         values = {name: tensor.cpu().contiguous() for name, tensor in model_tensors(self._model).items()}
         try:
             with storage_errors(folder), replacing_folder(folder, lambda: _set_aside(folder)) as temporary:
-                with weights.safetensors_errors(temporary):
+                with safetensors_errors(temporary):
                     save_file(values, temporary / WEIGHTS)
                     save_file(tensors, temporary / BATCH)
                 self._model.config.to_json_file(temporary / CONFIG, use_diff=False)
@@ -185,8 +184,8 @@ def replay(folder: Path, device_name: str) -> Replay:
     dtype = AUTOCAST.get(config.mixed_precision)
     with trusted_inputs(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         found = _examine(config, task, model, micro_batch, divisor=saved["target_tokens"] / saved["num_processes"])
-    told = (saved["step"], saved["finding"], saved["name"], saved["device"])
-    return Replay(*told, device.type, found.rows, found.finding)
+    known = (saved["step"], saved["finding"], saved["name"], saved["device"])
+    return Replay(*known, device.type, found.rows, found.finding)
 
 
 def format_replay(found: Replay) -> str:

@@ -1,8 +1,8 @@
 """What happens to steps whose loss or gradient is not finite, or whose loss is far above those before.
 
-A step that is not finite must not reach the weights. AdamW and SGD in torch's fused form can be told so on the device,
-so that the host need not know before the next record (`halt`): nothing is copied in between. Every other choice reads
-loss and gradient norm from the device once a step, before the optimizer runs; that wait is the price of skipping.
+A step that is not finite must not reach the weights. Torch's fused Adam and SGD can skip it on the device, so with
+`halt` the host reads losses and norms at the next record only. Every other choice reads them from the device once a
+step, before the optimizer runs; that wait is the price of skipping.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pipeline.training.checkpointing.checkpoints import CheckpointWriter, list_c
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states
 from pipeline.training.guarding.autopsy import Autopsy
 from pipeline.training.guarding.spikes import spike_in
+from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Guard:
             config.on_nonfinite == "halt"
             and config.on_loss_spike != "skip"
             and not self._has_loss_scaler
-            and _skips_on_the_device(state.unwrapped_optimizer)
+            and _skips_on_the_device(config.optim, state.unwrapped_optimizer)
         )
         self._found = torch.zeros((), device=state.running_sums.norms.device)
         self._unread: list[StepRecord] = []
@@ -223,15 +224,12 @@ def _diverged(what: str, step: int, work: Path, found: str = "", can_skip: bool 
     )
 
 
-def _skips_on_the_device(optimizer: torch.optim.Optimizer) -> bool:
+def _skips_on_the_device(name: str, optimizer: torch.optim.Optimizer) -> bool:
     """Whether the optimizer leaves weights and its own state alone when its `found_inf` is 1."""
-    known = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    is_fused = getattr(optimizer, "_step_supports_amp_scaling", False)
     parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    return (
-        type(optimizer) in known
-        and getattr(optimizer, "_step_supports_amp_scaling", False)
-        and not any(isinstance(parameter, DTensor) for parameter in parameters)
-    )
+    is_cut = any(isinstance(parameter, DTensor) for parameter in parameters)
+    return is_fused and not is_cut and family_of(name).supports_found_inf(name)
 
 
 def _nothing(message: str) -> None:

@@ -28,8 +28,8 @@ POLLS, LONGEST_POLL_SECONDS = 20, 10.0
 """How often the watch looks within its time limit, and how long it looks away at most."""
 
 GRACE_SECONDS = 10.0
-"""Between writing the stacks and ending: the other processes come to their limits within moments of each other, and the
-first to end has the launcher end the rest."""
+"""Time to wait after writing the stacks. Other processes hit their limit moments later and must write theirs before the
+launcher kills them."""
 
 
 class Watchdog:

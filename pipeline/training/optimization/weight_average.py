@@ -12,8 +12,8 @@ from torch import nn
 class WeightAverage:
     """The average of a model's trainable weights over the steps, in float32 beside them; of none where `decay` is None.
 
-    Weight t enters with 1 - d_t, where d_t is `decay`, but (1 + t) / (10 + t) while that is less, so that the first
-    weights, which hardly know anything, are soon forgotten (as TensorFlow's ExponentialMovingAverage does).
+    average = d * average + (1 - d) * weights, with d = min(decay, (1 + t) / (10 + t)) after step t. The smaller d of
+    the first steps forgets the untrained weights (as TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:

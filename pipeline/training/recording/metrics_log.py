@@ -34,7 +34,7 @@ class MetricsLog:
     Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. A longer
     training goes on from the sizes before the first record that exists only because this one ends. Process 0 alone
-    writes; in the others nothing is recorded. `say` is told of each validation, for people.
+    writes; in the others nothing is recorded. `say` gets a line for each validation.
 
     The same goes to the trackers of `train.log_with`, under the name of the `label`.
     """
@@ -136,10 +136,12 @@ class MetricsLog:
             self._others.finish()
         # Not Accelerate's end_training, which would wait for the other processes even after an error.
         for tracker in self._accelerator.trackers:
-            if error is None and tracker.name == TENSORBOARD and TENSORBOARD not in self._lost:
-                tracker.tracker.flush()  # Raises what went wrong in the writer's thread; finish() would not tell.
-            with suppress(*([] if error is None and TENSORBOARD not in self._lost else [Exception])):
+            if error is None and TENSORBOARD not in self._lost:
+                tracker.tracker.flush()  # raises what went wrong in the writer's thread, which finish() hides
                 tracker.finish()
+            else:
+                with suppress(Exception):
+                    tracker.finish()
 
 
 def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:

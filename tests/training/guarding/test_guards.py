@@ -177,7 +177,7 @@ def test_the_autopsy_names_the_planted_module_and_the_replay_reproduces_it(input
     folder = tmp_path / "work" / "autopsy" / f"step-{step:08d}"
     assert f"descent replay {folder}" in error
     saved = json.loads((folder / "autopsy.json").read_text())
-    assert (saved["process"], saved["name"], saved["device_batch"]) == (at, PLANTED, 0)
+    assert (saved["process"], saved["name"], saved["micro_batch"]) == (at, PLANTED, 0)
     assert len(saved["windows"]) == 2
     found = CliRunner().invoke(app, ["replay", str(folder)])
     assert found.exit_code == 0

@@ -33,6 +33,9 @@ class Adam(OptimizerFamily):
 
     names: ClassVar = ("adamw_torch_fused", "adamw_torch", "adam")
 
+    def supports_found_inf(self, name: str) -> bool:
+        return True
+
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:

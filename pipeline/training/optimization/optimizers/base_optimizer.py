@@ -54,6 +54,10 @@ class OptimizerFamily:
         """Whether `train.optim` may name one of these."""
         return name in self.names
 
+    def supports_found_inf(self, name: str) -> bool:
+        """Whether its fused kernels change nothing while the optimizer's `found_inf` is 1."""
+        return False
+
     def why_not(self, name: str) -> str | None:
         """Why a name that may be meant for one of these cannot be used."""
         return None
@@ -66,7 +70,7 @@ class OptimizerFamily:
         """Raises ConfigError for what only a look into libraries tells."""
 
     def muon_parameters(self, model: nn.Module) -> set[str]:
-        """Names of the parameters that Muon moves."""
+        """Names of the parameters that Muon updates. The others use AdamW."""
         return set()
 
     def build(

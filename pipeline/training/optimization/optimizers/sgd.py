@@ -36,6 +36,9 @@ class Sgd(OptimizerFamily):
 
     names: ClassVar = ("sgd",)
 
+    def supports_found_inf(self, name: str) -> bool:
+        return True
+
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:

@@ -34,6 +34,9 @@ class TorchClass(OptimizerFamily):
         short = name.removeprefix(LONG)
         return super().knows(name) or (short not in NOT_STEPWISE and is_known("torch.optim", short))
 
+    def supports_found_inf(self, name: str) -> bool:
+        return name.removeprefix(LONG) in ("Adam", "AdamW", "SGD")
+
     def why_not(self, name: str) -> str | None:
         """Optimizers of which a step is not one gradient."""
         return NOT_STEPWISE.get(name.removeprefix(LONG))
