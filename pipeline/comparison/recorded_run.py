@@ -115,16 +115,12 @@ def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
         config = load_config(path, sections=("run",))
     except ConfigError:
         values, _ = read_file(path)
-        return DEFAULTS | _flatten_sections(values), set()
+        return DEFAULTS | flatten(values), set()
     values = config.values()
-    settings = DEFAULTS | _flatten_sections(values)
+    settings = DEFAULTS | flatten(values)
     sections = {name: getattr(config, name) for name in values}
-    identified = _flatten_sections({name: section.identity() for name, section in sections.items()})
+    identified = flatten({name: section.identity() for name, section in sections.items()})
     return settings, settings.keys() - identified.keys()
-
-
-def _flatten_sections(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for config in values for key, value in flatten(values[config], config).items()}
 
 
 def _training_in_progress(

@@ -97,13 +97,14 @@ def describe_changes(what: str, before: Mapping[str, str], after: Mapping[str, s
     return lines
 
 
-def flatten(value: Any, prefix: str) -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Settings by dotted key; a list stays one value unless it holds sections."""
-    if isinstance(value, dict) and value:
-        return {k: v for name, item in value.items() for k, v in flatten(item, f"{prefix}.{name}").items()}
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f"{prefix}.{i}").items()}
-    return {prefix: value}
+        value = dict(enumerate(value))
+    if not isinstance(value, dict) or (prefix and not value):
+        return {prefix: value}
+    keys = {name: f"{prefix}.{name}" if prefix else str(name) for name in value}
+    return {k: v for name, item in value.items() for k, v in flatten(item, keys[name]).items()}
 
 
 def shown_setting(values: Mapping[str, Any], name: str) -> str:

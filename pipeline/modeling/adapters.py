@@ -23,17 +23,13 @@ from pipeline.console.terminal_text import did_you_mean
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.library_messages import config_errors, one_line
-from pipeline.modeling.model_config import AdapterConfig, ModelConfig
+from pipeline.modeling.model_config import LORA_VARIANTS, AdapterConfig, ModelConfig
 from pipeline.modeling.probe import difference, probe_ids, probe_logits
 from pipeline.pretrained.origin import base_name
 
 DESCRIPTION = "adapter.json"
 """In the artifact of the model stage: which adapter to train."""
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dora": ("lora", {"use_dora": True}),
-    "rslora": ("lora", {"use_rslora": True}),
-}
 SET_HERE = {
     "peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version",
     "runtime_config",
@@ -50,7 +46,8 @@ def peft_config(config: AdapterConfig, task_type: str = "CAUSAL_LM") -> Any:
     from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    method, fixed = VARIANTS.get(config.type, (config.type, {}))
+    fixed = LORA_VARIANTS.get(config.type, {})
+    method = "lora" if fixed else config.type
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method.upper())]
     known = {field.name for field in dataclasses.fields(config_class) if field.init} - SET_HERE - fixed.keys()
     for name in config.arguments:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.utils import logging
 
 from pipeline.console.terminal_text import did_you_mean
 from pipeline.errors import ConfigError
 from pipeline.modeling.heads import Head
 from pipeline.modeling.inputs import replaced
+from pipeline.modeling.library_messages import without_warnings
 from pipeline.modeling.model_config import FROM_TOKENIZER, SET_ELSEWHERE
 from pipeline.pretrained.folder_checks import ABOUT_LAYERS, SAME_SETTING
 
@@ -64,11 +64,6 @@ def _read_by_code(kind: type[PreTrainedConfig], head: Head) -> set[str]:
             read.add(name)
         return plainly(self, name)
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with replaced(kind, "__getattribute__", watching), torch.device("meta"), suppress(Exception):
-            model_class(kind())  # where that cannot be built, as far as it got
-    finally:
-        logging.set_verbosity(verbosity)
+    with without_warnings(), replaced(kind, "__getattribute__", watching), torch.device("meta"), suppress(Exception):
+        model_class(kind())  # where that cannot be built, as far as it got
     return {name for name in read if not name.startswith("_") and not hasattr(kind, name)}

@@ -1,4 +1,4 @@
-"""What libraries say: their errors in one line, their progress bars off."""
+"""What libraries say: their errors in one line, their progress bars and warnings off."""
 
 from __future__ import annotations
 
@@ -43,3 +43,14 @@ def without_bars() -> Iterator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Turn transformers' warnings off in this block."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

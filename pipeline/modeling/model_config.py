@@ -61,8 +61,8 @@ class AdapterConfig(Section):
     def _is_known(cls, name: str) -> str:
         if name in UNSUPPORTED_ADAPTERS:
             raise ValueError(f"got {name!r}, which {UNSUPPORTED_ADAPTERS[name]}; choose another, such as lora")
-        if name not in SPELLINGS_OF_LORA and not is_known("adapters", name):
-            known = {*known_names("adapters"), *SPELLINGS_OF_LORA} - UNSUPPORTED_ADAPTERS.keys()
+        if name not in LORA_VARIANTS and not is_known("adapters", name):
+            known = {*known_names("adapters"), *LORA_VARIANTS} - UNSUPPORTED_ADAPTERS.keys()
             raise ValueError(f"got {name!r}, which is no method of peft{did_you_mean(name, known)}")
         return name
 
@@ -170,7 +170,8 @@ UNSUPPORTED_ADAPTERS = {
 }
 """Methods of peft that need more than a model and text, and what."""
 
-SPELLINGS_OF_LORA = ("dora", "rslora")
+LORA_VARIANTS = {"dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
+"""Names of lora with an argument, and the argument."""
 
 
 def _is_finite(value: Any) -> bool:

@@ -28,8 +28,8 @@ def advise(estimator: Estimator, config: TrainConfig, num_devices: int) -> list[
     fewest = MOST_DEVICES + 1
     batch = config.micro_batch_size(num_devices)
     for settings in _savings(estimator, config):
-        for device_batch in dict.fromkeys((batch, 1)):
-            more = _on_more_devices(estimator, config, settings, device_batch, num_devices)
+        for micro_batch in dict.fromkeys((batch, 1)):
+            more = _on_more_devices(estimator, config, settings, micro_batch, num_devices)
             if more is not None and more["num_devices"] < fewest:
                 fewest = more["num_devices"]
                 advice.append(more)
@@ -52,7 +52,7 @@ def _savings(estimator: Estimator, config: TrainConfig) -> Iterator[Changes]:
 def _on_these_devices(
     estimator: Estimator, config: TrainConfig, settings: Changes, num_devices: int
 ) -> dict[str, Any] | None:
-    """With these settings and the largest device batch with which a scheme fits, if there is one."""
+    """With these settings and the largest micro-batch with which a scheme fits, if there is one."""
     batch, share = config.micro_batch_size(num_devices), config.global_batch_size // num_devices
     sizes = [size for size in range(1, batch + 1) if share % size == 0]
 
@@ -81,13 +81,13 @@ def _on_these_devices(
 
 
 def _on_more_devices(
-    estimator: Estimator, config: TrainConfig, settings: Changes, device_batch: int, num_devices: int
+    estimator: Estimator, config: TrainConfig, settings: Changes, micro_batch: int, num_devices: int
 ) -> dict[str, Any] | None:
-    """The smallest power of two of devices on which FSDP2 fits with these settings and such device batches."""
+    """The smallest power of two of devices on which FSDP2 fits with these settings and such micro-batches."""
     number = 2
     while number <= MOST_DEVICES:
-        at_once = number * device_batch
-        changes = {**settings, "per_device_train_batch_size": device_batch}
+        at_once = number * micro_batch
+        changes = {**settings, "per_device_train_batch_size": micro_batch}
         changes["global_batch_size"] = -(-config.global_batch_size // at_once) * at_once
         if number > num_devices and estimator.fits(estimator.under_fsdp(config.model_copy(update=changes), number)):
             is_news = {name: value for name, value in changes.items() if getattr(config, name) != value}

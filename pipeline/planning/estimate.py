@@ -24,7 +24,7 @@ from pipeline.planning.devices import Device
 from pipeline.planning.fake_attention import attention_flops, set_attention
 from pipeline.planning.memory import (
     PRECISIONS,
-    Parts,
+    BytesByKind,
     Sizes,
     StepMemory,
     StepShape,
@@ -107,7 +107,7 @@ class Estimator:
             "advice": [] if fits else advise(self, config, hardware.num_devices),
         }
 
-    def schemes(self, config: TrainConfig) -> dict[str, Parts]:
+    def schemes(self, config: TrainConfig) -> dict[str, BytesByKind]:
         """Memory of a device by scheme: alone, with each of the others under DDP and FSDP2, and alone with LoRA."""
         number = self._hardware.num_devices
         batch = config.micro_batch_size(number)
@@ -123,13 +123,13 @@ class Estimator:
                 schemes["lora"] = self._step(config, batch, adapter=LORA).peak
         return schemes
 
-    def under_fsdp(self, config: TrainConfig, num_devices: int) -> Parts:
+    def under_fsdp(self, config: TrainConfig, num_devices: int) -> BytesByKind:
         """Memory of a device when so many share the model under FSDP2."""
         batch, dtype = config.micro_batch_size(num_devices), PRECISIONS[config.mixed_precision]
         optimizer = self._step(config, batch).peak["optimizer"]
         return under_fsdp(self._step(config, batch, dtype=dtype), optimizer, self._sizes, num_devices, dtype)
 
-    def fits(self, parts: Parts) -> bool:
+    def fits(self, parts: BytesByKind) -> bool:
         """Whether a device has that much memory for tensors."""
         return sum(parts.values()) <= self.usable_bytes
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.planning.allocations import KINDS
+from pipeline.planning.devices import GIB
+from pipeline.reporting.formats import plural
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
 CLOSE = 0.01
 
 
@@ -51,7 +53,7 @@ def _memory(estimate: dict[str, Any]) -> list[str]:
     titles = [_title(scheme, figures["num_devices"]) for scheme, figures in schemes.items()]
     unit, name = (GIB, "GiB") if max(figures["total_bytes"] for figures in schemes.values()) >= GIB else (MIB, "MiB")
     lines = [
-        f"memory of a device in {name}, {batch} sequence{'' if batch == 1 else 's'} at once",
+        f"memory of a device in {name}, {plural(batch, 'sequence', str)} at once",
         " " * 13 + "".join(f"{title:>15}" for title in titles),
     ]
     for kind in KINDS:
@@ -59,12 +61,9 @@ def _memory(estimate: dict[str, Any]) -> list[str]:
     lines.append(f"  {'total':<11}" + "".join(_size(scheme["total_bytes"], unit) for scheme in schemes.values()))
     fits = ("fits" if scheme["fits"] else "does not fit" for scheme in schemes.values())
     lines.append(" " * 13 + "".join(f"{text:>15}" for text in fits))
-    article, own, usable = (
-        "an" if device[0] in "AHLRM" else "a",
-        hardware["memory_bytes"],
-        hardware["usable_memory_bytes"],
-    )
-    lines.append(f"of {own / GIB:,.1f} GiB that {article} {device} has, tensors can take {usable / GIB:,.1f}")
+    article = "an" if device[0] in "AHLRM" else "a"
+    total, usable = hardware["memory_bytes"] / GIB, hardware["usable_memory_bytes"] / GIB
+    lines.append(f"of {total:,.1f} GiB that {article} {device} has, tensors can take {usable:,.1f}")
     return lines
 
 

@@ -13,10 +13,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import PreTrainedModel
 from transformers.integrations import moe
-from transformers.utils import logging
 
 from pipeline.modeling.experts import cast_experts
 from pipeline.modeling.inputs import evaluating, replaced, trusted_inputs
+from pipeline.modeling.library_messages import without_warnings
 from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.fake_attention import set_attention
@@ -27,8 +27,8 @@ from pipeline.training.optimization.weight_average import WeightAverage
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 
-Parts = dict[str, int]
-"""Bytes by kind, one of allocations.KINDS."""
+BytesByKind = dict[str, int]
+"""Keys are allocations.KINDS."""
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Of computation, by `train.mixed_precision`."""
@@ -40,7 +40,7 @@ FP32_BYTES = 4
 class StepShape:
     """Sequences that a device computes at once, in training and in validation, and their length in tokens."""
 
-    device_batch_size: int
+    micro_batch_size: int
     eval_batch_size: int
     block_size: int
 
@@ -49,7 +49,7 @@ class StepShape:
 def without_data() -> Iterator[None]:
     """Make tensors with shapes and types but no data. `item()`, which some optimizers call, gives a made-up value.
     transformers' warnings, which are for training, are off."""
-    item, verbosity = torch.Tensor.item, logging.get_verbosity()
+    item = torch.Tensor.item
 
     def value(tensor: torch.Tensor) -> Any:
         if not isinstance(tensor, FakeTensor):
@@ -57,15 +57,13 @@ def without_data() -> Iterator[None]:
         return 0.5 if tensor.is_floating_point() else 1
 
     with (
-        contextlib.ExitStack() as stack,
+        without_warnings(),
         FakeTensorMode(),
         trusted_inputs(),
         replaced(torch.Tensor, "item", value),
         # Which token goes to which expert is not known.
         replaced(moe, "_grouped_mm", _GroupedProduct.apply),
     ):
-        stack.callback(logging.set_verbosity, verbosity)
-        logging.set_verbosity_error()
         yield
 
 
@@ -90,12 +88,12 @@ class StepMemory:
     all its activations and the loss is computed, when the weights are updated, and in a validation. Between the first
     two, activations go as gradients come."""
 
-    forward: Parts
-    update: Parts
-    validation: Parts
+    forward: BytesByKind
+    update: BytesByKind
+    validation: BytesByKind
 
     @property
-    def peak(self) -> Parts:
+    def peak(self) -> BytesByKind:
         """The largest of them."""
         return max(self.forward, self.update, self.validation, key=lambda parts: sum(parts.values()))
 
@@ -107,7 +105,7 @@ class StepMemory:
         )
 
     def accumulating(self) -> StepMemory:
-        """With the gradients of earlier device batches there while the next one is computed."""
+        """With the gradients of earlier micro-batches there while the next one is computed."""
         return StepMemory(self.forward | {"gradients": self.update["gradients"]}, self.update, self.validation)
 
     def under_ddp(self) -> StepMemory:
@@ -115,12 +113,12 @@ class StepMemory:
         gradients = {"gradients": self.update["gradients"]}
         return StepMemory(*(moment | gradients for moment in self._moments()))
 
-    def _moments(self) -> tuple[Parts, Parts, Parts]:
+    def _moments(self) -> tuple[BytesByKind, BytesByKind, BytesByKind]:
         return self.forward, self.update, self.validation
 
 
 def simulate_step(model: PreTrainedModel, task: Task, config: TrainConfig, shape: StepShape) -> StepMemory:
-    """The memory that an optimizer step of `training.loop` needs where it is computed in one device batch, in bytes.
+    """The memory that an optimizer step of `training.loop` needs where it is computed in one micro-batch, in bytes.
 
     `model` is made inside `without_data`. What kernels take for themselves is not seen; on the CPU it is a few percent
     at most. The snapshot from which a checkpoint is written lies in the host's memory and is left out.
@@ -148,7 +146,7 @@ def simulate_step(model: PreTrainedModel, task: Task, config: TrainConfig, shape
         allocations.hold("weights", [*model.parameters(), *model.buffers()])
         allocations.hold("optimizer", [value for value in made if isinstance(value, torch.Tensor)])
         allocations.hold("optimizer", average.tensors.values())
-        batch = task.example_batch(torch.zeros(shape.device_batch_size, shape.block_size, dtype=torch.long))
+        batch = task.example_batch(torch.zeros(shape.micro_batch_size, shape.block_size, dtype=torch.long))
         output = _forward(model, batch["input_ids"], config, routing.inputs)
         total, _ = routing.add(task.loss_sums(output, batch, config), output, batch)
         del output
@@ -163,7 +161,7 @@ def simulate_step(model: PreTrainedModel, task: Task, config: TrainConfig, shape
         update = allocations.peak
         optimizer.zero_grad()
         allocations.reset_peak()
-        if shape.eval_batch_size > shape.device_batch_size:
+        if shape.eval_batch_size > shape.micro_batch_size:
             batch = task.example_batch(torch.zeros(shape.eval_batch_size, shape.block_size, dtype=torch.long))
             with evaluating(model):
                 task.validation_sums(_forward(model, batch["input_ids"], config, {}).logits, batch, config)
@@ -197,7 +195,7 @@ class Sizes:
         return cls(total, trainable, max(per_block, default=0), total - sum(per_block))
 
 
-def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int, dtype: torch.dtype) -> Parts:
+def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int, dtype: torch.dtype) -> BytesByKind:
     """A device's memory under FSDP2: every block sharded over all devices, the next one gathered ahead, and the
     gradient of one in the float32 in which it is summed over devices, beside that of the next.
 

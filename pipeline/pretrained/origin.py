@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError, MissingInputError
-from pipeline.pretrained.folder_checks import check_links, check_model_folder, check_tokenizer_folder
+from pipeline.pretrained.folder_checks import INDEX, WEIGHTS, check_links, check_model_folder, check_tokenizer_folder
 from pipeline.section import Section
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -19,8 +19,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 OWN_ARCHITECTURES = ("grok1",)
 """Model types that this package adds to those of transformers."""
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-MODEL_FILES = ("config.json", "generation_config.json", *WEIGHTS)
+MODEL_FILES = ("config.json", "generation_config.json", f"*{WEIGHTS}", f"*{INDEX}")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -113,7 +112,7 @@ def check_model_files(files: Iterable[str], origin: Origin, section: str) -> Non
     """Raises ConfigError when a folder's files, given by path, lack a configuration or safetensors weights, name
     anything else, or do not fit together."""
     names = {Path(path).name: Path(path) for path in files}
-    if "config.json" in names and not any(name.endswith(".safetensors") for name in names):
+    if "config.json" in names and not any(name.endswith(WEIGHTS) for name in names):
         raise ConfigError(
             f"{section}.pretrained: {origin.pretrained} has no *.safetensors, and no other format is read since those "
             "can run code; save the model again with save_pretrained"

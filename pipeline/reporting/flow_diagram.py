@@ -199,7 +199,7 @@ def _nodes(run: RunData) -> dict[str, Node]:
         nodes["pack"].facts.insert(0, ("", f"block of {formats.count(block)} tokens"))
     added = _added(run.summary("augment"))
     if added > 0:
-        nodes["augment"].facts.insert(0, ("plus", f"+ {_shown(added)} document{'' if added == 1 else 's'}"))
+        nodes["augment"].facts.insert(0, ("plus", f"+ {formats.plural(added, 'document', _shown)}"))
     for node in nodes.values():
         if not node.facts:
             node.facts = [("", "nothing changed" if node.name in run.manifests else "no artifact")]
@@ -230,7 +230,7 @@ def _change_facts(summary: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
-def _shown(value: int) -> str:
+def _shown(value: float) -> str:
     return formats.count(value) if value < 1_000_000 else formats.compact(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -69,9 +70,9 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def plural(number: float, noun: str) -> str:
-    """A compact count with its noun: 1 document, 12.3k documents."""
-    return f"{compact(number)} {noun}{'' if number == 1 else 's'}"
+def plural(number: float, noun: str, write: Callable[[float], str] = compact) -> str:
+    """A count with its noun: 1 document, 12.3k documents."""
+    return f"{write(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _unit(value: float, names: tuple[str, ...]) -> tuple[float, str]:

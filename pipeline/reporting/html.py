@@ -40,9 +40,9 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         resumed=run.summary("train").get("resumed_from_steps") or [],
         steps_per_column=run.metrics.gradients.steps_per_column,
         heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
-        gradients=_verdict(run),
+        gradients=run.gradients,
         layers=layer_rows(run),
-        start=run.summary("model").get("start") or {},
+        start=run.start,
         start_rows=start_rows(run),
         evaluation=evaluation_rows(run),
         comparison=Markup(_comparison(run)),
@@ -87,9 +87,8 @@ def figure_tiles(run: RunData) -> list[dict[str, str]]:
         if train.get("steps"):
             remark = f"{formats.count(train['steps'])} steps" + (f" · {remark}" if remark else "")
         tile(formats.duration(train["seconds"]), "training time", remark)
-    gradients = train.get("gradients") or {}
-    if verdict := gradients.get("verdict"):
-        tile(verdict, "gradients", formats.shorten(gradients.get("why", ""), 130), _sign(verdict))
+    if verdict := run.gradients.get("verdict"):
+        tile(verdict, "gradients", formats.shorten(run.gradients.get("why", ""), 130), _sign(verdict))
     return tiles
 
 
@@ -148,16 +147,10 @@ def _heat_maps(run: RunData) -> Iterable[str]:
     yield heat_map(run.metrics.updates, title="Updates", scale_label="update / weight norm", marks=marks)
 
 
-def _verdict(run: RunData) -> dict[str, str]:
-    found = run.summary("train").get("gradients") or {}
-    return {"verdict": found["verdict"], "why": found.get("why", "")} if found.get("verdict") else {}
-
-
 def layer_rows(run: RunData) -> list[dict[str, Any]]:
     """The verdict on each layer with the figures behind it and the course of its gradient norm."""
-    layers = (run.summary("train").get("gradients") or {}).get("layers") or {}
     rows = []
-    for name, layer in layers.items():
+    for name, layer in (run.gradients.get("layers") or {}).items():
         verdict, trend = layer.get("verdict", ""), Markup(sparkline(_thinned(run.metrics.gradients.row(name), 48)))
         figures = {key: layer.get(key) for key in ("grad_norm", "param_norm", "update_ratio")}
         rows.append({"name": name, "sign": _sign(verdict), "verdict": verdict, "trend": trend, **figures})
@@ -166,7 +159,7 @@ def layer_rows(run: RunData) -> list[dict[str, Any]]:
 
 def start_rows(run: RunData) -> list[dict[str, Any]]:
     """Scales of each block before training, each with its share of the largest, for a bar."""
-    layers = (run.summary("model").get("start") or {}).get("layers") or {}
+    layers = run.start.get("layers") or {}
     rows = [
         {
             "name": name,

@@ -95,6 +95,16 @@ class RunData:
         return list(self.summary("pack").get("classes") or [])
 
     @property
+    def gradients(self) -> dict[str, Any]:
+        """The verdict on training: `verdict`, `why` and `layers`; empty where there is none."""
+        return self.summary("train").get("gradients") or {}
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The verdict on the initialization, likewise."""
+        return self.summary("model").get("start") or {}
+
+    @property
     def num_parameters(self) -> int | None:
         """Parameters of the model."""
         return self.summary("model").get("total")
@@ -169,7 +179,7 @@ class RunData:
         if self.classes:
             words += f" that tells {formats.count(len(self.classes))} classes apart"
         if train.get("steps"):
-            words += f", trained for {formats.count(train['steps'])} step{'' if train['steps'] == 1 else 's'}"
+            words += f", trained for {formats.plural(train['steps'], 'step', formats.count)}"
             if not self.words.is_generative and train.get("epochs"):
                 # They are read again in every epoch: how many readings there were is not how many documents there are.
                 words += f", {train['epochs']:.3g} epochs, on {self.words.target}s"
