@@ -134,6 +134,16 @@ def replacing_folder(final: Path, set_aside: Callable[[], object] | None = None)
         raise
 
 
+def place_aside(path: Path) -> Path:
+    """A free name beside `path`, to which something of it can be moved. An empty folder counts as free."""
+    number = 1
+    while True:
+        aside = path.with_name(f"aside-{path.name}-{number}")
+        if not os.path.lexists(aside) or (aside.is_dir() and not list_files(aside) + list_links(aside)):
+            return aside
+        number += 1
+
+
 def num_bytes(folder: Path) -> int:
     """Bytes of all files below a folder; what vanishes meanwhile counts nothing."""
     total = 0

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 OS_ERROR = re.compile(r"(?:os error |[Ee]rrno )(\d+)")
 BACKTRACKING = "retry-limit-in-match"
 """In what tokenizers' regular expressions say when one needs too many steps; a tenth of a second's."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a run to stop: a terminal's Ctrl-C, a scheduler, a terminal that closes."""
 
 
 class DescentError(Exception):

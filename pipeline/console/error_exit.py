@@ -20,6 +20,7 @@ from pipeline.console.standard_streams import output_error
 from pipeline.console.terminal_text import printable
 from pipeline.engine.launches.launch import is_local_main_process
 from pipeline.errors import (
+    STOP_SIGNALS,
     ConfigError,
     DescentError,
     InterruptedUnsaved,
@@ -100,8 +101,7 @@ def _signals_as_errors() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, ASK_AGAIN_SECONDS)
         raise InterruptedUnsaved(received[0])
 
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    numbers = [number for number in ends if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in (*numbers, signal.SIGALRM)}
     try:
         yield

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StorageError, panics_as_errors
+from pipeline.errors import STOP_SIGNALS, StorageError, panics_as_errors
 from pipeline.progress import Progress
 
 WORKER_BYTES = 8_000_000
@@ -125,7 +125,7 @@ def join_files(paths: list[Path], target: Path) -> None:
 
 def _prepare_worker() -> None:
     """Ignore signals, which the parent handles. Exit when the parent exits, even if it was killed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -254,15 +254,9 @@ class Workspace:
 
     def set_aside(self, stage: str, key: str) -> Path:
         """Move an artifact out of the way, keeping its bytes, and return where it went."""
-        aside = self.place_aside(stage, key)
-        os.rename(self.artifact(stage, key), aside)
-        return aside
-
-    def place_aside(self, stage: str, key: str) -> Path:
-        """Where something of an artifact can be moved out of the way."""
-        number = 1
-        while (aside := self.artifact(stage, key).with_name(f"aside-{key}-{number}")).exists():
-            number += 1
+        artifact = self.artifact(stage, key)
+        aside = atomic.place_aside(artifact)
+        os.rename(artifact, aside)
         return aside
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, remove
+from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, place_aside, remove
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.checkpointing_stage import Checkpointing
 from pipeline.engine.lineage import Lineage, with_ancestors
@@ -169,7 +169,7 @@ def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
 
 def _leave_out(workspace: Workspace, folder: Path, records: Mapping[str, str]) -> str:
     """Set damaged records aside and leave the artifact, with a warning, without them."""
-    aside = workspace.place_aside(folder.parent.name, folder.name)
+    aside = place_aside(folder)
     for name in records:
         if os.path.lexists(folder / name):
             (aside / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -96,7 +95,7 @@ def compare(
         return (source.exists() and os.path.samefile(source, folder / name)) or digest(folder / name) == wanted
 
     def is_kept(name: str) -> bool:
-        is_stray = any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in forbidden_names)
+        is_stray = any(PurePosixPath(name).match(pattern) for pattern in forbidden_names)
         is_harmless = name.startswith(".") or not is_stray
         return bool(files) and name not in links and is_harmless and not _collides(name, files)
 
@@ -132,14 +131,14 @@ def mirror(
     if not (found.wrong or found.outdated or found.surplus):
         return found
     if found.surplus:
-        aside = place_aside(folder)
+        aside = atomic.place_aside(folder)
         found = replace(found, aside=aside)
         for name in found.surplus:
             target = aside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(folder / name, target)
     elif os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
-        target = place_aside(folder) / folder.name
+        target = atomic.place_aside(folder) / folder.name
         target.parent.mkdir(exist_ok=True)
         os.rename(folder, target)
     fresh = folder.with_name(f"{atomic.TEMPORARY_PREFIX}{folder.name}")
@@ -194,16 +193,6 @@ def _throw_away(path: Path) -> None:
         atomic.remove(doomed)
         os.rename(path, doomed)
         atomic.remove(doomed)
-
-
-def place_aside(folder: Path) -> Path:
-    """Where something of a folder can be moved out of the way."""
-    number = 1
-    while True:
-        aside = folder.with_name(f"aside-{folder.name}-{number}")
-        if not os.path.lexists(aside) or (aside.is_dir() and not atomic.list_files(aside) + atomic.list_links(aside)):
-            return aside
-        number += 1
 
 
 def _place(source: Path, target: Path) -> None:

@@ -21,7 +21,6 @@ from pipeline.engine.published_copies import (
     folders_of,
     forbidden_names_of,
     mirror,
-    place_aside,
     recover,
     shown_files,
     without_cards,
@@ -317,7 +316,7 @@ class RunView:
 
     def _put_away(self, path: Path) -> None:
         """Move a file that tells of what the folder showed to that result in `earlier/`, or else aside."""
-        aside = place_aside(self.folder / PurePosixPath(card_of(self._workspace.stages)).parts[0])
+        aside = atomic.place_aside(self.folder / PurePosixPath(card_of(self._workspace.stages)).parts[0])
         target = (self._kept or aside) / path.name
         if os.path.lexists(target):
             target = aside / path.name

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-_NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
+from pipeline.pretrained.folder_checks import CHOSEN_EXPERTS, EXPERTS
+
 _BLOCK = re.compile(r"(?:[^.\d][^.]*\.)+?\d+(?=\.)")
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _ROUTER = re.compile(r"router|\bgate\.", re.IGNORECASE)
@@ -66,8 +66,8 @@ def norm_parameters(model: nn.Module) -> set[str]:
 def mixture_of(config: PreTrainedConfig) -> tuple[int, int] | None:
     """Number of experts and experts a token of a mixture's configuration; None for a dense model."""
     text = config.get_text_config()
-    num_experts = next((value for name in _NUM_EXPERTS if (value := getattr(text, name, None))), None)
-    top_k = next((value for name in _TOP_K if (value := getattr(text, name, None))), None)
+    num_experts = next((value for name in EXPERTS if (value := getattr(text, name, None))), None)
+    top_k = next((value for name in CHOSEN_EXPERTS if (value := getattr(text, name, None))), None)
     if not isinstance(num_experts, int) or not isinstance(top_k, int) or num_experts <= 1:
         return None
     return num_experts, top_k

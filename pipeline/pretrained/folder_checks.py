@@ -34,9 +34,9 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KEY_HEADS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads")
 INNER_WIDTH = ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim")
 LENGTH = ("max_position_embeddings", "n_positions", "n_ctx", "block_size", "max_seq_len")
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-CHOSEN_EXPERTS = ("num_experts_per_tok", "top_k")
-SAME_SETTING = (WIDTH, LAYERS, HEADS, KEY_HEADS, INNER_WIDTH, LENGTH, EXPERTS, CHOSEN_EXPERTS)
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+CHOSEN_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
+SAME_SETTING = (WIDTH, LAYERS, HEADS, KEY_HEADS, INNER_WIDTH, LENGTH, EXPERTS, (*CHOSEN_EXPERTS, "top_k"))
 """Names of one setting in different architectures and elsewhere."""
 
 ABSURD = {

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, MissingInputError
 from pipeline.exporting import OUTTYPES, gguf_name
 from pipeline.modeling.loading_code import ADAPTER
 from pipeline.pretrained.folder_checks import check_links, check_model_folder
+from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
 from pipeline.training.checkpointing import checkpoints, continuing
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
     from pipeline.training.train_state import TrainState
 
 LOADED = (
-    "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json",
-    "adapter_model.bin", "config.json", "generation_config.json", "adapter_config.json", "preprocessor_config.json",
-    "processor_config.json", "tokenizer.json", "tokenizer.*.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.*", "vocab.json", "vocab.txt", "merges.txt", "*.model",
+    *MODEL_FILES, *TOKENIZER_FILES, "tokenizer.*.json", "chat_template.*", "pytorch_model*.bin",
+    "pytorch_model.bin.index.json", "adapter_model.bin", "adapter_config.json", "preprocessor_config.json",
+    "processor_config.json",
 )  # fmt: skip
 """Names that transformers and peft look for in a model's folder: one more of these may make another model of it."""
 

@@ -198,10 +198,11 @@ def test_a_replacement_killed_at_any_moment_loses_nothing(tmp_path: Path, monkey
 
 def test_where_nothing_tells_what_a_folder_held_all_is_moved_aside(tmp_path: Path) -> None:
     new, folder = write(tmp_path / "new", {"config.json": "2", "README.md": "card"}), tmp_path / "model"
-    write(folder, {"config.json": "1", "README.md": "mine", "model.safetensors": "1", "notes.txt": "mine"})
+    template = "additional_chat_templates/tools.jinja"
+    write(folder, {"config.json": "1", "README.md": "mine", "model.safetensors": "1", "notes.txt": "", template: ""})
     found = mirror(new, folder, {}, digest_file, LOADED)
     assert found.aside == tmp_path / "aside-model-1"
-    assert {*atomic.list_files(found.aside)} == {"config.json", "README.md", "model.safetensors"}
+    assert {*atomic.list_files(found.aside)} == {"config.json", "README.md", "model.safetensors", template}
     assert {*atomic.list_files(folder)} == {"config.json", "README.md", "notes.txt"}
     mirror({}, folder, new, digest_file, LOADED)
     assert not folder.exists()

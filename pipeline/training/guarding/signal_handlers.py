@@ -10,7 +10,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+from pipeline.errors import STOP_SIGNALS
+
 SAME_SIGNAL_SECONDS = 2.0
 """A launcher passes on what the terminal sent to its children as well: within this time it is one and the same."""
 
@@ -32,7 +33,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._previous = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
