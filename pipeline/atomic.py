@@ -78,7 +78,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with the digest of all in it, by which `read_sealed` notices a change of any bit."""
+    """A JSON object with a digest of itself, by which `read_sealed` notices any change."""
     return {**value, "seal": digest_json(value)}
 
 
@@ -163,7 +163,7 @@ def remove(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove what a killed process left. Its children may still write into a folder, by a name that it loses first."""
+    """Remove what a killed process left. Its children may still write into a folder, so that is renamed first."""
     if path.is_dir() and not path.is_symlink():
         doomed = path.with_name(f"{path.name}-doomed")
         remove(doomed)

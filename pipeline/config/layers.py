@@ -1,4 +1,4 @@
-"""What a later layer of settings takes from the earlier ones: a file from its base, the command line from both."""
+"""How a later layer of settings replaces an earlier one: a file its base, the command line both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.section import sections_at
 
 
 def make_way(earlier: dict[str, Any], later: Any, places: Places, key: Key = ()) -> None:
-    """Remove from `earlier` the alternatives of what `later`, a mapping that stands at `key`, gives."""
+    """Remove from `earlier` the settings that exclude what `later` gives. `later` is a mapping that stands at `key`."""
     for name, value in later.items():
         inner = (*key, name)
         if isinstance(value, dict):
@@ -37,11 +37,9 @@ def remove_setting(values: dict[str, Any], key: Key, places: Places) -> None:
 
 
 def may_be_null(key: Key) -> bool:
-    """Whether null is a value of a setting, or may be, as of one that is another library's.
-
-    Where a `type` chooses among sections, a null that is the default is none: it takes the setting away, which the type
-    may not have.
-    """
+    """Whether a setting may be null; of another library's settings nobody knows, so they may. Where a `type` chooses
+    among sections, null does not count if it is only the default: it removes the setting, which another type may not
+    have."""
     sections = sections_at(Config, key[:-1])
     fields = [section.model_fields[key[-1]] for section in sections if key[-1] in section.model_fields]
     optional = [one for one in fields if type(None) in get_args(one.annotation)]
@@ -49,7 +47,7 @@ def may_be_null(key: Key) -> bool:
 
 
 def _alternatives_of(key: Key) -> Iterator[Key]:
-    """The settings that stand in for another: `Section.alternatives` of the sections around it."""
+    """The settings that exclude another: `Section.alternatives` of the sections around it."""
     for depth in range(len(key)):
         section, name = key[:depth], ".".join(key[depth:])
         groups = {group for model in sections_at(Config, section) for group in model.alternatives if name in group}

@@ -31,14 +31,14 @@ REFERENCE = re.compile(r"(?<!\\)\$\{([\w$-]+(?:\.[\w-]+)*)\}")
 def load_config(
     path: Path, overrides: Sequence[str] = (), sections: Collection[str] = tuple(Config.model_fields)
 ) -> Config:
-    """Load `path`, its `base:` chain and `key=value` overrides. Of the sections that have no defaults, those that are
-    not among `sections` may be missing.
+    """Load `path`, its `base:` chain and `key=value` overrides.
 
-    What comes later wins: a file over its base, the command line over the file, and there what stands last. So it is
-    between settings of which one may be given; and `key=null` takes a setting of a file back.
+    Sections that have no defaults may be missing unless they are among `sections`. A file wins over its base, the
+    command line over the file, a later word of it over an earlier one. The same holds between settings that exclude
+    each other. `key=null` takes back a setting of a file.
 
-    Raises MissingInputError when a file does not exist and ConfigError for anything that is not valid;
-    the message has one line a mistake: place, dotted key, value, what is allowed, nearest valid key.
+    Raises MissingInputError when a file does not exist, and ConfigError for anything that is not valid. Its message has
+    one line a mistake: place, dotted key, value, what is allowed, nearest valid key.
     """
     values, places = _load_chain(path, "", seen=())
     for override in overrides:
@@ -139,18 +139,16 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
 
 
 class _References:
-    """Checks `${section.key}` before OmegaConf resolves them: it would read the environment through `${oc.env:...}`,
-    and follow references that multiply without bound."""
+    """Checks `${section.key}` before OmegaConf resolves it. OmegaConf alone would read the environment through
+    `${oc.env:...}`, and follow references that multiply without bound."""
 
     def __init__(self, values: dict[str, Any], places: Places) -> None:
         self._values, self._places = values, places
         self._references_left, self._chars_left = MAX_REFERENCES, MAX_REFERRED_CHARS
 
     def check(self, value: Any, key: Key, trail: tuple[Key, ...] = ()) -> None:
-        """Raises ConfigError for what is no plain reference, or leads nowhere, in a circle, or to no end.
-
-        `trail` are the keys whose references led here.
-        """
+        """Raises ConfigError for what is no plain reference, leads nowhere, or leads in a circle. `trail` holds the
+        keys whose references led here."""
         if isinstance(value, dict):
             for name, item in value.items():
                 self.check(item, (*key, name), trail)

@@ -1,4 +1,4 @@
-"""What pydantic refuses, in words: one line a mistake, with file, line, key, value, and what is allowed."""
+"""pydantic's errors in words: one line a mistake, with file, line, key, value, and what is allowed."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def _how_to_remove(message: str, key: Key, named: Key, places: Places) -> str:
 
 
 def known_instead(key: Key, container: Any) -> str:
-    """A hint at what an unknown key may have been meant to be: another trainer's word, a key like it, or the same key
-    of another section."""
+    """A hint at what an unknown key may mean: another trainer's word for a setting, a key that is spelled like it, or
+    the same key in another section."""
     *section, name = key
     for holder in [section] if section else [[one] for one in Config.model_fields]:
         for meant in [one.called_elsewhere.get(name.lower()) for one in sections_at(Config, holder)]:
@@ -120,8 +120,8 @@ def known_instead(key: Key, container: Any) -> str:
 
 
 def taken_otherwise(valid: Any, given: Any, key: Key, places: Places, path: Path) -> list[str]:
-    """A line for each value that passed validation but says something else to other readers of YAML: truth values
-    given for numbers, and yes and no for settings of other libraries, which are handed on as they are."""
+    """A line for each valid value that other readers of YAML take otherwise: truth values given for numbers, and yes
+    and no in settings that are handed on to other libraries."""
     where = f"{_place(key, places, path)}: {dotted_key(key)}"
     if isinstance(given, bool) and not isinstance(valid, (bool, str)):
         return [f"{where}: got {shown(given)}; expected a number"]
@@ -161,7 +161,7 @@ def _key_in_values(location: tuple[int | str, ...], values: Any) -> tuple[Key, A
 
 
 def _named_in(message: str, key: Key, places: Places) -> Key:
-    """The first setting inside a section that a message about the section names, or else the section."""
+    """The first setting of a section that a message names, or else the section."""
     for name in re.findall(r"[\w.]+", message):
         inner = (*key, *name.strip(".").split("."))
         if inner in places:

@@ -1,6 +1,7 @@
 """The JSON Schema of a configuration, from the sections and their docstrings.
 
-pydantic's `use_attribute_docstrings` would read the source of every section at each start; here only the schema does.
+Only the schema reads docstrings. pydantic's `use_attribute_docstrings` would read the source of every section at each
+start.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What meets a person at a terminal: errors in one line, streams that may break, words of libraries."""
+"""The terminal: errors in one line, standard streams that may break, filters of log messages."""

@@ -68,10 +68,8 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
 
 
 def code_of_output() -> int:
-    """0 when all that the command said on standard output was written, else the exit code for that.
-
-    Nothing is said where nobody reads any more, as behind `| head`.
-    """
+    """0 when standard output took all that the command wrote, else the exit code for the error. Nothing is printed
+    where the reader has gone, as behind `| head`."""
     error = output_error()
     if error is None:
         return 0
@@ -89,8 +87,7 @@ def complain(line: str) -> None:
 def _signals_as_errors() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP unwind the stack like an error, so that temporary folders are removed.
 
-    One that the caller had us ignore stays ignored: a shell does so for SIGINT of work in the background, `nohup` for
-    SIGHUP.
+    An ignored signal stays ignored: shells ignore SIGINT for work in the background, `nohup` ignores SIGHUP.
     """
 
     received: list[int] = []

@@ -17,7 +17,7 @@ NOISE = {
 
 
 def quiet_libraries() -> None:
-    """Drop the messages of NOISE; and leave out the bars of Hugging Face's libraries where no terminal shows them."""
+    """Drop the messages of NOISE. Without a terminal, drop the progress bars of Hugging Face's libraries."""
     for name, beginning in NOISE.items():
         logging.getLogger(name).addFilter(partial(_says_more, beginning))
     if not sys.stderr.isatty():

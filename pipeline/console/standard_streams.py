@@ -1,5 +1,5 @@
-"""Standard streams that may be closed, full or broken: what cannot be written is dropped and noted, so that no library
-that prints loses the work at hand."""
+"""Standard streams that may be closed, full or broken. What cannot be written is dropped and noted: printing must not
+end a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 
 class Lenient(io.FileIO):
-    """A descriptor to which writing never fails. `error` says why something was dropped, None while nothing was."""
+    """A descriptor to which writing never fails. `error` says why something was dropped, None if nothing was."""
 
     error: OSError | None = None
 
@@ -34,8 +34,8 @@ class Lenient(io.FileIO):
 def make_lenient() -> None:
     """Have `sys.stdout` and `sys.stderr` drop what they cannot write.
 
-    Descriptors of closed standard streams are taken, in a mode in which using them still fails: else the next file that
-    is opened would get the number, and what libraries write to it.
+    The descriptors of closed standard streams are opened, in a mode that refuses all use. Otherwise the next file that
+    is opened would get the number, and what libraries print.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
         try:
@@ -55,11 +55,8 @@ def output_error() -> OSError | None:
 
 
 def _lenient(number: int, stream: TextIO | None) -> TextIO:
-    """A text stream like the one that Python opened for a descriptor, or did not open for a closed one.
-
-    There is no `BufferedWriter` between, as under `python -u`: it refuses what a signal handler prints while the thread
-    that it interrupts is printing.
-    """
+    """A text stream on a descriptor as Python opens it, but without a `BufferedWriter`, as under `python -u`: that
+    refuses what a signal handler prints while the interrupted thread is printing."""
     like = stream if isinstance(stream, io.TextIOWrapper) else None
     return io.TextIOWrapper(
         cast("BinaryIO", Lenient(number, "wb", closefd=False)),

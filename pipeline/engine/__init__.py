@@ -1,1 +1,1 @@
-"""Cached stages, knowing nothing of language models: identity, artifacts, runner, launches, runs."""
+"""Stages with cached results: identity, artifacts, runner, launches, runs. Knows nothing of language models."""

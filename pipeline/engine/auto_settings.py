@@ -12,16 +12,19 @@ from pipeline.section import Section
 
 @dataclass(frozen=True)
 class Settled:
-    """The configuration that is carried out; `chosen` are the settings that were chosen, by section and name, and
-    `notes` say what was chosen and why, by section."""
+    """The configuration that is carried out, with what was chosen in it."""
 
     config: Configuration
+
     chosen: dict[str, dict[str, Any]]
+    """The settings that were chosen, by section and name."""
+
     notes: dict[str, tuple[str, ...]]
+    """What was chosen and why, by section."""
 
 
 def settle(config: Configuration) -> Settled:
-    """Choose what the configuration leaves open. Raises ConfigError where that is not known for this machine."""
+    """Choose the settings that say `auto`. Raises ConfigError where this machine does not tell."""
     chosen: dict[str, dict[str, Any]] = {}
     notes: dict[str, tuple[str, ...]] = {}
     for name in config.values():
@@ -34,7 +37,7 @@ def settle(config: Configuration) -> Settled:
 
 
 def with_values(section: Any, values: Mapping[str, Any]) -> Any:
-    """A copy with other values, which counts the same of them as given by the user."""
+    """A copy with other values. The settings that the user gave still count as given."""
     copy = section.model_copy(update=values)
     copy.model_fields_set.intersection_update(section.model_fields_set)
     return copy

@@ -1,4 +1,4 @@
-"""What a long stage declares: what its checkpoints are, and where it goes on from."""
+"""What a long stage declares: its checkpoints, and where it goes on from."""
 
 from __future__ import annotations
 
@@ -48,14 +48,21 @@ class OtherWork:
 
 @dataclass(frozen=True)
 class StageStart:
-    """What a long stage may look at before it begins: its settings, what its key is made of, its work folder, the
-    summaries of the stages that it reads, and other work of the stage in this workspace."""
+    """What a long stage may look at before it begins."""
 
     config: Section
+
     payload: Payload
+    """What its key is the digest of."""
+
     work: Path
+    """Its work folder."""
+
     summaries: Mapping[str, Mapping[str, Any]]
+    """Of the stages that it reads, by stage."""
+
     others: Callable[[], Iterable[OtherWork]]
+    """Finds other work of the stage in this workspace."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """How a stage goes on that saves checkpoints in `context.work` and was killed."""
+    """How a stage that saves checkpoints in `context.work` goes on after a kill."""
 
     list_checkpoints: Callable[[Path], list[Path]]
     """The whole checkpoints of a work folder, oldest first."""

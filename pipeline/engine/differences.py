@@ -69,8 +69,8 @@ def _changed_entries(before: list[dict[str, Any]], after: list[dict[str, Any]], 
 
 
 def have_common_input(earlier: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
-    """Whether an earlier manifest and an identity's payload have an input or a source file in common, or, where a stage
-    has no inputs, what its section lists, such as a source that is no file."""
+    """Whether an earlier manifest and an identity's payload share an input or a source file. Where a stage has no
+    inputs: whether their sections list something in common, such as a source that is no file."""
     if any({*earlier[name].values()} & {*payload[name].values()} for name in ("inputs", "files_in")):
         return True
     before, after = (_listed(one["section"]) for one in (earlier, payload))
@@ -82,7 +82,7 @@ def _listed(section: Mapping[str, Any]) -> list[Any]:
 
 
 def describe_changes(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Which names came, went or changed their digest; many of one kind are counted, not listed."""
+    """Which names came, went or changed their digest. Many of one kind are counted, not listed."""
     kinds = {
         "removed": [name for name in before if name not in after],
         "added": [name for name in after if name not in before],
@@ -113,7 +113,7 @@ def shown_setting(values: Mapping[str, Any], name: str) -> str:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys of flattened settings that are not the same in all runs, but for what names run and workspace."""
+    """Keys of flattened settings that differ between runs. Name and workspace of the run do not count."""
     keys = dict.fromkeys(key for own in settings for key in own)
     names = ("run.name", "run.workspace")
     first = settings[0]

@@ -19,8 +19,8 @@ Artifact = tuple[str, str]
 
 
 def check_inputs(workspace: Workspace, stage: Stage, manifests: Mapping[str, Manifest]) -> None:
-    """Compare what a stage will open of its inputs with their digests, but for shards and streams, which their readers
-    compare as they go. Raises DamageError."""
+    """Compare what a stage will open of its inputs with their digests. Shards and streams are left out: their readers
+    compare them. Raises DamageError."""
     for name in stage.upstream:
         manifest = manifests[name]
         opened = [
@@ -32,23 +32,23 @@ def check_inputs(workspace: Workspace, stage: Stage, manifests: Mapping[str, Man
 
 
 @contextmanager
-def blaming_inputs(workspace: Workspace, task: StageAssignment) -> Iterator[None]:
-    """Name the stage that met damage. Where one failed for no reason of ours, look for damage in all that its inputs
-    were made from: an earlier version may have made them from it. Other errors get a note of the stage."""
+def blaming_inputs(workspace: Workspace, assignment: StageAssignment) -> Iterator[None]:
+    """When a stage fails, find out whether damage is the cause. After an internal error everything that its inputs were
+    made from is read: an earlier version may have built on damage. Other errors get a note with the stage."""
     try:
         with panics_as_errors():
             yield
     except DamageError as error:
-        raise DamageError(f"{task.stage}: {error}") from error
+        raise DamageError(f"{assignment.stage}: {error}") from error
     except DescentError:
         raise
     except Exception as error:
-        for stage, key in with_ancestors(workspace, task.inputs.items()):
+        for stage, key in with_ancestors(workspace, assignment.inputs.items()):
             if damage := find_damage(workspace.artifact(stage, key)):
                 raise DamageError(
-                    f"{task.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
+                    f"{assignment.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
                 ) from error
-        error.add_note(f"{IN_STAGE}{task.stage}")
+        error.add_note(f"{IN_STAGE}{assignment.stage}")
         raise
 
 
@@ -65,7 +65,7 @@ def with_ancestors(workspace: Workspace, artifacts: Iterable[Artifact]) -> Itera
 
 
 class Lineage:
-    """Which artifact, and which work in progress, was made from which, as it was before anything was set aside."""
+    """Which artifacts and work folders were made from which. Read before anything is set aside."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._manifests: dict[Artifact, Manifest] = {}
@@ -75,11 +75,11 @@ class Lineage:
         self._works = list(works(workspace))
 
     def doubtful(self, damaged: Iterable[Artifact]) -> tuple[list[Artifact], list[tuple[Stage, Path]]]:
-        """Artifacts, and work folders, that may have been made from damage.
+        """Artifacts and work folders that may have been made from damage.
 
-        What was made from a damaged artifact is right if it was compared with its digests as it was read, or read
-        before it was damaged. The first is on record; where it is not, nobody can tell. What was made from something
-        doubtful is doubtful whatever was compared.
+        One that was made from a damaged artifact is right if it compared the digests while it read, which is on record,
+        or if it read before the damage, which nobody can tell. What was made from something doubtful is doubtful in any
+        case.
         """
         damaged = set(damaged)
         doubtful: list[Artifact] = []

@@ -30,7 +30,7 @@ START_SECONDS = 120.0
 
 
 class Follower(Member):
-    """A process that takes part in what process 0 announces, as long as the block runs."""
+    """A process other than 0. It takes part in what process 0 announces while the block runs."""
 
     def __init__(self, launch: Launch, root: Path, config_digest: str) -> None:
         super().__init__(launch, root, config_digest)
@@ -54,9 +54,9 @@ class Follower(Member):
         self._lock.release()
 
     def assignments(self) -> Iterator[StageAssignment]:
-        """The stages to take part in, as they are announced; ends when process 0 is done.
+        """The stages to take part in, as process 0 announces them. Ends when process 0 is done.
 
-        Raises ProcessError with the exit code of process 0 when it failed, and when it is gone or is not heard of.
+        Raises ProcessError with the exit code of process 0 when that failed, is gone, or is not heard of.
         """
         turn = 0
         while (word := self._listen()) is None or word["state"] != "done":
@@ -75,8 +75,10 @@ class Follower(Member):
 
     @contextmanager
     def taking_part(self, go_on: GoOn) -> Iterator[None]:
-        """Tell process 0 when the block fails, and end this process when it is stuck because process 0 failed. Of a
-        lost process 0 the message ends with `go_on()`."""
+        """Tell process 0 when the block fails. End this process when it is stuck because process 0 failed.
+
+        The message about a lost process 0 ends with `go_on()`.
+        """
         self._go_on = go_on
         finished = threading.Event()
         threading.Thread(target=self._watch, args=(finished,), daemon=True).start()

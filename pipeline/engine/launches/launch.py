@@ -19,23 +19,23 @@ def is_local_main_process(environ: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Launch:
-    """A process's place among those that a launcher started.
-
-    `machine` is the same for processes of one machine, None where the launcher does not tell. `launcher` is the process
-    that watches over this one, None where nobody does.
-    """
+    """A process's place among those that a launcher started."""
 
     index: int
     count: int
     name: str
+
     machine: str | None
+    """The same for processes of one machine. None where the launcher does not tell."""
+
     launcher: int | None
+    """The process that watches over this one, if there is one."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Launch:
-        """The launch that the variables set by torchrun and accelerate tell of.
+        """The launch that the environment describes: the variables of torchrun and accelerate.
 
-        Raises ConfigError when they are none.
+        Raises ConfigError when RANK and WORLD_SIZE make no sense.
         """
         index, count = environ.get("RANK", "0"), environ.get("WORLD_SIZE", "1")
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
@@ -62,10 +62,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class StageAssignment:
-    """A stage that all processes carry out together; `inputs` are the keys of its upstream artifacts, `chosen` the
-    settings of its section that process 0 chose where they say `auto`."""
+    """A stage that all processes carry out together."""
 
     stage: str
     key: str
+
     inputs: Mapping[str, str]
+    """Keys of the upstream artifacts, by stage."""
+
     chosen: Mapping[str, Any]
+    """Settings that say `auto`, with what process 0 chose."""

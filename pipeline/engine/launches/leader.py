@@ -41,7 +41,7 @@ class Alone:
     """The only process of a launch has nobody to tell."""
 
     @contextmanager
-    def together(self, task: StageAssignment, fail: Fail, go_on: GoOn) -> Iterator[None]:
+    def together(self, assignment: StageAssignment, fail: Fail, go_on: GoOn) -> Iterator[None]:
         """Carry out a stage."""
         yield
 
@@ -86,17 +86,17 @@ class Leader(Member):
         self._lock.release()
 
     @contextmanager
-    def together(self, task: StageAssignment, fail: Fail, go_on: GoOn) -> Iterator[None]:
+    def together(self, assignment: StageAssignment, fail: Fail, go_on: GoOn) -> Iterator[None]:
         """Have the other processes carry out a stage as well while the block does, once all have come.
 
-        Raises ProcessError when one of them failed and this one stopped for want of it. When this one is stuck
-        waiting for one that failed, `fail` is called with the error and the process ends. Of a lost process the message
-        ends with `go_on()`.
+        Raises ProcessError when another process failed and this one stopped because of it. If this one is stuck waiting
+        for it, `fail` is called with the error and the process ends. The message about a lost process ends with
+        `go_on()`.
         """
         self._go_on = go_on
         self._await_others()
         self._turn += 1
-        self._publish(state="stage", turn=self._turn, **asdict(task))
+        self._publish(state="stage", turn=self._turn, **asdict(assignment))
         self._is_in_stage, self._fail = True, fail
         try:
             yield
@@ -115,7 +115,8 @@ class Leader(Member):
         self._publish(state="working")
 
     def _await_others(self) -> None:
-        """Wait until all others have come. Here a signal ends the waiting; where a process group is made, none does.
+        """Wait until all others have come. A signal ends the waiting here; it could not where the process group is
+        made.
 
         Raises ProcessError when one of them failed, or does not come.
         """
@@ -132,7 +133,7 @@ class Leader(Member):
             time.sleep(POLL_SECONDS)
 
     def _beat(self) -> None:
-        """A heartbeat, a greeting of processes that came, and an end where this process cannot end itself."""
+        """Send heartbeats and greet processes that came. End this process where it cannot end itself."""
         failing_since, was_orphaned = None, False
         while not self._ended.wait(BEAT_SECONDS):
             with suppress(OSError):
@@ -172,7 +173,8 @@ class Leader(Member):
         return failure
 
     def _failure(self) -> ProcessError | None:
-        """How another process failed, if one did. All are interrupted at one time, and process 0 saves meanwhile."""
+        """How another process failed, if one did. One that was interrupted and saved does not count: all are
+        interrupted together, and process 0 saves meanwhile."""
         for i in range(1, self.launch.count):
             other = self._read(i)
             if other is not None and other["state"] == "failed" and other["exit_code"] != InterruptedRun.exit_code:

@@ -28,7 +28,8 @@ def sweep(root: Path) -> None:
 
 
 def _sweep_one(folder: Path) -> None:
-    """Raises Timeout when a process lives: with its locks held, none of a launch of this name comes meanwhile."""
+    """Remove one folder. Raises Timeout when a process lives. The locks are held meanwhile, so that no process of a
+    launch of this name comes."""
     with ExitStack() as held:
         for lock in {*folder.glob("process-*.lock"), folder / "process-0.lock"}:
             held.enter_context(FileLock(lock, blocking=False))
@@ -39,7 +40,7 @@ def _sweep_one(folder: Path) -> None:
 
 
 def _locks_tell(folder: Path) -> bool:
-    """Whether all that spoke are of this machine, where a free lock means a dead process."""
+    """Whether all processes were of this machine, where a free lock means a dead process."""
     for path in folder.glob("process-*.json"):
         with suppress(ValueError, TypeError, KeyError):
             if not str(json.loads(path.read_bytes())["process"]).endswith(f" on {socket.gethostname()}"):
