@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from select import select as wait_for_input
+from typing import Any, ClassVar
 
 from pipeline import stages
 from pipeline.atomic import sealed
@@ -124,8 +126,48 @@ class Result:
     err: str
 
 
+HEAVY = (("run",), ("generate",), ("estimate",), ("export",))
+"""Commands that import the libraries; the others are quicker by themselves."""
+
+
+class CommandServer:
+    """Forks of a process that has imported the libraries carry out commands: tests/command_server.py."""
+
+    def __init__(self) -> None:
+        self._environ = _environ()
+        self._process: subprocess.Popen[str] | None = None
+
+    def fits(self) -> bool:
+        """Whether the libraries would read the same in the environment of now."""
+        return self._environ == _environ()
+
+    def carry_out(self, arguments: Sequence[str], folder: Path) -> Result:
+        if self._process is None:
+            command = [sys.executable, str(Path(__file__).with_name("command_server.py"))]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        with tempfile.TemporaryDirectory() as scratch:
+            out, err = Path(scratch, "out"), Path(scratch, "err")
+            print(json.dumps([arguments, str(folder.absolute()), str(out), str(err)]), file=stdin, flush=True)
+            assert wait_for_input([stdout], [], [], PATIENCE_SECONDS)[0], f"descent {' '.join(arguments)} hangs"
+            return Result(int(stdout.readline()), out.read_text(), err.read_text())
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.communicate()
+
+
+def _environ() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 class Project:
     """A folder with a configuration, sources and a workspace, in which commands are run."""
+
+    server: ClassVar[CommandServer | None] = None
+    """Saves commands the imports, in the environment that tests begin with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -140,6 +182,9 @@ class Project:
         return [sys.executable, "-m", "pipeline", *arguments]
 
     def descent(self, *arguments: str, **environ: str) -> Result:
+        """Carry out a command in a process of its own."""
+        if arguments[:1] in HEAVY and self.server is not None and self.server.fits() and not environ:
+            return self.server.carry_out(arguments, self.folder)
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,

@@ -82,6 +82,8 @@ EDITS = {
 class OwnProject(Project):
     """A project whose commands know a stage of its own."""
 
+    server = None
+
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "own_descent.py", *arguments, *(SETTINGS if arguments[0] in ("run", "plan") else ())]
 
