@@ -1,8 +1,5 @@
-"""Whether what an artifact holds is what was written: each file is compared with its manifest when it is first read.
-
-A file's digest is kept for as long as the process runs, so that what it has just written, or read before, is not read
-again for that.
-"""
+"""Whether an artifact still holds what was written: each file is compared with its manifest when it is first read. A
+process keeps the digests of files that it wrote or read, and reads none twice for them."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _known: dict[tuple[int, ...], str] = {}
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, read once in a process as long as nobody writes to the file."""
+    """SHA-256 of a file's bytes. A process reads them once, unless the file is written to."""
     status = path.stat()
     stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if stamp not in _known:
@@ -42,10 +39,7 @@ def check_files(folder: Path, digests: Iterable[tuple[str, str]]) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Compare a file with the manifest of the artifact that it belongs to; one of no artifact is taken as it is.
-
-    Raises DamageError when it is not what was written.
-    """
+    """Compare a file with the manifest of its artifact. A file of no artifact is taken as it is. Raises DamageError."""
     for folder in islice(path.parents, MAX_DEPTH):
         manifest = folder / MANIFEST
         if manifest.is_file():

@@ -49,8 +49,7 @@ class Bf16:
 
 
 def give_a_home() -> None:
-    """Set HOME, to where nothing can be written, for a user without name and HOME, as containers have: libraries
-    ask for a home when they are imported."""
+    """Set HOME to /dev/null for a user without name and HOME, as in containers: libraries ask for a home at import."""
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = os.devnull
 
@@ -61,7 +60,7 @@ def num_cores() -> int:
 
 
 def processor_model() -> str:
-    """The processor's model as exactly as the system tells, the same for all like it."""
+    """The processor's model, as exactly as the system says. Processors of one kind give the same."""
     names = ("model name", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
     try:
         lines = CPUINFO.read_text(errors="replace").split("\n\n")[0].splitlines()
@@ -128,7 +127,7 @@ def _processor_support(environ: Mapping[str, str]) -> Bf16:
 
 
 def _processor_flags() -> frozenset[str]:
-    """Flags of the first processor; those of the others are the same. Empty where the system does not tell."""
+    """Flags of the first processor; the others have the same. Empty where the system does not say."""
     try:
         text = CPUINFO.read_text(errors="replace")
     except OSError:
@@ -151,10 +150,8 @@ def _torch_backend() -> str | None:
 
 
 def _cuda_capability() -> tuple[int, int] | None:
-    """Compute capability of the first GPU that CUDA's driver shows this process, or None where it shows none.
-
-    The driver heeds CUDA_VISIBLE_DEVICES itself.
-    """
+    """Compute capability of the first GPU that the CUDA driver shows this process, None if it shows none. The driver
+    heeds CUDA_VISIBLE_DEVICES."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -25,8 +25,8 @@ DEFAULT_COLUMNS = 80
 
 
 class Rate:
-    """Units a second, the later ones weighing more, in proportion to the time. The first update is left out: before it
-    lie compilation, the first batch, cold caches."""
+    """Units a second, as an average in which later ones weigh more. The first update is left out: compilation, the
+    first batch and cold caches come before it."""
 
     def __init__(self) -> None:
         self._amount = self._seconds = self._elapsed = 0.0
@@ -75,8 +75,8 @@ class ProgressBar:
         )
 
     def update(self, amount: float = 1, note: str = "") -> None:
-        """Advance by `amount` units; `note` is what is to be known now, the most important first, with commas between:
-        a terminal shows as much of it as fits beside the bar."""
+        """Advance by `amount` units. `note` is shown beside the bar as far as it fits: parts with commas between, the
+        most important first."""
         self._done += amount
         self._rate.update(amount)
         if self._bar is not None:
@@ -124,7 +124,7 @@ class Progress:
 
     @contextmanager
     def bar(self, label: str, total: float | None = None, unit: str = "it") -> Iterator[ProgressBar]:
-        """Count a piece of work: `with progress.bar("reading", total=size, unit="B") as task: task.update(n)`."""
+        """Count a piece of work: `with progress.bar("reading", total=size, unit="B") as bar: bar.update(n)`."""
         task = ProgressBar(f"{self._stage}: {label}", total, unit, self._stream)
         try:
             yield task

@@ -52,11 +52,11 @@ FOLDERS = ("artifacts", "checkpoints", "locks", "runs")
 
 
 def verify(workspace: Workspace, progress: Progress) -> list[str]:
-    """Read every file of every artifact and checkpoint again and set the broken ones aside, with what may have been
-    made from them.
+    """Read every file of every artifact and checkpoint again. Set broken ones aside, and what may have been made from
+    them.
 
-    Returns a line for each: what is wrong, and where it went, or why it could not be moved. Whatever needs it is built
-    again by the next run. What somebody is building just now is left alone.
+    Returns a line for each: what is wrong, and where it went or why it could not be moved. The next run builds again
+    what it needs of them. Whatever is being built just now is left alone.
     """
     workspace.check_inside(*FOLDERS, *(f"artifacts/{stage.name}" for stage in workspace.stages))
     workspace.check_inside(*(f"checkpoints/{work.name}" for work in workspace.root.glob("checkpoints/*")))
@@ -64,15 +64,15 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
     found = [f"{path} {UNREADABLE}; {REMEDY}" for path in unreadable_runs(workspace)]
     lineage, users = Lineage(workspace), _users(workspace)
     damaged = []
-    with progress.bar("reading", total=len(artifacts) + len(checkpoints), unit="folders") as task:
+    with progress.bar("reading", total=len(artifacts) + len(checkpoints), unit="folders") as bar:
         for folder in artifacts:
             if _mend(workspace, folder.parent.name, folder.name, partial(_problem, folder)):
                 damaged.append(folder)
-            task.update()
+            bar.update()
         for stage, folder in checkpoints:
             check = partial(_check_checkpoint, stage.long, folder)
             found += _mend(workspace, stage.name, folder.parent.name, check)
-            task.update()
+            bar.update()
     # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
     doubtful, suspects = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
     for stage, work in suspects:
@@ -88,8 +88,8 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
 
 
 def _verify_folders(workspace: Workspace, name: str, progress: Progress) -> list[str]:
-    """Compare what people upload of a run with what it made, and put back what differs. What was edited on purpose is
-    said by `progress` and stays."""
+    """Compare the copies in a run's folder with what the run made, and put back what differs. What was edited on
+    purpose stays; `progress` says so."""
     run, state = workspace.run(name), read_run_json(workspace.run(name))
     if state is None or workspace.is_locked("run", name):
         return []
@@ -132,8 +132,8 @@ def _put_back(
 
 
 def _mend(workspace: Workspace, stage: str, key: str, check: Callable[[bool], str]) -> list[str]:
-    """What `check` finds, after it has set the folder aside. The builder of a folder may be changing it while it is
-    read, so a problem counts only when it is still there while nobody can build."""
+    """What `check` finds, after it has set the folder aside. A builder may be changing the folder meanwhile, so a
+    problem counts only if it is still there while the lock is held."""
     if not check(False):
         return []
     try:
@@ -160,8 +160,9 @@ def _check_artifact(workspace: Workspace, folder: Path, doubt: str, runs: Sequen
 
 
 def _dear_records(workspace: Workspace, folder: Path) -> dict[str, str]:
-    """What is wrong with the records of an artifact of a long stage, of which all else is whole, where setting it aside
-    would have it made anew: with a checkpoint the next run makes it again, records included, in moments."""
+    """What is wrong with the records of an artifact that is worth keeping without them: all else of it is whole, its
+    stage is a long one, and no checkpoint is left. With a checkpoint the next run makes it again in moments, records
+    included."""
     stage = workspace.resumable.get(folder.parent.name)
     is_dear = stage is not None and not stage.long.list_checkpoints(workspace.checkpoints(folder.name))
     return damaged_records(folder) if is_dear else {}

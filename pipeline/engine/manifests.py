@@ -102,7 +102,7 @@ def input_digests(stage: Stage, manifests: Mapping[str, Manifest]) -> dict[str, 
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of an artifact folder; None when it is missing, altered, of another folder or of another format."""
+    """The manifest of an artifact folder. None when it is missing, altered, of another folder or of another format."""
     manifest = atomic.read_sealed(folder / MANIFEST)
     if manifest is None or manifest.get("format") != FORMAT:
         return None

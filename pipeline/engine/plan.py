@@ -51,7 +51,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages of a pipeline a command asks for: all, a range, one; and which to rebuild although they exist."""
+    """Which stages of a pipeline a command asks for, and which to rebuild although they exist."""
 
     pipeline: Stages
     first: str | None = None
@@ -164,7 +164,7 @@ def plan_stage(
 def with_choices(
     stage: Stage, config: Configuration, workspace: Workspace, manifests: Mapping[str, Manifest]
 ) -> Configuration:
-    """The configuration with what a long stage chooses of it from other work in the workspace."""
+    """The configuration with the settings that a long stage takes from other work in the workspace."""
     section = section_of(config, stage)
     if stage.checkpointing is None or not stage.checkpointing.missing_settings(section):
         return config
@@ -182,8 +182,8 @@ def identify(stage: Stage, config: Configuration, workspace: Workspace, manifest
 
 
 def format_plan(steps: Sequence[PlannedStage]) -> str:
-    """The plan as a table for people: stage, action, and the reason; below it what was chosen on this machine. Of the
-    stages that wait for a result, the first stands for all."""
+    """The plan as a table for people: stage, action, reason. Below it stands what was chosen on this machine. Of the
+    stages that wait for a result only the first is listed."""
     waiting = [step for step in steps if step.action == "unknown"]
     others = ", ".join(step.stage.name for step in waiting[1:])
     lines = []
@@ -204,11 +204,8 @@ def format_plan(steps: Sequence[PlannedStage]) -> str:
 
 
 def explain(config: Configuration, selection: Selection) -> str:
-    """The identity in full of the one stage that is selected, and what differs from its nearest earlier artifact, as
-    text.
-
-    Raises MissingInputError when an upstream artifact is missing, for then the identity is not known.
-    """
+    """The whole identity of the one stage that is selected, and how it differs from the nearest earlier artifact, as
+    text. Raises MissingInputError when an upstream artifact is missing, since the identity is then unknown."""
     settled, workspace = settle(config), Workspace(config.run.workspace, selection.pipeline)
     (stage,) = selection.stages()
     manifests = upstream_manifests(settled.config, workspace, selection)

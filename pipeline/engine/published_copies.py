@@ -1,4 +1,4 @@
-"""Copies in a run's folder that people edit and upload: made of files of artifacts, compared with them by content."""
+"""Copies in a run's folder that people edit and upload. They are compared by content with the artifacts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def card_of(stages: Stages) -> str:
 
 
 def shown_files(workspace: Workspace, stages: Mapping[str, Any]) -> dict[str, Files]:
-    """What each folder of copies holds in a run that shows these artifacts, given by stage as in run.json."""
+    """The files of each folder of copies, for a run that shows these artifacts. `stages` is as in run.json."""
     found: dict[str, dict[str, tuple[Path, str]]] = {part: {} for part in folders_of(workspace.stages)}
     for stage in (stage for stage in workspace.stages if stage.run_folder.copies and stage.name in stages):
         folder = workspace.artifact(stage.name, stages[stage.name]["key"])
@@ -82,8 +82,8 @@ class Differences:
 def compare(
     files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], forbidden_names: Sequence[str]
 ) -> Differences:
-    """`earlier` is what the folder was made to hold before; what neither lists is somebody's own, and must not have a
-    name that is one of the patterns `forbidden_names`."""
+    """How a folder differs from `files`. `earlier` is what it was made to hold before. A file that neither lists is the
+    user's own; its name must not match `forbidden_names`."""
     if folder.is_symlink() or not folder.is_dir():
         return Differences([*files], [], [], [], False)
     links = {*atomic.list_links(folder)}
@@ -124,8 +124,9 @@ def _collides(name: str, files: Files) -> bool:
 def mirror(
     files: Files, folder: Path, earlier: Files, digest: Callable[[Path], str], forbidden_names: Sequence[str]
 ) -> Differences:
-    """Make `folder` hold these files, and what people put there or edited that does no harm; what does is moved aside.
-    Where a file is wrong or does not belong there, the folder is replaced as a whole. Returns how it differed."""
+    """Make `folder` hold these files, besides what the user put there or edited. The user's files that do harm are
+    moved aside. Where a file is wrong or does not belong there, the folder is replaced as a whole. Returns how it
+    differed."""
     recover(folder)
     found = compare(files, folder, earlier, digest, forbidden_names)
     if not (found.wrong or found.outdated or found.surplus):
@@ -159,12 +160,12 @@ def mirror(
 
 
 def _empty_folders(folder: Path) -> list[str]:
-    """Those without anything in them, which matter to git."""
+    """Folders without anything in them. git needs them in .git."""
     return [os.path.relpath(root, folder) for root, folders, files in os.walk(folder) if not (folders or files)]
 
 
 def _exchange(fresh: Path, folder: Path) -> None:
-    """Put a folder in the place of another. Killed at any moment one of them is whole, and `recover` finds it."""
+    """Put a folder in the place of another. After a kill at any moment one of them is whole, and `recover` finds it."""
     replaced = _replaced(folder)
     if folder.exists():
         os.rename(folder, replaced)
@@ -187,7 +188,7 @@ def _replaced(folder: Path) -> Path:
 
 
 def _throw_away(path: Path) -> None:
-    """By a name under which the next run sweeps what is left of it, if this is killed."""
+    """Rename, then remove. If this is killed, the next run sweeps what has that name."""
     if os.path.lexists(path):
         doomed = path.with_name(f"{atomic.TEMPORARY_PREFIX}{path.name}")
         atomic.remove(doomed)
@@ -205,7 +206,7 @@ def _place(source: Path, target: Path) -> None:
 
 
 def differences_in_words(found: Differences, folder: Path, was_shown: bool) -> list[str]:
-    """What a person should know of how a folder differed from what it showed, after `mirror`."""
+    """What a person should know of how a folder differed, after `mirror`."""
     changed = [name for name in sorted(found.wrong) if name not in found.surplus] if was_shown else []
     said = [f"{folder / name} was not as the run made it: {MENDED}" for name in changed]
     said += [f"{folder / name} is not of this run: moved to {found.aside}; {MENDED}" for name in found.surplus]

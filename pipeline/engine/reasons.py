@@ -1,4 +1,4 @@
-"""Why a stage has to run, and whether it repeated its result: what differs from an earlier artifact."""
+"""Why a stage has to run, and whether it repeated its result: differences from an earlier artifact."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NOTHING_EARLIER = "no earlier artifact of this run"
 
 
 def find_reasons(workspace: Workspace, run: str, identity: Identity) -> tuple[tuple[str, ...], str]:
-    """How an identity without an artifact differs from the one that the run of this name used before, or else from the
-    nearest that was made of the same files or inputs in part; and whose that is, "" where there is none."""
+    """How an identity without an artifact differs from an earlier artifact, and whose that is ("" if there is none). It
+    is the one that the run of this name used before, or else the nearest that shares an input or file."""
     stage = identity.payload["stage"]
     state = read_run_json(workspace.run(run)) or {"stages": {}}
     own = {**state.get("earlier", {}), **state["stages"]}.get(stage)
@@ -50,7 +50,7 @@ def _user_of(workspace: Workspace, manifest: Manifest) -> str:
 
 
 def tell_repeated(progress: Progress, earlier: Manifest, manifest: Manifest) -> None:
-    """Say whether a stage that was built again repeated its result, and which files differ."""
+    """Say whether a rebuilt stage repeated its result, and which files differ."""
     same = earlier["digest"] == manifest["digest"]
     verdict = "the digests agree" if same else "the digests DIFFER: this stage did not repeat its result"
     progress.say(f"{verdict}; the earlier artifact is set aside beside the new one")

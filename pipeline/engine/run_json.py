@@ -1,4 +1,4 @@
-"""What run.json tells: how a run ended, which artifacts it uses, and whose result its folder shows."""
+"""What is in run.json: how a run ended, which artifacts it uses, and whose result its folder shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN = "nothing tells of which {} it is; run again: it is put there anew"
 
 
 def read_run_json(folder: Path) -> dict[str, Any] | None:
-    """A run's run.json, or None when there is none that can be read, or it was altered."""
+    """A run's run.json. None when it is missing, altered or cannot be read."""
     try:
         value = atomic.read_sealed(folder / "run.json")
         if value is None:
@@ -42,7 +42,7 @@ def read_run_json(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_time(value: Any) -> bool:
-    """Whether these are seconds since 1970 that calendars know."""
+    """Whether a value is seconds since 1970 that calendars know."""
     return isinstance(value, (int, float)) and 0 <= value < LATEST
 
 
@@ -59,8 +59,8 @@ def _is_of_a_beginning(name: str) -> bool:
 
 
 def used_by(state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Stages and keys of the artifacts that a run.json marks as in use: of the last attempt, of what the folder shows
-    and holds, and of what the run used before."""
+    """Stages and keys of the artifacts that a run.json marks as in use: those of the last attempt, of what the folder
+    shows and holds, and of earlier attempts."""
     shown = state.get("shown", {}).get("stages", {})
     parts = (state["stages"], state.get("earlier", {}), shown, state.get("placed", {}))
     return [(stage, entry["key"]) for part in parts for stage, entry in part.items()]
@@ -72,17 +72,17 @@ def shown_stages(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_shown(state: Mapping[str, Any]) -> bool:
-    """Whether `shown_stages` are what the folder shows: a run that failed may have come to others."""
+    """Whether the folder shows `shown_stages`. It need not after a failed run."""
     return "shown" in state or state.get("outcome") == "done"
 
 
 def placed_stages(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The stages of what the copies in a run's folder are of, where that is known."""
+    """The stages that the copies in a run's folder are of, where that is known."""
     return dict(state["placed"]) if "placed" in state else shown_stages(state) if is_shown(state) else {}
 
 
 def earlier_results(workspace: Workspace, name: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Results of a run that others took the place of, oldest first: their folders, and what their run.json says."""
+    """Results of a run that were replaced, oldest first: their folders, and their run.json."""
     paths = [path for path in workspace.earlier(name).glob("*") if not path.name.startswith(atomic.TEMPORARY_PREFIX)]
     found = [(path, state) for path in sorted(paths) if (state := read_run_json(path)) is not None]
     return [(path, state) for path, state in found if isinstance(state.get("finished"), float)]
@@ -108,8 +108,7 @@ def headline_stages(workspace: Workspace) -> list[Stage]:
 
 
 def parts_of_result(workspace: Workspace) -> list[str]:
-    """The stages whose artifacts a whole result consists of: those that make it up, and the last, which completes a
-    run."""
+    """The stages whose artifacts a whole result needs: the headline stages, and the last, which completes a run."""
     return list(dict.fromkeys(stage.name for stage in (*headline_stages(workspace), workspace.stages[-1])))
 
 
@@ -130,8 +129,8 @@ def key_of(stages: Mapping[str, Any], name: str) -> str | None:
 
 
 def shown_in_words(workspace: Workspace, shown: Mapping[str, Any] | None, stages: Mapping[str, Any]) -> str:
-    """What a folder shows that is not the last attempt's: a whole result, or before there is one the long stage among
-    `stages`; "" where there is neither."""
+    """What a folder shows that is not of the last attempt: a whole result, or, if there is none yet, the long stage
+    among `stages`. "" where there is neither."""
     if shown is not None:
         return f"the result of {when(shown['finished'])}: {result_in_words(workspace, shown)}"
     if (part := long_part(workspace, stages)) is None:
@@ -154,7 +153,7 @@ def when(seconds: float) -> str:
 
 
 def result_in_words(workspace: Workspace, state: Mapping[str, Any]) -> str:
-    """The figures of a whole run, the last stage's first; "" where its artifacts are not there."""
+    """The figures of a whole run, those of the last stage first. "" where its artifacts are missing."""
     told = []
     for stage in reversed(headline_stages(workspace)):
         manifest = read_manifest(workspace.artifact(stage.name, key_of(state["stages"], stage.name) or "none"))
@@ -165,6 +164,6 @@ def result_in_words(workspace: Workspace, state: Mapping[str, Any]) -> str:
 
 
 def outcome_of(workspace: Workspace, name: str, state: Mapping[str, Any]) -> str:
-    """How a run ended, from its run.json; one that was killed could not say so itself."""
+    """How a run ended, from its run.json. A killed run still says `running` there."""
     is_running = state["outcome"] == "running" and workspace.is_locked("run", name)
     return "killed" if state["outcome"] == "running" and not is_running else str(state["outcome"])

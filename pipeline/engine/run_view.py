@@ -1,4 +1,4 @@
-"""A run's folder: a view of its last whole result, and word of the attempts since."""
+"""A run's folder: a view of its last whole result, and what became of the attempts since."""
 
 from __future__ import annotations
 
@@ -57,16 +57,15 @@ UNFINISHED = "unfinished"
 
 
 class RunView:
-    """`<workspace>/runs/<name>/`: config.yaml, run.json, and what stages declare that it shows of their artifacts
+    """`<workspace>/runs/<name>/`: config.yaml, run.json, and what stages show there of their artifacts
     (`Stage.run_folder`).
 
-    Copies are ordinary folders that can be copied again or uploaded: large files in them are hard links into the
-    artifact (copies where the file system has none), the rest copies. What is live while a long stage is at work is a
-    symbolic link.
+    Copies are ordinary folders that can be copied again or uploaded. Large files in them are hard links into the
+    artifact, where the file system has such. Records of a long stage at work are symbolic links.
 
-    config.yaml and run.json tell of the last attempt. All else shows the last whole result, until another takes its
-    place; where that is not the last attempt's, run.json says in `shown` what it is. Results that others took the place
-    of are in `earlier/`, a folder each; what an attempt left that failed is in `unfinished/`.
+    config.yaml and run.json are of the last attempt. All else is of the last whole result, until another replaces it.
+    Where the two differ, run.json says in `shown` which result it is. Replaced results are in `earlier/`, a folder
+    each. What a failed attempt left is in `unfinished/`.
     """
 
     def __init__(self, workspace: Workspace, config: Configuration) -> None:
@@ -118,8 +117,8 @@ class RunView:
         atomic.write_bytes(self.folder / "config.yaml", config.as_yaml().encode())
 
     def finish(self) -> None:
-        """Mark the run as done and link its artifacts, unless it was a part of a run and the folder already shows a
-        whole result."""
+        """Mark the run as done and link its artifacts. A partial run leaves the whole result alone that the folder
+        already shows."""
         for source in (self._earlier, self._shown["stages"] if self._shown else {}):
             for stage, entry in source.items():
                 if stage not in self._stages and self._fits(stage, entry):
@@ -140,7 +139,7 @@ class RunView:
         self._write()
 
     def _keep_earlier(self) -> None:
-        """Move what the folder shows into `earlier/`, where that is a result with other figures."""
+        """Move what the folder shows into `earlier/`, if it is a result with other figures."""
         shown, place = self._shown, self._workspace.earlier(self.folder.name)
         if shown is None or is_same(self._workspace, shown["stages"], self._stages):
             return
@@ -192,7 +191,7 @@ class RunView:
         return all(key and self._workspace.find(name, key)[0] is not None for name, key in keys.items())
 
     def _show_again(self, shown: Mapping[str, Any]) -> None:
-        """Let what was live be again that of the result which the folder shows; say so where there is another."""
+        """Link again to the result that the folder shows, instead of to work in progress. Say so where they differ."""
         if not self._begun and all(entry["key"] == key_of(self._stages, name) for name, entry in shown.items()):
             return
         for stage in self._workspace.resumable.values():
@@ -208,7 +207,8 @@ class RunView:
         return bool(self._begun) or long_part(self._workspace, self._stages) is not None
 
     def _shown_stages(self) -> Mapping[str, Any] | None:
-        """Of the whole result that the folder shows, or of the long work before there is one, while that is there."""
+        """The stages of the whole result that the folder shows. Before there is one: of the long work, if it is
+        there."""
         if self._shown is not None:
             return self._shown["stages"]
         part = long_part(self._workspace, self._placed)
@@ -216,7 +216,8 @@ class RunView:
         return self._placed if is_there else None
 
     def fail(self, error: BaseException) -> None:
-        """Write how the run ended. Errors of writing are passed over: the one that ended the run is told."""
+        """Record how the run ended. Errors of writing are passed over, since the error that ended the run is
+        reported."""
         signalled = isinstance(error, (InterruptedRun, InterruptedUnsaved))
         self._state |= {
             "outcome": "interrupted" if signalled else "failed",
@@ -228,8 +229,8 @@ class RunView:
             self._write()
 
     def leave(self, error: BaseException) -> None:
-        """After a failure: tell what was done, where a long stage had begun, and show the last whole result again. No
-        error hides the one that ended the run."""
+        """After a failure: report what a long stage has done, and show the last whole result again. No error here hides
+        the one that ended the run."""
         with suppress(Exception):
             if self._has_begun_long_work() and not isinstance(error, InterruptedUnsaved):
                 self._tell_unfinished(self._state["message"])
@@ -258,8 +259,8 @@ class RunView:
         return all(self._stages.get(name, {}).get("key") == key for name, key in manifest["input_keys"].items())
 
     def _display(self, stage: Stage, without: Sequence[Stage] = ()) -> None:
-        """Write what else a stage shows of the run, or remove it where the run has nothing of the stage. No run fails
-        for it."""
+        """Write the extra folders of a stage, or remove them where the run has nothing of the stage. No run fails for
+        them."""
         for name, write in stage.run_folder.extra_folders.items():
             if stage.name not in self._stages and stage not in without:
                 atomic.remove(self.folder / name)
@@ -310,12 +311,12 @@ class RunView:
         self._bring_back(stages)
 
     def _is_card_of(self, stages: Mapping[str, Any]) -> bool:
-        """Whether an edited card tells of this result, as far as there was one when it was put there."""
+        """Whether an edited card describes this result, as far as there was one when the card was put there."""
         names = [stage.name for stage in headline_stages(self._workspace)]
         return all(key_of(self._placed, name) in (None, key_of(stages, name)) for name in names)
 
     def _put_away(self, path: Path) -> None:
-        """Move a file that tells of what the folder showed to that result in `earlier/`, or else aside."""
+        """Move a file that describes another result: to that result in `earlier/`, or else aside."""
         aside = atomic.place_aside(self.folder / PurePosixPath(card_of(self._workspace.stages)).parts[0])
         target = (self._kept or aside) / path.name
         if os.path.lexists(target):
@@ -326,7 +327,7 @@ class RunView:
         Progress("run").say(f"{path} is of another {nouns}: moved to {target}")
 
     def _bring_back(self, stages: Mapping[str, Any]) -> None:
-        """Move back what `_put_away` moved, with the result that it tells of."""
+        """Move back what `_put_away` moved, when its result is shown again."""
         folder = self._earlier_of(stages) if {*parts_of_result(self._workspace)} <= stages.keys() else None
         if folder is not None:
             for path in (folder / CARD, *self._exported(folder)):

@@ -1,4 +1,4 @@
-"""What a workspace holds: its runs with their results and what they set otherwise, and its artifacts by stage."""
+"""What a workspace holds: its runs with their results and settings, and its artifacts by stage."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ ReadSettings = Callable[[Path], Mapping[str, Any]]
 
 
 def format_status(workspace: Workspace, read_settings: ReadSettings, lists_all: bool = False) -> str:
-    """Two tables, runs in the order in which they began and artifacts, as text: the last runs and the artifacts of each
-    stage together, or every one."""
+    """Two tables as text: runs in the order in which they began, and artifacts. By default the last runs, and the
+    artifacts of each stage together."""
     root = workspace.root
     paths = (root / "runs").iterdir() if (root / "runs").is_dir() else ()
     found = [(state, printable(path.name)) for path in paths if (state := read_run_json(path)) is not None]
@@ -87,16 +87,17 @@ def _runs(workspace: Workspace, states: Mapping[str, State], read_settings: Read
 
 
 def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
-    """What a run's folder shows that is not the last attempt's; of what a killed one had begun the records remain."""
+    """What a run's folder shows that is not of the last attempt. Of a killed attempt the links to records remain."""
     shown, placed = state.get("shown"), placed_stages(state)
-    stage, key = long_part(workspace, placed) or (None, None)
-    if shown is None and (stage is None or state["outcome"] == "done" or key == key_of(state["stages"], stage.name)):
+    part = long_part(workspace, placed)
+    is_of_last = part is None or state["outcome"] == "done" or part[1] == key_of(state["stages"], part[0].name)
+    if shown is None and is_of_last:
         return ""
     words = shown_in_words(workspace, shown, placed)
     for stage in workspace.resumable.values():
         links = [workspace.run(folder) / name for name in stage.run_folder.links]
         work = links[0].resolve().parent.name if links else ""
-        if is_key(work) and work != key:
+        if is_key(work) and (part is None or work != part[1]):
             names = " and ".join(f"{link.name}/" if link.is_dir() else link.name for link in links)
             words += f"; its {names} are of {stage.noun} {work}"
     return words
@@ -110,8 +111,8 @@ def _settings_of(folder: Path, read_settings: ReadSettings) -> Mapping[str, Any]
 
 
 def _told_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Of each run the settings in which it differs from others, as on the command line. A value that more than half of
-    the runs have is left out."""
+    """For each run the settings in which it differs from others, as on the command line. A value is left out if more
+    than half of the runs have it."""
     known = [own for own in settings if own]
     told: list[list[str]] = [[] for _ in settings]
     for key in differing(known) if known else ():

@@ -1,4 +1,4 @@
-"""Work folders of long stages: what each is work on, and what a stage goes on from when it begins."""
+"""Work folders of long stages: what each is work on, and where a stage goes on from."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def stage_start(
 
 
 def _others(stage: Stage, identity: Identity, workspace: Workspace) -> Iterator[OtherWork]:
-    """Work on the stage in a workspace, finished or not, that differs from an identity in its settings alone."""
+    """Work on the stage in a workspace, finished or not, that differs in its settings alone."""
     wanted = identity.payload
     payloads: dict[str, dict[str, Any]] = {manifest["key"]: manifest for manifest in workspace.manifests(stage.name)}
     for own, folder in works(workspace):
@@ -65,8 +65,8 @@ def _others(stage: Stage, identity: Identity, workspace: Workspace) -> Iterator[
 def begin_work(
     stage: Stage, start: StageStart, identity: Identity, workspace: Workspace, say: Callable[[str], None], forced: bool
 ) -> bool:
-    """Make the work folder of a stage whose lock is held: empty where it is forced, else with what is there or what
-    other work left that it can go on from. Returns whether all inputs of all that is there were checked."""
+    """Make the work folder of a stage whose lock is held. It is empty if `forced`. Otherwise it keeps its checkpoints
+    or takes those of other work. Returns whether all inputs of what is there were checked."""
     if forced:
         remove(start.work)
     start.work.mkdir(parents=True, exist_ok=True)
@@ -77,8 +77,8 @@ def begin_work(
 
 
 def take_over(stage: Stage, start: StageStart, workspace: Workspace, say: Callable[[str], None]) -> Path:
-    """Let a stage begin at the checkpoint of other work, or say why it cannot. Returns the work folder whose progress
-    it goes on from."""
+    """Let a stage begin at the checkpoint of other work, or say why it cannot. Returns the work folder that it goes on
+    from."""
     found, remarks = stage.long.find_continuation(start)
     if found is None:
         for remark in remarks:

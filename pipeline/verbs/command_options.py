@@ -36,8 +36,8 @@ def selection_of(
     force: Sequence[str] | None = None,
     hint: str = "--only",
 ) -> Selection:
-    """What the options select of the stages; `hint` is how the verb calls `only`. Raises BadParameter for what they
-    cannot mean."""
+    """The stages that the options select. `hint` is what the verb calls `only`. Raises BadParameter for options that
+    contradict each other or the pipeline."""
     from pipeline.engine.plan import Selection
     from pipeline.stages import STAGES
 

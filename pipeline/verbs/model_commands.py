@@ -156,7 +156,7 @@ def _model_of(config: Path, overrides: Sequence[str]) -> tuple[Config, Path]:
 
 
 def _prompts(of_configuration: list[str]) -> list[str]:
-    """What is piped in; at a terminal the configuration's prompts, or else what is typed."""
+    """Prompts from a pipe. At a terminal: those of the configuration, or else what is typed."""
     if sys.stdin is not None and sys.stdin.isatty():
         if of_configuration:
             return of_configuration

@@ -1,4 +1,4 @@
-"""The `model/` of a run that a verb is about to load: whether it is what its training made, and with which settings."""
+"""Checks of a run's `model/` before a verb loads it: is it what the training made, and with which settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.integrity import digest_of
 
 
 def check_trained_files(workspace: Workspace, name: str) -> None:
-    """Raises DamageError when a file of a run's model/, its card aside, is not what its training made."""
+    """Raises DamageError when a file of a run's model/ is not what its training made. The card may be edited."""
     files = {file: one for file, one in _trained_files(workspace, name).items() if file.startswith("model/")}
     if not files:
         raise DamageError(f"{workspace.run(name) / 'model'}: {UNKNOWN.format('training')}")
@@ -38,13 +38,13 @@ def check_code(workspace: Workspace, name: str) -> None:
 
 
 def _trained_files(workspace: Workspace, name: str) -> dict[str, Any]:
-    """The files of the training that a run's folder shows, as its manifest lists them."""
+    """The files of the training that a run's folder shows, from its manifest."""
     key = key_of(placed_stages(read_run_json(workspace.run(name)) or {"stages": {}}), "train") or "none"
     return (read_manifest(workspace.artifact("train", key)) or {"files": {}})["files"]
 
 
 def made_with(workspace: Workspace, config: Config, keys: Sequence[str]) -> list[str]:
-    """Settings below these keys with which the model of a run was made, where the configuration now says otherwise."""
+    """Settings with which the model of a run was made, below these keys, if the configuration now says otherwise."""
     told = []
     for stage, entry in placed_stages(read_run_json(workspace.run(config.run.name)) or {"stages": {}}).items():
         manifest, section = read_manifest(workspace.artifact(stage, entry["key"])), getattr(config, stage, None)

@@ -78,7 +78,7 @@ def start(kind: str, target: Path | None) -> list[Path]:
 
 
 def starting_text(kind: str, target: Path) -> str:
-    """A shipped file as its user needs it: names of files and commands are those that work outside of a checkout."""
+    """A shipped file as its user needs it: with the names of files and commands that work outside of a checkout."""
     text = SCHEMA_LINE.sub("", (FOLDER / KINDS[kind]).read_text(encoding="utf-8"), count=1)
     typed = shlex.quote(str(target))
     others = [name for name, file in KINDS.items() if name != kind and file in text]
