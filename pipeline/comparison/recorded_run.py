@@ -1,4 +1,4 @@
-"""A run of a workspace as its folder and its artifacts tell of it, whole or not."""
+"""A run of a workspace, finished or not, from its folder and its artifacts."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ MAX_NAMES = 20
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder and its artifacts tell of it, whole or not.
-
-    `settings` are flattened; `runtime` are those of them that enter no key. `identities` are the manifests, and what a
-    training that has none yet is a training of. `records` is where its metrics.jsonl would be.
-    """
+    """A run, finished or not."""
 
     state: dict[str, Any]
+    """Its run.json."""
     outcome: str
     settings: dict[str, Any]
+    """By dotted key."""
     runtime: set[str]
+    """Keys of the settings that are in no identity."""
     manifests: dict[str, Manifest]
     identities: dict[str, dict[str, Any]]
+    """The manifests, and the identity of a training in progress."""
     records: Path | None
+    """Where its metrics.jsonl is, if there is one."""
 
     def summary(self, stage: str) -> dict[str, Any]:
         """What a stage counted; empty when its artifact is not there."""
@@ -53,14 +54,14 @@ class Run:
         return content_digest(manifest["files"], part) if manifest else None
 
     def key(self, stage: str) -> str | None:
-        """Of its artifact, or of the training that it has not completed."""
+        """Key of the stage's artifact, or of the training in progress."""
         if stage in self.state["stages"]:
             return str(self.state["stages"][stage]["key"])
         return self.state[IN_PROGRESS] if stage in self.identities else None
 
 
 def open_run(workspace: Workspace, name: str) -> Run:
-    """What the folder of a run shows; of an earlier result it is called NAME/earlier/TIME.
+    """The run of that name, as its folder shows it. An earlier result is called NAME/earlier/TIME.
 
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
@@ -109,8 +110,8 @@ def open_run(workspace: Workspace, name: str) -> Run:
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
-    """The settings of a run, and those of them that enter no key: which these are is not known of a configuration that
-    was valid once and is no longer."""
+    """The settings of a run by dotted key, and which of them are in no identity. That is not known, and the set empty,
+    where the configuration is no longer valid."""
     try:
         config = load_config(path, sections=("run",))
     except ConfigError:
@@ -126,8 +127,8 @@ def read_settings(path: Path) -> tuple[dict[str, Any], set[str]]:
 def _training_in_progress(
     workspace: Workspace, state: Mapping[str, Any], manifests: Mapping[str, Manifest], settings: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The identity of the training that a run has begun and not completed; what run.json names may be an earlier one of
-    the same name."""
+    """The identity of the training that a run has begun and not completed. None where run.json names another training,
+    which an earlier run of the same name has begun."""
     stage, key = workspace.stage("train"), str(state.get(IN_PROGRESS))
     if "train" in state["stages"] or not is_key(key) or not set(stage.upstream) <= manifests.keys():
         return None

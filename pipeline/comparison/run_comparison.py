@@ -32,9 +32,10 @@ Curves = dict[str, dict[int, float]]
 
 
 def compare_runs(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
-    """All that `descent diff` says of two runs or more, as JSON values. A list of figures has one for each run, None
-    where it has none; `differences` are from the first run's, and `best` is the place of a run in the list, where one
-    can be called so.
+    """All that `descent diff` says of two runs or more, as JSON values.
+
+    A list of figures has one for each run, or None. `differences` are from the first run's. `best` is the index of the
+    best run, or None where there is none.
 
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
@@ -72,9 +73,9 @@ def _settings(runs: Runs) -> list[dict[str, Any]]:
 
 
 def _stages(runs: Runs, stages: Sequence[str]) -> list[dict[str, Any]]:
-    """For each stage that a run has: the keys; whether its artifact is `shared` by those that have one, has the `same
-    result` under other keys, `differs`, is of `one only` or `missing` from the workspace; and how each differs from the
-    first, in the words of a plan: `causes` are the reasons of the stage's own, without what it was given."""
+    """The keys of each stage, and how its artifacts relate: they are `shared`, have the `same result` under other keys,
+    `differs`, are of `one only`, or one is `missing` from the workspace. `reasons` say how each differs from the first,
+    in the words of a plan; `causes` are those that do not come from its inputs."""
     rows = []
     for stage in stages:
         keys = [run.key(stage) for run in runs]
@@ -129,8 +130,8 @@ def _read_curves(path: Path | None) -> Curves:
 
 
 def _training(runs: Runs) -> dict[str, Any]:
-    """Losses of all at shared steps, and how each training went. `reached` has a list for each run: the first steps at
-    which it reached the last losses of the others, None where it did not, and for itself."""
+    """Losses at shared steps, and how each training went. `reached[tag][i][j]` is the first step at which run i reached
+    the last loss of run j. It is None where it did not, and for i = j."""
     curves = [_read_curves(run.records) for run in runs]
     notes = _training_notes(runs, curves)
     shared = {tag: _shared_steps([curve[tag] for curve in curves]) for tag in CURVES[:2]}
@@ -260,7 +261,7 @@ def _evaluation(runs: Runs) -> dict[str, Any]:
 
 
 def _measured(values: list[float | None], figure: Figure, is_comparable: bool) -> dict[str, Any]:
-    """A figure of all runs. What sums in another order come to is no difference, and none of two such is the best."""
+    """A figure of all runs. Values that differ by rounding alone count as the same, and neither is the best."""
 
     def is_same(one: float, other: float) -> bool:
         return math.isclose(one, other, rel_tol=ROUNDING)

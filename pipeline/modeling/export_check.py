@@ -34,8 +34,8 @@ REASSOCIATED = 1e-4
 """Most relative difference between two ways of computing the same float32 weights."""
 
 ROUNDED = 4.0
-"""How many units of rounding weights of a lower precision may be off, times the root of the number of blocks, in which
-errors add up: merging rounds every weight anew. Measured: up to 1.2 (llama, gpt2, gemma of 2 to 24 blocks)."""
+"""Most relative difference after merging, in units of rounding times the root of the number of blocks. Merging rounds
+every weight anew, and errors add up over blocks. Measured: up to 1.2 (llama, gpt2, gemma of 2 to 24 blocks)."""
 
 SHARE_OF_MEMORY = 0.9
 CODE_MODULES = "transformers_modules"

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from pipeline.modeling.grok1 import register_grok1
+from pipeline.modeling.loading_code import auto_class_of
 
 register_grok1()  # before a head is looked up in an Auto class
 
@@ -48,7 +49,5 @@ def has_head_over_labels(config: PreTrainedConfig) -> bool:
 
 def head_in(folder: Path) -> Head:
     """The head of the model in a Hugging Face folder."""
-    values = json.loads((folder / "config.json").read_bytes())
-    if any(str(name).endswith("ForSequenceClassification") for name in values.get("architectures") or ()):
-        return Head(AutoModelForSequenceClassification, is_pretrained=True)
-    return CAUSAL_LM
+    scores = auto_class_of(json.loads((folder / "config.json").read_bytes())) == "AutoModelForSequenceClassification"
+    return Head(AutoModelForSequenceClassification, is_pretrained=True) if scores else CAUSAL_LM

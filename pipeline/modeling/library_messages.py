@@ -14,8 +14,8 @@ from pipeline.errors import ConfigError
 
 @contextmanager
 def config_errors(what: str, folder: Path | None = None, called: str | None = None) -> Iterator[None]:
-    """Raise whatever is raised inside as ConfigError: `what`, and the library's reason in a line. Every architecture
-    and method has checks of its own and raises what it likes. A `folder` is `called` as the user calls it."""
+    """Turn any exception of the block into a ConfigError: `what`, and the library's reason in a line. Architectures and
+    methods raise what they like. In the reason the path of `folder` is replaced by `called`, the user's word."""
     try:
         yield
     except ConfigError:

@@ -6,12 +6,20 @@ Imports nothing heavy: commands and reports show these lines, too.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ADAPTER, BASE = "adapter", "base"
 """Subfolders of an export whose adapter is not merged: the adapter in peft's format, and the model that it belongs
 to."""
+
+
+def auto_class_of(config: Mapping[str, Any]) -> str:
+    """The Auto class that loads the model of a config.json."""
+    scores = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    return f"AutoModelFor{'SequenceClassification' if scores else 'CausalLM'}"
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,7 @@ class Usage:
             config = json.loads((model / "config.json").read_bytes())
         except (OSError, ValueError):
             return None
-        names = config.get("architectures") or ()
-        scores = any(str(name).endswith("ForSequenceClassification") for name in names)
-        kind = "SequenceClassification" if scores else "CausalLM"
-        return cls(f"AutoModelFor{kind}", "auto_map" in config, has_adapter)
+        return cls(auto_class_of(config), "auto_map" in config, has_adapter)
 
     @property
     def imports(self) -> list[str]:

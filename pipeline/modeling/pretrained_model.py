@@ -24,10 +24,10 @@ from pipeline.pretrained.link_view import opened
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, check_model_files
 
 PARTS_OF_A_TENSOR, SPARE_PARTS = 20, 10_000
-"""Modules and parameters that a model may have for each tensor beside it, and besides."""
+"""Modules and parameters that a model may have for each tensor in its files, and beyond these."""
 
 SPARE_NUMBERS = 2**26
-"""What a model may have beside its weights: a new head, and tables that are computed."""
+"""Numbers that a model may have beyond its weights: a new head, and tables that are computed."""
 
 
 def load_pretrained(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, head: Head) -> PreTrainedModel:

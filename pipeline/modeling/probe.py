@@ -17,8 +17,8 @@ NUM_TOKENS = 64
 
 
 def probe_ids(model: PreTrainedModel, prompt: int = 0) -> torch.Tensor:
-    """Ids from all over the vocabulary in one sequence, (1, tokens), that ends in the end-of-document token: heads over
-    labels look for it, and for padding, so neither occurs elsewhere. A learned prompt of so many tokens goes before."""
+    """Ids from all over the vocabulary in one sequence, (1, tokens). It ends in the end-of-document token, for which
+    heads over labels look; neither that nor padding occurs elsewhere. A learned `prompt` has room before it."""
     text = model.config.get_text_config()
     length = min(NUM_TOKENS, (context_length(model) or NUM_TOKENS + prompt) - prompt)
     ids = torch.linspace(0, text.vocab_size - 1, length).long()
@@ -31,8 +31,8 @@ def probe_ids(model: PreTrainedModel, prompt: int = 0) -> torch.Tensor:
 
 
 def probe_logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of the ids, (1, tokens, vocabulary) or (1, labels), on the CPU; without dropout and in float32 with the
-    weights as they are: what a device makes of their precision is not compared. The model stays as it is."""
+    """Logits of the ids, (1, tokens, vocabulary) or (1, labels), on the CPU. They are computed without dropout and in
+    float32, whatever the weights' precision. The model stays as it is."""
     ids = ids.to(model.device)
     with evaluating(model), _in_float32(model), torch.compiler.set_stance("force_eager"):
         output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
@@ -41,8 +41,8 @@ def probe_logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def difference(model: PreTrainedModel, logits: torch.Tensor, expected: torch.Tensor) -> float:
-    """Euclidean, relative to the expected logits. In a mixture of experts it is that of the middle position: where two
-    experts are nearly as good, the last bit decides which one a token is sent to."""
+    """Euclidean distance, relative to the expected logits. Of a mixture of experts it is the median over positions:
+    where two experts are nearly as good, the last bit decides which one a token is sent to."""
     if logits.shape != expected.shape:
         return math.inf
     if mixture_of(model.config) is None or logits.dim() < 3:

@@ -45,8 +45,8 @@ def shard(model: nn.Module, mesh: DeviceMesh, computes_in: torch.dtype | None, *
 
 @contextmanager
 def keeping_marks(model: nn.Module) -> Iterator[None]:
-    """Give the parameters that replace others in the block the attributes of these, such as whether an architecture
-    wants them decayed."""
+    """Let parameters that are replaced in the block pass their attributes on, such as whether an architecture wants
+    them decayed."""
     marks = {name: dict(vars(parameter)) for name, parameter in model.named_parameters()}
     yield
     for name, parameter in model.named_parameters():
@@ -98,8 +98,8 @@ def own_parts(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def sum_over_shards(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What each process summed over its `own_parts` of tensors, either all sharded over one mesh or none, summed over
-    the processes that hold one copy of the model."""
+    """All-reduce, over the processes that hold one copy of the model, what each summed over its `own_parts` of
+    `tensors`. Either all tensors are sharded over one mesh, or none is and the sums stay as they are."""
     meshes = {tensor.device_mesh for tensor in tensors if isinstance(tensor, DTensor)}
     for mesh in meshes:
         distributed.all_reduce(sums, group=mesh.get_group(mesh.ndim - 1))
@@ -115,8 +115,8 @@ def is_held_by_few(tensor: torch.Tensor) -> bool:
 
 
 def reshard(model: nn.Module) -> None:
-    """Let each process hold its shards alone again: a forward pass without a backward one leaves the outermost
-    parameters whole, and no longer sharded tensors to whoever looks at them."""
+    """Let each process hold its shards alone again. A forward pass without a backward one leaves the outermost
+    parameters whole, and they are no sharded tensors then."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

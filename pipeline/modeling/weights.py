@@ -36,7 +36,7 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Name of the first tensor with a number that is infinite or NaN; takes no memory of the tensors' size."""
+    """Name of the first tensor with a number that is infinite or NaN; allocates nothing of the tensors' size."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor.detach()):
             return name
@@ -123,7 +123,7 @@ def read_lazily(paths: Sequence[Path]) -> dict[str, StoredTensor]:
 
 @torch.no_grad()
 def copy_stored(tensor: torch.Tensor, stored: StoredTensor) -> None:
-    """Read into a tensor, of a sharded one into the part that this process holds."""
+    """Read into a tensor; into this process's part if it is sharded."""
     assert stored.shape == tensor.shape, "the file is of another model"
     local, region = local_part(tensor)
     if local.numel():

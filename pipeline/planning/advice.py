@@ -17,9 +17,9 @@ Changes = dict[str, Any]
 
 
 def advise(estimator: Estimator, config: TrainConfig, num_devices: int) -> list[dict[str, Any]]:
-    """The least changes after which every weight can be trained: `{"scheme", "num_devices", "settings"}`, where
-    `settings` are those of `train:` to change. On as many devices if that can be, else on more of them, the fewer the
-    more is changed; and with LoRA where that fits. Empty where nothing helps."""
+    """The least changes after which a training fits: `{"scheme", "num_devices", "settings"}`, where `settings` are
+    those of `train:` to change. One on these devices if there is one. Otherwise those on more devices, each with more
+    changes and on fewer devices than the one before, and LoRA where that fits. Empty where nothing helps."""
     for settings in _savings(estimator, config):
         found = _on_these_devices(estimator, config, settings, num_devices)
         if found is not None:

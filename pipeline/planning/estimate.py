@@ -41,7 +41,7 @@ LORA = AdapterConfig.model_validate({"type": "lora", "r": LORA_RANK, "target_mod
 """What the scheme `lora` means where the configuration has no adapter of its own."""
 
 ALIKE = (4, 8)
-"""Of more blocks that are all alike, so many are simulated: each further one adds the same."""
+"""Numbers of equal blocks that are simulated of a deeper model. Each further block adds the same."""
 
 SECONDS_PER_DAY = 86_400
 

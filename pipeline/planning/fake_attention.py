@@ -43,8 +43,8 @@ def attention_flops(query: Any, key: Any, value: Any, reach: Any, *rest: Any, **
 def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is made of queries (B, H, T, D), keys and values (B, G, T, ...): (B, T, H, E), and a number for each row of
-    scores, from which the backward pass computes them again."""
+    """From queries (B, H, T, D), keys and values (B, G, T, ...) to the output (B, T, H, E), and a number for each row
+    of scores, from which the backward pass computes them again."""
     raise NotImplementedError
 
 

@@ -84,12 +84,14 @@ class _GroupedProduct(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Composition of memory at the moments of a training at which it can be highest: when the forward pass has left
-    all its activations and the loss is computed, when the weights are updated, and in a validation. Between the first
-    two, activations go as gradients come."""
+    """Memory at the moments of a training at which it can be highest."""
 
     forward: BytesByKind
+    """With all activations and the loss. From here on activations go as gradients come."""
+
     update: BytesByKind
+    """While the weights are updated."""
+
     validation: BytesByKind
 
     @property
@@ -98,7 +100,7 @@ class StepMemory:
         return max(self.forward, self.update, self.validation, key=lambda parts: sum(parts.values()))
 
     def deepened(self, deeper: StepMemory, times: float) -> StepMemory:
-        """Add `times` times what a deeper model's step takes more."""
+        """self + times * (deeper - self)."""
         pairs = zip(self._moments(), deeper._moments(), strict=True)
         return StepMemory(
             *({kind: own[kind] + round(times * (more[kind] - own[kind])) for kind in KINDS} for own, more in pairs)
@@ -196,11 +198,11 @@ class Sizes:
 
 
 def under_fsdp(whole: StepMemory, optimizer: int, sizes: Sizes, num_devices: int, dtype: torch.dtype) -> BytesByKind:
-    """A device's memory under FSDP2: every block sharded over all devices, the next one gathered ahead, and the
-    gradient of one in the float32 in which it is summed over devices, beside that of the next.
+    """A device's memory under FSDP2. Every block is sharded over all devices, and the next one is gathered ahead. The
+    gradient of one block is summed over devices in float32 while that of the next is computed.
 
-    `whole` is a step of the unsharded model with weights in the `dtype` of computation already, so that no casts of
-    them count among the activations; `optimizer` is the whole optimizer state. An upper bound: at the end of the
+    `whole` is a step of the unsharded model with weights in the `dtype` of computation already: casts of them would
+    count among the activations. `optimizer` is the whole optimizer state. This is an upper bound: at the end of the
     forward pass there are no gradients to reduce, and at the end of the backward pass few activations.
     """
     width = dtype.itemsize

@@ -44,8 +44,8 @@ ABSURD = {
     **dict.fromkeys([*WIDTH, *HEADS, *KEY_HEADS, *INNER_WIDTH], 1_000_000),
     **dict.fromkeys(["vocab_size", "head_dim", "num_labels"], 1_000_000),
 }
-"""Counts of experts, and widths, above which the weights must speak for them. Below, some are of no effect, such as the
-width of plain layers in a mixture that has none, and building takes little time and no memory."""
+"""Largest counts of experts, and widths, that are believed without a look at the weights. Building such a model takes
+little time and no memory. Some have no effect, such as the width of plain layers in a mixture that has none."""
 
 ABSURD_LAYERS = 1_000
 ABOUT_LAYERS = re.compile(r"(?!.*(size|length|width|dim)).*(layer|depth|block)", re.IGNORECASE)
@@ -57,9 +57,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def check_links(paths: Iterable[Path], folder: Path, where: str) -> None:
-    """Raises ConfigError for a link out of `folder`: what it leads to might be published with the model. Weights may
-    lie elsewhere, since nothing but weights is read as such; and the hub's cache is made of links. A folder on the way
-    may be the link."""
+    """Raises ConfigError for a path that leads out of `folder` through a link: its target might be published with the
+    model. Weights may lie elsewhere, since a file of any other kind is refused as weights. Links inside the hub's cache
+    are allowed."""
     home = Path(os.path.realpath(folder))
     homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     for path in paths:
@@ -72,8 +72,8 @@ def check_links(paths: Iterable[Path], folder: Path, where: str) -> None:
 
 @contextmanager
 def nothing_but(paths: Iterable[Path], folder: Path) -> Iterator[Path]:
-    """A folder of the same name with links to these files of `folder`: a library that looks into it finds none that is
-    in no identity, such as an adapter or another version of a file."""
+    """A folder of the same name with links to these files of `folder` and nothing else. A library that looks into it
+    finds no file outside the identity, such as an adapter or another version of a file."""
     with TemporaryDirectory() as scratch:
         view = Path(scratch, folder.name or folder.resolve().name)
         view.mkdir()
@@ -97,8 +97,11 @@ def read_object(path: Path, where: str) -> dict[str, Any]:
 
 
 def check_model_folder(files: Mapping[str, Path], where: str) -> None:
-    """Look through a model's folder, given as its files by name: what names a file or code, and whether its
-    configuration is that of a model as large as its weights. Raises ConfigError."""
+    """Look through a model's folder, given as its files by name.
+
+    Raises ConfigError where a file names another that is not weights in the folder, or code of the hub, and where the
+    configuration is of a far larger model than the weights.
+    """
     weights = {name for name in files if name.endswith(WEIGHTS)}
     for name in (name for name in files if name.endswith(INDEX)):
         named = read_object(files[name], where).get("weight_map")
@@ -150,7 +153,8 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _check_sizes(config: Mapping[str, Any], shapes: Shapes, path: Path, where: str) -> None:
-    """What is absurd has tensors of as many, or, but for layers, with such a side."""
+    """Raises ConfigError for a size that is absurd unless the weights bear it out: as many layers need as many tensors;
+    any other size needs as many, or a tensor with such a side."""
     largest = max((side for shape in shapes.values() for side in shape), default=0)
     for key, value in _settings(config):
         if not isinstance(value, int):
@@ -209,9 +213,11 @@ def without_foreign_code(values: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 def check_tokenizer_folder(files: Mapping[str, Path], where: str) -> None:
-    """Look through a tokenizer's folder, given as its files by name. Raises ConfigError for numbers of tokens that are
-    far beyond how many there are, since a model has a row for each number, and for those of no token in what is put
-    around a text."""
+    """Look through a tokenizer's folder, given as its files by name.
+
+    Raises ConfigError for an id far beyond the number of tokens, since a model has a row for each id, and where an id
+    that is put around a text is no token's.
+    """
     ids: list[Any] = []
     around: list[Any] = []
     for name in ("tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json"):

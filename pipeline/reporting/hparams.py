@@ -54,8 +54,8 @@ def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -
 
 
 def settings_of(config: Config, manifests: Mapping[str, Manifest]) -> dict[str, Scalar]:
-    """What tells runs apart, by dotted key: settings of the identity that are not at their default, the few that always
-    matter, and the size of the model. Lists are JSON text."""
+    """The settings of the identity that are not at their default, those in ALWAYS, and the size of the model, by dotted
+    key. Lists are JSON text."""
     chosen: dict[str, Any] = {"run.name": config.run.name, "run.seed": config.run.seed}
     for name in config.values().keys() - {"run", "report"}:
         section = getattr(config, name)

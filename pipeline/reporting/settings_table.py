@@ -13,8 +13,8 @@ from pipeline.reporting.run_data import RunData
 
 
 def given(run: RunData) -> list[tuple[str, str]]:
-    """What the file and the command line set, by dotted key, as the stages were made with it, and a seed that is not
-    the default."""
+    """The settings of the file and the command line with which the stages were made, by dotted key, and a seed that is
+    not the default."""
     default = RunConfig.model_fields["seed"].default
     seeds = [seed for manifest in run.manifests.values() if (seed := manifest.get("seed")) not in (None, default)]
     sections: dict[str, Any] = {"run": {"seed": seeds[0]}} if seeds else {}
