@@ -14,8 +14,8 @@ from pipeline.comparison.recorded_run import Run, have_same, open_run
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import describe_differences, differing
 from pipeline.evaluation.metrics import METRIC_OF_KEY, Figure
-from pipeline.reporting.recorded_curves import read_records
 from pipeline.tasks import task_named
+from pipeline.training.recording.metrics_file import read_records
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 """The stage whose documents of a split are encoded."""
@@ -121,11 +121,10 @@ def _data(runs: Runs, stages: Sequence[str]) -> dict[str, Any]:
 def _read_curves(path: Path | None) -> Curves:
     curves: Curves = {tag: {} for tag in CURVES}
     for record in read_records(path) if path else ():
-        step = record.get("step")
         for tag, curve in curves.items():
             value = record.get(tag)
-            if isinstance(step, int) and isinstance(value, (int, float)) and math.isfinite(value):
-                curve[step] = value
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                curve[record["step"]] = value
     return curves
 
 

@@ -7,11 +7,12 @@ and double whenever there are too many of them, which needs no knowledge of the 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pipeline.training.recording.metrics_file import read_records
 
 MAX_BUCKETS = 240
 MAX_GRID_CELLS = 10_000
@@ -170,28 +171,11 @@ def read_curves(path: Path) -> Metrics:
     metrics = Metrics()
     routes: dict[str, Add | None] = {}
     for record in read_records(path):
-        step = record.get("step")
-        if not isinstance(step, int):
-            continue
         metrics.num_lines += 1
         for tag, value in record.items():
             if tag not in routes:
                 routes[tag] = metrics._route(tag)
             add = routes[tag]
             if add is not None and isinstance(value, (int, float)):
-                add(step, value)
+                add(record["step"], value)
     return metrics
-
-
-def read_records(path: Path) -> Iterator[dict[str, object]]:
-    """The lines of a metrics.jsonl that are JSON objects; none when the file is missing."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                yield record

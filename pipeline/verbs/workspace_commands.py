@@ -78,7 +78,7 @@ def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: D
         found = maintenance.verify(_workspace(_run_of(config, overrides)), Progress("verify"))
         if found:
             is_missing = not all(line.endswith((maintenance.STAYS, MENDED)) for line in found)
-            raise StorageError("\n".join([*found, *["run again to build what is missing"][:is_missing]]))
+            raise StorageError("\n".join([*found, "run again to build what is missing"] if is_missing else found))
         print("every file is as its manifest says")
 
     guarded(work, debug)

@@ -65,7 +65,8 @@ def test_reading_passes_over_broken_lines(tmp_path: Path) -> None:
     good = json.dumps(
         {"step": 1, "train/loss": 2.5, "layers/layers.0/grad_norm": 0.1, "layers/layers.0/param_norm": 3.0}
     )
-    path.write_text(f'{good}\n[1]\n{{"loss": 1}}\n{{"step": 2, "train/loss": null}}\n{{"step": 3, "train/lo')
+    nested = "[" * 100_000
+    path.write_text(f'{good}\n[1]\n{nested}\n{{"loss": 1}}\n{{"step": 2, "train/loss": null}}\n{{"step": 3, "train/lo')
     metrics = read_curves(path)
     assert metrics.num_lines == 2
     assert metrics.curve("train/loss").points() == [(1, 2.5)]

@@ -21,6 +21,7 @@ from pipeline.errors import is_disk_full
 from pipeline.machine import rate_in_words
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.due import Due
+from pipeline.training.recording.metrics_file import parse_record, read_records
 from pipeline.training.recording.throughput import PHASES
 from pipeline.training.recording.trackers import RunLabel, Trackers
 
@@ -211,7 +212,7 @@ def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None
     if not path.exists() or digest_file(path) == sha256:
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and _parsed(line) is not None]
+    kept = [line for line in lines if line.endswith(b"\n") and _is_whole(parse_record(line))]
     if len(kept) < len(lines):
         warn(f"warning: {len(lines) - len(kept):,} lines of {path.name} cannot be read: left out of the records")
         write_bytes(path, b"".join(kept))
@@ -221,16 +222,9 @@ def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None
         os.replace(path, aside)
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The step and the finite numbers of one line of metrics.jsonl; None when it is no record."""
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-        return None
-    are_finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values.values())
-    return values if are_finite else None
+def _is_whole(record: Mapping[str, Any] | None) -> bool:
+    """Whether all values of a record are finite numbers."""
+    return record is not None and all(isinstance(one, (int, float)) and math.isfinite(one) for one in record.values())
 
 
 def copy_records(work: Path, output: Path) -> None:
@@ -243,7 +237,4 @@ def copy_records(work: Path, output: Path) -> None:
 
 def read_metrics(work: Path) -> list[dict[str, Any]]:
     """The records of `metrics.jsonl`, in order; none where it is gone."""
-    if not (work / METRICS).is_file():
-        return []
-    with (work / METRICS).open("rb") as file:
-        return [values for line in file if (values := _parsed(line)) is not None]
+    return [record for record in read_records(work / METRICS) if _is_whole(record)]
