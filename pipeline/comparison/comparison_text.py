@@ -94,7 +94,7 @@ def _values(row: Mapping[str, Any]) -> list[str]:
 
 
 def _apart(values: Sequence[str], room: int) -> list[str]:
-    """Different values in so many letters; what long ones begin with alike is cut first."""
+    """Different values in at most `room` letters each. Of long ones the common beginning is cut first."""
     alike = next((place for place, letters in enumerate(zip(*values, strict=False)) if len(set(letters)) > 1), 0)
     if alike > room // 3 and max(map(len, values)) > room:
         values = [f"…{value[alike - room // 3 :]}" for value in values]
@@ -102,7 +102,7 @@ def _apart(values: Sequence[str], room: int) -> list[str]:
 
 
 def _stages(stages: Iterable[Mapping[str, Any]], labels: Labels) -> list[str]:
-    """Which artifacts are shared, where the runs part and why, and what follows from that."""
+    """Which artifacts the runs share, and which differ and why."""
     named: dict[str, list[str]] = {}
     parted = []
     for row in stages:
@@ -127,7 +127,8 @@ def _stages(stages: Iterable[Mapping[str, Any]], labels: Labels) -> list[str]:
 
 
 def _causes(row: Mapping[str, Any], labels: Labels) -> list[str]:
-    """Why a stage's artifacts part, in a text for all the runs with the same reasons; of two runs no name is needed."""
+    """Why a stage's artifacts differ: one text for all runs with the same reasons, with their names if they are more
+    than two."""
     runs: dict[str, list[str]] = {}
     for label, causes in zip(labels, row["causes"], strict=True):
         if causes:
@@ -166,9 +167,9 @@ def _training(training: Mapping[str, Any], labels: Labels) -> list[str]:
     rows = [["training", *labels]]
     for key, (name, write) in _TRAINING.items():
         values = figures[key]
-        is_told = key == "parameters" and len({*values}) == 1
-        is_told |= key in _SAME_WITH_BEST and figures["best_eval_loss"] == figures["eval_loss"]
-        if any(values) and not is_told:
+        is_known = key == "parameters" and len({*values}) == 1
+        is_known |= key in _SAME_WITH_BEST and figures["best_eval_loss"] == figures["eval_loss"]
+        if any(values) and not is_known:
             rows.append([name, *_written(values, write)])
     unhealthy: dict[str, list[str]] = {}
     for name, verdicts in training["verdicts"].items():

@@ -142,4 +142,6 @@ def _training_in_progress(
 def have_same(runs: Sequence[Run], stage: str, part: str = "") -> bool | None:
     """Whether all have the same content; None when that is not known."""
     digests = {run.digest(stage, part) for run in runs}
-    return False if len(digests - {None}) > 1 else None if None in digests else True
+    if len(digests - {None}) > 1:
+        return False
+    return None if None in digests else True

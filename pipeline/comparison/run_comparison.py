@@ -51,13 +51,13 @@ def compare_runs(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _described(run: Run, stages: Sequence[str]) -> dict[str, Any]:
-    told = ("name", "started", "finished", "exit_code", "message")
+    shown = ("name", "started", "finished", "exit_code", "message")
     last = next((stage for stage in reversed(stages) if stage in run.state["stages"]), None)
     return {
         "outcome": run.outcome,
         "last_stage": last,
         "task": run.settings["model.task"],
-        **{name: run.state[name] for name in told if name in run.state},
+        **{name: run.state[name] for name in shown if name in run.state},
     }
 
 
@@ -276,14 +276,9 @@ def _measured(values: list[float | None], figure: Figure, is_comparable: bool) -
     return {"values": values, "differences": [None, *differences[1:]], "best": best, "comparable": is_comparable}
 
 
-def _losing_text(runs: Runs) -> list[str]:
-    """The runs whose evaluation has no bits per byte because their tokenizer loses text."""
-    return [run.state["name"] for run in runs if run.summary("evaluate").get("withheld")]
-
-
 def _evaluation_notes(runs: Runs, every: Collection[str]) -> tuple[list[str], set[str]]:
-    """What to know when evaluations are compared, and which of `every` figure cannot be."""
-    losing = _losing_text(runs)
+    """What to know when evaluations are compared, and which of the figures `every` cannot be compared."""
+    losing = [run.state["name"] for run in runs if run.summary("evaluate").get("withheld")]
     has_bits = _is_of_tokens(runs[0]) and len(losing) + 1 < len(runs)
     tasks = dict.fromkeys(run.settings["model.task"] for run in runs)
     if len(tasks) > 1:
@@ -300,6 +295,6 @@ def _evaluation_notes(runs: Runs, every: Collection[str]) -> tuple[list[str], se
         return ["; ".join([f"the tokenizers differ: {unlike}", *lost, *advice])], {*of_tokens, "tokens"}
     counts = [run.summary("evaluate").get("test", {}).get("documents") for run in runs]
     if None not in counts and len({*counts}) > 1:
-        told = " and ".join(f"{count:,}" for count in counts)
-        return [f"{told} of the held-out documents have labels that training knows"], set()
+        numbers = " and ".join(f"{count:,}" for count in counts)
+        return [f"{numbers} of the held-out documents have labels that training knows"], set()
     return [], set()

@@ -110,7 +110,7 @@ def _yaml(value: Any) -> str:
 
 
 def _size(num_bytes: int, unit: int) -> str:
-    return f"{num_bytes / unit:,.2f}".rjust(15) if num_bytes < 100 * unit else f"{num_bytes / unit:,.0f}".rjust(15)
+    return f"{num_bytes / unit:>15,.{2 if num_bytes < 100 * unit else 0}f}"
 
 
 def _duration(days: float) -> str:

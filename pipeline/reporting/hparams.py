@@ -95,7 +95,7 @@ def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
     from tensorboard.plugins.text.summary_v2 import text_pb
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    def told(tag: str, **info: Any) -> Summary:
+    def hparams_summary(tag: str, **info: Any) -> Summary:
         described = metadata.create_summary_metadata(HParamsPluginData(**info))
         return Summary(value=[Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)])
 
@@ -104,11 +104,11 @@ def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
     for name, value in content["settings"].items():
         kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
         setattr(began.hparams[name], f"{kind}_value", value)
-    summaries = [told(metadata.SESSION_START_INFO_TAG, session_start_info=began)]
+    summaries = [hparams_summary(metadata.SESSION_START_INFO_TAG, session_start_info=began)]
     summaries.append(text_pb("config", f"```yaml\n{content['config']}```\n"))
     summaries += [scalar_pb(tag, value) for tag, value in content["results"].items()]
     ended = SessionEndInfo(status=STATUS_SUCCESS if train else STATUS_RUNNING, end_time_secs=now)
-    summaries.append(told(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
+    summaries.append(hparams_summary(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
 
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -178,7 +179,7 @@ def start_rows(run: RunData) -> list[dict[str, Any]]:
 
 
 def _thinned(values: list[float | None], limit: int) -> list[float | None]:
-    return values[:: -(-len(values) // limit)] if values else []
+    return values[:: math.ceil(len(values) / limit)] if values else []
 
 
 def evaluation_rows(run: RunData) -> list[dict[str, Any]]:

@@ -163,7 +163,9 @@ def _training(run: RunData) -> list[tuple[str, str]]:
         (key, str(config[key])) for key in _TRAIN_SETTINGS if config.get(key) is not None and _applies(key, config)
     ]
     seed = run.manifests.get("train", {}).get("seed")
-    return [(name, _cell(value)) for name, value in [*rows, *([("seed", str(seed))] if seed is not None else [])]]
+    if seed is not None:
+        rows.append(("seed", str(seed)))
+    return [(name, _cell(value)) for name, value in rows]
 
 
 def _applies(key: str, config: dict[str, Any]) -> bool:

@@ -29,8 +29,8 @@ def configuration(run: RunData) -> list[dict[str, Any]]:
     for stage, manifest in run.manifests.items():
         rows = [(key, value, False) for key, value in _rows(manifest.get("section") or {})]
         rows += [(key, value, True) for key, value in _rows(manifest.get("runtime") or {})]
-        seed = manifest.get("seed")
-        rows += [("run.seed", str(seed), False)] if seed is not None else []
+        if (seed := manifest.get("seed")) is not None:
+            rows.append(("run.seed", str(seed), False))
         sections.append({"name": stage, "rows": rows})
     return sections
 

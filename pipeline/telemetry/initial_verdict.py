@@ -26,8 +26,8 @@ WHY = {
 def judge_start(measured: Mapping[str, Any]) -> dict[str, Any]:
     """A verdict for each block and for the model, from `pipeline.modeling.initial_scales.measure_scales`.
 
-    Returns `{"verdict", "why", "loss", "uniform_loss", "layers": {name: {"verdict", "activation_rms", "grad_norm"}}}`;
-    what is not finite becomes None, which JSON has.
+    Returns `{"verdict", "why", "loss", "uniform_loss", "layers": {name: {"verdict", "activation_rms", "grad_norm"}}}`.
+    Numbers that are not finite become None, since JSON has none.
     """
     layers: Mapping[str, Mapping[str, float]] = measured["layers"]
     rest = {"loss": _finite(measured["loss"]), "uniform_loss": measured["uniform_loss"]}
