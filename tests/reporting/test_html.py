@@ -144,6 +144,12 @@ def test_warnings_of_stages_stand_first(tmp_path: Path) -> None:
     assert text.index("are lost") < text.index("Data flow")
 
 
+def test_the_diagram_shows_the_main_figure_and_the_headlines(page: str, tmp_path: Path) -> None:
+    assert "evaluate 2.081 bits per byte perplexity 37.06 report" in check(page).text
+    labelled = check(render(make_run(tmp_path, 3, labelled_changes(), task="classification"))).text
+    assert "evaluate 81.2% accuracy macro F1 0.7900 report" in labelled
+
+
 def test_charts_are_all_there(page: str) -> None:
     for label in (
         "Loss: ",
