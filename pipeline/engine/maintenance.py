@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.atomic import TEMPORARY_PREFIX, digest_file, num_bytes, place_aside, remove
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.checkpointing_stage import Checkpointing
-from pipeline.engine.lineage import Lineage, with_ancestors
+from pipeline.engine.lineage import Artifact, Lineage, with_ancestors
 from pipeline.engine.manifests import damaged_records, find_damage, is_key, leave_out
 from pipeline.engine.published_copies import (
     CARD,
@@ -70,14 +70,14 @@ def verify(workspace: Workspace, progress: Progress) -> list[str]:
                 damaged.append(folder)
             bar.update()
         for stage, folder in checkpoints:
-            check = partial(_check_checkpoint, stage.long, folder)
+            check = partial(_check_checkpoint, stage.long, folder, "")
             found += _mend(workspace, stage.name, folder.parent.name, check)
             bar.update()
     # What was made from damage goes first: if this is interrupted, the damage is still there to be found again.
     doubtful, suspects = lineage.doubtful((folder.parent.name, folder.name) for folder in damaged)
     for stage, work in suspects:
         for folder in stage.long.list_checkpoints(work):
-            check = partial(_give_up_checkpoint, stage.long, folder)
+            check = partial(_check_checkpoint, stage.long, folder, DOUBTFUL)
             found += _mend(workspace, stage.name, work.name, check)
     folders = [(workspace.artifact(*artifact), DOUBTFUL) for artifact in doubtful] + [(one, "") for one in damaged]
     for folder, doubt in folders:
@@ -181,16 +181,13 @@ def _leave_out(workspace: Workspace, folder: Path, records: Mapping[str, str]) -
     return f"{next(iter(records.values()))}: moved to {aside}; its {noun} is whole and stays, without these records"
 
 
-def _check_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
-    wrong = kind.problem_of(folder) if folder.exists() else None
-    problem = f"the checkpoint {folder} is broken ({wrong})" if wrong else ""
-    return f"{problem}: moved to {kind.set_aside(folder)}" if problem and sets_aside else problem
-
-
-def _give_up_checkpoint(kind: Checkpointing, folder: Path, sets_aside: bool) -> str:
+def _check_checkpoint(kind: Checkpointing, folder: Path, doubt: str, sets_aside: bool) -> str:
     if not folder.exists():
         return ""
-    problem = f"the checkpoint {folder} {DOUBTFUL}"
+    broken = kind.problem_of(folder) if not doubt else None
+    if not (wrong := doubt or (f"is broken ({broken})" if broken else "")):
+        return ""
+    problem = f"the checkpoint {folder} {wrong}"
     return f"{problem}: moved to {kind.set_aside(folder)}" if sets_aside else problem
 
 
@@ -205,8 +202,8 @@ class Unused:
 
 def find_unused(workspace: Workspace) -> list[Unused]:
     """What may be deleted: artifacts that no run.json names, those set aside, leftovers of killed builders, and
-    checkpoints of what is complete or what no run is at. What somebody is building is left out, and what
-    came since a run that is in progress began: it may be about to be used.
+    checkpoints of what is complete or what no run is at. Whatever is being built is left out. So are artifacts that
+    came since a run in progress began: it may be about to use them.
 
     Raises StorageError when what a run uses cannot be known, or where a folder is a link out of the workspace.
     """
@@ -216,47 +213,51 @@ def find_unused(workspace: Workspace) -> list[Unused]:
     runs = _run_names(workspace)
     workspace.check_inside(*(f"runs/{name}{below}" for name in runs for below in ("", "/earlier")))
     used, in_progress = _marked(workspace)
-    overwritten = _overwritten(workspace, runs)
-    horizon = _began(workspace)
-    found = []
-    for folder in sorted(workspace.root.glob("artifacts/*/*")):
-        artifact = (folder.parent.name, name := folder.name)
-        if is_key(name) and artifact not in used and folder.lstat().st_ctime < horizon:
-            found.append((folder, name, overwritten.get(artifact, "no run uses it")))
-        elif name.startswith("aside-"):
-            found.append((folder, name.split("-")[1], "was set aside"))
-        elif name.startswith(TEMPORARY_PREFIX):
-            found.append((folder, name.removeprefix(TEMPORARY_PREFIX).split("-")[0], "was left by a killed run"))
-    unused = [
-        Unused(
-            path,
-            f"{result_in_words(workspace, state)}: an earlier result of run {name}",
-            num_bytes(path),
-        )
-        for name in runs
-        if not workspace.is_locked("run", name)
-        for path, state in earlier_results(workspace, name)
-    ]
-    unused += [
-        Unused(folder, reason, num_bytes(folder))
-        for folder, key, reason in found
-        if not workspace.is_locked(folder.parent.name, key)
-    ]
-    for stage, folder in works(workspace):
-        complete = (workspace.artifact(stage.name, folder.name) / MANIFEST).exists()
-        if (complete or folder.name not in in_progress) and not workspace.is_locked(stage.name, folder.name):
-            reason = (
-                f"its {stage.noun} is complete: only a longer one could go on from it"
-                if complete
-                else f"no run is at this {stage.noun}"
-            )
-            unused.append(Unused(folder, reason, num_bytes(folder)))
+    overwritten, horizon = _overwritten(workspace, runs), _began(workspace)
+    unused = [*_unused_results(workspace, runs), *_unused_artifacts(workspace, used, overwritten, horizon)]
+    unused += _unused_work(workspace, in_progress)
     swept = {item.folder for item in unused}
     return unused + [
         Unused(path, "was left by a killed run", num_bytes(path))
         for path in _leftovers(workspace)
         if not swept & {path, *path.parents}
     ]
+
+
+def _unused_results(workspace: Workspace, runs: Sequence[str]) -> Iterator[Unused]:
+    """Folders in `earlier/` of runs that are not in progress."""
+    for name in (one for one in runs if not workspace.is_locked("run", one)):
+        for path, state in earlier_results(workspace, name):
+            reason = f"{result_in_words(workspace, state)}: an earlier result of run {name}"
+            yield Unused(path, reason, num_bytes(path))
+
+
+def _unused_artifacts(
+    workspace: Workspace, used: Container[Artifact], overwritten: Mapping[Artifact, str], horizon: float
+) -> Iterator[Unused]:
+    """Artifacts older than `horizon` that are not `used`, those set aside, and leftovers, unless somebody builds."""
+    for folder in sorted(workspace.root.glob("artifacts/*/*")):
+        artifact = (stage, name) = (folder.parent.name, folder.name)
+        if is_key(name) and artifact not in used and folder.lstat().st_ctime < horizon:
+            key, reason = name, overwritten.get(artifact, "no run uses it")
+        elif name.startswith("aside-"):
+            key, reason = name.split("-")[1], "was set aside"
+        elif name.startswith(TEMPORARY_PREFIX):
+            key, reason = name.removeprefix(TEMPORARY_PREFIX).split("-")[0], "was left by a killed run"
+        else:
+            continue
+        if not workspace.is_locked(stage, key):
+            yield Unused(folder, reason, num_bytes(folder))
+
+
+def _unused_work(workspace: Workspace, in_progress: Container[str]) -> Iterator[Unused]:
+    """Work folders of what is complete, or what no run is at."""
+    for stage, folder in works(workspace):
+        complete = (workspace.artifact(stage.name, folder.name) / MANIFEST).exists()
+        if (complete or folder.name not in in_progress) and not workspace.is_locked(stage.name, folder.name):
+            done = f"its {stage.noun} is complete: only a longer one could go on from it"
+            reason = done if complete else f"no run is at this {stage.noun}"
+            yield Unused(folder, reason, num_bytes(folder))
 
 
 def delete(unused: list[Unused]) -> None:
@@ -268,7 +269,7 @@ def delete(unused: list[Unused]) -> None:
         remove(doomed)
 
 
-def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
+def _marked(workspace: Workspace) -> tuple[set[Artifact], set[str]]:
     """Artifacts that runs name, with all that they were made from, and the keys of what is in progress."""
     states = [state for folder in workspace.root.glob("runs/*") if (state := read_run_json(folder)) is not None]
     in_progress = {str(state.get(IN_PROGRESS)) for state in states}
@@ -276,7 +277,7 @@ def _marked(workspace: Workspace) -> tuple[set[tuple[str, str]], set[str]]:
     return set(with_ancestors(workspace, used)), in_progress
 
 
-def _overwritten(workspace: Workspace, runs: Sequence[str]) -> dict[tuple[str, str], str]:
+def _overwritten(workspace: Workspace, runs: Sequence[str]) -> dict[Artifact, str]:
     """Of the artifacts of results that others took the place of, which run's they are."""
     return {
         artifact: f"of an earlier result of run {name}"
@@ -294,9 +295,9 @@ def _leftovers(workspace: Workspace) -> Iterator[Path]:
             yield from workspace.leftovers(stage, key)
 
 
-def _users(workspace: Workspace) -> dict[tuple[str, str], list[str]]:
+def _users(workspace: Workspace) -> dict[Artifact, list[str]]:
     """Names of the runs that show an artifact."""
-    users: dict[tuple[str, str], list[str]] = {}
+    users: dict[Artifact, list[str]] = {}
     for folder in sorted(workspace.root.glob("runs/*")):
         for stage, entry in shown_stages(read_run_json(folder) or {"stages": {}}).items():
             users.setdefault((stage, entry["key"]), []).append(folder.name)
