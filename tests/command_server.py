@@ -1,25 +1,16 @@
-"""Carries out `python -m pipeline` in forks of a process that has imported the libraries, which takes most of a run's
-time. A line of stdin asks for one: arguments, folder, and files for its streams. A line of stdout has its exit code."""
+"""Carries out `python -m pipeline` in forks of a process that has imported the modules of its command line, since
+imports take most of a command's time. A line of stdin asks for one: arguments, folder, and files for its streams. A
+line of stdout has its exit code."""
 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import runpy
 import sys
 from collections.abc import Sequence
-
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # as a command does that has no terminal
-
-import accelerate  # noqa: F401
-import datasets  # noqa: F401
-import peft  # noqa: F401
-import torch.utils.tensorboard  # noqa: F401
-import transformers.models.llama.modeling_llama  # noqa: F401
-
-from pipeline import cli  # noqa: F401
-from pipeline.training import loop  # noqa: F401
 
 
 def carry_out(arguments: Sequence[str], folder: str, out: str, err: str) -> None:
@@ -32,6 +23,9 @@ def carry_out(arguments: Sequence[str], folder: str, out: str, err: str) -> None
 
 
 if __name__ == "__main__":
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # as a command does that has no terminal
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     gc.freeze()  # What no fork looks at is copied for none.
     for request in sys.stdin:
         if not (child := os.fork()):

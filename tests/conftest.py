@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
-from harness import CommandServer, Project, tiny_project
+from harness import HEAVY, LIGHT, CommandServer, Project, tiny_project
 
 # A busy machine takes longer for one example than for all others.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -51,8 +51,9 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-    Project.server = server = CommandServer()
+    Project.servers = {modules: CommandServer(modules) for modules in (HEAVY, LIGHT)}
     yield
-    server.close()
+    for server in Project.servers.values():
+        server.close()
     os.environ.clear()
     os.environ.update(before)

@@ -126,14 +126,18 @@ class Result:
     err: str
 
 
-HEAVY = (("run",), ("generate",), ("estimate",), ("export",))
-"""Commands that import the libraries; the others are quicker by themselves."""
+LIGHT = ("pipeline.cli", "pipeline.config.loading", "pipeline.engine.plan", "pipeline.verbs.run_commands")
+LIBRARIES = ("accelerate", "datasets", "peft", "torch.utils.tensorboard", "transformers.models.llama.modeling_llama")
+HEAVY = (*LIBRARIES, *LIGHT, "pipeline.training.loop")
+MODULES = {"run": HEAVY, "generate": HEAVY, "estimate": HEAVY, "export": HEAVY}
+"""What a command imports; one that is not named, what is light."""
 
 
 class CommandServer:
     """Forks of a process that has imported the libraries carry out commands: tests/command_server.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._modules = modules
         self._environ = _environ()
         self._process: subprocess.Popen[str] | None = None
 
@@ -143,7 +147,7 @@ class CommandServer:
 
     def carry_out(self, arguments: Sequence[str], folder: Path) -> Result:
         if self._process is None:
-            command = [sys.executable, str(Path(__file__).with_name("command_server.py"))]
+            command = [sys.executable, str(Path(__file__).with_name("command_server.py")), *self._modules]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -166,8 +170,8 @@ def _environ() -> dict[str, str]:
 class Project:
     """A folder with a configuration, sources and a workspace, in which commands are run."""
 
-    server: ClassVar[CommandServer | None] = None
-    """Saves commands the imports, in the environment that tests begin with."""
+    servers: ClassVar[dict[tuple[str, ...], CommandServer]] = {}
+    """Save commands the imports, in the environment that tests begin with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -183,8 +187,9 @@ class Project:
 
     def descent(self, *arguments: str, **environ: str) -> Result:
         """Carry out a command in a process of its own."""
-        if arguments[:1] in HEAVY and self.server is not None and self.server.fits() and not environ:
-            return self.server.carry_out(arguments, self.folder)
+        server = self.servers.get(MODULES.get(next(iter(arguments), ""), LIGHT))
+        if server is not None and server.fits() and not environ:
+            return server.carry_out(arguments, self.folder)
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,

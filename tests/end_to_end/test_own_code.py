@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ EDITS = {
 class OwnProject(Project):
     """A project whose commands know a stage of its own."""
 
-    server = None
+    servers: ClassVar = {}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "own_descent.py", *arguments, *(SETTINGS if arguments[0] in ("run", "plan") else ())]
