@@ -62,6 +62,7 @@ def test_weights_read_block_by_block_are_those_of_the_folder(name, tmp_path):
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert all(parameter.device.type == "meta" for parameter in empty.parameters())
+    assert getattr(empty, "_weight_conversions", None) is None, "those of one block would hold for all others"
 
 
 def test_a_folder_of_another_model_is_not_read_block_by_block(tmp_path):
