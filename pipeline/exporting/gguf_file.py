@@ -29,13 +29,14 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Written:
-    """What a conversion left. `is_new` is false where the same file was there; `is_compared` says that tests compare
-    this architecture in llama.cpp with transformers."""
+    """What a conversion left."""
 
     path: Path
     num_bytes: int
     is_new: bool
+    """False where the same file was there."""
     is_compared: bool
+    """Whether tests compare this architecture in llama.cpp with transformers."""
 
 
 def write_gguf(folder: Path, target: Path, outtype: str, name: str, uncompared: bool = False) -> Written:
@@ -67,8 +68,8 @@ def write_gguf(folder: Path, target: Path, outtype: str, name: str, uncompared: 
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A file to write in a folder of its own beside `target`, which is removed at the end. Its name is a fixed one: the
-    converter reads braces as a template. Folders of processes that were killed are removed first."""
+    """A file to write, in a folder beside `target` that is removed at the end. The file's name is fixed, since the
+    converter reads braces in it as a template. Folders that killed processes left are removed first."""
     ours = f"{atomic.TEMPORARY_PREFIX}gguf-{socket.gethostname()}@"  # which no name of a machine contains
     for left in target.parent.glob(f"{glob.escape(ours)}*"):
         number = left.name.removeprefix(ours).split("-")[0]

@@ -29,13 +29,12 @@ CUTS: dict[tuple[str, ...], str] = {
 """llama.cpp's name (`tokenizer.ggml.pre`) of cuts, in the order in which they are made. It has none for digits cut
 before the pattern of GPT-4: its `qwen2` cuts digits in the same pass, and leaves a space of a run before one."""
 
-NO_CUTS = "default"
-SPACE, LETTER_FOR_SPACE = " ", "\u2581"
-"""What llama.cpp puts in the place of a space where tokens are of characters, as SentencePiece does."""
-
 WHOLE_WORDS: dict[tuple[str, ...], str] = {(SPLIT_PATTERNS["gpt4"],): "llama-bpe"}
 """The same where a word that is a token is not merged (`ignore_merges`)."""
 
+NO_CUTS = "default"
+SPACE, LETTER_FOR_SPACE = " ", "\u2581"
+"""What llama.cpp puts in the place of a space where tokens are of characters, as SentencePiece does."""
 
 BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 

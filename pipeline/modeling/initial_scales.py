@@ -19,7 +19,6 @@ LARGEST_PARAMETERS = 1_000_000_000
 
 SEQUENCES, TOKENS = 2, 64
 
-
 MeanLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, float | None]]
 """(logits, ids (B, T)) -> (mean loss, loss of a uniform guess or None)."""
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.telemetry.training_verdict import EXPLODING_RATIO, SEVERITY, VANISHING_RATIO, layers_judged
+from pipeline.telemetry.training_verdict import EXPLODING_RATIO, VANISHING_RATIO, layers_judged, worst_verdict
 
 GROWTH = 100.0
 
@@ -41,7 +41,7 @@ def judge_start(measured: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, layer in layers.items()
     }
-    worst = min((layer["verdict"] for layer in judged.values()), key=SEVERITY.index)
+    worst = worst_verdict(judged)
     return {"verdict": worst, "why": _explain(worst, judged), **rest, "layers": judged}
 
 

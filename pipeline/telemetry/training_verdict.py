@@ -55,10 +55,10 @@ def judge(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ratio = values["grad_norm"] / last_gradient if is_block(name) and last_gradient > 0 else None
         layers[name] = {"verdict": _judge_layer(values, ratio), **values}
     growth = _growth(history)
-    worst = min((layer["verdict"] for layer in layers.values()), key=SEVERITY.index)
     if growth is not None and growth > EXPLODING_GROWTH:
         why = f"the gradient norm grew {growth:.0f} times from the first to the last quarter of the run"
         return {"verdict": "exploding", "why": why, "layers": layers}
+    worst = worst_verdict(layers)
     return {"verdict": worst, "why": _explain(worst, layers, blocks), "layers": layers}
 
 
@@ -92,6 +92,11 @@ def _growth(history: Sequence[Mapping[str, Any]]) -> float | None:
         return None
     first, last = median(norms[:quarter]), median(norms[-quarter:])
     return last / first if first > 0 else None
+
+
+def worst_verdict(layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """The worst of the layers' verdicts."""
+    return min((layer["verdict"] for layer in layers.values()), key=SEVERITY.index)
 
 
 def layers_judged(verdict: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
