@@ -9,7 +9,6 @@ from typing import Any
 
 from pipeline.evaluation.metrics import METRIC_OF_KEY
 from pipeline.reporting import formats
-from pipeline.reporting.formats import written
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.svg_axes import number, rect, svg, text
 
@@ -281,9 +280,9 @@ def _evaluate_facts(run: RunData) -> list[Fact]:
     test = run.summary("evaluate").get("test") or {}
     main = run.words.main
     measured = [figure for figure in run.words.figures if isinstance(test.get(figure.key), (int, float))]
-    facts = [f"{written(test[main.key], main.style)} {main.name}"] if main in measured else []
+    facts = [f"{formats.written(test[main.key], main.style)} {main.name}"] if main in measured else []
     facts += [
-        f"{figure.name} {written(test[figure.key], figure.style)}"
+        f"{figure.name} {formats.written(test[figure.key], figure.style)}"
         for figure in measured
         if (metric := METRIC_OF_KEY.get(figure.key)) and metric.is_headline
     ]

@@ -43,7 +43,7 @@ def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -
         atomic.remove(target)
     target.mkdir(exist_ok=True)
     digest = atomic.digest_json(content)[:16]
-    found = sorted(path for path in target.iterdir())
+    found = sorted(target.iterdir())
     if [path.name.rpartition(".")[2] for path in found] == [digest]:
         return
     # TensorBoard reads a run's files in the order of their names.

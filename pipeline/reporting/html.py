@@ -27,6 +27,7 @@ _SMOOTH_FROM_POINTS = 100
 
 def render_report(run: RunData, unfinished: str = "") -> str:
     """The whole page. The same run data gives the same bytes. `unfinished` says what ended a run that is not whole."""
+    own = run.own_figure
     return template("report.html.j2", escapes=True).render(
         title=run.title,
         sentence=run.sentence,
@@ -51,7 +52,10 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         before=" ".join(run.added_by_tokenizer("before")),
         withheld=run.withheld,
         left_out=run.summary("evaluate").get("left_out") or {},
-        baselines=[{**row, "verdict": _against(run, row["figure"])} for row in run.baselines],
+        baselines=[
+            {**row, "verdict": run.words.verdict(own, row["figure"]) if own is not None else ""}
+            for row in run.baselines
+        ],
         samples=samples(run),
         parts=part_rows(run),
         num_parameters=run.num_parameters,
@@ -191,10 +195,6 @@ def evaluation_rows(run: RunData) -> list[dict[str, Any]]:
         {"name": name, "own": own, "values": [(of.get(figure.key), figure.style) for figure in run.words.figures]}
         for name, own, of in groups
     ]
-
-
-def _against(run: RunData, figure: float) -> str:
-    return run.words.verdict(run.own_figure, figure) if run.own_figure is not None else ""
 
 
 def _comparison(run: RunData) -> str:
