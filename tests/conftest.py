@@ -45,6 +45,16 @@ def fresh_accelerate() -> Iterator[None]:
         sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What commands carried out in this process set is not there for the next test."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing may be fetched from a hub, or kept in the user's home."""
