@@ -1,9 +1,9 @@
-"""Losses of held-out documents, by source."""
+"""Losses of held-out documents."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import nn
 
 from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.evaluation.losses import iterate_losses
-from pipeline.evaluation.metrics import Totals
 from pipeline.tokens.packed_split import PackedSplit
 
 
@@ -25,7 +24,7 @@ class HeldOut:
     source_of: NDArray[np.int32]
     """For each document the position of its source in `sources`, (documents,)."""
     bytes_of: NDArray[np.int64]
-    """UTF-8 bytes of each source's documents, (sources,)."""
+    """UTF-8 bytes of each document, (documents,)."""
 
     @classmethod
     def read(cls, documents: Iterable[tuple[str, str]]) -> HeldOut:
@@ -34,12 +33,23 @@ class HeldOut:
         source_of: list[int] = []
         bytes_of: list[int] = []
         for source, text in documents:
-            position = positions.setdefault(source, len(positions))
-            if position == len(bytes_of):
-                bytes_of.append(0)
-            bytes_of[position] += len(text.encode())
-            source_of.append(position)
+            source_of.append(positions.setdefault(source, len(positions)))
+            bytes_of.append(len(text.encode()))
         return cls(list(positions), np.array(source_of, dtype=np.int32), np.array(bytes_of, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class DocumentTotals:
+    """Totals of each document of a split, in the order of its stream."""
+
+    heldout: HeldOut
+    rows: NDArray[np.float64]
+    """The fields of `Totals`, in their order, (documents, fields)."""
+
+    def of_sources(self) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """The name of each source and the rows of its documents."""
+        for position, name in enumerate(self.heldout.sources):
+            yield name, self.rows[self.heldout.source_of == position]
 
 
 def score_documents(
@@ -53,8 +63,8 @@ def score_documents(
     stride: int | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
     processes: Collectives = ALONE,
-) -> dict[str, Totals]:
-    """Sums of losses for each source, over the tokens of its documents and their end-of-document tokens.
+) -> DocumentTotals:
+    """Sums of losses for each document, over its tokens and its end-of-document token.
 
     What the tokenizer puts before every text, such as `<s>`, is context and not counted. Where there is no such token,
     the first of the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and
@@ -63,15 +73,15 @@ def score_documents(
     the work; each gets all sums.
     """
     assert len(split.document_ends) == len(heldout.source_of), "the stream is of other documents"
-    num_sources = len(heldout.sources)
-    nll = np.zeros(num_sources)
-    correct = np.zeros(num_sources)
-    tokens = np.zeros(num_sources, dtype=np.int64)
+    documents = len(heldout.source_of)
+    nll = np.zeros(documents)
+    correct = np.zeros(documents)
+    tokens = np.zeros(documents)
     num_prefix = len(split.prefix_token_ids)
     starts = np.concatenate([[0], split.document_ends[:-1].astype(np.int64)])
     if num_prefix == 0:
-        nll[heldout.source_of[0]] += math.log(split.vocab_size)
-        tokens[heldout.source_of[0]] += 1
+        nll[0] += math.log(split.vocab_size)
+        tokens[0] += 1
     position = 1
     for token_nll, token_correct in iterate_losses(
         model, split, batch_size, device, stride=stride, processes=processes
@@ -79,22 +89,13 @@ def score_documents(
         targets = np.arange(position, position + len(token_nll), dtype=np.uint64)
         document = np.searchsorted(split.document_ends, targets, side="right")
         counts = targets.astype(np.int64) - starts[document] >= num_prefix
-        source = heldout.source_of[document[counts]]
-        nll += np.bincount(source, weights=token_nll[counts], minlength=num_sources)
-        correct += np.bincount(source, weights=token_correct[counts], minlength=num_sources)
-        tokens += np.bincount(source, minlength=num_sources)
+        np.add.at(nll, document[counts], token_nll[counts])
+        np.add.at(correct, document[counts], token_correct[counts])
+        np.add.at(tokens, document[counts], 1)
         position += len(token_nll)
         on_tokens(len(token_nll))
     assert position == split.num_tokens
-    documents = np.bincount(heldout.source_of, minlength=num_sources)
-    return {
-        name: Totals(
-            nll=float(nll[i]),
-            tokens=int(tokens[i]),
-            correct=int(correct[i]),
-            bytes=int(heldout.bytes_of[i]),
-            documents=int(documents[i]),
-            charged_bits=bits_a_document * int(documents[i]),
-        )
-        for i, name in enumerate(heldout.sources)
-    }
+    ones = np.ones(documents)
+    return DocumentTotals(
+        heldout, np.column_stack([nll, tokens, correct, heldout.bytes_of, ones, bits_a_document * ones])
+    )

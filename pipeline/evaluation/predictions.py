@@ -17,7 +17,7 @@ from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.errors import DivergedError
 from pipeline.evaluation.losses import Rows, model_logits, on_device
 from pipeline.evaluation.metrics import LabelMetric
-from pipeline.evaluation.scores import score_predictions
+from pipeline.evaluation.scores import compare_labels, score_labels, score_predictions
 from pipeline.modeling.inputs import evaluating
 
 PREDICTIONS = "predictions.parquet"
@@ -66,19 +66,21 @@ def score_rows(
 ) -> dict[str, Any]:
     """`{"test", "sources", "baselines"}`: scores of all rows, of those of each source, and of a `baseline`.
 
-    All are (rows,). A baseline is its name, its one prediction, and a description. `loss` is the mean of `losses`.
+    All are (rows,). A baseline is its name, its one prediction, and a description; beside its scores stands
+    `difference`, the interval of the model's first metric less its own. `loss` is the mean of `losses`.
     """
     of = np.array(sources)
 
     def scores(chosen: NDArray[np.bool_]) -> dict[str, Any]:
-        found = score_predictions(predictions[chosen], targets[chosen], metrics)
-        return {"loss": float(losses[chosen].mean()), **found, "documents": int(chosen.sum())}
+        return score_labels(predictions[chosen], losses[chosen], targets[chosen], metrics)
 
     baselines = {}
     if baseline is not None:
         name, value, what = baseline
         always = np.full(len(targets), value, dtype=targets.dtype)
-        baselines[name] = {**score_predictions(always, targets, metrics), "what": what}
+        difference = compare_labels(predictions, always, targets, metrics[0])
+        found = score_predictions(always, targets, metrics)
+        baselines[name] = {**found, "difference": difference, "what": what}
     return {
         "test": scores(np.ones(len(targets), dtype=bool)),
         "sources": {source: scores(of == source) for source in dict.fromkeys(sources)},

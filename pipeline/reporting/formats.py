@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -58,6 +58,22 @@ def percent(share: float) -> str:
 def written(value: float, style: str) -> str:
     """A figure as a `real` number, `percent`, `count` or `size`."""
     return {"percent": percent, "count": count, "size": size}.get(style, real)(value)
+
+
+def between(interval: Sequence[float], style: str) -> str:
+    """An interval as its ends: 1.951 to 2.034."""
+    return " to ".join(written(end, style) for end in interval)
+
+
+def difference(interval: Sequence[float], style: str) -> str:
+    """The interval of a difference, with signs: +2.1 to +9.8 points, \u22120.151 to \u22120.113."""
+    if style == "percent":
+        return " to ".join(_signed(100 * end, f"{abs(100 * end):.1f}") for end in interval) + " points"
+    return " to ".join(_signed(end, real(abs(end), 3)) for end in interval)
+
+
+def _signed(value: float, size: str) -> str:
+    return f"{'+' if value > 0 else chr(0x2212) if value < 0 else ''}{size}"
 
 
 def power_of_ten(exponent: int) -> str:

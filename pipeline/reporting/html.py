@@ -27,7 +27,6 @@ _SMOOTH_FROM_POINTS = 100
 
 def render_report(run: RunData, unfinished: str = "") -> str:
     """The whole page. The same run data gives the same bytes. `unfinished` says what ended a run that is not whole."""
-    own = run.own_figure
     return template("report.html.j2", escapes=True).render(
         title=run.title,
         sentence=run.sentence,
@@ -48,14 +47,12 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         start_rows=start_rows(run),
         evaluation=evaluation_rows(run),
         comparison=Markup(_comparison(run)),
+        has_intervals=bool((run.summary("evaluate").get("test") or {}).get("intervals")),
         words=run.words,
         before=" ".join(run.added_by_tokenizer("before")),
         withheld=run.withheld,
         left_out=run.summary("evaluate").get("left_out") or {},
-        baselines=[
-            {**row, "verdict": run.words.verdict(own, row["figure"]) if own is not None else ""}
-            for row in run.baselines
-        ],
+        baselines=run.baselines,
         samples=samples(run),
         parts=part_rows(run),
         num_parameters=run.num_parameters,
@@ -78,7 +75,9 @@ def figure_tiles(run: RunData) -> list[dict[str, str]]:
 
     own, main = run.own_figure, run.words.main
     if own is not None:
-        others = [f"{row['name']} {row['value']}" for row in run.baselines if row["name"] != "xz primed"]
+        between = run.interval(main, run.summary("evaluate")["test"])
+        others = [f"95 %: {between}"] if between else []
+        others += [f"{row['name']} {row['value']}" for row in run.baselines if row["name"] != "xz primed"]
         others += ["no bits per byte: the tokenizer loses text"] if run.withheld else []
         sign = "warn" if run.withheld else ""
         tile(formats.written(own, main.style), f"{main.name}, test split", " · ".join(others), sign)
@@ -192,7 +191,11 @@ def evaluation_rows(run: RunData) -> list[dict[str, Any]]:
     groups = [("whole test split", True, summary["test"])] if summary.get("test") else []
     groups += [(name, False, of) for name, of in list((summary.get("sources") or {}).items())[:MAX_ROWS]]
     return [
-        {"name": name, "own": own, "values": [(of.get(figure.key), figure.style) for figure in run.words.figures]}
+        {
+            "name": name,
+            "own": own,
+            "values": [(of.get(figure.key), figure.style, run.interval(figure, of)) for figure in run.words.figures],
+        }
         for name, own, of in groups
     ]
 

@@ -18,6 +18,7 @@ from pipeline.reporting import formats
 from pipeline.reporting.jinja_templates import template
 from pipeline.reporting.run_data import RunData
 from pipeline.tasks.base_task import COUNTS
+from pipeline.tasks.task_words import TaskWords
 
 MAX_SOURCES = 50
 _TRAIN_SETTINGS = (
@@ -53,14 +54,17 @@ def render_card(run: RunData) -> str:
         words=run.words,
         columns=columns,
         classes=[_cell(name) for name in run.classes[:MAX_SOURCES]],
-        evaluation=[{"name": _cell(name), "figures": _figures(figures, columns)} for name, figures in rows],
-        own=_figures(evaluation.get("test") or {}, [run.words.main])[0],
+        evaluation=[{"name": _cell(name), "figures": _figures(run, figures, columns)} for name, figures in rows],
+        own=_figures(run, evaluation.get("test") or {}, [run.words.main])[0],
+        has_intervals=bool((evaluation.get("test") or {}).get("intervals")),
         before=_cell(" ".join(run.added_by_tokenizer("before"))),
         num_after=len(run.added_by_tokenizer("after")),
         remarks=[] if run.withheld else [_cell(remark) for remark in evaluation.get("warnings") or ()],
         withheld=_cell(run.withheld),
         left_out=evaluation.get("left_out") or {},
-        baselines=[{name: _cell(value) for name, value in row.items()} for row in run.baselines],
+        baselines=[
+            {name: _cell(row[name]) for name in ("name", "value", "difference", "what")} for row in run.baselines
+        ],
         limitations=_limitations(run),
     )
     return page.strip() + "\n"
@@ -103,9 +107,15 @@ def _origin(config: dict[str, Any]) -> str:
     return "It was trained from random weights." if config.get("architecture") else ""
 
 
-def _figures(figures: dict[str, Any], columns: Sequence[Figure]) -> list[str]:
-    values = [(figures.get(column.key), column.style) for column in columns]
-    return [formats.written(value, style) if value is not None else "" for value, style in values]
+def _figures(run: RunData, figures: dict[str, Any], columns: Sequence[Figure]) -> list[str]:
+    """Each figure with its interval in brackets; "" for what was not measured."""
+    cells = []
+    for column in columns:
+        value, between = figures.get(column.key), run.interval(column, figures)
+        cells.append(
+            "" if value is None else formats.written(value, column.style) + (f" ({between})" if between else "")
+        )
+    return cells
 
 
 def _prompt(run: RunData) -> str:
@@ -199,16 +209,29 @@ def _limitations(run: RunData) -> list[str]:
     limits.append(
         "Its evaluation uses held-out documents of the same sources; it says nothing about other text or tasks."
     )
-    better = [
-        f"{row['name']} ({row['value']})"
-        for row in run.baselines
-        if own is not None and (own > row["figure"] if words.better == "lower" else own <= row["figure"])
-    ]
-    if better and words.is_generative:
-        limits.append(f"On that text it needs more bits per byte than {' and '.join(better)}.")
-    elif better:
-        limits.append(f"On those documents it is no better than {' and '.join(better)}.")
+    worse, even = (
+        " and ".join(
+            f"{row['name']} ({row['value']})" for row in run.baselines if _standing(row, own, words) == standing
+        )
+        for standing in ("worse", "even")
+    )
+    if worse and words.is_generative:
+        limits.append(f"On that text it needs more bits per byte than {worse}.")
+    elif worse:
+        limits.append(f"On those documents it is no better than {worse}.")
+    if even:
+        limits.append(f"What sets it apart from {even} lies within the noise of these documents.")
     return [_cell(limit) for limit in limits]
+
+
+def _standing(baseline: dict[str, Any], own: float | None, words: TaskWords) -> str:
+    """Whether the model is `better` or `worse` than a baseline, or `even`: the difference lies within its interval."""
+    if baseline["difference"]:
+        return {True: "better", False: "worse", None: "even"}[baseline["better"]]
+    if own is None:
+        return ""
+    is_worse = own > baseline["figure"] if words.better == "lower" else own <= baseline["figure"]
+    return "worse" if is_worse else "better"
 
 
 def _cell(value: str) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.manifests import read_manifest, warnings_of
+from pipeline.evaluation.intervals import FEWEST_DOCUMENTS
+from pipeline.evaluation.metrics import Figure
 from pipeline.modeling.loading_code import BASE, Usage
 from pipeline.modeling.model_config import DEFAULT_TASK
 from pipeline.reporting import formats
@@ -67,7 +69,9 @@ class RunData:
 
     @property
     def baselines(self) -> list[dict[str, Any]]:
-        """Each baseline with its `name`, its main `figure`, that as it is written (`value`), and `what` it is."""
+        """Each baseline with its `name`, its main `figure`, that as it is written (`value`), and `what` it is; the
+        interval of the model's `difference` from it in words, the `verdict`, and whether the model is `better`: None
+        where that lies within the noise or is not known."""
         main = self.words.main
         return [
             {
@@ -75,10 +79,31 @@ class RunData:
                 "figure": found[main.key],
                 "value": formats.written(found[main.key], main.style),
                 "what": found.get("what", ""),
+                **self._compared(found),
             }
             for name, found in (self.summary("evaluate").get("baselines") or {}).items()
             if found.get(main.key) is not None
         ]
+
+    def _compared(self, baseline: dict[str, Any]) -> dict[str, Any]:
+        own, main, difference = self.own_figure, self.words.main, baseline.get("difference")
+        if own is None:
+            return {"difference": "", "verdict": "", "better": None}
+        if difference is None:
+            few = self.summary("evaluate")["test"].get("documents", FEWEST_DOCUMENTS) < FEWEST_DOCUMENTS
+            verdict = "too few documents to tell" if few else self.words.verdict(own, baseline[main.key])
+            return {"difference": "", "verdict": verdict, "better": None}
+        low, high = difference
+        written = formats.difference(difference, main.style)
+        if low <= 0 <= high:
+            return {"difference": written, "verdict": f"no difference beyond the noise ({written})", "better": None}
+        verdict = f"{self.words.verdict(own, baseline[main.key])} ({written})"
+        return {"difference": written, "verdict": verdict, "better": (high < 0) == (main.better == "lower")}
+
+    def interval(self, figure: Figure, scores: Mapping[str, Any]) -> str:
+        """The 95 % interval of a figure among the scores of a group of documents, in words; "" where there is none."""
+        found = (scores.get("intervals") or {}).get(figure.key)
+        return formats.between(found, figure.style) if found else ""
 
     def added_by_tokenizer(self, place: str) -> list[str]:
         """The special tokens that the tokenizer itself puts `before` or `after` every text."""

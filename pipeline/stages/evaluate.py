@@ -35,10 +35,13 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
 
 
 def main_result(evaluation: Mapping[str, Any]) -> str:
-    """The figure by which a run is judged, on the held-out documents, from the summary of its evaluation."""
-    metric = main_metric(evaluation)
+    """The figure by which a run is judged, on the held-out documents, with its 95 % interval, from the summary of its
+    evaluation."""
+    metric, test = main_metric(evaluation), evaluation["test"]
+    low, high = (test.get("intervals") or {}).get(metric) or (None, None)
+    between = "" if low is None else f" ({low:.3f} to {high:.3f})"
     remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
-    return f"{evaluation['test'][metric]:.3f} {metric.replace('_', ' ')}{remark}"
+    return f"{test[metric]:.3f} {metric.replace('_', ' ')}{between}{remark}"
 
 
 def _uses_seed(config: Config) -> bool:
@@ -47,7 +50,7 @@ def _uses_seed(config: Config) -> bool:
 
 STAGE = Stage(
     name="evaluate",
-    version=3,
+    version=4,
     config=EvaluateConfig,
     run=run,
     inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),

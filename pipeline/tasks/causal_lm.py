@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline import atomic
 from pipeline.errors import DivergedError
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.evaluation.metrics import Figure, Totals
+from pipeline.evaluation.metrics import Figure
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
@@ -23,6 +23,7 @@ from pipeline.tokens.packing import PackConfig
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.evaluation.document_losses import DocumentTotals
     from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.tokens.packed_split import PackedSplit
 
@@ -107,8 +108,8 @@ class CausalLm(Task, type="causal_lm"):
         loss = TokenSums.from_tensor(sums).loss
         return {"loss": loss, "perplexity": perplexity_of(loss)}
 
-    def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[dict[str, Totals], list[dict[str, str]]]:
-        """Sums of losses for each source of the test split, and samples."""
+    def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[DocumentTotals, list[dict[str, str]]]:
+        """Sums of losses for each document of the test split, and samples."""
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.document_losses import HeldOut, score_documents
 
@@ -129,7 +130,7 @@ class CausalLm(Task, type="causal_lm"):
                 on_tokens=bar.update,
                 processes=trained.processes,
             )
-        if not math.isfinite(sum(part.nll for part in totals.values())):
+        if not math.isfinite(totals.rows.sum()):
             raise DivergedError(
                 "evaluate: the model's loss on the test split is not finite: training diverged; lower "
                 "train.learning_rate"
@@ -162,19 +163,19 @@ class CausalLm(Task, type="causal_lm"):
         if lost:
             metrics = [PERPLEXITY, *(metric for metric in metrics if metric.key not in (BITS.key, PERPLEXITY.key))]
         metrics.sort(key=lambda metric: metric.key != PERPLEXITY.key)  # beside the loss
-        with progress.bar("metrics", total=len(totals) + 1, unit="sources") as bar:
-            overall = score(list(totals.values()), metrics)
+        with progress.bar("metrics", total=len(totals.heldout.sources) + 1, unit="sources") as bar:
+            overall = score(totals.rows, metrics)
             bar.update()
             sources = {}
-            for name, part in totals.items():
-                sources[name] = score([part], metrics)
+            for name, rows in totals.of_sources():
+                sources[name] = score(rows, metrics)
                 bar.update()
         has_baselines = config.baselines and not lost
         return {
             "task": self.type,
             "test": overall,
             "sources": sources,
-            "baselines": self._baselines(context, test, overall["bytes"], bits_a_document) if has_baselines else {},
+            "baselines": self._baselines(context, test, totals, bits_a_document) if has_baselines else {},
             "samples": samples,
             "round_trip": round_trip,
             **self.figures_of_others(metrics),
@@ -183,18 +184,19 @@ class CausalLm(Task, type="causal_lm"):
         }
 
     def _baselines(
-        self, context: TaskContext, test: PackedSplit, test_bytes: int, bits_a_document: int
+        self, context: TaskContext, test: PackedSplit, totals: DocumentTotals, bits_a_document: int
     ) -> dict[str, Any]:
         from pipeline.evaluation.baselines import unigram, xz
+        from pipeline.evaluation.scores import compare_bits
 
         curate = context.inputs["curate"]
         train = self.open_split(context.inputs["pack"], context.inputs["encode"], "train")
         with context.progress.bar("baselines", total=2, unit="kinds") as bar:
-            results = {"unigram": unigram(train, test, test_bytes, bits_a_document)}
+            coded = {"unigram": unigram(train, test, bits_a_document)}
             bar.update()
-            results |= xz(curate / "train", curate / "test", test_bytes, context.num_workers)
+            coded |= xz(curate / "train", curate / "test", context.num_workers)
             bar.update()
-        return results
+        return {name: {**compare_bits(totals.rows, one.bits), "what": one.what} for name, one in coded.items()}
 
     def _samples(self, context: TaskContext, trained: TrainedModel, test: PackedSplit) -> list[dict[str, str]]:
         from pipeline.corpus.document_shards import count_documents, read_texts

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pipeline.features import Feature
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from pipeline.evaluation.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,10 @@ class Totals:
     charged_bits: int = 0
 
     @classmethod
-    def of(cls, parts: Sequence[Self]) -> Self:
-        """All parts together."""
-        import numpy as np
-
-        names = [name for name in cls.__dataclass_fields__ if name != "nll"]
-        counts = {name: sum(getattr(part, name) for part in parts) for name in names}
-        return cls(nll=float(np.sum([part.nll for part in parts])), **counts)
+    def from_row(cls, row: NDArray[np.float64]) -> Self:
+        """From the sums in the order of the fields, (fields,)."""
+        nll, *counts = row.tolist()
+        return cls(nll, *map(round, counts))
 
 
 class Metric(Feature):
@@ -62,6 +61,9 @@ class Metric(Feature):
 
     is_headline: ClassVar[bool] = False
     """Whether the diagram of a report shows it beside the main figure. Asked of METRICS alone."""
+
+    has_interval: ClassVar[bool] = False
+    """Whether its confidence interval is found by computing it of 1,000 draws of the documents."""
 
     depends_on_tokenizer: ClassVar[bool] = False
     """Whether two tokenizers give figures that cannot be compared. Asked of METRICS alone."""
@@ -100,6 +102,14 @@ class LabelMetric(Metric):
         int64; a number is float64."""
         raise NotImplementedError
 
+    def interval(self, predictions: NDArray[Any], references: NDArray[Any]) -> Interval | None:
+        """The confidence interval of the figure over documents; None where there is none."""
+        from pipeline.evaluation.intervals import bootstrap
+
+        if not self.has_interval:
+            return None
+        return bootstrap(lambda chosen: self.compute(predictions[chosen], references[chosen]), len(references))
+
 
 class NumberMetric(LabelMetric):
     """A figure of predicted numbers."""
@@ -110,6 +120,7 @@ class NumberMetric(LabelMetric):
 class MeanError(NumberMetric):
     """The mean of a power of the absolute error."""
 
+    has_interval: ClassVar = True
     power: ClassVar[int]
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:

@@ -16,6 +16,7 @@ class BitsPerByte(TextMetric, type="bits_per_byte"):
     """
 
     label: ClassVar = "bits per byte"
+    has_interval: ClassVar = True
     hub: ClassVar = ("bits_per_byte", "Bits per byte")
 
     def compute(self, totals: Totals) -> float:

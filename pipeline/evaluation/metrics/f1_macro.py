@@ -21,12 +21,16 @@ class MacroF1(LabelMetric, type="f1_macro"):
     label: ClassVar = "macro F1"
     better: ClassVar = "higher"
     is_headline: ClassVar = True
+    has_interval: ClassVar = True
     hub: ClassVar = ("f1", "Macro F1")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
         import numpy as np
 
-        classes = np.union1d(predictions, references)
-        hits = np.array([((predictions == label) & (references == label)).sum() for label in classes])
-        named = np.array([(predictions == label).sum() + (references == label).sum() for label in classes])
-        return float((2 * hits / named).mean())
+        size = max(predictions.max(), references.max()) + 1
+        hits, predicted, true = (
+            np.bincount(labels, minlength=size)
+            for labels in (predictions[predictions == references], predictions, references)
+        )
+        is_named = predicted + true > 0
+        return float((2 * hits[is_named] / (predicted + true)[is_named]).mean())

@@ -19,6 +19,7 @@ class Pearson(NumberMetric, type="pearson"):
 
     label: ClassVar = "Pearson's r"
     better: ClassVar = "higher"
+    has_interval: ClassVar = True
     hub: ClassVar = ("pearsonr", "Pearson's r")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:

@@ -16,6 +16,7 @@ class Perplexity(TextMetric, type="perplexity"):
 
     is_headline: ClassVar = True
     depends_on_tokenizer: ClassVar = True
+    has_interval: ClassVar = True
     hub: ClassVar = ("perplexity", "Perplexity per token")
 
     def compute(self, totals: Totals) -> float:

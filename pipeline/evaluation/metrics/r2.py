@@ -20,6 +20,7 @@ class Determination(NumberMetric, type="r2"):
     label: ClassVar = "R²"
     better: ClassVar = "higher"
     is_headline: ClassVar = True
+    has_interval: ClassVar = True
     hub: ClassVar = ("r_squared", "R2")
 
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:

@@ -13,6 +13,7 @@ class TokenAccuracy(TextMetric, type="token_accuracy"):
     style: ClassVar = "percent"
     better: ClassVar = "higher"
     depends_on_tokenizer: ClassVar = True
+    has_interval: ClassVar = True
     hub: ClassVar = ("accuracy", "Next-token accuracy")
 
     def compute(self, totals: Totals) -> float:
