@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.metrics.base_metric import FEWEST_DOCUMENTS
+
 CONFIDENCE = 0.95
 DRAWS = 1000
-FEWEST_DOCUMENTS = 10
-"""With fewer documents a bootstrap knows too little of how they differ: there is no interval."""
 
 Interval = tuple[float, float]
 """Low and high end."""
@@ -56,7 +56,7 @@ def wilson(hits: int, trials: int) -> Interval:
     share, widening = hits / trials, 1 + z**2 / trials
     center = (share + z**2 / (2 * trials)) / widening
     half = z / widening * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return max(0.0, center - half), min(1.0, center + half)
+    return (center - half if hits else 0.0), (center + half if hits < trials else 1.0)
 
 
 def _draws(documents: int) -> Iterator[NDArray[Any]]:

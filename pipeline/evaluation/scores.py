@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.intervals import FEWEST_DOCUMENTS, Interval, bootstrap, percentiles, resampled_sums
-from pipeline.evaluation.metrics import LabelMetric, TextMetric, Totals
+from pipeline.evaluation.intervals import Interval, bootstrap, percentiles, resampled_sums
+from pipeline.evaluation.metrics import FEWEST_DOCUMENTS, LabelMetric, TextMetric, Totals
 
 NLL, BYTES, CHARGED_BITS = (list(Totals.__dataclass_fields__).index(name) for name in ("nll", "bytes", "charged_bits"))
 

@@ -80,7 +80,8 @@ def results_of(manifests: Mapping[str, Manifest]) -> dict[str, float]:
         found |= {f"final/{tag}": trained.get(name) for tag, name in tags.items()}
     if "evaluate" in manifests:
         evaluated = manifests["evaluate"]["summary"]
-        found |= {f"test/{name}": value for name, value in evaluated["test"].items() if name not in COUNTS}
+        no_figures = {*COUNTS, "intervals"}
+        found |= {f"test/{name}": value for name, value in evaluated["test"].items() if name not in no_figures}
     return {tag: value for tag, value in found.items() if value is not None}
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.manifests import read_manifest, warnings_of
-from pipeline.evaluation.intervals import FEWEST_DOCUMENTS
-from pipeline.evaluation.metrics import Figure
+from pipeline.evaluation.metrics import FEWEST_DOCUMENTS, Figure
 from pipeline.modeling.loading_code import BASE, Usage
 from pipeline.modeling.model_config import DEFAULT_TASK
 from pipeline.reporting import formats

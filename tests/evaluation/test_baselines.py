@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokens.artifacts import write_split, write_streams
 
@@ -29,7 +30,8 @@ def test_unigram_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     train, test = (PackedSplit.open(tmp_path / "pack", tmp_path / "encode", split) for split in ("train", "test"))
     # 6 training tokens and one more for each of 10: 5 was seen thrice, 7 never, the end of document twice.
     bits = -math.log2(4 / 16) - math.log2(1 / 16) - math.log2(3 / 16)
-    assert unigram(train, test, 20)["bits_per_byte"] == pytest.approx(bits / 20, rel=1e-12)
+    assert np.sum(unigram(train, test).bits) == pytest.approx(bits, rel=1e-12)
+    assert np.sum(unigram(train, test, 1).bits) == pytest.approx(bits + 1, rel=1e-12)
 
 
 @pytest.mark.skipif(shutil.which("xz") is None, reason="needs the xz tool")
@@ -45,13 +47,13 @@ def test_xz_alone_and_primed(tmp_path: Path) -> None:
     train, test = texts(1, 300), texts(2, 40)
     write_split(tmp_path / "train", train)
     write_split(tmp_path / "test", test)
-    results = xz(tmp_path / "train", tmp_path / "test", num_bytes := sum(map(len, test)), 2)
+    results = xz(tmp_path / "train", tmp_path / "test", 2)
     train_file, test_file = ("".join(text + "\n" for text in part).encode() for part in (train, test))
-    alone, primed = (results[name]["bits_per_byte"] * num_bytes / 8 for name in ("xz", "xz_primed"))
+    alone, primed = (results[name].bits / 8 for name in ("xz", "xz_primed"))
     assert alone == pytest.approx(compressed_size([test_file]))
     assert primed == pytest.approx(compressed_size([train_file + test_file]) - compressed_size([train_file]))
     assert primed < alone
-    assert results == xz(tmp_path / "train", tmp_path / "test", num_bytes, 1)
+    assert results == xz(tmp_path / "train", tmp_path / "test", 1)
 
 
 def test_the_prime_is_the_end_of_the_training_text(tmp_path: Path) -> None:

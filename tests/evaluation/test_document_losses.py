@@ -11,6 +11,7 @@ from tokens.artifacts import packed
 
 from pipeline.evaluation.document_losses import HeldOut, score_documents
 from pipeline.evaluation.losses import iterate_losses
+from pipeline.evaluation.metrics import Totals
 
 CPU = torch.device("cpu")
 DOCUMENTS = [[5, 6, 7, 1], [8, 1], [1], [9, 10, 11, 12, 13, 1], [14, 15, 1]]
@@ -27,19 +28,21 @@ def test_sums_are_of_each_sources_own_tokens(tmp_path: Path, stride) -> None:
     nll = [math.log(50), *np.concatenate([part[0] for part in batches]).tolist()]
     correct = [False, *np.concatenate([part[1] for part in batches]).tolist()]
     owner = [source for (source, _), document in zip(TEXTS, DOCUMENTS, strict=True) for _ in document]
-    assert list(totals) == ["b", "a", "c"]
-    for source, part in totals.items():
+    parts = {source: Totals.from_row(rows.sum(0)) for source, rows in totals.of_sources()}
+    assert list(parts) == ["b", "a", "c"]
+    assert totals.rows[:, 1].tolist() == [len(document) for document in DOCUMENTS]
+    for source, part in parts.items():
         # Float32 losses of windows in other batches.
         assert part.nll == pytest.approx(sum(x for x, o in zip(nll, owner, strict=True) if o == source), abs=1e-4)
         assert part.correct == sum(x for x, o in zip(correct, owner, strict=True) if o == source)
         assert part.tokens == owner.count(source)
-    assert {source: (part.bytes, part.documents) for source, part in totals.items()} == {
+    assert {source: (part.bytes, part.documents) for source, part in parts.items()} == {
         "b": (3, 2),
         "a": (4, 2),
         "c": (3, 1),
     }
     assert sum(seen) == split.target_tokens
-    assert sum(part.tokens for part in totals.values()) == split.num_tokens
+    assert sum(part.tokens for part in parts.values()) == split.num_tokens
 
 
 def test_other_documents_than_the_streams_are_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.errors import DivergedError
+from pipeline.evaluation.intervals import wilson
 from pipeline.evaluation.metrics import LabelMetric
 from pipeline.evaluation.metrics.accuracy import Accuracy
 from pipeline.evaluation.metrics.mse import MeanSquaredError
@@ -57,15 +58,18 @@ def test_classes_are_compared_with_the_most_frequent_one() -> None:
         "loss": pytest.approx(-np.log([0.9, 0.8, 0.4]).mean()),
         "accuracy": pytest.approx(2 / 3),
         "documents": 3,
+        "intervals": {"accuracy": wilson(2, 3)},
     }
     assert found["sources"]["b"] == {
         "loss": pytest.approx(-np.log([0.8, 0.4]).mean()),
         "accuracy": 0.5,
         "documents": 2,
+        "intervals": {"accuracy": wilson(1, 2)},
     }
     assert found["baselines"] == {
         "majority_class": {
             "accuracy": pytest.approx(2 / 3),
+            "difference": None,
             "what": "always 'yes', the label of 66.7% of the training documents",
         }
     }
@@ -75,7 +79,8 @@ def test_numbers_are_compared_with_the_mean_of_training(tmp_path) -> None:
     train, test = split_of([1.0, 2.0]), split_of([0.5, 2.5])
     found = scores(Regression(), np.array([[0.0], [2.0]]), train, test, ["a", "a"], [MeanSquaredError()])
     assert (found["test"]["mse"], found["test"]["loss"]) == (0.25, 0.25)
-    assert found["baselines"]["mean"] == {"mse": 1.0, "what": "always 1.5, the mean of the training labels"}
+    what = "always 1.5, the mean of the training labels"
+    assert found["baselines"]["mean"] == {"mse": 1.0, "difference": None, "what": what}
     write_predictions(tmp_path, {"id": ["x", "y"], **Regression().columns(np.array([[0.0], [2.0]]), test.targets, {})})
     assert pq.read_table(tmp_path / "predictions.parquet").to_pylist()[1] == {
         "id": "y",

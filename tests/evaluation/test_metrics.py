@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.regression import Regression
 
-PARTS = [Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2), Totals(12.0, 4, 1, 13, 1)]
+PARTS = np.array([astuple(Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2)), (12.0, 4, 1, 13, 1, 0)])
 TEXT = {metric.key: metric for metric in CausalLm.metrics}
 
 
@@ -38,18 +39,20 @@ def test_scores_of_text_by_hand() -> None:
         "tokens": 14,
         "bytes": 48,
         "documents": 3,
+        "intervals": {},
     }
-    assert list(score(PARTS, [TEXT["token_accuracy"]])) == ["loss", "token_accuracy", "tokens", "bytes", "documents"]
+    keys = ["loss", "token_accuracy", "tokens", "bytes", "documents", "intervals"]
+    assert list(score(PARTS, [TEXT["token_accuracy"]])) == keys
 
 
 def test_bits_beside_the_tokens_are_charged() -> None:
     with_bits = Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2, charged_bits=2)
-    found = score([with_bits], [TEXT["bits_per_byte"]])["bits_per_byte"]
+    found = score(np.array([astuple(with_bits)]), [TEXT["bits_per_byte"]])["bits_per_byte"]
     assert found == pytest.approx((30 / math.log(2) + 2) / 35, rel=1e-15)
 
 
 def test_a_hopeless_perplexity_is_still_a_number() -> None:
-    assert math.isfinite(score([Totals(5000.0, 1, 0, 1, 1)], [TEXT["perplexity"]])["perplexity"])
+    assert math.isfinite(score(np.array([[5000.0, 1, 0, 1, 1, 0]]), [TEXT["perplexity"]])["perplexity"])
 
 
 def f1_by_definition(predictions: list[int], references: list[int]) -> float:

@@ -110,7 +110,7 @@ def test_the_page_tells_the_run(page: str) -> None:
     text = check(page).text
     assert "A Llama language model (12 layers, width 256, 8 heads, vocabulary 4,096), trained for 300 steps" in text
     for words in (
-        "2.081 bits per byte, test split unigram 2.680 · xz 2.210",
+        "2.081 bits per byte, test split 95 %: 2.019 to 2.144 · unigram 2.680 · xz 2.210",
         "10.5M parameters",
         "2 min 53 s training time",
         "healthy gradients gradient norms of the blocks are within a factor of 2.3",
@@ -122,8 +122,8 @@ def test_the_page_tells_the_run(page: str) -> None:
         "dropped: 1,630 too short, 655 repeats an earlier document",
         "loss (nats per token)",
         "target tokens per second",
-        "the model needs 5.8% fewer bits",
-        "the model needs 26.1% more bits",
+        "the model needs 5.8% fewer bits (\u22120.190 to \u22120.0700)",
+        "the model needs 26.1% more bits (+0.370 to +0.490)",
         "xz -9 of the held-out documents joined into one file",
         "layers.N.attention 12 262,144 3,145,728 30.1%",
         "all 10,467,584",
@@ -292,8 +292,8 @@ def test_a_classifier_is_reported_as_one(tmp_path: Path) -> None:
     page = render_report(
         read_run(make_run(tmp_path, changes=labelled_changes(), task="classification"), ReportConfig())
     )
-    assert "81.2%" in page
-    assert "the model gets 21.2 more of 100 documents right" in page
+    assert '81.2%<div class="between">67.0% to 90.0%</div>' in page
+    assert "the model gets 21.2 more of 100 documents right (+2.0 to +40.0 points)" in page
     assert "Not among them: 3 test documents (label not in the training split)." in page
     assert 'id="samples"' not in page
     assert "bits per byte" not in page
@@ -308,3 +308,20 @@ def test_nothing_is_compared_where_text_is_lost(tmp_path: Path) -> None:
     assert "The tokenizer puts <s> before every text." in text
     assert "bits per byte" not in re.sub("no bits per byte", "", text)
     assert "xz" not in text
+
+
+def test_what_lies_within_the_noise_is_no_verdict(tmp_path: Path) -> None:
+    changes = labelled_changes()
+    changes["evaluate"]["baselines"]["majority_class"]["difference"] = [-0.034, 0.109]
+    page = render_report(read_run(make_run(tmp_path, changes=changes, task="classification"), ReportConfig()))
+    assert "no difference beyond the noise (\u22123.4 to +10.9 points)" in page
+    assert "of 100 documents right" not in page
+
+
+def test_few_documents_give_no_verdict(tmp_path: Path) -> None:
+    changes = labelled_changes()
+    changes["evaluate"]["test"] = {"accuracy": 0.8, "documents": 5}
+    changes["evaluate"]["baselines"]["majority_class"]["difference"] = None
+    page = render_report(read_run(make_run(tmp_path, changes=changes, task="classification"), ReportConfig()))
+    assert "too few documents to tell" in page
+    assert "of 100 documents right" not in page

@@ -48,9 +48,9 @@ def test_it_says_what_when_how_well_and_what_not(tmp_path: Path) -> None:
         "turned 4,931 training documents into 5,424",
         "| learning_rate | 0.003 |",
         "| seed | 17 |",
-        "| all of them | 2.081 |",
-        "| **this model** | **2.081** | |",
-        "| xz | 2.210 | xz -9 of the held-out documents joined into one file |",
+        "| all of them | 2.081 (2.019 to 2.144) |",
+        "| **this model** | **2.081 (2.019 to 2.144)** | | |",
+        "| xz | 2.210 | \u22120.190 to \u22120.0700 | xz -9 of the held-out documents joined into one file |",
         "it needs more bits per byte than xz primed (1.651)",
         'tokenizer("Return the", return_tensors="pt")',
         "not tuned to follow instructions",
@@ -113,14 +113,12 @@ def test_a_classifier_is_described_as_one(tmp_path: Path) -> None:
     assert "AutoModelForSequenceClassification" in text
     assert 'tokenizer("The text to judge.", truncation=True, max_length=256, return_tensors="pt")' in text
     assert "generate(" not in text
-    assert (
-        "| all of them | 81.2% | 0.7900 | 0.4100 | 40 |" in text or "| all of them | 81.2% | 0.7900 | 0.4100 |" in text
-    )
-    assert "| majority class | 60.0% | always 'a' |" in text
+    assert "| all of them | 81.2% (67.0% to 90.0%) | 0.7900 | 0.4100 |" in text
+    assert "| majority class | 60.0% | +2.0 to +40.0 points | always 'a' |" in text
     assert "Not among them: 3 test documents (label not in the training split)." in text
     assert "bits per byte" not in text
     worse = labelled_changes()
-    worse["evaluate"]["test"]["accuracy"] = 0.6
+    worse["evaluate"]["baselines"]["majority_class"]["difference"] = [-0.3, -0.1]
     assert "On those documents it is no better than majority class (60.0%)." in card(
         make_run(tmp_path / "worse", changes=worse, task="classification")
     )
@@ -161,7 +159,7 @@ def test_a_card_says_what_the_tokenizer_loses(tmp_path: Path) -> None:
     assert f"It does not see all of a text: the tokenizer loses text: {loss}: 'In \\<1948\\>' comes back as" in text
     assert "bits per byte" not in text.replace("no bits per byte", "")
     assert "bits_per_byte" not in text
-    assert "| all of them | 3.612 | 37.06 | 34.7% |" in text
+    assert "| all of them | 3.612 | 37.06 | 34.7% (33.0% to 36.0%) |" in text
     assert "xz" not in text
     # Typed as it stands, a prompt must not end in the end of a text.
     assert "inputs = {name: values[:, :-1] for name, values in inputs.items()}" in text
@@ -202,3 +200,12 @@ def test_a_base_is_called_by_its_name_and_what_it_lost_is_said(tmp_path: Path) -
     assert "fine-tuned from base." in text
     assert "/home" not in text
     assert f"O{told[1:]}." in text
+
+
+def test_what_lies_within_the_noise_is_said_to(tmp_path: Path) -> None:
+    changes = labelled_changes()
+    changes["evaluate"]["baselines"]["majority_class"]["difference"] = [-0.034, 0.109]
+    text = card(make_run(tmp_path, changes=changes, task="classification"))
+    assert "What sets it apart from majority class (60.0%) lies within the noise of these documents." in text
+    assert "no better than" not in text
+    assert "lies within the noise" not in card(make_run(tmp_path / "clear"))

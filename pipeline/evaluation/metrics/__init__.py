@@ -1,7 +1,7 @@
 """Metrics: figures of a trained model on held-out documents. A new one is a file here and a line in METRICS."""
 
 from pipeline.evaluation.metrics.accuracy import Accuracy
-from pipeline.evaluation.metrics.base_metric import Figure, LabelMetric, Metric, TextMetric, Totals
+from pipeline.evaluation.metrics.base_metric import FEWEST_DOCUMENTS, Figure, LabelMetric, Metric, TextMetric, Totals
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.evaluate_module import EvaluateModule
 from pipeline.evaluation.metrics.f1_macro import MacroF1
@@ -28,4 +28,4 @@ METRICS = (
 METRIC_OF_KEY = {kind.model_fields["type"].default: kind for kind in METRICS}
 """The classes of METRICS by the name of their figure in an evaluation."""
 
-__all__ = ["METRICS", "METRIC_OF_KEY", "Figure", "LabelMetric", "Metric", "TextMetric", "Totals"]
+__all__ = ["FEWEST_DOCUMENTS", "METRICS", "METRIC_OF_KEY", "Figure", "LabelMetric", "Metric", "TextMetric", "Totals"]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from pipeline.evaluation.intervals import Interval
 
+FEWEST_DOCUMENTS = 10
+"""Fewer tell too little of how documents differ: a bootstrap gives no interval."""
+
 
 @dataclass(frozen=True)
 class Figure:
