@@ -53,9 +53,9 @@ class EvaluateConfig(Section):
     """Sequences that a device computes at once."""
 
     baselines: bool = True
-    """Compare a language model with a token unigram and with `xz -9`, in bits per byte; a classification with the most
-    frequent class of the training split, and a regression with the mean there. A difference within its 95 % interval
-    gets no verdict."""
+    """Compare a language model with token unigrams and bigrams, with `xz -9` and with itself before training, which is
+    scored likewise, in bits per byte; a classification with the most frequent class of the training split, and a
+    regression with the mean there. A difference within its 95 % interval gets no verdict."""
 
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
     """Texts that the model writes."""

@@ -39,13 +39,19 @@ def compare_bits(rows: NDArray[np.float64], bits: NDArray[np.float64] | float) -
     together. Of a sum alone the noise is not known, and the interval is that of the model's.
     """
     totals = Totals.from_row(rows.sum(0))
-    own, sizes = rows[:, NLL] / math.log(2) + rows[:, CHARGED_BITS], rows[:, BYTES]
+    own, sizes = bits_of(rows), rows[:, BYTES]
     difference = None
     if len(rows) >= FEWEST_DOCUMENTS:
         shares = bits if isinstance(bits, np.ndarray) else bits / totals.bytes * sizes
         drawn = resampled_sums(np.column_stack([own - shares, sizes]))
         difference = percentiles((drawn[:, 0] / drawn[:, 1]).tolist())
     return {"bits_per_byte": float(np.sum(bits)) / totals.bytes, "difference": difference}
+
+
+def bits_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bits of each document, (documents,), from the fields of its `Totals`."""
+    bits: NDArray[np.float64] = rows[:, NLL] / math.log(2) + rows[:, CHARGED_BITS]
+    return bits
 
 
 def score_labels(

@@ -65,7 +65,7 @@ def between(interval: Sequence[float], style: str) -> str:
     return " to ".join(written(end, style) for end in interval)
 
 
-def difference(interval: Sequence[float], style: str) -> str:
+def signed_between(interval: Sequence[float], style: str) -> str:
     """The interval of a difference, with signs: +2.1 to +9.8 points, \u22120.151 to \u22120.113."""
     if style == "percent":
         return " to ".join(_signed(100 * end, f"{abs(100 * end):.1f}") for end in interval) + " points"

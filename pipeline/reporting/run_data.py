@@ -93,7 +93,7 @@ class RunData:
             verdict = "too few documents to tell" if few else self.words.verdict(own, baseline[main.key])
             return {"difference": "", "verdict": verdict, "better": None}
         low, high = difference
-        written = formats.difference(difference, main.style)
+        written = formats.signed_between(difference, main.style)
         if low <= 0 <= high:
             return {"difference": written, "verdict": f"no difference beyond the noise ({written})", "better": None}
         verdict = f"{self.words.verdict(own, baseline[main.key])} ({written})"

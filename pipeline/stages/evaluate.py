@@ -25,11 +25,16 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
 
     task, device = task_of_split(context.inputs["pack"], "test"), pick_device()
     with joined("evaluate", device) as processes:
-        model = load_trained(context.inputs["train"] / "model", device, processes.dims)
-        predicted = task.predict(context, TrainedModel(model, device, processes))
+
+        def load(stage: str) -> TrainedModel:
+            model = load_trained(context.inputs[stage] / "model", device, processes.dims)
+            return TrainedModel(model, device, processes)
+
+        predicted = task.predict(context, load("train"))
+        before = task.predict_before(context, lambda: load("model"))  # the trained one is gone by now
     if not processes.is_main:
         return {}
-    evaluation = task.evaluate(context, predicted)
+    evaluation = task.evaluate(context, predicted, before)
     atomic.write_json(context.output / "evaluation.json", evaluation)
     return evaluation
 
@@ -53,7 +58,7 @@ STAGE = Stage(
     version=4,
     config=EvaluateConfig,
     run=run,
-    inputs=("train", "pack/train", "pack/test", "curate/train", "curate/test"),
+    inputs=("train", "model", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
     uses_seed=_uses_seed,
     distributed=True,

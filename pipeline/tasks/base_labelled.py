@@ -162,7 +162,7 @@ class Labelled(Task):
             logits = predict(model, test, batch_size, trained.device, bar.update, trained.processes)
         return logits, model.config.id2label
 
-    def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
+    def evaluate(self, context: TaskContext, predicted: Any, before: Any) -> dict[str, Any]:
         """Scores and a baseline. Writes `predictions.parquet`, a row for each test document."""
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.predictions import score_rows, write_predictions

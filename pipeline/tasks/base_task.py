@@ -15,7 +15,7 @@ conversation and the mask beside them have to be written there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -194,8 +194,14 @@ class Task(Feature):
         """
         raise NotImplementedError
 
-    def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
-        """The evaluation of a trained model on the test split, as JSON values, from what `predict` gave.
+    def predict_before(self, context: TaskContext, load: Callable[[], TrainedModel]) -> Any:
+        """What the model told before its training, as a baseline; None where it tells nothing. As for `predict`; `load`
+        loads the model."""
+        return None
+
+    def evaluate(self, context: TaskContext, predicted: Any, before: Any) -> dict[str, Any]:
+        """The evaluation of a trained model on the test split, as JSON values, from what `predict` and
+        `predict_before` gave.
 
         It has `task`, `test`, `sources`, `baselines` and `samples`, and may write files beside `evaluation.json`.
         Process 0 alone calls it.

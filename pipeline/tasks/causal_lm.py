@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -110,6 +110,26 @@ class CausalLm(Task, type="causal_lm"):
 
     def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[DocumentTotals, list[dict[str, str]]]:
         """Sums of losses for each document of the test split, and samples."""
+        totals = self._score(context, trained, "scoring")
+        if not math.isfinite(totals.rows.sum()):
+            raise DivergedError(
+                "evaluate: the model's loss on the test split is not finite: training diverged; lower "
+                "train.learning_rate"
+            )
+        return totals, self._samples(context, trained)
+
+    def predict_before(self, context: TaskContext, load: Callable[[], TrainedModel]) -> DocumentTotals | None:
+        """Sums of losses likewise, where there are weights that training began with, and baselines are wanted."""
+        from pipeline.modeling.materialize import is_recipe
+
+        config, inputs = context.config, context.inputs
+        assert isinstance(config, EvaluateConfig)
+        lost = self._loss_of_text(inputs["encode"])[1]
+        if lost or not config.baselines or is_recipe(inputs["model"] / "model"):
+            return None
+        return self._score(context, load(), "scoring the model before training")
+
+    def _score(self, context: TaskContext, trained: TrainedModel, words: str) -> DocumentTotals:
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.document_losses import HeldOut, score_documents
 
@@ -118,8 +138,8 @@ class CausalLm(Task, type="causal_lm"):
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
         documents = read_documents(inputs["curate"] / "test")
         heldout = HeldOut.read((document.source, document.text) for document in documents)
-        with context.progress.bar("scoring", total=test.target_tokens, unit="tokens") as bar:
-            totals = score_documents(
+        with context.progress.bar(words, total=test.target_tokens, unit="tokens") as bar:
+            return score_documents(
                 trained.model,
                 test,
                 heldout,
@@ -130,12 +150,6 @@ class CausalLm(Task, type="causal_lm"):
                 on_tokens=bar.update,
                 processes=trained.processes,
             )
-        if not math.isfinite(totals.rows.sum()):
-            raise DivergedError(
-                "evaluate: the model's loss on the test split is not finite: training diverged; lower "
-                "train.learning_rate"
-            )
-        return totals, self._samples(context, trained, test)
 
     def _loss_of_text(self, encode: Path) -> tuple[dict[str, Any], str, int]:
         """The round trip of the test documents; what it loses, in words; and the bits that each document is charged: 1
@@ -146,7 +160,7 @@ class CausalLm(Task, type="causal_lm"):
         lost = "" if is_recoverable(round_trip) else loss_in_words(round_trip, "test documents")
         return round_trip, lost, int(not lost and round_trip["lost_first_spaces"] > 0)
 
-    def evaluate(self, context: TaskContext, predicted: Any) -> dict[str, Any]:
+    def evaluate(self, context: TaskContext, predicted: Any, before: Any) -> dict[str, Any]:
         """Scores of the test split and of each source in it, baselines, and samples.
 
         Where test documents do not decode to themselves, bits per byte and baselines are left out, and `withheld` says
@@ -157,7 +171,6 @@ class CausalLm(Task, type="causal_lm"):
         config, inputs, progress = context.config, context.inputs, context.progress
         assert isinstance(config, EvaluateConfig)
         totals, samples = predicted
-        test = self.open_split(inputs["pack"], inputs["encode"], "test")
         round_trip, lost, bits_a_document = self._loss_of_text(inputs["encode"])
         metrics = self.chosen_metrics(config)
         if lost:
@@ -175,7 +188,7 @@ class CausalLm(Task, type="causal_lm"):
             "task": self.type,
             "test": overall,
             "sources": sources,
-            "baselines": self._baselines(context, test, totals, bits_a_document) if has_baselines else {},
+            "baselines": self._baselines(context, totals, before, bits_a_document) if has_baselines else {},
             "samples": samples,
             "round_trip": round_trip,
             **self.figures_of_others(metrics),
@@ -184,27 +197,33 @@ class CausalLm(Task, type="causal_lm"):
         }
 
     def _baselines(
-        self, context: TaskContext, test: PackedSplit, totals: DocumentTotals, bits_a_document: int
+        self, context: TaskContext, totals: DocumentTotals, before: DocumentTotals | None, bits_a_document: int
     ) -> dict[str, Any]:
-        from pipeline.evaluation.baselines import unigram, xz
-        from pipeline.evaluation.scores import compare_bits
+        from pipeline.evaluation.baselines import BASELINES, Coded, Texts
+        from pipeline.evaluation.scores import bits_of, compare_bits
 
-        curate = context.inputs["curate"]
-        train = self.open_split(context.inputs["pack"], context.inputs["encode"], "train")
-        with context.progress.bar("baselines", total=2, unit="kinds") as bar:
-            coded = {"unigram": unigram(train, test, bits_a_document)}
-            bar.update()
-            coded |= xz(curate / "train", curate / "test", context.num_workers)
-            bar.update()
+        inputs = context.inputs
+        train, test = (self.open_split(inputs["pack"], inputs["encode"], split) for split in ("train", "test"))
+        folders = inputs["curate"] / "train", inputs["curate"] / "test"
+        texts = Texts(train, test, *folders, bits_a_document, context.num_workers)
+        coded = {}
+        if before is not None:
+            what = "this model before its training: with its first weights, or those that it was fine-tuned from"
+            coded["before_training"] = Coded(bits_of(before.rows), what)
+        with context.progress.bar("baselines", total=len(BASELINES), unit="kinds") as bar:
+            for baseline in BASELINES:
+                coded |= baseline(texts)
+                bar.update()
         return {name: {**compare_bits(totals.rows, one.bits), "what": one.what} for name, one in coded.items()}
 
-    def _samples(self, context: TaskContext, trained: TrainedModel, test: PackedSplit) -> list[dict[str, str]]:
+    def _samples(self, context: TaskContext, trained: TrainedModel) -> list[dict[str, str]]:
         from pipeline.corpus.document_shards import count_documents, read_texts
         from pipeline.evaluation.samples import openings, write_samples
         from pipeline.tokens.tokenizer_folder import load_tokenizer
 
         assert isinstance(context.config, EvaluateConfig)
         config, documents = context.config.samples, context.inputs["curate"] / "test"
+        test = self.open_split(context.inputs["pack"], context.inputs["encode"], "test")
         number = config.num_samples
         prompts = config.prompts or list(openings(read_texts(documents), count_documents(documents), number))
         samples = []

@@ -62,7 +62,7 @@ def _closing_lines(config: Config, view: RunView) -> list[str]:
     train, evaluation = ((view.manifest(stage) or {"summary": {}})["summary"] for stage in ("train", "evaluate"))
     metric, model = main_metric(evaluation), view.folder / "model"
     others = ", ".join(f"{name} {one[metric]:.3f}" for name, one in evaluation["baselines"].items())
-    compared = f" ({others})" if others else ""
+    compared = f"; {others}" if others else ""
     longer = how_to_train_longer(config.train, train["steps"]) if view.was_built("train") else ""
     usage = Usage.of(model)
     return [

@@ -63,7 +63,7 @@ def test_its_figures_are_those_of_the_runs(compared: Project) -> None:
     evaluation = json.loads((compared.artifact("evaluate") / "evaluation.json").read_text())
     measures = found["evaluation"]["measures"]
     for key, value in evaluation["test"].items():
-        assert measures[key]["values"][0] == value
+        assert key == "intervals" or measures[key]["values"][0] == value
     assert measures["bits_per_byte"]["best"] == measures["token_accuracy"]["best"] == 0
     assert found["evaluation"]["sources"].keys() == evaluation["sources"].keys()
     (_, tiny), (slow, _) = found["training"]["reached"]["eval/loss"]

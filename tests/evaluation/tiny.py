@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
-def tiny_model(vocab_size: int = 50, max_position_embeddings: int = 64) -> LlamaForCausalLM:
+def tiny_model(vocab_size: int = 50, max_position_embeddings: int = 64, seed: int = 3) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=32,
@@ -21,5 +21,5 @@ def tiny_model(vocab_size: int = 50, max_position_embeddings: int = 64) -> Llama
         eos_token_id=1,
     )
     with torch.random.fork_rng([]):
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()

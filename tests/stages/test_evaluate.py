@@ -31,7 +31,7 @@ SAMPLES = {"max_new_tokens": 6, "num_samples": 2}
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("artifacts")
-    folders = {name: root / name for name in ("curate", "augment", "tokenizer", "encode", "pack", "train")}
+    folders = {name: root / name for name in ("curate", "augment", "tokenizer", "encode", "pack", "model", "train")}
     write_split(folders["curate"] / "train", PROSE)
     write_split(folders["curate"] / "validation", PROSE[:2])
     write_split(folders["curate"] / "test", [text.upper() for text in PROSE[:7]], sources=("books", "letters"))
@@ -40,12 +40,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run_stage(ENCODE, EncodeConfig(), folders, folders["encode"])
     run_stage(PACK, PackConfig(block_size=BLOCK), folders, folders["pack"])
     tiny_model(300).save_pretrained(folders["train"] / "model")
+    tiny_model(300, seed=9).save_pretrained(folders["model"] / "model")
     AutoTokenizer.from_pretrained(folders["tokenizer"]).save_pretrained(folders["train"] / "model")
     return folders
 
 
 def test_its_identity_is_what_it_reads() -> None:
-    assert STAGE.inputs == ("train", "pack/train", "pack/test", "curate/train", "curate/test")
+    assert STAGE.inputs == ("train", "model", "pack/train", "pack/test", "curate/train", "curate/test")
     assert STAGE.reads == ("encode",)
     assert EvaluateConfig(per_device_eval_batch_size=1).identity() == EvaluateConfig().identity()
     assert EvaluateConfig(stride=2).identity() != EvaluateConfig().identity()
@@ -88,7 +89,7 @@ def test_sources_add_up(evaluation: dict) -> None:
 
 
 def test_baselines_and_samples_are_there(evaluation: dict) -> None:
-    assert list(evaluation["baselines"]) == ["unigram", "xz", "xz_primed"]
+    assert list(evaluation["baselines"]) == ["before_training", "unigram", "bigram", "xz", "xz_primed"]
     for baseline in evaluation["baselines"].values():
         assert 0 < baseline["bits_per_byte"] < 20
         assert baseline["what"]
@@ -97,6 +98,16 @@ def test_baselines_and_samples_are_there(evaluation: dict) -> None:
         "IN 1948 SHANNON MEASURED THE ENTROPY OF ENGLISH,",
     ]
     assert all(sample["text"] for sample in evaluation["samples"])
+
+
+def test_the_model_before_training_is_scored_as_the_trained_one_is(
+    tmp_path: Path, inputs: dict[str, Path], evaluation: dict
+) -> None:
+    section = EvaluateConfig(baselines=False, samples={"num_samples": 0})
+    alone, _ = run_stage(STAGE, section, {**inputs, "train": inputs["model"]}, tmp_path / "out")
+    before = evaluation["baselines"]["before_training"]["bits_per_byte"]
+    assert before == pytest.approx(alone["test"]["bits_per_byte"], rel=1e-12)
+    assert before != evaluation["test"]["bits_per_byte"]
 
 
 def test_a_second_run_gives_the_same_bytes(tmp_path: Path, inputs: dict[str, Path], evaluation: dict) -> None:
@@ -129,7 +140,7 @@ def test_a_diverged_model_is_named(tmp_path: Path, inputs: dict[str, Path]) -> N
 
 def with_tokenizer(design: Design, root: Path, test: list[str], block_size: int) -> dict[str, Path]:
     """Artifacts of everything before evaluation, with a pretrained tokenizer and a model of random weights."""
-    folders = {name: root / name for name in ("curate", "augment", "tokenizer", "encode", "pack", "train")}
+    folders = {name: root / name for name in ("curate", "augment", "tokenizer", "encode", "pack", "model", "train")}
     design.write(root / "theirs")
     for split in ("curate/train", "curate/validation", "augment/train"):
         write_split(root / split, PROSE[:5])
@@ -139,7 +150,8 @@ def with_tokenizer(design: Design, root: Path, test: list[str], block_size: int)
     run_stage(ENCODE, EncodeConfig(), folders, folders["encode"])
     run_stage(PACK, PackConfig(block_size=block_size), folders, folders["pack"])
     tokenizer = AutoTokenizer.from_pretrained(folders["tokenizer"])
-    tiny_model(len(tokenizer)).save_pretrained(folders["train"] / "model")
+    for stage in ("model", "train"):
+        tiny_model(len(tokenizer)).save_pretrained(folders[stage] / "model")
     tokenizer.save_pretrained(folders["train"] / "model")
     return folders
 
@@ -204,7 +216,7 @@ def test_there_are_no_bits_per_byte_where_test_documents_do_not_come_back(
         assert ("bits_per_byte" in scores) == (not is_lost)
         assert ("perplexity" in scores) == (is_lost or metrics is None)
         assert scores["loss"] > 0
-    assert list(found["baselines"]) == ([] if is_lost else ["unigram", "xz", "xz_primed"])
+    assert list(found["baselines"]) == ([] if is_lost else ["before_training", "unigram", "bigram", "xz", "xz_primed"])
     reason = "the tokenizer loses text: 1 of 2 test documents do not come back from their tokens (at least 1 of 10 "
     assert found["withheld"].get("bits_per_byte", "").startswith(reason if is_lost else "")
     assert bool(found["withheld"]) == bool(found["warnings"]) == is_lost
