@@ -12,12 +12,11 @@ import pytest
 from tokens.artifacts import write_split, write_streams
 
 from pipeline.corpus.document_shards import read_texts
-from pipeline.evaluation.baselines import base_baseline
-from pipeline.evaluation.baselines import xz as xz_module
+from pipeline.evaluation.baselines import base_baseline, xz_compression
 from pipeline.evaluation.baselines.base_baseline import Texts
 from pipeline.evaluation.baselines.bigram import bigram
 from pipeline.evaluation.baselines.unigram import unigram
-from pipeline.evaluation.baselines.xz import compressed_size, xz
+from pipeline.evaluation.baselines.xz_compression import compressed_size, xz
 from pipeline.tokens.packed_split import PackedSplit
 
 RANDOM = random.Random(5)
@@ -107,7 +106,7 @@ def test_the_prime_is_the_end_of_the_training_text(tmp_path: Path) -> None:
     whole = "".join(text + "\n" for text in read_texts(tmp_path / "train")).encode()
     assert len(whole) == 21
     for limit in (3, 7, 8, 20, 21, 100):
-        assert xz_module._last_bytes(tmp_path / "train", limit) == whole[-limit:]
+        assert xz_compression._last_bytes(tmp_path / "train", limit) == whole[-limit:]
     for shard in (0, 1):  # which are not opened where the last one is enough
         (tmp_path / f"train/shard-0000{shard}.parquet").write_bytes(b"")
-    assert xz_module._last_bytes(tmp_path / "train", 7) == whole[-7:]
+    assert xz_compression._last_bytes(tmp_path / "train", 7) == whole[-7:]

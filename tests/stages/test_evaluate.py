@@ -41,7 +41,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run_stage(PACK, PackConfig(block_size=BLOCK), folders, folders["pack"])
     tiny_model(300).save_pretrained(folders["train"] / "model")
     tiny_model(300, seed=9).save_pretrained(folders["model"] / "model")
-    AutoTokenizer.from_pretrained(folders["tokenizer"]).save_pretrained(folders["train"] / "model")
+    for stage in ("model", "train"):
+        AutoTokenizer.from_pretrained(folders["tokenizer"]).save_pretrained(folders[stage] / "model")
     return folders
 
 

@@ -3,7 +3,7 @@
 from pipeline.evaluation.baselines.base_baseline import Coded, Texts
 from pipeline.evaluation.baselines.bigram import bigram
 from pipeline.evaluation.baselines.unigram import unigram
-from pipeline.evaluation.baselines.xz import xz
+from pipeline.evaluation.baselines.xz_compression import xz
 
 BASELINES = (unigram, bigram, xz)
 
