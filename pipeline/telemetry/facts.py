@@ -1,0 +1,48 @@
+"""What verdicts have to know of a training beside its records. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Of the training data, or of an even sample of it; None where it cannot be said. Shares are from 0 to 1."""
+
+    end_share: float | None = None
+    """Tokens that end a document, of all tokens."""
+
+    one_token_share: float | None = None
+    """Documents with one token or none beside their end, of all documents."""
+
+    repeated_share: float | None = None
+    """Windows that are equal to an earlier one, of all windows."""
+
+    order_gain: float | None = None
+    """What knowing the byte before saves: 1 - (conditional entropy of a byte) / (entropy of a byte)."""
+
+
+@dataclass(frozen=True)
+class HealthFacts:
+    """Of a training before its first step. Losses are in nats a target; None where it has no such loss."""
+
+    predicts: str
+    max_steps: int
+    warmup_steps: int
+    peak_rate: float
+    epochs: float
+    is_pretrained: bool
+    stops_early: bool
+    max_grad_norm: float | None = None
+    guess_loss: float | None = None
+    """Of a uniform guess."""
+
+    frequency_loss: float | None = None
+    """On the validation split, of a guess by how often each target stands in the training split."""
+
+    data: DataFacts = field(default_factory=DataFacts)
+
+    def as_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)

@@ -1,0 +1,109 @@
+"""Judges a training at every record. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.rules import RULES
+from pipeline.telemetry.rules.base_rule import Reading, Rule
+from pipeline.telemetry.verdicts import LEVELS, Evidence, Verdict, by_severity
+from pipeline.telemetry.window import WINDOW_RECORDS, Window
+
+HOLDS_IN = 3
+"""Of the last WINDOW_RECORDS records that a rule can judge, those in which it must hold; and in a row not hold, to be
+over."""
+
+
+class HealthPanel:
+    """The verdicts of a training, from its facts and its records alone: the same records give the same verdicts, so a
+    resumed training is judged as a whole one."""
+
+    def __init__(self, facts: HealthFacts) -> None:
+        self.facts = facts
+        self._window = Window()
+        self._readings: dict[str, deque[tuple[int, Reading]]] = {
+            rule.what: deque(maxlen=WINDOW_RECORDS) for rule in RULES
+        }
+        self._found: dict[str, Verdict] = {}
+
+    def add(self, record: Mapping[str, float]) -> list[Verdict]:
+        """Judge one record, with its `step`. Returns the verdicts that changed; one that is over is `healthy`."""
+        self._window.add(record, self.facts.warmup_steps)
+        changed = []
+        for rule in RULES:
+            if (reading := rule.check(self._window, self.facts)) is None:
+                continue
+            self._readings[rule.what].append((self._window.step, reading))
+            before, now = self._found.get(rule.what), self._judge(rule, HOLDS_IN)
+            if now is None:
+                continue
+            self._found[rule.what] = now
+            if now.verdict != (before.verdict if before else "healthy"):
+                changed.append(now)
+        return changed
+
+    def _judge(self, rule: Rule, holds_in: int) -> Verdict | None:
+        """What the last readings of a rule come to; None where they decide nothing."""
+        readings = self._readings[rule.what]
+        if rule.at_once:
+            severity = readings[-1][1].severity
+        else:
+            severities = sorted((reading.severity for _, reading in readings), key=LEVELS.__getitem__, reverse=True)
+            severity = severities[holds_in - 1] if len(severities) >= holds_in else "healthy"
+            is_over = all(LEVELS[reading.severity] == 0 for _, reading in list(readings)[-HOLDS_IN:])
+            if LEVELS[severity] == 0 and not is_over:
+                return None
+        bad = [(step, reading) for step, reading in readings if LEVELS[reading.severity] > 0]
+        if LEVELS[severity] == 0:
+            return Verdict(rule.kind, rule.what, "healthy", readings[-1][1].evidence, rule.remedy, rule.source)
+        before = self._found.get(rule.what)
+        since = before.since if before is not None and not before.is_healthy else bad[0][0]
+        return Verdict(rule.kind, rule.what, severity, bad[-1][1].evidence, rule.remedy, rule.source, since)
+
+    def levels(self) -> dict[str, float]:
+        """`health/<kind>` -> 0 for healthy or unknown, 1 for a note, 2 for a warning, 3 for what is critical."""
+        levels = {f"health/{rule.kind}": 0.0 for rule in RULES if self._readings[rule.what]}
+        for verdict in self._found.values():
+            tag = f"health/{verdict.kind}"
+            levels[tag] = max(levels[tag], float(LEVELS[verdict.verdict]))
+        return levels
+
+    def verdicts(self) -> list[Verdict]:
+        """What is to be said after the last record, worst first: the findings, and one verdict for each kind that has
+        none. A training with too few records to be sure is judged by those that it has."""
+        found = []
+        for rule in RULES:
+            readings = self._readings[rule.what]
+            verdict = self._found.get(rule.what)
+            if readings and (verdict is None or verdict.is_healthy):
+                verdict = self._judge(rule, min(HOLDS_IN, len(readings)))
+            if verdict is not None and not verdict.is_healthy:
+                found.append(verdict)
+        told = {verdict.kind for verdict in found}
+        for kind in dict.fromkeys(rule.kind for rule in RULES):
+            if kind not in told and (verdict := self._healthy(kind)) is not None:
+                found.append(verdict)
+        return by_severity(found)
+
+    def _healthy(self, kind: str) -> Verdict | None:
+        """The figure of a kind that is nearest to its threshold; None of a model without experts."""
+        last = [
+            (rule, self._readings[rule.what][-1][1])
+            for rule in RULES
+            if rule.kind == kind and self._readings[rule.what]
+        ]
+        if not last:
+            is_measured = kind != "experts"
+            return Verdict(kind, kind, "unknown", Evidence(None, "nothing was measured")) if is_measured else None
+        rule, reading = max(last, key=lambda one: one[1].closeness)
+        return Verdict(kind, kind, "healthy", reading.evidence, "", rule.source)
+
+
+def replay(facts: HealthFacts, records: Iterable[Mapping[str, float]]) -> HealthPanel:
+    """A panel that has seen the records."""
+    panel = HealthPanel(facts)
+    for record in records:
+        panel.add(record)
+    return panel

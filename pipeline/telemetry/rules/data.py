@@ -1,0 +1,112 @@
+"""Rules of the data: what it is made of, how often it is read, and the wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.window import Window
+
+SHORTEST_WAIT = 0.005
+
+
+class Waiting(Rule):
+    """A large part of each step is a wait for data. Waits of less than 5 ms a step are those of tiny models."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "waiting_for_data"
+    remedy: ClassVar = "keep the run's folder on a faster disk, or give the process more cores"
+    source: ClassVar = "calibrated: healthy trainings wait for 0.3 to 0.6 % of a step"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        times = {tag: value for tag, value in window.record.items() if tag.startswith("time/")}
+        wait, whole = times.get("time/data_seconds"), sum(times.values())
+        if wait is None or whole <= 0:
+            return None
+        words = f"{wait / whole:.0%} of a step's {whole:.3g} s are a wait for data, up to step {window.step:,}"
+        share = wait / whole if wait > SHORTEST_WAIT else 0.0
+        return above(share, {"warning": 0.2, "critical": 0.5}, window, words, figures={"share": wait / whole})
+
+
+class _DataRule(Rule):
+    """A share among the facts of the data, with its limits by severity."""
+
+    kind: ClassVar = "data"
+    at_once: ClassVar = True
+    limits: ClassVar[Mapping[str, float]]
+    fact: ClassVar[str]
+    words: ClassVar[str]
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        value = getattr(facts.data, self.fact)
+        if value is None:
+            return None
+        return above(value, self.limits, None, self.words.format(value), figures={self.fact: value})
+
+
+class EndTokens(_DataRule):
+    what: ClassVar = "many_end_tokens"
+    remedy: ClassVar = "join short documents, or drop them with curate.filters (min_chars)"
+    source: ClassVar = "calibrated: 0.5 to 0.7 % in the shipped configurations"
+    limits: ClassVar = {"warning": 0.1}
+    fact: ClassVar = "end_share"
+    words: ClassVar = "{:.1%} of the training tokens end a document"
+
+
+class OneTokenDocuments(_DataRule):
+    what: ClassVar = "one_token_documents"
+    remedy: ClassVar = "drop short documents with curate.filters (min_chars)"
+    source: ClassVar = "calibrated: none in the shipped configurations"
+    limits: ClassVar = {"warning": 0.2}
+    fact: ClassVar = "one_token_share"
+    words: ClassVar = "{:.1%} of the training documents have one token or none"
+
+
+class RepeatedWindows(_DataRule):
+    what: ClassVar = "repeated_windows"
+    remedy: ClassVar = "let curate drop duplicates, or take repeated sources out of ingest.sources"
+    source: ClassVar = "Lee et al. 2022, on duplicates in training data; the share is calibrated"
+    limits: ClassVar = {"warning": 0.05}
+    fact: ClassVar = "repeated_share"
+    words: ClassVar = "{:.1%} of the training windows repeat another token for token"
+
+
+class NoOrder(Rule):
+    """The byte before says nothing about the next: the text is noise, or has a code of its own."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "text_without_order"
+    remedy: ClassVar = "look at the texts of ingest.sources: they may be encrypted, compressed or made up"
+    source: ClassVar = "conditional entropy (Shannon 1951); calibrated: 0.29 in text, 0.000 in random letters"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        gain = facts.data.order_gain
+        if gain is None:
+            return None
+        words = f"knowing a byte of the training text saves {gain:.1%} of the bits of the next"
+        return above(1 - gain, {"warning": 0.95}, None, words, figures={"order_gain": gain})
+
+
+class Epochs(Rule):
+    """The data is read so often that reading it again teaches little. A pretrained model and a training that stops
+    early are no matter of it."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "many_epochs"
+    remedy: ClassVar = "get more data, lower train.max_steps, or set train.early_stopping_patience"
+    source: ClassVar = (
+        'Muennighoff et al. 2023, "Scaling Data-Constrained Language Models": 4 epochs are as good as new data'
+    )
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        if facts.predicts != "tokens" or facts.is_pretrained or facts.stops_early:
+            return None
+        words = f"the training reads its data {facts.epochs:.3g} times"
+        return above(facts.epochs, {"warning": 16.0, "critical": 40.0}, None, words, figures={"epochs": facts.epochs})
+
+
+RULES = (Waiting(), EndTokens(), OneTokenDocuments(), RepeatedWindows(), NoOrder(), Epochs())

@@ -1,0 +1,116 @@
+"""Rules of the gradients.
+
+Blocks share one shape, so their norms compare. A factor that each block applies to the gradient compounds with depth
+(Bengio, Simard & Frasconi 1994; Glorot & Bengio 2010): residual networks stay within a factor of about ten.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import ClassVar
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.layer_series import blocks_in, names_in_words
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.verdicts import Evidence
+from pipeline.telemetry.window import WINDOW_RECORDS, Window
+
+VANISHING_RATIO = 1e-3
+EXPLODING_RATIO = 1e3
+EXPLODING_GROWTH = 100.0
+DEPTH = "Bengio, Simard & Frasconi 1994; Glorot & Bengio 2010, section 4.2"
+
+
+def gradient_ratios(window: Window) -> dict[str, float]:
+    """Each block's gradient norm over that of the last block; empty where that is zero."""
+    blocks = blocks_in(window.layers)
+    last = list(blocks.values())[-1]["grad_norm"] if blocks else 0.0
+    return {name: figures["grad_norm"] / last for name, figures in blocks.items()} if last > 0 else {}
+
+
+class Vanishing(Rule):
+    """A block's gradient is less than a thousandth of the last block's, or a layer's is zero."""
+
+    kind: ClassVar = "gradients"
+    what: ClassVar = "vanishing_gradients"
+    remedy: ClassVar = "fewer layers or residual connections (model.config), larger weights (model.initialization)"
+    source: ClassVar = DEPTH
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        if not window.layers:
+            return None
+        zero = [name for name, figures in window.layers.items() if figures["grad_norm"] == 0]
+        if zero:
+            where = names_in_words(zero)
+            return Reading(
+                "critical", Evidence(window.step, f"the gradient of {where} is zero at step {window.step:,}", where)
+            )
+        ratios = gradient_ratios(window)
+        if not ratios:
+            return None
+        low = [name for name, ratio in ratios.items() if ratio < VANISHING_RATIO]
+        least = min(ratios, key=lambda name: ratios[name])
+        words = f"the gradient of {least} is {ratios[least]:.2g} of the last block's at step {window.step:,}"
+        words += f"; below {VANISHING_RATIO:g}: {names_in_words(low)}" if low else ""
+        # Reciprocal, so that more is worse.
+        reading = above(1 / ratios[least], {"critical": 1 / VANISHING_RATIO}, window, words, names_in_words(low))
+        return reading if ratios[least] < 1 else Reading("healthy", reading.evidence)
+
+
+class Exploding(Rule):
+    """A block's gradient is more than a thousand times the last block's."""
+
+    kind: ClassVar = "gradients"
+    what: ClassVar = "exploding_gradients"
+    remedy: ClassVar = "smaller weights (model.initialization), fewer layers (model.config), set train.max_grad_norm"
+    source: ClassVar = DEPTH
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        ratios = gradient_ratios(window)
+        if not ratios:
+            return None
+        high = [name for name, ratio in ratios.items() if ratio > EXPLODING_RATIO]
+        most = max(ratios, key=lambda name: ratios[name])
+        words = f"the gradient of {most} is {ratios[most]:.3g} times the last block's at step {window.step:,}"
+        words += f"; above {EXPLODING_RATIO:g}: {names_in_words(high)}" if high else ""
+        return above(ratios[most], {"critical": EXPLODING_RATIO}, window, words, names_in_words(high))
+
+
+class Growing(Rule):
+    """The gradient's norm has grown a hundredfold since the warm-up."""
+
+    kind: ClassVar = "gradients"
+    what: ClassVar = "growing_gradients"
+    remedy: ClassVar = "lower train.learning_rate, set or lower train.max_grad_norm"
+    source: ClassVar = "Pascanu, Mikolov & Bengio 2013, for the remedy; the factor is calibrated"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        if "train/grad_norm" not in window.record or len(window.early_norms) < WINDOW_RECORDS:
+            return None
+        before, now = median(window.early_norms), median(window.norms)
+        if before == 0:
+            return None
+        words = f"the gradient's norm is {now:.3g} at step {window.step:,}; after the warm-up it was {before:.3g}"
+        return above(
+            now / before, {"critical": EXPLODING_GROWTH}, window, words, figures={"now": now, "before": before}
+        )
+
+
+class AlwaysClipped(Rule):
+    """Nearly every step is clipped, to less than a tenth: the limit sets the size of the steps."""
+
+    kind: ClassVar = "gradients"
+    what: ClassVar = "always_clipped"
+    remedy: ClassVar = "raise train.max_grad_norm, or lower train.learning_rate"
+    source: ClassVar = "Pascanu, Mikolov & Bengio 2013: the limit is to be above the usual norm"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        share, norm = window.record.get("train/clipped_share"), window.record.get("train/grad_norm")
+        if share is None or norm is None or not facts.max_grad_norm or window.step <= facts.warmup_steps:
+            return None
+        words = f"the gradient's norm is {norm:.3g} at step {window.step:,}, clipped to {facts.max_grad_norm:g} in "
+        words += f"{share:.0%} of the steps"
+        return above(norm if share > 0.95 else 0.0, {"note": 10 * facts.max_grad_norm}, window, words)
+
+
+RULES = (Vanishing(), Exploding(), Growing(), AlwaysClipped())

@@ -1,0 +1,126 @@
+"""Rules of the training loss."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import ClassVar
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_full, is_late
+from pipeline.telemetry.verdicts import Evidence
+from pipeline.telemetry.window import Window
+
+NO_BETTER = 0.98
+RATE = "lower train.learning_rate, or raise train.warmup_steps"
+
+
+class AboveGuessing(Rule):
+    """A model that has trained for half of its warm-up knows less than nothing: its loss is above that of a uniform
+    guess."""
+
+    kind: ClassVar = "loss"
+    what: ClassVar = "loss_above_guessing"
+    remedy: ClassVar = f"{RATE}; see whether model.initialization draws weights that are too large"
+    source: ClassVar = "a uniform guess among V targets costs log V nats"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        guess = facts.guess_loss
+        if guess is None or not window.has_loss or window.step <= facts.warmup_steps / 2:
+            return None
+        loss = window.loss
+        words = f"the training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
+        return above(loss, {"critical": guess + 0.1}, window, words, figures={"loss": loss, "guessing": guess})
+
+
+class NoBetterThanFrequencies(Rule):
+    """The model has learned no more than how often each target occurs."""
+
+    kind: ClassVar = "loss"
+    what: ClassVar = "no_better_than_frequencies"
+    remedy: ClassVar = "see whether the data has any order to learn; raise train.learning_rate or train.max_steps"
+    source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 2 % is calibrated"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        frequencies = facts.frequency_loss
+        if frequencies is None or not window.has_loss or not is_late(window, facts):
+            return None
+        loss = window.loss
+        words = (
+            f"the training loss is {loss:.4g} at step {window.step:,}; guessing by frequencies costs {frequencies:.4g}"
+        )
+        return above(
+            loss,
+            {"critical": NO_BETTER * frequencies},
+            window,
+            words,
+            figures={"loss": loss, "frequencies": frequencies},
+        )
+
+
+class Diverged(Rule):
+    """The loss has gone back by half of what it had come down, and further than its own noise."""
+
+    kind: ClassVar = "loss"
+    what: ClassVar = "loss_diverged"
+    remedy: ClassVar = f"{RATE}, set or lower train.max_grad_norm, or set train.on_loss_spike: rollback"
+    source: ClassVar = "Chowdhery et al. 2022 (PaLM) for the remedies; thresholds are calibrated"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        if not window.has_loss or window.lowest is None or window.first_loss is None:
+            return None
+        step, lowest, deviation = window.lowest
+        limit = max((window.first_loss - lowest) / 2, 6 * deviation, 0.1 * abs(lowest))
+        loss = window.loss
+        words = f"the training loss is {loss:.4g} at step {window.step:,}; it was {lowest:.4g} at step {step:,}"
+        return above(loss - lowest, {"critical": limit}, window, words, figures={"loss": loss, "lowest": lowest})
+
+
+class Plateau(Rule):
+    """A fifth of the training brought nothing, while the loss is hardly below that of frequencies. A flat loss far
+    below it is one that has converged."""
+
+    kind: ClassVar = "loss"
+    what: ClassVar = "loss_plateau"
+    remedy: ClassVar = "raise train.learning_rate, or give the model more layers or width (model.config)"
+    source: ClassVar = (
+        "calibrated: a fall of less than 0.5 % in a fifth of the training, above 90 % of frequencies' loss"
+    )
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        if facts.frequency_loss is None or not window.has_loss or window.step < 0.3 * facts.max_steps:
+            return None
+        recent = [loss for step, loss in window.history if step >= window.step - facts.max_steps / 5]
+        if len(recent) < 8 or not is_full(window):
+            return None
+        quarter = len(recent) // 4
+        before, now = median(recent[:quarter]), median(recent[-quarter:])
+        words = f"the training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
+        words += f"{window.step:,}; guessing by frequencies costs {facts.frequency_loss:.4g}"
+        is_flat = before - now < 0.005 * before
+        limit = 0.9 * facts.frequency_loss
+        figures = {"before": before, "loss": now}
+        return above(now if is_flat else 0.0, {"warning": limit}, window, words, figures=figures)
+
+
+class Spikes(Rule):
+    """Losses far above those before. A spike of the last records is worse than one that is over."""
+
+    kind: ClassVar = "loss"
+    what: ClassVar = "loss_spikes"
+    remedy: ClassVar = (
+        "set train.on_loss_spike: rollback or skip, set or lower train.max_grad_norm, lower train.learning_rate"
+    )
+    source: ClassVar = "train.loss_spike_threshold"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        if "train/loss_spikes" not in window.record:
+            return None
+        count, new = window.spikes[-1], window.spikes[-1] - window.spikes[0]
+        severity = "warning" if new > 0 else "note" if count else "healthy"
+        words = f"{count:,.0f} spike{'' if count == 1 else 's'} of the loss up to step {window.step:,}"
+        words += f", {new:,.0f} of them in the last records" if new > 0 else ""
+        return Reading(severity, Evidence(window.step, words, figures={"spikes": count}))
+
+
+RULES = (AboveGuessing(), NoBetterThanFrequencies(), Diverged(), Plateau(), Spikes())

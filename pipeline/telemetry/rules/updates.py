@@ -1,0 +1,63 @@
+"""Rules of the updates: ||update|| / ||weights|| of each layer.
+
+About 1e-3 is the usual advice (Karpathy, "Neural Networks: Zero to Hero", part 4). Two orders above it weights are
+overwritten rather than refined, two orders below it they hardly move.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.layer_series import names_in_words
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.window import Window
+
+UNSTABLE_UPDATE, OVERWRITING_UPDATE = 1e-1, 1.0
+STALLED_UPDATE = 1e-5
+ADVICE = 'Karpathy, "Neural Networks: Zero to Hero", part 4'
+
+
+def update_ratios(window: Window) -> dict[str, float]:
+    """By layer; layers whose weights are zero, such as fresh biases, have none yet."""
+    return {name: figures["update_ratio"] for name, figures in window.layers.items() if figures["param_norm"] > 0}
+
+
+class Unstable(Rule):
+    """A step changes a layer by more than a tenth of its norm."""
+
+    kind: ClassVar = "updates"
+    what: ClassVar = "unstable_updates"
+    remedy: ClassVar = "lower train.learning_rate, or raise train.warmup_steps"
+    source: ClassVar = ADVICE
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        ratios = update_ratios(window)
+        if not ratios:
+            return None
+        most = max(ratios, key=lambda name: ratios[name])
+        high = [name for name, ratio in ratios.items() if ratio > UNSTABLE_UPDATE]
+        words = f"step {window.step:,} changes {most} by {ratios[most]:.2g} of its norm"
+        words += f"; above {UNSTABLE_UPDATE:g}: {names_in_words(high)}" if high else ""
+        limits = {"warning": UNSTABLE_UPDATE, "critical": OVERWRITING_UPDATE}
+        return above(ratios[most], limits, window, words, names_in_words(high))
+
+
+class Stalled(Rule):
+    """More than half of the layers hardly move, although the learning rate is not at its end."""
+
+    kind: ClassVar = "updates"
+    what: ClassVar = "stalled_updates"
+    remedy: ClassVar = "raise train.learning_rate"
+    source: ClassVar = ADVICE
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        ratios, rate = sorted(update_ratios(window).values()), window.record.get("train/learning_rate", 0.0)
+        if not ratios or rate < facts.peak_rate / 2 or rate == 0:
+            return None
+        middle = ratios[len(ratios) // 2]
+        words = f"step {window.step:,} changes half of the layers by {middle:.2g} of their norm or less"
+        return above(STALLED_UPDATE / middle if middle else 2.0, {"critical": 1.0}, window, words)
+
+
+RULES = (Unstable(), Stalled())

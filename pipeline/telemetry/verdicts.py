@@ -1,0 +1,128 @@
+"""What is said of a training's health: verdicts, each with its evidence, a remedy and where its threshold is from.
+
+Imports nothing heavy: reports and verbs read verdicts too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SEVERITIES = ("healthy", "unknown", "note", "warning", "critical")
+"""Worst last."""
+
+KINDS = ("loss", "validation", "gradients", "updates", "activations", "experts", "data", "result")
+"""What verdicts are about, in the order in which they are shown."""
+
+HEALTH = "health.jsonl"
+"""In a training's folder: a line for each change of a verdict."""
+
+LEVELS = {"healthy": 0, "unknown": 0, "note": 1, "warning": 2, "critical": 3}
+"""Of `health/<kind>` in the records."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on: the step (None: before any), the place in the model ("" for all of it), finite figures
+    by name, and a sentence that holds them."""
+
+    step: int | None
+    words: str
+    where: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One rule's finding, or that a kind is healthy or unknown. `since`: the step from which it held."""
+
+    kind: str
+    what: str
+    verdict: str
+    evidence: Evidence
+    remedy: str = ""
+    source: str = ""
+    since: int | None = None
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether there is nothing to say."""
+        return LEVELS[self.verdict] == 0
+
+    @property
+    def in_words(self) -> str:
+        """The verdict with its whole reason."""
+        return f"{self.verdict}: {self.what.replace('_', ' ')}: {self.evidence.words}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Verdict | None:
+        """From a JSON object; None for what is no verdict, since files are not trusted."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("evidence"), Mapping):
+            return None
+        evidence, texts = value["evidence"], [value.get(name, "") for name in ("kind", "what", "remedy", "source")]
+        words, where = evidence.get("words"), evidence.get("where", "")
+        steps, figures = (evidence.get("step"), value.get("since")), evidence.get("figures", {})
+        is_right = (
+            all(isinstance(text, str) for text in (*texts, words, where))
+            and all(step is None or isinstance(step, int) for step in steps)
+            and isinstance(figures, Mapping)
+            and value.get("verdict") in SEVERITIES
+        )
+        if not is_right:
+            return None
+        kind, what, remedy, source = texts
+        kept = {str(name): float(one) for name, one in figures.items() if _is_finite(one)}
+        return cls(kind, what, value["verdict"], Evidence(steps[0], words, where, kept), remedy, source, steps[1])
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def verdicts_of(values: Any) -> list[Verdict]:
+    """The verdicts in a list of JSON values, in order; what is none is left out."""
+    found = (Verdict.from_json(value) for value in values) if isinstance(values, list) else ()
+    return [verdict for verdict in found if verdict is not None]
+
+
+def by_severity(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """The same, worst first, and in the order of KINDS."""
+    kinds = {kind: position for position, kind in enumerate(KINDS)}
+    return sorted(verdicts, key=lambda one: (-SEVERITIES.index(one.verdict), kinds.get(one.kind, len(KINDS))))
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The worst of the verdicts; None of none."""
+    return next(iter(by_severity(verdicts)), None)
+
+
+def headline(verdicts: Iterable[Verdict]) -> str:
+    """The worst verdict with its reason; "healthy" when there is nothing to say, "unknown" of no verdicts."""
+    found = list(verdicts)
+    if (one := worst(found)) is None:
+        return "unknown"
+    return "healthy" if one.is_healthy and any(v.verdict == "healthy" for v in found) else one.in_words
+
+
+def last_verdicts(folder: Path) -> list[Verdict]:
+    """The verdicts that held when the records in a folder ended, from `health.jsonl`; what is no verdict is left
+    out."""
+    import json
+
+    found: dict[str, Verdict] = {}
+    if (folder / HEALTH).is_file():
+        for line in (folder / HEALTH).read_bytes().splitlines():
+            try:
+                verdict = Verdict.from_json(json.loads(line))
+            except (ValueError, RecursionError):
+                continue
+            if verdict is not None:
+                found[verdict.what] = verdict
+    return by_severity(found.values())

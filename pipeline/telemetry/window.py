@@ -1,0 +1,95 @@
+"""What of a training's records the rules look at, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from pipeline.telemetry.layer_series import Layers, layers_in
+
+WINDOW_RECORDS = 5
+MAX_HISTORY = 512
+
+
+@dataclass
+class Window:
+    """The last records, and what has to be remembered of those before."""
+
+    record: Mapping[str, float] = field(default_factory=dict)
+    """The newest record."""
+
+    step: int = 0
+    num_losses: int = 0
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_RECORDS))
+    norms: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_RECORDS))
+    """Gradient norms."""
+
+    history: list[tuple[int, float]] = field(default_factory=list)
+    """Steps and medians of the last losses: all, until every second is dropped whenever there are MAX_HISTORY."""
+
+    first_loss: float | None = None
+    lowest: tuple[int, float, float] | None = None
+    """Step, median and robust standard deviation of the last losses where that median was lowest."""
+
+    early_norms: list[float] = field(default_factory=list)
+    """Gradient norms of the first records after the warm-up, but for the very first record."""
+
+    layers: Layers = field(default_factory=dict)
+    """Of the newest record; empty where it measured none."""
+
+    best_eval: tuple[int, float, float] | None = None
+    """Step, lowest validation loss, and the median of the training losses then."""
+
+    evals: deque[float] = field(default_factory=lambda: deque(maxlen=2))
+    """The last validation losses."""
+
+    spikes: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=4))
+    """How many spikes the last records counted."""
+
+    def add(self, record: Mapping[str, float], warmup_steps: int) -> None:
+        """Take one record."""
+        self.record, self.step, self.layers = record, int(record["step"]), layers_in(record)
+        if "train/loss" in record:
+            self._add_loss(record["train/loss"])
+        if "train/grad_norm" in record:
+            norm = record["train/grad_norm"]
+            self.norms.append(norm)
+            is_early = len(self.early_norms) < WINDOW_RECORDS
+            if is_early and self.step > warmup_steps and self.num_losses > 1:
+                self.early_norms.append(norm)
+        if "train/loss_spikes" in record:
+            self.spikes.append(record["train/loss_spikes"])
+        if "eval/loss" in record:
+            loss = record["eval/loss"]
+            self.evals.append(loss)
+            if self.best_eval is None or loss < self.best_eval[1]:
+                self.best_eval = (self.step, loss, self.loss)
+
+    def _add_loss(self, loss: float) -> None:
+        self.num_losses += 1
+        self.losses.append(loss)
+        if self.first_loss is None:
+            self.first_loss = loss
+        if len(self.losses) == WINDOW_RECORDS and (self.lowest is None or self.loss < self.lowest[1]):
+            deviation = 1.4826 * median(abs(one - self.loss) for one in self.losses)
+            self.lowest = (self.step, self.loss, deviation)
+        self.history.append((self.step, self.loss))
+        if len(self.history) > MAX_HISTORY:
+            del self.history[::2]
+
+    @property
+    def loss(self) -> float:
+        """The median of the last training losses; infinite before the first."""
+        return median(self.losses) if self.losses else float("inf")
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the newest record has a training loss."""
+        return "train/loss" in self.record
+
+    @property
+    def has_eval(self) -> bool:
+        """Whether the newest record is a validation."""
+        return "eval/loss" in self.record
