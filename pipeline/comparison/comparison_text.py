@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.console.terminal_text import printable
 from pipeline.evaluation.metrics import Figure
 from pipeline.reporting import formats
+from pipeline.telemetry.verdicts import verdicts_of, worst
 
 WIDTH = 80
 LONGEST_LABEL = 10
@@ -172,14 +173,17 @@ def _training(training: Mapping[str, Any], labels: Labels) -> list[str]:
         if any(values) and not is_known:
             rows.append([name, *_written(values, write)])
     unhealthy: dict[str, list[str]] = {}
-    for name, verdicts in training["verdicts"].items():
-        if not any(verdicts):
+    for stage, health in training["health"].items():
+        found = [verdicts_of(verdicts) for verdicts in health]
+        if not any(found):
             continue
-        words = [(verdict or {}).get("verdict", "-") for verdict in verdicts]
-        rows.append(["scales at the start" if name == "start" else name, *words])
-        for verdict, label, word in zip(verdicts, labels, words, strict=True):
-            if word not in ("-", "healthy"):
-                unhealthy.setdefault(f"{word}: {verdict['why']}", []).append(label)
+        worst_of = [worst(verdicts) for verdicts in found]
+        words = ["-" if verdict is None else verdict.verdict for verdict in worst_of]
+        rows.append(["health at the start" if stage == "model" else "health", *words])
+        for verdicts, label in zip(found, labels, strict=True):
+            for verdict in verdicts:
+                if not verdict.is_healthy:
+                    unhealthy.setdefault(verdict.in_words, []).append(label)
     lines = _table(rows, "<>", indent=0)
     for why, of in unhealthy.items():
         lines += _wrap(formats.shorten(f"{', '.join(of)}: {why}", 2 * WIDTH - 12))

@@ -147,10 +147,7 @@ def _training(runs: Runs) -> dict[str, Any]:
         "comparable": not any(note["bars"] for note in notes),
         "notes": [note["text"] for note in notes],
         "figures": {name: [figures[name] for figures in progress] for name in progress[0]},
-        "verdicts": {
-            name: [run.summary(stage).get(key) for run in runs]
-            for name, stage, key in (("start", "model", "start"), ("gradients", "train", "gradients"))
-        },
+        "health": {stage: [run.summary(stage).get("health") for run in runs] for stage in ("model", "train")},
         "reached": {
             tag: [[None if other is own else _reached(tag, own, other) for other in curves] for own in curves]
             for tag in shared

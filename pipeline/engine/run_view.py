@@ -227,6 +227,11 @@ class RunView:
         }
         with suppress(OSError, StorageError):
             self._write()
+        with suppress(Exception):  # what a killed stage wrote last may be broken
+            by_name = {stage.name: stage for stage in self._workspace.stages}
+            told = {name: by_name[name].summary_in_progress(work) for name, work in self._begun.items()}
+            self._state[UNFINISHED] = {name: dict(summary) for name, summary in told.items() if any(summary.values())}
+            self._write()
 
     def leave(self, error: BaseException) -> None:
         """After a failure: report what a long stage has done, and show the last whole result again. No error here hides

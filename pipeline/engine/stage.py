@@ -190,6 +190,9 @@ class Stage:
     summary_keys_in_run_json: tuple[str, ...] = ()
     """Names in the summary that run.json repeats."""
 
+    summary_in_progress: Callable[[Path], Mapping[str, Any]] = field(default=lambda work: {})
+    """What run.json is to say of work that failed, from its work folder. Only for stages with `checkpointing`."""
+
     run_folder: RunFolder = field(default_factory=RunFolder)
     """What a run's folder shows of the artifact."""
 

@@ -18,6 +18,7 @@ from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import TEMPLATES, template
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.settings_table import configuration, given
+from pipeline.telemetry.verdicts import Verdict, worst
 
 MAX_ROWS = 60
 MAX_SAMPLES = 20
@@ -41,7 +42,7 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         resumed=run.summary("train").get("resumed_from_steps") or [],
         steps_per_column=run.metrics.gradients.steps_per_column,
         heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
-        gradients=run.gradients,
+        health=health_rows(run),
         layers=layer_rows(run),
         start=run.start,
         start_rows=start_rows(run),
@@ -91,13 +92,32 @@ def figure_tiles(run: RunData) -> list[dict[str, str]]:
         if train.get("steps"):
             remark = f"{formats.count(train['steps'])} steps" + (f" · {remark}" if remark else "")
         tile(formats.duration(train["seconds"]), "training time", remark)
-    if verdict := run.gradients.get("verdict"):
-        tile(verdict, "gradients", formats.shorten(run.gradients.get("why", ""), 130), _sign(verdict))
+    if verdict := worst(run.health):
+        name = verdict.kind if verdict.is_healthy else verdict.what.replace("_", " ")
+        tile(verdict.verdict, f"health: {name}", verdict.evidence.words, _sign(verdict))
     return tiles
 
 
-def _sign(verdict: str) -> str:
-    return "ok" if verdict == "healthy" else "warn"
+def _sign(verdict: Verdict) -> str:
+    return "ok" if verdict.verdict == "healthy" else "" if verdict.is_healthy else "warn"
+
+
+def health_rows(run: RunData) -> list[dict[str, str]]:
+    """Every verdict with its evidence, what to do, and where its threshold is from."""
+    return [
+        {
+            "kind": verdict.kind,
+            "what": "" if verdict.what == verdict.kind else verdict.what.replace("_", " "),
+            "verdict": verdict.verdict,
+            "sign": _sign(verdict),
+            "evidence": verdict.evidence.words,
+            "since": "" if verdict.since is None else f"since step {formats.count(verdict.since)}",
+            "remedy": "" if verdict.is_healthy else verdict.remedy,
+            "source": verdict.source,
+        }
+        for verdict in run.health
+        if verdict.what == verdict.kind or not verdict.is_healthy or verdict.evidence.step is None
+    ]
 
 
 def flow_rows(run: RunData) -> list[dict[str, Any]]:
@@ -152,12 +172,12 @@ def _heat_maps(run: RunData) -> Iterable[str]:
 
 
 def layer_rows(run: RunData) -> list[dict[str, Any]]:
-    """The verdict on each layer with the figures behind it and the course of its gradient norm."""
+    """Medians of the figures of each layer and the course of its gradient norm."""
     rows = []
-    for name, layer in (run.gradients.get("layers") or {}).items():
-        verdict, trend = layer.get("verdict", ""), Markup(sparkline(_thinned(run.metrics.gradients.row(name), 48)))
+    for name, layer in (run.summary("train").get("layers") or {}).items():
+        trend = Markup(sparkline(_thinned(run.metrics.gradients.row(name), 48)))
         figures = {key: layer.get(key) for key in ("grad_norm", "param_norm", "update_ratio")}
-        rows.append({"name": name, "sign": _sign(verdict), "verdict": verdict, "trend": trend, **figures})
+        rows.append({"name": name, "trend": trend, **figures})
     return rows
 
 
@@ -167,8 +187,6 @@ def start_rows(run: RunData) -> list[dict[str, Any]]:
     rows = [
         {
             "name": name,
-            "verdict": layer.get("verdict", ""),
-            "sign": _sign(layer.get("verdict", "")),
             "figures": [(layer.get(quantity), 0.0) for quantity in ("activation_rms", "grad_norm")],
         }
         for name, layer in list(layers.items())[:MAX_ROWS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.reporting import formats
 from pipeline.reporting.recorded_curves import Metrics, read_curves
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.tasks import TaskWords, task_named
+from pipeline.telemetry.verdicts import Verdict, by_severity, last_verdicts, verdicts_of
 from pipeline.tokens.round_trip import loss_in_words
 
 
@@ -29,6 +30,8 @@ class RunData:
     metrics: Metrics
     model_config: dict[str, Any]
     usage: Usage
+    recorded_health: list[Verdict] = field(default_factory=list)
+    """The last verdicts of the training's health.jsonl."""
 
     def summary(self, stage: str) -> dict[str, Any]:
         """What the stage's `run` returned; empty when the stage is missing."""
@@ -119,13 +122,17 @@ class RunData:
         return list(self.summary("pack").get("classes") or [])
 
     @property
-    def gradients(self) -> dict[str, Any]:
-        """The verdict on training: `verdict`, `why` and `layers`; empty where there is none."""
-        return self.summary("train").get("gradients") or {}
+    def health(self) -> list[Verdict]:
+        """What is said of the model before training and of the training, worst first. Of a training that is not over:
+        what held when its records ended."""
+        found = verdicts_of(self.summary("model").get("health"))
+        if "train" in self.manifests:
+            return by_severity([*found, *verdicts_of(self.summary("train").get("health"))])
+        return by_severity([*found, *self.recorded_health])
 
     @property
     def start(self) -> dict[str, Any]:
-        """The verdict on the initialization, likewise."""
+        """Scales of the blocks before training; empty where they were not measured."""
         return self.summary("model").get("start") or {}
 
     @property
@@ -232,6 +239,7 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
         model_config=read_object_or_empty((trained / BASE if usage and usage.has_adapter else trained) / "config.json")
         or read_object_or_empty(folder("model") / "model/config.json"),
         usage=usage or Usage("AutoModelForCausalLM"),
+        recorded_health=last_verdicts(folder("train")),
     )
 
 

@@ -15,6 +15,7 @@ from pipeline.tasks.task_model_config import TaskModelConfig
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.telemetry.verdicts import Verdict
 
 
 def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
@@ -46,9 +47,10 @@ def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
         if not head.is_pretrained:  # one over labels, which reads the last token
             end_texts(context.output / "model")
         bar.update()
-        start = _start(task, model, context.seed)
-    if start["verdict"] not in ("healthy", "unknown"):
-        context.progress.say(f"warning: before any training the model is {start['verdict']}: {start['why']}")
+        start, health = _start(config, task, model, context.seed)
+    for verdict in health:
+        if not verdict.is_healthy:
+            context.progress.say(f"warning: {verdict.in_words}; {verdict.remedy}")
     if config.adapter is not None:
         if config.quantization is not None:
             check_quantization(config.quantization)
@@ -69,6 +71,7 @@ def run(context: StageContext[TaskModelConfig]) -> dict[str, Any]:
         "vocab_size": model.config.get_text_config().vocab_size,
         **table,
         "start": start,
+        "health": [verdict.as_json() for verdict in health],
         "warnings": [left_out] if left_out else [],
     }
 
@@ -85,14 +88,16 @@ def _longest_of_base(config: ModelConfig, head: Any, model: Any, tokenizer: Any)
     return int(longest) if longest < VERY_LARGE_INTEGER else None
 
 
-def _start(task: Task, model: Any, seed: int) -> dict[str, Any]:
-    """How activations and gradients scale through the layers before training, where the model is small enough."""
+def _start(config: ModelConfig, task: Task, model: Any, seed: int) -> tuple[dict[str, Any], list[Verdict]]:
+    """How activations and gradients scale through the layers before training, where the model is small enough; and the
+    verdicts on it."""
     from pipeline.modeling.initial_scales import LARGEST_PARAMETERS, measure_scales
-    from pipeline.telemetry.initial_verdict import judge_start
+    from pipeline.telemetry.initial_verdicts import finite_scales, judge_start, unmeasured
 
     if model.device.type == "meta" or model.num_parameters() > LARGEST_PARAMETERS:
-        return {"verdict": "unknown", "why": "the model is too large to be measured while it is built", "layers": {}}
-    return judge_start(measure_scales(model, seed, task.start_loss))
+        return {}, unmeasured("the model is too large to be measured while it is built")
+    measured = measure_scales(model, seed, task.start_loss)
+    return finite_scales(measured), judge_start(measured, is_pretrained=config.pretrained is not None)
 
 
 def _check(config: Config) -> None:
@@ -122,6 +127,7 @@ STAGE = Stage(
     inputs=("tokenizer", "pack/labels"),
     uses_seed=_uses_seed,
     libraries=("transformers", "torch", "peft"),
+    summary_keys_in_run_json=("health",),
     files=_files,
     check=_check,
 )

@@ -20,6 +20,7 @@ from pipeline.pretrained.folder_checks import check_links, check_model_folder
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
+from pipeline.telemetry.verdicts import HEALTH, headline, last_verdicts, verdicts_of
 from pipeline.training.checkpointing import checkpoints, continuing
 from pipeline.training.checkpointing.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
@@ -61,7 +62,7 @@ class _Trained:
 
 def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     """Write `model/` with the trained weights (of an adapter also `adapter/` alone), `training.json`, and the records
-    `metrics.jsonl` and `tensorboard/`.
+    `metrics.jsonl`, `health.jsonl` and `tensorboard/`.
 
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
@@ -152,6 +153,7 @@ def _build_state(context: StageContext[TrainConfig], work: Path) -> TrainState:
         progress=context.progress,
         fail=context.fail,
         label=RunLabel(context.run_name, context.run_settings),
+        tokenizer_file=initial / "model" / "tokenizer.json",
     )
 
 
@@ -209,7 +211,11 @@ def _choose_rewarmed(start: StageStart) -> dict[str, Any]:
 def _in_short(summary: Mapping[str, Any]) -> str:
     if summary.get("final_loss") is None:
         return ""
-    return f"loss {summary['final_loss']:.3f}, gradients {summary['gradients']['verdict']}"
+    return f"loss {summary['final_loss']:.3f}, health {headline(verdicts_of(summary['health']))}"
+
+
+def _in_progress(work: Path) -> dict[str, Any]:
+    return {"health": [verdict.as_json() for verdict in last_verdicts(work)]}
 
 
 def _files(config: TrainConfig) -> dict[str, list[Path]]:
@@ -252,7 +258,7 @@ STAGE = Stage(
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),
     uses_seed=lambda config: True,  # the order of the data at least
-    records=("metrics.jsonl", "tensorboard/**"),
+    records=("metrics.jsonl", HEALTH, "tensorboard/**"),
     files=_files,
     check_launch=check_launcher,
     check=_check,
@@ -270,9 +276,10 @@ STAGE = Stage(
     summary_line=_in_short,
     headline=lambda summary: f"{summary['steps']:,} steps",
     noun="training",
-    summary_keys_in_run_json=("stopped_early",),
+    summary_in_progress=_in_progress,
+    summary_keys_in_run_json=("stopped_early", "health"),
     run_folder=RunFolder(
-        links=("metrics.jsonl", "tensorboard"),
+        links=("metrics.jsonl", HEALTH, "tensorboard"),
         copies={"model": "model", ADAPTER: ADAPTER},
         forbidden_names=LOADED,
         exports=tuple(map(gguf_name, OUTTYPES)),

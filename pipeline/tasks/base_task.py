@@ -27,6 +27,7 @@ from pipeline.tasks.task_words import TaskWords
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
 
     from pipeline.config import Config
     from pipeline.evaluation.evaluate_config import EvaluateConfig
@@ -159,6 +160,15 @@ class Task(Feature):
 
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         return loss, math.log(logits.shape[-1])
+
+    def guess_loss(self, model_config: PreTrainedConfig) -> float | None:
+        """What a uniform guess costs, in the loss of training; None where there is no such guess."""
+        return None
+
+    def frequency_loss(self, train: Any, validation: Any) -> float | None:
+        """What a guess by how often each target stands in the training split costs on the validation split, in the
+        loss of training; None where there is no such guess."""
+        return None
 
     def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:
         """Losses of a batch, as sums over its targets: the one to minimize and those to record.

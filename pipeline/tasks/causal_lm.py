@@ -22,6 +22,7 @@ from pipeline.tokens.packing import PackConfig
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
 
     from pipeline.evaluation.document_losses import DocumentTotals
     from pipeline.evaluation.trained_model import TrainedModel
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
 ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
+
+SAMPLED_TOKENS = 2**22
+"""Of a stream of which token frequencies are counted."""
 
 BITS, PERPLEXITY, TOKEN_ACCURACY = BitsPerByte(), Perplexity(), TokenAccuracy()
 
@@ -100,6 +104,20 @@ class CausalLm(Task, type="causal_lm"):
         from pipeline.tokens.packed_split import PackedSplit
 
         return PackedSplit.open(pack_folder, encode, split)
+
+    def guess_loss(self, model_config: PreTrainedConfig) -> float | None:
+        return math.log(model_config.get_text_config().vocab_size)
+
+    def frequency_loss(self, train: PackedSplit, validation: PackedSplit) -> float | None:
+        """With add-one smoothing, in nats a token. All tokens are targets, as in training; of long streams a sample."""
+        import numpy as np
+
+        counts, found = (
+            np.sum([np.bincount(ids, minlength=split.vocab_size) for ids in split.samples(SAMPLED_TOKENS)], axis=0)
+            for split in (train, validation)
+        )
+        costs = np.log((counts + 1).sum()) - np.log(counts + 1)
+        return float(found @ costs / found.sum())
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
         """The loss in nats a token, and perplexity."""

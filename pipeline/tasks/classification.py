@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from transformers import PreTrainedConfig
 
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
 
@@ -108,6 +109,17 @@ class Classification(Labelled, type="classification"):
 
         classes = torch.arange(len(ids), device=logits.device) % logits.shape[-1]
         return functional.cross_entropy(logits, classes), math.log(logits.shape[-1])
+
+    def guess_loss(self, model_config: PreTrainedConfig) -> float | None:
+        return math.log(model_config.num_labels)
+
+    def frequency_loss(self, train: LabelledSplit, validation: LabelledSplit) -> float | None:
+        """With add-one smoothing, in nats a document."""
+        import numpy as np
+
+        held_out = validation.targets.astype(np.int64)
+        counts = np.bincount(train.targets.astype(np.int64), minlength=int(held_out.max()) + 1) + 1
+        return float(np.mean(np.log(counts.sum()) - np.log(counts)[held_out]))
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         from pipeline.tokens.packed_split import IGNORED_LABEL

@@ -28,6 +28,11 @@ class HealthPanel:
         }
         self._found: dict[str, Verdict] = {}
 
+    @property
+    def step(self) -> int:
+        """Of the last record."""
+        return self._window.step
+
     def add(self, record: Mapping[str, float]) -> list[Verdict]:
         """Judge one record, with its `step`. Returns the verdicts that changed; one that is over is `healthy`."""
         self._window.add(record, self.facts.warmup_steps)

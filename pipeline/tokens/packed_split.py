@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from pipeline.tokens.token_streams import INDEX, STREAM, TokenStream
 
 IGNORED_LABEL = -100
 """Label of a position that has no target: PyTorch's and transformers' `ignore_index`."""
+
+
+SAMPLED_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,14 @@ class PackedSplit:
     def target_tokens(self) -> int:
         """Tokens that some window predicts: all but the first of the stream."""
         return max(0, self.num_tokens - 1)
+
+    def samples(self, limit: int) -> Iterator[NDArray[np.unsignedinteger]]:
+        """Ids of the stream in pieces: all of it, or evenly spaced parts of it, of about `limit` tokens in all."""
+        parts = SAMPLED_PARTS if self.num_tokens > limit else 1
+        length = min(limit // parts, self.num_tokens)
+        for part in range(parts):
+            start = part * self.num_tokens // parts
+            yield self.stream[start : start + length]
 
     def num_targets(self, indices: Iterable[int]) -> int:
         """How many labels of `batch(indices)` are targets, counted without reading a token."""

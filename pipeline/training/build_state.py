@@ -33,6 +33,7 @@ from pipeline.training.optimization.clipping import Clipping
 from pipeline.training.optimization.schedules import check_phases, num_steps
 from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.optimization.weight_average import WeightAverage
+from pipeline.training.recording.health_facts import health_facts
 from pipeline.training.recording.metrics_log import MetricsLog
 from pipeline.training.recording.peak_flops import peak_of
 from pipeline.training.recording.running_sums import RunningSums
@@ -57,12 +58,13 @@ def build(
     progress: Progress,
     fail: Callable[[BaseException], None],
     label: RunLabel,
+    tokenizer_file: Path | None = None,
 ) -> TrainState:
     """The state of a training before its first step, and what works on it.
 
     `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
     `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail(error)`
-    writes the error of a process that hangs into run.json.
+    writes the error of a process that hangs into run.json. Verdicts on the text need the `tokenizer_file`.
 
     Raises ConfigError if the schedule's phases are longer than the training.
     """
@@ -74,6 +76,9 @@ def build(
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
     peak = peak_of(device, config.mixed_precision)
+    facts = None
+    if processes.is_main:
+        facts = health_facts(config, model.config, task, train_split, validation_split, label, tokenizer_file)
 
     prepare_layers(config, model)
     wrapped, optimizer = prepare(config, accelerator, dims, model, give_weights)
@@ -103,7 +108,7 @@ def build(
         meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
         due=due,
         running_sums=RunningSums(config, device),
-        log=MetricsLog(work, accelerator, due, label, progress.say),
+        log=MetricsLog(work, accelerator, due, label, progress.say, facts),
         checkpoints=CheckpointWriter(config, max_steps, work, dims.rank, dims.shard),
         interrupts=Interrupts(progress.say),
         watchdog=Watchdog(config.hang_timeout_seconds, wrapped, work, dims.rank, progress.say, fail),

@@ -57,6 +57,7 @@ def _closing_lines(config: Config, view: RunView) -> list[str]:
     from pipeline.modeling.loading_code import Usage
     from pipeline.stages.evaluate import main_result
     from pipeline.tasks import main_metric
+    from pipeline.telemetry.verdicts import headline, verdicts_of
     from pipeline.training.checkpointing.continuing import how_to_train_longer
 
     train, evaluation = ((view.manifest(stage) or {"summary": {}})["summary"] for stage in ("train", "evaluate"))
@@ -66,7 +67,7 @@ def _closing_lines(config: Config, view: RunView) -> list[str]:
     longer = how_to_train_longer(config.train, train["steps"]) if view.was_built("train") else ""
     usage = Usage.of(model)
     return [
-        f"result       {main_result(evaluation)}{compared}; gradients {train['gradients']['verdict']}",
+        f"result       {main_result(evaluation)}{compared}; health {headline(verdicts_of(train['health']))}",
         f"report       {view.folder / 'report.html'}  (open in a browser)",
         f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}",
         *([f"longer       {longer}"] if longer else []),

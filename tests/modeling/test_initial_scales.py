@@ -10,7 +10,8 @@ from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.initial_scales import measure_scales
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.tasks.causal_lm import CausalLm
-from pipeline.telemetry.initial_verdict import judge_start
+from pipeline.telemetry.initial_verdicts import finite_scales, judge_start
+from pipeline.telemetry.verdicts import headline
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +42,27 @@ def test_scales_are_those_of_the_blocks(tokenizer, architecture, config, blocks)
     output.loss.backward()
     squares = [p.grad.square().sum() for n, p in model.named_parameters() if f".{blocks}.1." in n]
     assert measured["layers"][f"{blocks}.1"]["grad_norm"] == pytest.approx(math.sqrt(sum(squares)), rel=1e-4)
-    assert judge_start(measured)["verdict"] == "healthy"
+    assert headline(judge_start(measured)) == "healthy"
 
 
 def test_a_bad_initialization_is_named(tokenizer):
     deep = {**LLAMA, "num_hidden_layers": 6}
-    assert judge_start(measure(tokenizer, config=deep))["verdict"] == "healthy"
+    assert headline(judge_start(measure(tokenizer, config=deep))) == "healthy"
     # Weights so small that no gradient passes from one branch to the next.
     tiny = judge_start(measure(tokenizer, config=deep, type="normal", std=1e-25, embedding_std=0.02))
-    assert tiny["verdict"] == "vanishing"
-    assert "layers.0" in tiny["why"]
+    assert tiny[0].what == "vanishing_gradients_at_the_start"
+    assert "layers.0" in tiny[0].evidence.where
+
+
+@pytest.mark.parametrize(
+    ("loss", "severity"),
+    [(4.1, "healthy"), (4.9, "healthy"), (5.1, "warning"), (8.4, "critical"), (math.nan, "critical")],
+)
+def test_a_loss_above_guessing_at_the_start_is_named(loss, severity):
+    measured = {**layers((1, 1), (1, 1)), "loss": loss}
+    found = {verdict.what: verdict for verdict in judge_start(measured)}
+    assert found["loss_at_the_start"].verdict == severity
+    assert "loss_at_the_start" not in {verdict.what for verdict in judge_start(measured, is_pretrained=True)}
 
 
 def layers(*scales):
@@ -71,8 +83,16 @@ def layers(*scales):
     ],
 )
 def test_verdicts(scales, verdict, who):
-    judged = judge_start(layers(*scales))
-    assert judged["verdict"] == verdict
-    assert who in judged["why"]
-    assert all(value is None or math.isfinite(value) for r in judged["layers"].values() for value in
-               (r["activation_rms"], r["grad_norm"]))  # fmt: skip
+    measured = layers(*scales)
+    judged = judge_start(measured)
+    told = [one for one in judged if one.kind != "loss"]
+    bad = [one for one in told if not one.is_healthy]
+    if verdict in ("exploding", "vanishing"):
+        assert bad
+        assert all(one.what.startswith(verdict) and one.verdict == "critical" for one in bad)
+    else:
+        assert not bad
+        assert {one.verdict for one in told} == {verdict}
+    assert any(who in one.evidence.words for one in told)
+    shown = finite_scales(measured)["layers"].values()
+    assert all(value is None or math.isfinite(value) for row in shown for value in row.values())

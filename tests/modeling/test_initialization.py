@@ -192,9 +192,7 @@ def test_refused_values(values):
 
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(
-    ["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.training_verdict"]
-)
+server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build"])
 
 
 def _shard_and_compare(rank: int, folder: Path, names: list[str]) -> None:

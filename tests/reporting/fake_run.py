@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.atomic import digest_json
 from pipeline.engine.manifests import content_digest
+from pipeline.telemetry.verdicts import Evidence, Verdict
 
 TOKENS = {"train": 482113, "validation": 24500, "test": 25120}
 STAGES = ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model", "train", "evaluate")
@@ -38,6 +39,12 @@ def figures(bits_per_byte: float, num_documents: int) -> dict[str, Any]:
         "documents": num_documents,
         "intervals": {"bits_per_byte": [0.97 * bits_per_byte, 1.03 * bits_per_byte], "token_accuracy": [0.33, 0.36]},
     }
+
+
+def health(kind: str, what: str, verdict: str, words: str) -> dict[str, Any]:
+    """A verdict of a training."""
+    remedy = "" if verdict == "healthy" else "lower train.learning_rate"
+    return Verdict(kind, what, verdict, Evidence(100, words), remedy, "calibrated", 80).as_json()
 
 
 def summaries() -> dict[str, dict[str, Any]]:
@@ -95,14 +102,14 @@ def summaries() -> dict[str, dict[str, Any]]:
             "total": TOTAL,
             "trainable": TOTAL,
             "parts": PARTS,
+            "health": [
+                health("gradients", "vanishing_gradients_at_the_start", "critical", "layers.0: the gradient is zero"),
+            ],
             "start": {
-                "verdict": "vanishing",
-                "why": "layers.0: the gradient is zero",
                 "loss": 8.33,
                 "uniform_loss": 8.31777,
                 "layers": {
                     f"layers.{i}": {
-                        "verdict": "healthy" if i else "vanishing",
                         "activation_rms": 0.021 * (i + 1),
                         "grad_norm": 0.37 if i else None,
                     }
@@ -123,19 +130,10 @@ def summaries() -> dict[str, dict[str, Any]]:
             "precision": "bf16, natively",
             "parameters": TOTAL,
             "resumed_from_steps": [],
-            "gradients": {
-                "verdict": "healthy",
-                "why": "gradient norms of the blocks are within a factor of 2.3; "
-                "updates are 4.1e-04 to 2.2e-03 of the weights",
-                "layers": {
-                    name: {
-                        "verdict": "healthy",
-                        "grad_norm": 0.11 + i / 90,
-                        "param_norm": 11.3 + i,
-                        "update_ratio": 1.1e-3,
-                    }
-                    for i, name in enumerate(LAYERS)
-                },
+            "health": [health("loss", "loss", "healthy", "the training loss is 3.52; guessing evenly costs 8.318")],
+            "layers": {
+                name: {"grad_norm": 0.11 + i / 90, "param_norm": 11.3 + i, "update_ratio": 1.1e-3}
+                for i, name in enumerate(LAYERS)
             },
             "library_versions": {"torch": "2.13.0", "accelerate": "1.15.0"},
         },

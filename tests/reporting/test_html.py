@@ -14,6 +14,7 @@ from reporting.fake_run import (
     LAYERS,
     STAGES,
     figures,
+    health,
     labelled_changes,
     lost_text_changes,
     make_run,
@@ -174,7 +175,7 @@ def test_names_from_the_data_are_escaped_everywhere(tmp_path: Path) -> None:
     changes: dict[str, dict[str, Any]] = {
         "ingest": {"sources": sources, "rejected": {evil: 3}},
         "curate": {"sources": sources, "dropped": {evil: 4}},
-        "train": {"gradients": {"verdict": evil, "why": evil, "layers": {evil: {"verdict": evil}}}},
+        "train": {"health": [health(evil, evil, "critical", evil)], "layers": {evil: {"grad_norm": 1.0}}},
         "evaluate": {"sources": {evil: figures(1.0, 3)}, "baselines": {evil: {"bits_per_byte": 2.0, "what": evil}}},
         "model": {"parts": [{"name": evil, "parameters": 5}]},
     }
@@ -218,7 +219,7 @@ def test_empty_summaries(tmp_path: Path) -> None:
 
 def test_without_validation_samples_baselines_or_telemetry(tmp_path: Path) -> None:
     folders = make_run(
-        tmp_path, 0, {"evaluate": {"samples": [], "baselines": {}, "sources": None}, "train": {"gradients": None}}
+        tmp_path, 0, {"evaluate": {"samples": [], "baselines": {}, "sources": None}, "train": {"layers": None}}
     )
     (folders["train"] / "metrics.jsonl").write_text("".join(metrics_lines(150, layers=False, eval_steps=10**9)))
     text = check(render(folders)).text
@@ -228,18 +229,16 @@ def test_without_validation_samples_baselines_or_telemetry(tmp_path: Path) -> No
 
 
 def test_a_bad_verdict_is_told_in_words_not_only_in_colour(tmp_path: Path) -> None:
-    layers = {
-        "layers.0": {
-            "verdict": "vanishing",
-            "grad_norm": 0.0,
-            "param_norm": 3.0,
-            "update_ratio": 0.0,
-        }
-    }
-    gradients = {"verdict": "vanishing", "why": "layers.0: gradients are zero", "layers": layers}
-    page = render(make_run(tmp_path, 5, {"train": {"gradients": gradients, "resumed_from_steps": [2, 4]}}))
+    reason = "the gradient of layers.0 is 1e-09 of the last block's at step 40; " + "and so on, " * 40 + "to the end"
+    bad = [health("gradients", "vanishing_gradients", "critical", reason)]
+    page = render(
+        make_run(tmp_path, 5, {"train": {"health": bad, "resumed_from_steps": [2, 4]}, "model": {"health": None}})
+    )
     text = check(page).text
-    assert '<span class="badge warn">vanishing</span> layers.0: gradients are zero' in page
+    assert '<span class="badge warn">critical</span> vanishing gradients' in page
+    # In the tile and in the table, whole.
+    assert text.count(reason) == 2
+    assert "lower train.learning_rate" in text
     assert "resumed from step 2, 4" in text
     assert "Products were computed in bf16, natively." in text
     assert "The training reached 57% of 375 GFLOP/s a process, by its median record (bfloat16 products)." in text

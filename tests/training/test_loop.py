@@ -43,7 +43,7 @@ def test_records_and_summary(inputs, tmp_path):
     # 421 tokens make 26 full windows of 16 targets and one of 4; 48 sequences are drawn.
     assert (summary["steps"], summary["epochs"]) == (12, round(48 / 27, 6))
     assert 48 * 16 - 2 * 12 <= summary["target_tokens"] <= 48 * 16 - 12
-    assert summary["gradients"]["layers"].keys() == LAYERS
+    assert summary["layers"].keys() == LAYERS
 
 
 def test_epochs_become_whole_steps(inputs, tmp_path):

@@ -52,9 +52,7 @@ SECTION: dict[str, Any] = {
 
 # Children are forked from a server that has imported torch but never used it: quick to start, safe to kill.
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(
-    ["pipeline.training.loop", "pipeline.modeling.build", "pipeline.telemetry.training_verdict"]
-)
+server.set_forkserver_preload(["pipeline.training.loop", "pipeline.modeling.build"])
 
 
 def make_tokenizer(folder: Path) -> None:

@@ -51,7 +51,7 @@ def above(
     figures: Mapping[str, float] | None = None,
 ) -> Reading:
     """The reading of a figure that is bad above its limits, by severity; the smallest limit comes first."""
-    severity = next((name for name, limit in reversed(limits.items()) if value > limit), "healthy")
+    severity = next((name for name, limit in reversed(list(limits.items())) if value > limit), "healthy")
     smallest = next(iter(limits.values()))
     shown = {**(figures or {}), "threshold": limits.get(severity, smallest)}
     evidence = Evidence(window.step if window else None, words, where, shown)

@@ -1,4 +1,4 @@
-"""Records of a training: `metrics.jsonl` and, through Accelerate's tracker, TensorBoard."""
+"""Records of a training: `metrics.jsonl`, `health.jsonl` and, through Accelerate's tracker, TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from typing import Any, Self, TextIO
 from accelerate import Accelerator
 
 from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
-from pipeline.errors import is_disk_full
+from pipeline.errors import DivergedError, is_disk_full
 from pipeline.machine import rate_in_words
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.panel import HealthPanel, replay
+from pipeline.telemetry.rules.loss import RATE
+from pipeline.telemetry.verdicts import HEALTH, Evidence, Verdict
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.due import Due
 from pipeline.training.recording.metrics_file import parse_record, read_records
@@ -38,6 +42,9 @@ class MetricsLog:
     writes; in the others nothing is recorded. `say` gets a line for each validation.
 
     The same goes to the trackers of `train.log_with`, under the name of the `label`.
+
+    Every record is judged: it gets `health/<kind>` (HealthPanel.levels), and verdicts that change are said and appended
+    to `<work>/health.jsonl`. `facts` are those of this training, None in processes that record nothing.
     """
 
     def __init__(
@@ -47,9 +54,11 @@ class MetricsLog:
         due: Due,
         label: RunLabel,
         say: Callable[[str], None],
+        facts: HealthFacts | None,
     ) -> None:
         self._work, self._label, self._say = work, label, say
-        self._due = due
+        self._due, self._facts = due, facts
+        self.panel: HealthPanel | None = None
         self._before_end: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._accelerator = accelerator
@@ -61,6 +70,8 @@ class MetricsLog:
         if self._accelerator.is_main_process:
             self._accelerator.init_trackers(TENSORBOARD)
             self._others = Trackers(self._due.config, self._work, self._label, is_resumed, self._say)
+            if self._facts is not None:
+                self.panel = replay(self._facts, read_metrics(self._work))
             self._file = (self._work / METRICS).open("a", encoding="utf-8")
             with (self._work / METRICS).open("rb") as file:
                 self._written = hashlib.file_digest(file, "sha256")
@@ -73,6 +84,7 @@ class MetricsLog:
         if counters.step == self._due.max_steps and not is_regular:
             self._before_end = self._before_end or self._sizes()
             self._digests.setdefault(BEFORE_END, self._written.hexdigest())
+        values = values | self._judge(values, counters.step)
         values_of_line = {
             "step": counters.step,
             "target_tokens": counters.target_tokens,
@@ -87,6 +99,22 @@ class MetricsLog:
         self._others.log(values, counters.step)
         if "eval/loss" in values:
             self._say(f"step {counters.step:,} of {self._due.max_steps:,}: {validation_line(values)}")
+
+    def _judge(self, values: dict[str, float], step: int) -> dict[str, float]:
+        """Tell the verdicts that a record changes; returns `health/<kind>`."""
+        if self.panel is None:
+            return {}
+        for verdict in self.panel.add({"step": step, **values}):
+            self._tell(verdict, step)
+        return self.panel.levels()
+
+    def _tell(self, verdict: Verdict, step: int) -> None:
+        with (self._work / HEALTH).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"at": step, **verdict.as_json()}, allow_nan=False) + "\n")
+        if verdict.is_healthy:
+            self._say(f"health: {verdict.what.replace('_', ' ')} is over: {verdict.evidence.words}")
+        else:
+            self._say(f"health: {verdict.in_words}; {verdict.remedy}")
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What `rewind` needs, after flushing all to the disk: the files' sizes and the digest of metrics.jsonl, and,
@@ -133,6 +161,9 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
+            if isinstance(error, DivergedError) and self.panel is not None:
+                with suppress(OSError):
+                    self._tell(_ended_by(error), self.panel.step)
             self._file.close()
             self._others.finish()
         # Not Accelerate's end_training, which would wait for the other processes even after an error.
@@ -143,6 +174,12 @@ class MetricsLog:
             else:
                 with suppress(Exception):
                     tracker.finish()
+
+
+def _ended_by(error: DivergedError) -> Verdict:
+    """The verdict on a training that this error ends."""
+    source = "a loss, gradient or weight that is not finite, or a loss that going back does not mend"
+    return Verdict("loss", "training_diverged", "critical", Evidence(None, str(error)), RATE, source)
 
 
 def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:
@@ -188,8 +225,8 @@ def rewind(work: Path, sizes: dict[str, int], warn: Callable[[str], None], sha25
 
 def _names(work: Path) -> list[str]:
     """Record files, by path relative to the work folder."""
-    metrics = [METRICS] if (work / METRICS).exists() else []
-    return metrics + [f"{TENSORBOARD}/{name}" for name in list_files(work / TENSORBOARD)]
+    text = [name for name in (METRICS, HEALTH) if (work / name).exists()]
+    return text + [f"{TENSORBOARD}/{name}" for name in list_files(work / TENSORBOARD)]
 
 
 def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
@@ -197,6 +234,7 @@ def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
     events = (path for path in sorted((work / TENSORBOARD).rglob("*")) if path.is_symlink() or not path.is_dir())
     kinds = [
         (work / METRICS, stat.S_ISREG),
+        (work / HEALTH, stat.S_ISREG),
         (work / TENSORBOARD, stat.S_ISDIR),
         *((one, stat.S_ISREG) for one in events),
     ]
@@ -228,7 +266,7 @@ def _is_whole(record: Mapping[str, Any] | None) -> bool:
 
 
 def copy_records(work: Path, output: Path) -> None:
-    """Copy `metrics.jsonl` and `tensorboard/` into an artifact, as far as they are there."""
+    """Copy `metrics.jsonl`, `health.jsonl` and `tensorboard/` into an artifact, as far as they are there."""
     for name in _names(work):
         if (work / name).is_file():
             (output / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.telemetry.training_verdict import judge
+from pipeline.telemetry.layer_series import median_layers
 from pipeline.training.precision import precision_in_words
 from pipeline.training.recording.metrics_log import read_metrics
 from pipeline.training.recording.peak_flops import peak_of
@@ -25,9 +25,9 @@ def totals_of(state: TrainState) -> dict[str, Any]:
 
 
 def summarize(state: TrainState) -> dict[str, Any]:
-    """Losses, speed, what went wrong, and the verdict on the gradients."""
+    """Losses, speed, what went wrong, and the verdicts. `layers` has medians over the records."""
     counters, device, precision = state.counters, state.device, state.config.mixed_precision
-    history = read_metrics(state.work)
+    history, panel = read_metrics(state.work), state.log.panel
     return {
         "final_loss": _last(history, "train/loss"),
         "eval_loss": _last(history, "eval/loss"),
@@ -42,7 +42,9 @@ def summarize(state: TrainState) -> dict[str, Any]:
         "loss_spikes": counters.loss_spikes,
         "rollbacks": counters.rollbacks,
         "resumed_from_steps": counters.resumed_from_steps,
-        "gradients": judge(history),
+        "health": [verdict.as_json() for verdict in panel.verdicts()] if panel is not None else [],
+        "facts": panel.facts.as_json() if panel is not None else {},
+        "layers": median_layers(history),
         "library_versions": state.numerics,
     }
 

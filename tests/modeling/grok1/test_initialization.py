@@ -15,7 +15,8 @@ from pipeline.modeling.grok1 import Grok1Config, Grok1ForSequenceClassification
 from pipeline.modeling.initial_scales import measure_scales
 from pipeline.modeling.presets import PRESETS
 from pipeline.tasks.causal_lm import CausalLm
-from pipeline.telemetry.initial_verdict import judge_start
+from pipeline.telemetry.initial_verdicts import judge_start
+from pipeline.telemetry.verdicts import headline
 
 
 def scales(model, ids: torch.Tensor, labels: torch.Tensor) -> tuple[list[float], list[float]]:
@@ -89,7 +90,7 @@ def test_this_projects_own_table_finds_them_healthy():
     measured = measure_scales(model, 0, CausalLm().start_loss)
     norms = [layer["grad_norm"] for layer in measured["layers"].values()]
     assert max(norms) / min(norms) < 3
-    assert judge_start(measured)["verdict"] == "healthy"
+    assert headline(judge_start(measured)) == "healthy"
 
 
 @pytest.mark.slow

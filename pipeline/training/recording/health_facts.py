@@ -1,0 +1,43 @@
+"""What the verdicts on a training have to know beside its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+
+from pipeline.tasks import Split, Task
+from pipeline.telemetry.data_facts import measure_data
+from pipeline.telemetry.facts import DataFacts, HealthFacts
+from pipeline.tokens.packed_split import PackedSplit
+from pipeline.training.optimization.schedules import num_steps, num_warmup_steps
+from pipeline.training.recording.trackers import RunLabel
+from pipeline.training.train_config import TrainConfig
+
+
+def health_facts(
+    config: TrainConfig,
+    model_config: PreTrainedConfig,
+    task: Task,
+    train: Split,
+    validation: Split,
+    label: RunLabel,
+    tokenizer_file: Path | None,
+) -> HealthFacts:
+    """The facts of a training, from its settings and a look at its splits. The settings of the `label` tell whether the
+    model is pretrained."""
+    max_steps = num_steps(config, len(train), train.target_tokens)
+    is_pretrained = (label.settings.get("model") or {}).get("pretrained") is not None
+    return HealthFacts(
+        predicts=task.predicts,
+        max_steps=max_steps,
+        warmup_steps=num_warmup_steps(config, max_steps),
+        peak_rate=config.learning_rate,
+        epochs=max_steps * config.global_batch_size / len(train),
+        is_pretrained=is_pretrained or config.init_from is not None,
+        stops_early=config.early_stopping_patience is not None,
+        max_grad_norm=config.max_grad_norm,
+        guess_loss=task.guess_loss(model_config),
+        frequency_loss=task.frequency_loss(train, validation),
+        data=measure_data(train, tokenizer_file) if isinstance(train, PackedSplit) else DataFacts(),
+    )

@@ -1,0 +1,225 @@
+"""Each rule on both sides of its threshold, on records made by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.telemetry.facts import DataFacts, HealthFacts
+from pipeline.telemetry.panel import HealthPanel, replay
+from pipeline.telemetry.rules import RULES
+from pipeline.telemetry.verdicts import KINDS, Verdict, headline, worst
+
+FACTS = HealthFacts(
+    predicts="tokens",
+    max_steps=1000,
+    warmup_steps=0,
+    peak_rate=1e-3,
+    epochs=1.0,
+    is_pretrained=False,
+    stops_early=False,
+    max_grad_norm=1.0,
+    guess_loss=8.0,
+    frequency_loss=7.0,
+)
+Records = list[dict[str, float]]
+
+
+def losses(*values: float, every: int = 10, **others: float) -> Records:
+    return [{"step": (i + 1) * every, "train/loss": value, **others} for i, value in enumerate(values)]
+
+
+def layers(gradients: Iterable[float] = (1, 1), ratios: Iterable[float] = (1e-3, 1e-3), rate: float = 1e-3) -> Records:
+    line: dict[str, float] = {"train/learning_rate": rate}
+    for i, (gradient, ratio) in enumerate(zip(gradients, ratios, strict=True)):
+        figures = {"grad_norm": gradient, "param_norm": 1.0, "update_ratio": ratio}
+        line |= {f"layers/layers.{i}/{name}": value for name, value in figures.items()}
+    return [{"step": step, **line} for step in range(10, 60, 10)]
+
+
+def validated(training: Iterable[float], validation: Iterable[float], every: int = 100) -> Records:
+    found: Records = []
+    for i, (own, other) in enumerate(zip(training, validation, strict=True)):
+        step = (i + 1) * every
+        found += [{"step": step - 5 + j, "train/loss": own} for j in range(5)] + [{"step": step, "eval/loss": other}]
+    return found
+
+
+def experts(least: float) -> Records:
+    return losses(5, 5, 5, 5, 5, **{"train/expert_load/0": least / 2, "train/expert_load/1": 1 - least / 2})
+
+
+def waits(share: float, whole: float) -> Records:
+    return losses(5, 5, 5, 5, 5, **{"time/data_seconds": share * whole, "time/rest_seconds": (1 - share) * whole})
+
+
+def norms(*values: float, clipped: float = 0.0) -> Records:
+    return [
+        {"step": (i + 1) * 10, "train/loss": 5.0, "train/grad_norm": value, "train/clipped_share": clipped}
+        for i, value in enumerate(values)
+    ]
+
+
+def data(**changes: float) -> dict[str, Any]:
+    return {"data": DataFacts(**changes)}
+
+
+NOISY = [7.0, 6.0, 5.0, 4.05, 3.95, 4.0, 4.02, 3.98]
+
+TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] = [
+    # rule, severity, healthy records, bad records, facts of the first, facts of the second
+    ("loss_above_guessing", "critical", losses(*[8.05] * 5), losses(*[8.15] * 5), {}, {}),
+    ("no_better_than_frequencies", "critical", losses(*[6.8] * 30), losses(*[6.9] * 30), {}, {}),
+    ("no_better_than_frequencies", "critical", losses(*[6.9] * 30), losses(*[6.9] * 30), {"warmup_steps": 200}, {}),
+    ("loss_diverged", "critical", [*losses(*NOISY, *[5.3] * 9)], [*losses(*NOISY, *[6.0] * 9)], {}, {}),
+    (
+        "loss_plateau",
+        "warning",
+        losses(*[6.0] * 60),
+        losses(*[6.5] * 60),
+        {},
+        {},
+    ),
+    (
+        "loss_plateau",
+        "warning",
+        losses(*(6.8 - 0.005 * i for i in range(60))),
+        losses(*(6.8 - 0.0001 * i for i in range(60))),
+        {},
+        {},
+    ),
+    (
+        "overfitting",
+        "warning",
+        validated((5, 4, 3, 2), (5, 4, 4.05, 4.07)),
+        validated((5, 4, 3, 2), (5, 4, 4.1, 4.1)),
+        {},
+        {},
+    ),
+    ("overfitting", "critical", validated((5, 4, 4, 4), (5, 4, 5, 5)), validated((5, 4, 3, 2), (5, 4, 5, 5)), {}, {}),
+    ("generalization_gap", "warning", validated((4, 3), (5, 4.2)), validated((4, 3), (5, 4.8)), {}, {}),
+    ("nothing_learned", "critical", validated((7, 7), (7, 6.8)), validated((7, 7), (7, 6.9)), {}, {}),
+    ("vanishing_gradients", "critical", layers((1.1e-3, 1)), layers((0.9e-3, 1)), {}, {}),
+    ("vanishing_gradients", "critical", layers((1, 1)), layers((0, 1)), {}, {}),
+    ("exploding_gradients", "critical", layers((900, 1)), layers((1100, 1)), {}, {}),
+    ("growing_gradients", "critical", norms(*[1] * 6, *[90] * 9), norms(*[1] * 6, *[110] * 9), {}, {}),
+    ("always_clipped", "note", norms(*[9] * 6, clipped=1.0), norms(*[11] * 6, clipped=1.0), {}, {}),
+    ("unstable_updates", "warning", layers(ratios=(1e-3, 0.09)), layers(ratios=(1e-3, 0.11)), {}, {}),
+    ("unstable_updates", "critical", layers(ratios=(1e-3, 0.01)), layers(ratios=(1e-3, 1.1)), {}, {}),
+    ("stalled_updates", "critical", layers(ratios=(1.1e-5, 1.1e-5)), layers(ratios=(0.9e-5, 0.9e-5)), {}, {}),
+    ("stalled_updates", "critical", layers(ratios=(1e-9, 1e-9), rate=4e-4), layers(ratios=(1e-9, 1e-9)), {}, {}),
+    ("idle_experts", "warning", experts(0.11), experts(0.09), {}, {}),
+    ("idle_experts", "critical", experts(0.3), experts(0.005), {}, {}),
+    ("waiting_for_data", "warning", waits(0.18, 1.0), waits(0.22, 1.0), {}, {}),
+    ("waiting_for_data", "critical", waits(0.8, 0.005), waits(0.8, 0.1), {}, {}),
+    ("many_end_tokens", "warning", losses(5), losses(5), data(end_share=0.09), data(end_share=0.11)),
+    ("one_token_documents", "warning", losses(5), losses(5), data(one_token_share=0.18), data(one_token_share=0.22)),
+    ("repeated_windows", "warning", losses(5), losses(5), data(repeated_share=0.045), data(repeated_share=0.055)),
+    ("text_without_order", "warning", losses(5), losses(5), data(order_gain=0.055), data(order_gain=0.045)),
+    ("many_epochs", "warning", losses(5), losses(5), {"epochs": 15}, {"epochs": 17}),
+    ("many_epochs", "critical", losses(5), losses(5), {"epochs": 50, "is_pretrained": True}, {"epochs": 50}),
+    (
+        "loss_spikes",
+        "warning",
+        losses(5, 5, 5, **{"train/loss_spikes": 0}),
+        losses(5, 5, 5, **{"train/loss_spikes": 1}),
+        {},
+        {},
+    ),
+]
+
+
+def found(records: Records, changes: Mapping[str, Any]) -> dict[str, Verdict]:
+    panel = replay(replace(FACTS, **changes), records)
+    return {verdict.what: verdict for verdict in panel.verdicts()}
+
+
+@pytest.mark.parametrize(("what", "severity", "healthy", "bad", "facts", "bad_facts"), TABLE)
+def test_a_rule_on_both_sides_of_its_threshold(what, severity, healthy, bad, facts, bad_facts):
+    assert what not in found(healthy, facts)
+    verdict = found(bad, bad_facts)[what]
+    assert verdict.verdict == severity
+    assert re.search(r"\d", verdict.evidence.words), "a verdict says its figures"
+    assert verdict.since is not None
+
+
+def test_every_rule_is_in_the_table_and_says_a_remedy_and_a_source():
+    assert {row[0] for row in TABLE} == {rule.what for rule in RULES}
+    for rule in RULES:
+        assert rule.remedy
+        assert rule.source
+        assert rule.kind in KINDS
+
+
+def test_remedies_name_settings_that_exist():
+    from pipeline.config import Config
+    from pipeline.training.train_config import TrainConfig
+
+    sections = set(Config.model_fields)
+    for rule in RULES:
+        for section, setting in re.findall(r"\b([a-z]+)\.([a-z_]+)", rule.remedy):
+            assert section in sections, rule.what
+            if section == "train":
+                assert setting in TrainConfig.model_fields, rule.what
+
+
+def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():
+    panel = HealthPanel(FACTS)
+    told = []
+    for record in losses(5, 5, 9, 5, 5, 5, 5, 9, 9, 9, 9, 9, 9, 5, 5, 5, 5, 5, 5, 5, 5):
+        told += [(record["step"], v.what, v.verdict) for v in panel.add(record) if v.what == "loss_above_guessing"]
+    assert [verdict for _, _, verdict in told] == ["critical", "healthy"]
+    assert panel.levels()["health/loss"] == 0
+
+
+def test_levels_are_those_of_the_worst_verdict():
+    panel = replay(FACTS, layers(ratios=(1e-3, 0.2)))
+    assert panel.levels()["health/updates"] == 2
+    assert panel.levels()["health/gradients"] == 0
+
+
+def test_a_panel_that_saw_half_of_the_records_before_says_the_same():
+    records = losses(*NOISY, *[6.0] * 9)
+    whole, halves = HealthPanel(FACTS), replay(FACTS, records[:8])
+    for record in records:
+        whole.add(record)
+    for record in records[8:]:
+        halves.add(record)
+    assert whole.verdicts() == halves.verdicts()
+
+
+def test_memory_does_not_grow_with_the_records():
+    panel = HealthPanel(FACTS)
+    for step in range(5000):
+        panel.add({"step": step, "train/loss": 5.0, "train/grad_norm": 1.0})
+    assert len(panel._window.history) <= 512
+    assert all(len(readings) <= 5 for readings in panel._readings.values())
+
+
+def test_a_healthy_training_shows_the_figure_nearest_to_a_threshold():
+    told = found(losses(*[5.0] * 30), {})
+    assert told["loss"].verdict == "healthy"
+    assert "5" in told["loss"].evidence.words
+    assert told["gradients"].verdict == "unknown"
+    assert "experts" not in told
+    assert headline(told.values()) == "healthy"
+
+
+def test_verdicts_survive_json_and_what_is_none_is_left_out():
+    one = worst(found(losses(*[9.0] * 5), {}).values())
+    assert one is not None
+    assert Verdict.from_json(json.loads(json.dumps(one.as_json()))) == one
+    for broken in (
+        None,
+        [],
+        {},
+        {"kind": "loss"},
+        {**one.as_json(), "verdict": "fine"},
+        {**one.as_json(), "evidence": 3},
+    ):
+        assert Verdict.from_json(broken) is None
