@@ -68,9 +68,14 @@ class HealthPanel:
         return Verdict(rule.kind, rule.what, severity, bad[-1][1].evidence, rule.remedy, rule.source, since)
 
     def levels(self) -> dict[str, float]:
-        """`health/<kind>` -> 0 for healthy or unknown, 1 for a note, 2 for a warning, 3 for what is critical."""
+        """`health/<kind>` -> 0 for healthy or unknown, 1 for a note, 2 for a warning, 3 for what is critical.
+
+        Of what the records showed. What the facts alone tell is the same at each step, and not that of a longer
+        training."""
         levels = {f"health/{rule.kind}": 0.0 for rule in RULES if self._readings[rule.what]}
         for verdict in self._found.values():
+            if verdict.evidence.step is None:
+                continue
             tag = f"health/{verdict.kind}"
             levels[tag] = max(levels[tag], float(LEVELS[verdict.verdict]))
         return levels

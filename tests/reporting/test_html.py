@@ -114,7 +114,7 @@ def test_the_page_tells_the_run(page: str) -> None:
         "2.081 bits per byte, test split 95 %: 2.019 to 2.144 · unigram 2.680 · xz 2.210",
         "10.5M parameters",
         "2 min 53 s training time",
-        "healthy gradients gradient norms of the blocks are within a factor of 2.3",
+        "critical health: vanishing gradients at the start layers.0: the gradient is zero",
         "\u2212 1,630 too short",
         "validation 263 docs · test 277 docs",
         "+ 493 documents",
