@@ -112,6 +112,13 @@ def test_a_training_that_diverges_gets_a_report_of_its_own(finished: Project, ha
     assert result.err.splitlines()[-1].startswith("descent: training diverged: ")
     view = finished.workspace / "runs" / name
     assert "training diverged: " in (view / "unfinished/report.html").read_text()
+    [told] = [
+        one
+        for one in json.loads((view / "run.json").read_text())["unfinished"]["train"]["health"]
+        if one["what"] == "training_diverged"
+    ]
+    assert told["evidence"]["words"] == result.err.splitlines()[-1].removeprefix("descent: ")
+    assert "critical" in (view / "unfinished/report.html").read_text()
     assert ("still shows" in result.err) == has_result
     assert (view / "report.html").exists() == has_result
     assert shown(finished) == before

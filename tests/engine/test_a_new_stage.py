@@ -93,6 +93,7 @@ def stage_of(counter: Counter) -> Stage:
             set_aside=set_aside,
         ),
         noun="counting",
+        summary_in_progress=lambda work: {"counted": len(saved(work))},
         summary_line=lambda summary: f"{summary['total']} letters",
         run_folder=RunFolder(links=("log.txt",), copies={"count.json": "letters/count.json"}),
     )
@@ -183,6 +184,7 @@ def test_it_goes_on_where_it_failed_and_its_checkpoints_are_cared_for(
     counter.fails_at = 2
     with pytest.raises(BadDataError, match="not that far"):
         run(config_of(twelve), Selection(twelve))
+    assert finished.state()["unfinished"] == {"count": {"counted": 2}}
     step = next(step for step in plan(config_of(twelve), Selection(twelve)) if step.stage.name == "count")
     assert step.action == "resume (part 1)"
     workspace = Workspace(Path("workspace"), twelve)
