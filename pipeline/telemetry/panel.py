@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules import RULES
@@ -27,6 +28,7 @@ class HealthPanel:
             rule.what: deque(maxlen=WINDOW_RECORDS) for rule in RULES
         }
         self._found: dict[str, Verdict] = {}
+        self._over: dict[str, Verdict] = {}  # what was critical once, by rule
 
     @property
     def step(self) -> int:
@@ -45,6 +47,8 @@ class HealthPanel:
             if now is None:
                 continue
             self._found[rule.what] = now
+            if now.verdict == "critical":
+                self._over[rule.what] = now
             if now.verdict != (before.verdict if before else "healthy"):
                 changed.append(now)
         return changed
@@ -57,6 +61,8 @@ class HealthPanel:
         else:
             severities = sorted((reading.severity for _, reading in readings), key=LEVELS.__getitem__, reverse=True)
             severity = severities[holds_in - 1] if len(severities) >= holds_in else "healthy"
+            if any(reading.proves for _, reading in readings):
+                severity = severities[0]
             is_over = all(LEVELS[reading.severity] == 0 for _, reading in list(readings)[-HOLDS_IN:])
             if LEVELS[severity] == 0 and not is_over:
                 return None
@@ -82,7 +88,8 @@ class HealthPanel:
 
     def verdicts(self) -> list[Verdict]:
         """What is to be said after the last record, worst first: the findings, and one verdict for each kind that has
-        none. A training with too few records to be sure is judged by those that it has."""
+        none. What was critical and is over is a note. A training with too few records to be sure is judged by those
+        that it has."""
         found = []
         for rule in RULES:
             readings = self._readings[rule.what]
@@ -91,6 +98,9 @@ class HealthPanel:
                 verdict = self._judge(rule, min(HOLDS_IN, len(readings)))
             if verdict is not None and not verdict.is_healthy:
                 found.append(verdict)
+            elif (over := self._over.get(rule.what)) is not None:
+                words = f"it was critical from step {over.since:,} on, and is over: {over.evidence.words}"
+                found.append(replace(over, verdict="note", evidence=replace(over.evidence, words=words)))
         told = {verdict.kind for verdict in found}
         for kind in dict.fromkeys(rule.kind for rule in RULES):
             if kind not in told and (verdict := self._healthy(kind)) is not None:

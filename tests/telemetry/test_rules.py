@@ -101,22 +101,30 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
         {},
         {},
     ),
+    (
+        "overfitting",
+        "warning",
+        validated((5, 4.3, 4, 3.9), (5, 4, 4.1, 4.1)),
+        validated((5, 4.3, 4, 3.5), (5, 4, 4.1, 4.1)),
+        {},
+        {},
+    ),
     ("overfitting", "critical", validated((5, 4, 4, 4), (5, 4, 5, 5)), validated((5, 4, 3, 2), (5, 4, 5, 5)), {}, {}),
     ("generalization_gap", "warning", validated((4, 3), (5, 4.2)), validated((4, 3), (5, 4.8)), {}, {}),
-    ("nothing_learned", "critical", validated((7, 7), (7, 6.8)), validated((7, 7), (7, 6.9)), {}, {}),
+    ("nothing_learned", "critical", validated((7, 7), (6.8, 6.8)), validated((7, 7), (7, 6.9)), {}, {}),
     ("vanishing_gradients", "critical", layers((1.1e-3, 1)), layers((0.9e-3, 1)), {}, {}),
     ("vanishing_gradients", "critical", layers((1, 1)), layers((0, 1)), {}, {}),
     ("exploding_gradients", "critical", layers((900, 1)), layers((1100, 1)), {}, {}),
     ("growing_gradients", "critical", norms(*[1] * 6, *[90] * 9), norms(*[1] * 6, *[110] * 9), {}, {}),
     ("always_clipped", "note", norms(*[9] * 6, clipped=1.0), norms(*[11] * 6, clipped=1.0), {}, {}),
-    ("unstable_updates", "warning", layers(ratios=(1e-3, 0.09)), layers(ratios=(1e-3, 0.11)), {}, {}),
+    ("unstable_updates", "warning", layers(ratios=(1e-3, 0.45)), layers(ratios=(1e-3, 0.55)), {}, {}),
     ("unstable_updates", "critical", layers(ratios=(1e-3, 0.01)), layers(ratios=(1e-3, 1.1)), {}, {}),
     ("stalled_updates", "critical", layers(ratios=(1.1e-5, 1.1e-5)), layers(ratios=(0.9e-5, 0.9e-5)), {}, {}),
     ("stalled_updates", "critical", layers(ratios=(1e-9, 1e-9), rate=4e-4), layers(ratios=(1e-9, 1e-9)), {}, {}),
     ("idle_experts", "warning", experts(0.11), experts(0.09), {}, {}),
     ("idle_experts", "critical", experts(0.3), experts(0.005), {}, {}),
     ("waiting_for_data", "warning", waits(0.18, 1.0), waits(0.22, 1.0), {}, {}),
-    ("waiting_for_data", "critical", waits(0.8, 0.005), waits(0.8, 0.1), {}, {}),
+    ("waiting_for_data", "critical", waits(0.8, 0.024), waits(0.8, 0.1), {}, {}),
     ("many_end_tokens", "warning", losses(5), losses(5), data(end_share=0.09), data(end_share=0.11)),
     ("one_token_documents", "warning", losses(5), losses(5), data(one_token_share=0.18), data(one_token_share=0.22)),
     ("repeated_windows", "warning", losses(5), losses(5), data(repeated_share=0.045), data(repeated_share=0.055)),
@@ -175,10 +183,20 @@ def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():
         told += [(record["step"], v.what, v.verdict) for v in panel.add(record) if v.what == "loss_above_guessing"]
     assert [verdict for _, _, verdict in told] == ["critical", "healthy"]
     assert panel.levels()["health/loss"] == 0
+    [verdict] = [one for one in panel.verdicts() if one.what == "loss_above_guessing"]
+    assert (verdict.verdict, verdict.since) == ("note", 100)
+    assert "is over" in verdict.evidence.words
+
+
+def test_one_step_that_overwrites_the_weights_proves_it():
+    panel = HealthPanel(FACTS)
+    for record, ratio in zip(layers(), (1e-3, 1e-3, 11, 1e-3, 1e-3), strict=True):
+        panel.add({**record, "layers/layers.1/update_ratio": ratio})
+    assert panel.levels()["health/updates"] == 3
 
 
 def test_levels_are_those_of_the_worst_verdict():
-    panel = replay(FACTS, layers(ratios=(1e-3, 0.2)))
+    panel = replay(FACTS, layers(ratios=(1e-3, 0.6)))
     assert panel.levels()["health/updates"] == 2
     assert panel.levels()["health/gradients"] == 0
 

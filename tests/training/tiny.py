@@ -170,7 +170,7 @@ def train_in_child(inputs: dict[str, Path], folder: Path, hit: Hit | None = None
     return train_in_children(inputs, folder, 1, hit, **changes)[0]
 
 
-MEASURED = ("seconds", "throughput/", "time/", "memory/")
+MEASURED = ("seconds", "throughput/", "time/", "memory/", "health/speed")
 """How tags begin that may differ between two runs which are otherwise equal to the bit."""
 
 

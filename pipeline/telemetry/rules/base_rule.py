@@ -14,11 +14,15 @@ from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
 @dataclass(frozen=True)
 class Reading:
-    """What a rule finds at one record. `closeness`: how near a healthy figure is to the threshold, which is 1."""
+    """What a rule finds at one record.
+
+    `closeness`: how near a healthy figure is to the threshold, which is 1. `proves`: this record alone is enough.
+    """
 
     severity: str
     evidence: Evidence
     closeness: float = 0.0
+    proves: bool = False
 
 
 class Rule(ABC):

@@ -1,11 +1,13 @@
 """Rules of the updates: ||update|| / ||weights|| of each layer.
 
 About 1e-3 is the usual advice (Karpathy, "Neural Networks: Zero to Hero", part 4). Two orders above it weights are
-overwritten rather than refined, two orders below it they hardly move.
+overwritten rather than refined, two orders below it they hardly move. Layers that start small may take steps of a
+quarter of their norm at first.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
@@ -13,7 +15,7 @@ from pipeline.telemetry.layer_series import names_in_words
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.window import Window
 
-UNSTABLE_UPDATE, OVERWRITING_UPDATE = 1e-1, 1.0
+UNSTABLE_UPDATE, OVERWRITING_UPDATE, PROVEN_UPDATE = 0.5, 1.0, 10.0
 STALLED_UPDATE = 1e-5
 ADVICE = 'Karpathy, "Neural Networks: Zero to Hero", part 4'
 
@@ -24,12 +26,12 @@ def update_ratios(window: Window) -> dict[str, float]:
 
 
 class Unstable(Rule):
-    """A step changes a layer by more than a tenth of its norm."""
+    """Steps change a layer by more than half of its norm, or one by ten times as much as there was."""
 
     kind: ClassVar = "updates"
     what: ClassVar = "unstable_updates"
     remedy: ClassVar = "lower train.learning_rate, or raise train.warmup_steps"
-    source: ClassVar = ADVICE
+    source: ClassVar = f"{ADVICE}: about 1e-3; calibrated: healthy trainings reach 0.27 in their first steps"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         ratios = update_ratios(window)
@@ -40,7 +42,8 @@ class Unstable(Rule):
         words = f"step {window.step:,} changes {most} by {ratios[most]:.2g} of its norm"
         words += f"; above {UNSTABLE_UPDATE:g}: {names_in_words(high)}" if high else ""
         limits = {"warning": UNSTABLE_UPDATE, "critical": OVERWRITING_UPDATE}
-        return above(ratios[most], limits, window, words, names_in_words(high))
+        reading = above(ratios[most], limits, window, words, names_in_words(high))
+        return replace(reading, proves=ratios[most] > PROVEN_UPDATE)
 
 
 class Stalled(Rule):

@@ -13,7 +13,8 @@ REPEATS = "train for fewer steps, get more data, or set train.early_stopping_pat
 
 
 class Overfitting(Rule):
-    """The validation loss rises above its best, in two validations, while the training loss falls."""
+    """The validation loss rises above its best, in two validations, while the training loss falls and is a tenth below
+    it. Without that distance both are merely noisy."""
 
     kind: ClassVar = "validation"
     what: ClassVar = "overfitting"
@@ -26,7 +27,7 @@ class Overfitting(Rule):
             return None
         step, best, training = window.best_eval
         rise = min(window.evals) / best - 1 if best > 0 and len(window.evals) == 2 else 0.0
-        is_learning = window.loss < training
+        is_learning = window.loss < training and window.loss < 0.9 * window.evals[-1]
         words = f"the validation loss is {window.evals[-1]:.4g} at step {window.step:,}; its best is {best:.4g}, "
         words += f"at step {step:,}" + (
             f", and the training loss has fallen from {training:.4g} to {window.loss:.4g} since" if is_learning else ""

@@ -1,0 +1,155 @@
+"""Trainings with a planted fault, each named for what it is before a tenth of the training is over where it was there
+from the start; and healthy trainings, of which nothing is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from numpy.typing import NDArray
+from training.tiny import BLOCK_SIZE, LLAMA, VOCAB_SIZE, make_inputs, run_train
+
+from pipeline.telemetry.verdicts import Verdict, verdicts_of
+from pipeline.tokens.packing import pack_contiguous
+from pipeline.tokens.token_streams import StreamWriter
+
+SETTINGS: dict[str, Any] = {
+    "max_steps": 100,
+    "global_batch_size": 8,
+    "per_device_train_batch_size": 8,
+    "logging_steps": 2,
+    "eval_steps": 10,
+    "eval_batches": 8,
+    "save_steps": 1000,
+}
+MIXTURE = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 1}
+
+
+@pytest.fixture(autouse=True)
+def forget_accelerate():
+    yield
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
+def write_stream(folder: Path, split: str, ids: NDArray[Any], lengths: list[int]) -> None:
+    """A stream in place of the one that is there."""
+    shutil.rmtree(folder / "encode" / split)
+    with StreamWriter(folder / "encode" / split, np.dtype("<u2"), "tokenizer") as writer:
+        writer.write(ids, np.array(lengths))
+    special = {"vocab_size": VOCAB_SIZE, "eos_token_id": 1, "pad_token_id": 0, "dtype": "uint16"}
+    special |= {"prefix_token_ids": [], "suffix_token_ids": [1]}
+    told = {"tokens": len(ids), "documents": len(lengths), "digest": split}
+    packed = pack_contiguous({**special, "splits": {split: told}}, split, BLOCK_SIZE)
+    (folder / "pack" / split / "pack.json").write_text(json.dumps(packed))
+
+
+def ordered(count: int, seed: int = 5) -> NDArray[Any]:
+    """Ids that count upwards with jumps: there is something to learn."""
+    return 2 + np.cumsum(np.random.default_rng(seed).choice([1, 1, 1, 7], count)) % (VOCAB_SIZE - 2)
+
+
+def random_ids(count: int, seed: int = 5) -> NDArray[Any]:
+    return np.random.default_rng(seed).integers(2, VOCAB_SIZE, count)
+
+
+def trained(
+    folder: Path,
+    ids: NDArray[Any] | None = None,
+    lengths: list[int] | None = None,
+    held_out: NDArray[Any] | None = None,
+    model: dict[str, Any] | None = None,
+    **changes: Any,
+) -> tuple[dict[str, Verdict], list[dict[str, Any]]]:
+    """The verdicts at the end of a training, and those that were told on the way."""
+    inputs = make_inputs(folder, **(model or {}))
+    ids = ordered(4210) if ids is None else ids
+    write_stream(folder, "train", ids, lengths or [len(ids)])
+    held_out = ordered(401, 6) if held_out is None else held_out
+    write_stream(folder, "validation", held_out, [len(held_out)])
+    summary = run_train(inputs, folder, **{**SETTINGS, **changes})
+    told = folder / "output/health.jsonl"
+    lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    return {one.what: one for one in verdicts_of(summary["health"])}, lines
+
+
+def first_step(told: list[dict[str, Any]], what: str, severity: str) -> int:
+    """When a verdict was told first."""
+    return next(line["at"] for line in told if (line["what"], line["verdict"]) == (what, severity))
+
+
+def test_a_learning_rate_of_10(tmp_path):
+    found, told = trained(tmp_path, learning_rate=10.0)
+    assert first_step(told, "loss_above_guessing", "critical") <= 10
+    assert first_step(told, "unstable_updates", "critical") <= 10
+    assert found["no_better_than_frequencies"].verdict == "critical"
+    assert "train.learning_rate" in found["unstable_updates"].remedy
+
+
+def test_a_learning_rate_of_a_billionth(tmp_path):
+    found, told = trained(tmp_path, learning_rate=1e-9)
+    assert first_step(told, "stalled_updates", "critical") <= 10
+    assert found["stalled_updates"].remedy == "raise train.learning_rate"
+
+
+def test_random_letters_teach_nothing(tmp_path):
+    found, _ = trained(tmp_path, random_ids(4210), held_out=random_ids(401, 6))
+    assert found["no_better_than_frequencies"].verdict == "critical"
+    assert found["nothing_learned"].verdict == "critical"
+
+
+def test_twenty_documents_for_many_epochs(tmp_path):
+    found, told = trained(tmp_path, ordered(320), [16] * 20, max_steps=150)
+    assert first_step(told, "many_epochs", "critical") <= 15
+    assert found["overfitting"].verdict == "critical"
+    assert found["overfitting"].since is not None
+
+
+def test_documents_of_one_token(tmp_path):
+    ids = ordered(4210)
+    ids[1::2] = 1
+    found, told = trained(tmp_path, ids, [2] * (len(ids) // 2), max_steps=20)
+    assert first_step(told, "one_token_documents", "warning") <= 2
+    assert found["many_end_tokens"].verdict == "warning"
+    assert "50.0%" in found["many_end_tokens"].evidence.words
+
+
+HEALTHY: list[dict[str, Any]] = [
+    {"learning_rate": 0.01},
+    {"learning_rate": 0.02, "warmup_steps": 20},
+    {"optim": "sgd", "learning_rate": 0.3},
+    {"model": {"architecture": "mixtral", "config": MIXTURE}, "router_aux_loss_coef": 0.02},
+]
+
+
+@pytest.mark.parametrize("changes", HEALTHY)
+def test_of_a_healthy_training_nothing_is_said(tmp_path, changes):
+    found, told = trained(tmp_path, **changes)
+    assert not [(line["at"], line["what"]) for line in told]
+    assert all(verdict.is_healthy for verdict in found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", range(20))
+def test_of_drawn_healthy_trainings_nothing_is_said(tmp_path, draw):
+    random = np.random.default_rng(draw)
+    width = int(random.choice([16, 32]))
+    config = {**LLAMA, "hidden_size": width, "num_hidden_layers": int(random.integers(1, 5))}
+    found, told = trained(
+        tmp_path,
+        ordered(int(random.integers(3000, 9000)), draw),
+        held_out=ordered(401, 100 + draw),
+        model={"config": config},
+        learning_rate=float(np.exp(random.uniform(np.log(3e-3), np.log(2e-2)))),
+        warmup_steps=int(random.integers(0, 20)),
+        lr_scheduler_type=str(random.choice(["linear", "cosine", "constant"])),
+        weight_decay=float(random.choice([0.0, 0.1])),
+        global_batch_size=int(random.choice([8, 16])),
+    )
+    assert not [(line["at"], line["what"]) for line in told]
+    assert all(verdict.is_healthy for verdict in found.values())
