@@ -15,6 +15,7 @@ from pipeline.telemetry.verdicts import verdicts_of, worst
 
 WIDTH = 80
 LONGEST_LABEL = 10
+LONGEST_FIGURE = 24
 MAX_ROWS = 16
 """Settings, reasons or sources that are listed one by one."""
 
@@ -247,6 +248,10 @@ def _evaluation(evaluation: Mapping[str, Any], labels: Labels) -> list[str]:
         for name, row in baselines.items()
         if any(row["differences"])
     ]
+    for name, row in list(evaluation["benchmarks"].items())[:MAX_ROWS]:
+        # The end of a long name tells more: the variant and the metric.
+        short = name if len(name) <= LONGEST_FIGURE else f"…{name[1 - LONGEST_FIGURE :]}"
+        rows.append(_measure(short, row, Figure(name, name, better=row["better"]), labels))
     more = [f"  and {len(sources) - MAX_ROWS:,} more sources: --json has all"] if len(sources) > MAX_ROWS else []
     notes = [line for note in evaluation["notes"] for line in _wrap(f"note: {note}")]
     return [*_table(rows, f"<{'>' * (len(rows[0]) - 2)}<", indent=0), *more, *notes]
@@ -259,7 +264,7 @@ def _measure(name: str, row: Mapping[str, Any], figure: Figure, labels: Labels) 
     best = None if row["best"] is None else f"{labels[row['best']]} is {'better' if len(labels) == 2 else 'best'}"
     words = best or ("" if row["comparable"] or not figure.better else "not comparable")
     change = _change(row["values"], _points if figure.style == "percent" else write)
-    return [formats.shorten(name, 24), *_written(row["values"], write), *_if_two(labels, change), words]
+    return [formats.shorten(name, LONGEST_FIGURE), *_written(row["values"], write), *_if_two(labels, change), words]
 
 
 def _points(share: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.comparison.recorded_run import Run, have_same, open_run
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import describe_differences, differing
+from pipeline.evaluation.benchmarks import QUANTILE, Score
 from pipeline.evaluation.metrics import METRIC_OF_KEY, Figure
 from pipeline.tasks import task_named
 from pipeline.training.recording.metrics_file import read_records
@@ -252,8 +253,39 @@ def _evaluation(runs: Runs) -> dict[str, Any]:
         "measures": {key: measured(of, tests) for key, of in figures.items() if any(key in test for test in tests)},
         "sources": of_each(sources),
         "baselines": of_each(baselines),
+        "benchmarks": _benchmarks(runs),
         "notes": notes,
     }
+
+
+def _benchmarks(runs: Runs) -> dict[str, Any]:
+    """Each score, as `_measured`, with its standard errors. None is the best where the two best differ by less than
+    1.96 standard errors of their difference, or where the runs answered other numbers of documents."""
+    of_runs = []
+    for run in runs:
+        scores = [Score(**one) for one in run.summary("evaluate").get("benchmarks") or ()]
+        of_runs.append({f"{score.task} {score.metric}": score for score in scores})
+    rows = {}
+    for name in dict.fromkeys(name for scores in of_runs for name in scores):
+        found = [scores.get(name) for scores in of_runs]
+        known = [score for score in found if score is not None]
+        figure = Figure(name, name, better=known[0].better)
+        row = _measured(
+            [score and score.value for score in found], figure, len({score.documents for score in known}) == 1
+        )
+        if row["best"] is not None and not _is_clearly_best(known, figure.better):
+            row["best"] = None
+        rows[name] = row | {
+            "standard_errors": [score and score.standard_error for score in found],
+            "better": figure.better,
+        }
+    return rows
+
+
+def _is_clearly_best(scores: Sequence[Score], better: str) -> bool:
+    best, second = sorted(scores, key=lambda score: score.value, reverse=better == "higher")[:2]
+    noise = math.hypot(best.standard_error or 0.0, second.standard_error or 0.0)
+    return abs(best.value - second.value) > QUANTILE * noise
 
 
 def _measured(values: list[float | None], figure: Figure, is_comparable: bool) -> dict[str, Any]:

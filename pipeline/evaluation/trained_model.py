@@ -13,9 +13,12 @@ from transformers import PreTrainedModel
 from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.distributed.parallel_dims import ParallelDims
 from pipeline.machine import wants_cpu
+from pipeline.modeling.adapters import virtual_tokens
 from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.modeling.blockwise import load_sharded
 from pipeline.modeling.build import load_model
+from pipeline.modeling.export_compatibility import longest_input
+from pipeline.modeling.inputs import context_length
 from pipeline.modeling.loading_code import ADAPTER
 from pipeline.modeling.materialize import open_empty
 
@@ -51,3 +54,11 @@ def load_trained(folder: Path, device: torch.device, dims: ParallelDims = ALONE.
     if dims.is_sharded and not (folder / ADAPTER).is_dir():
         return load_sharded(lambda: open_empty(folder, dtype), folder, dims.mesh(device.type))
     return load_model(folder, dtype=dtype).to(device).eval()
+
+
+def longest_input_of(model: PreTrainedModel, folder: Path) -> int:
+    """Most tokens that a user of the folder should give the model: as many as its tokenizer cuts after, at most the
+    model's positions."""
+    positions = context_length(model)
+    limits = [longest_input(folder), positions and positions - virtual_tokens(model)]
+    return min(limit for limit in limits if limit)

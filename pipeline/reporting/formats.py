@@ -76,6 +76,11 @@ def _signed(value: float, size: str) -> str:
     return f"{'+' if value > 0 else chr(0x2212) if value < 0 else ''}{size}"
 
 
+def with_error(value: float, standard_error: float | None) -> str:
+    """A real number with its standard error, where that is known: 0.3125 ± 0.014."""
+    return real(value) + (f" ± {real(standard_error, 2)}" if standard_error is not None else "")
+
+
 def power_of_ten(exponent: int) -> str:
     """10 with a superscript exponent."""
     return f"10{str(exponent).translate(_SUPERSCRIPTS)}"

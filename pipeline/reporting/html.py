@@ -24,6 +24,8 @@ MAX_ROWS = 60
 MAX_SAMPLES = 20
 MAX_SAMPLE_CHARACTERS = 4000
 _SMOOTH_FROM_POINTS = 100
+AGAINST_CHANCE = {"above": "above chance", "at": "no better than chance", "below": "below chance", "": ""}
+"""What is said of a benchmark's score, by `Score.against_chance`."""
 
 
 def render_report(run: RunData, unfinished: str = "") -> str:
@@ -54,6 +56,7 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         withheld=run.withheld,
         left_out=run.summary("evaluate").get("left_out") or {},
         baselines=run.baselines,
+        benchmarks=benchmark_rows(run),
         samples=samples(run),
         parts=part_rows(run),
         num_parameters=run.num_parameters,
@@ -227,6 +230,22 @@ def _comparison(run: RunData) -> str:
     name = words.main.name
     title = f"{name[0].upper()}{name[1:]} of the model and the baselines"
     return bar_chart(bars, title=title, x_label=f"{name} ({words.better} is better)")
+
+
+def benchmark_rows(run: RunData) -> list[dict[str, Any]]:
+    """Scores of benchmarks beside chance."""
+    return [
+        {
+            "task": score.task,
+            "metric": score.metric,
+            "value": formats.with_error(score.value, score.standard_error),
+            "chance": score.chance,
+            "against_chance": AGAINST_CHANCE[score.against_chance],
+            "sign": "ok" if score.against_chance == "above" else "warn",
+            "documents": score.documents,
+        }
+        for score in run.benchmarks[:MAX_ROWS]
+    ]
 
 
 def samples(run: RunData) -> list[dict[str, str]]:

@@ -65,6 +65,16 @@ def render_card(run: RunData) -> str:
         baselines=[
             {name: _cell(row[name]) for name in ("name", "value", "difference", "what")} for row in run.baselines
         ],
+        benchmarks=[
+            {
+                "task": _cell(score.task),
+                "metric": _cell(score.metric),
+                "value": formats.with_error(score.value, score.standard_error),
+                "chance": "" if score.chance is None else formats.real(score.chance),
+                "documents": score.documents,
+            }
+            for score in run.benchmarks[:MAX_SOURCES]
+        ],
         limitations=_limitations(run),
     )
     return page.strip() + "\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.manifests import read_manifest, warnings_of
+from pipeline.evaluation.benchmarks import Score
 from pipeline.evaluation.metrics import FEWEST_DOCUMENTS, Figure
 from pipeline.modeling.loading_code import BASE, Usage
 from pipeline.modeling.model_config import DEFAULT_TASK
@@ -106,6 +107,11 @@ class RunData:
         """The 95 % interval of a figure among the scores of a group of documents, in words; "" where there is none."""
         found = (scores.get("intervals") or {}).get(figure.key)
         return formats.between(found, figure.style) if found else ""
+
+    @property
+    def benchmarks(self) -> list[Score]:
+        """Scores of tasks that others made."""
+        return [Score(**one) for one in self.summary("evaluate").get("benchmarks") or ()]
 
     def added_by_tokenizer(self, place: str) -> list[str]:
         """The special tokens that the tokenizer itself puts `before` or `after` every text."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
 from pipeline.engine.stage import Stage, StageContext
+from pipeline.evaluation.benchmarks import Exported, Scores
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.tasks import main_metric, task_named, task_of_split
+from pipeline.tasks import Task, main_metric, task_named, task_of_split
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.evaluation.trained_model import TrainedModel
 
 
 def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
@@ -30,13 +33,30 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
             model = load_trained(context.inputs[stage] / "model", device, processes.dims)
             return TrainedModel(model, device, processes)
 
-        predicted = task.predict(context, load("train"))
+        predicted, benchmarks = _measure(task, context, load("train"))
         before = task.predict_before(context, lambda: load("model"))  # the trained one is gone by now
     if not processes.is_main:
         return {}
     evaluation = task.evaluate(context, predicted, before)
+    if context.config.benchmarks:
+        evaluation["benchmarks"] = [asdict(score) for found in benchmarks for score in found.scores]
+        remarks = [text for found in benchmarks for text in found.warnings]
+        evaluation["warnings"] = [*evaluation.get("warnings", ()), *remarks]
     atomic.write_json(context.output / "evaluation.json", evaluation)
     return evaluation
+
+
+def _measure(task: Task, context: StageContext[EvaluateConfig], trained: TrainedModel) -> tuple[Any, list[Scores]]:
+    """What the task predicts, and the scores of each benchmark."""
+    from pipeline.evaluation.trained_model import longest_input_of
+
+    predicted = task.predict(context, trained)
+    if not context.config.benchmarks:
+        return predicted, []
+    folder = context.inputs["train"] / "model"
+    longest = longest_input_of(trained.model, folder)
+    exported = Exported(trained, folder, longest, context.config.per_device_eval_batch_size)
+    return predicted, [benchmark.scores(exported, context.progress) for benchmark in context.config.benchmarks]
 
 
 def main_result(evaluation: Mapping[str, Any]) -> str:
@@ -47,6 +67,11 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     between = "" if low is None else f" ({low:.3f} to {high:.3f})"
     remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
     return f"{test[metric]:.3f} {metric.replace('_', ' ')}{between}{remark}"
+
+
+def _check(config: Config) -> None:
+    for benchmark in config.evaluate.benchmarks:
+        benchmark.check()
 
 
 def _uses_seed(config: Config) -> bool:
@@ -61,6 +86,7 @@ STAGE = Stage(
     inputs=("train", "model", "pack/train", "pack/test", "curate/train", "curate/test"),
     reads=("encode",),
     uses_seed=_uses_seed,
+    check=_check,
     distributed=True,
     headline=main_result,
     noun="evaluation",
