@@ -269,16 +269,14 @@ def _benchmarks(runs: Runs) -> dict[str, Any]:
     for name in dict.fromkeys(name for scores in of_runs for name in scores):
         found = [scores.get(name) for scores in of_runs]
         known = [score for score in found if score is not None]
-        figure = Figure(name, name, better=known[0].better)
-        row = _measured(
-            [score and score.value for score in found], figure, len({score.documents for score in known}) == 1
-        )
-        if row["best"] is not None and not _is_clearly_best(known, figure.better):
+        values = [None if score is None else score.value for score in found]
+        errors = [None if score is None else score.standard_error for score in found]
+        better = known[0].better
+        is_comparable = len({score.documents for score in known}) == 1
+        row = _measured(values, Figure(name, name, better=better), is_comparable)
+        if row["best"] is not None and not _is_clearly_best(known, better):
             row["best"] = None
-        rows[name] = row | {
-            "standard_errors": [score and score.standard_error for score in found],
-            "better": figure.better,
-        }
+        rows[name] = row | {"standard_errors": errors, "better": better}
     return rows
 
 

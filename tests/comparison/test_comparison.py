@@ -331,3 +331,29 @@ def test_a_run_that_is_missing_or_damaged(workspace: Workspace) -> None:
     path.write_text(path.read_text().replace("done", "gone"))
     with pytest.raises(StorageError, match=r"run\.json cannot be read; run it again, or remove its folder"):
         compare_runs(workspace, ("a", "a"))
+
+
+def test_a_benchmark_is_better_only_beyond_its_noise(workspace: Workspace) -> None:
+    def benchmarks(*values: float, documents: int = 400) -> Changes:
+        common = {"documents": documents, "standard_error": 0.02, "chance": 0.25, "better": "higher"}
+        names = ("hellaswag/rc_0shot", "basic_skills_coding/rc_5shot")
+        scores = [{"task": task, "metric": "acc", "value": value, **common} for task, value in zip(names, values)]
+        return {"evaluate": {"benchmarks": scores}}
+
+    write_run(workspace, "a", summaries=benchmarks(0.30, 0.30))
+    write_run(workspace, "b", summaries=benchmarks(0.34, 0.37))
+    write_run(workspace, "c", summaries=benchmarks(0.30, 0.60, documents=20))
+    write_run(workspace, "d")
+    found, text = compared(workspace)
+    rows = found["evaluation"]["benchmarks"]
+    # The difference of two such scores has a standard error of 0.028.
+    assert [row["best"] for row in rows.values()] == [None, 1]
+    assert re.search(r"hellaswag/rc_0shot acc +0.3000 +0.3400 +\+0.0400\n", text)
+    assert re.search(r"skills_coding/rc_5shot acc +0.3000 +0.3700 +\+0.0700 +b is better", text)
+    found, text = compared(workspace, "a", "c")
+    assert {row["best"] for row in found["evaluation"]["benchmarks"].values()} == {None}
+    assert "not comparable" in text
+    assert compared(workspace, "a", "d")[0]["evaluation"]["benchmarks"]["hellaswag/rc_0shot acc"]["values"] == [
+        0.3,
+        None,
+    ]

@@ -15,16 +15,19 @@ from safetensors.torch import load_file
 from training.tiny import LLAMA, in_processes, make_inputs
 
 from pipeline.distributed.collectives import joined
+from pipeline.evaluation.benchmarks import Exported
+from pipeline.evaluation.benchmarks.answer_likelihoods import answer_likelihoods
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.losses import iterate_losses
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.samples import write_samples
-from pipeline.evaluation.trained_model import load_trained
+from pipeline.evaluation.trained_model import TrainedModel, load_trained
 from pipeline.modeling.sharding import is_sharded
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.tokens.tokenizer_folder import load_tokenizer
 
 DEEP = {**LLAMA, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 16, "tie_word_embeddings": False}
+ANSWERS = [("w3 w4", " w5"), ("w9", " w9 w10 w11"), ("w20 w21 w22", " w7"), ("w3 w4", " w6 w7"), ("w9", " w2")]
 PROMPTS = ["w3 w4", "w9", "w20 w21 w22"]
 
 
@@ -50,7 +53,10 @@ def evaluate(index: int, inputs: dict[str, Path], folder: Path, environ: dict[st
             processes=processes,
         )
         texts = [sample["text"] for sample in samples]
-    np.savez(folder / f"{index}.npz", nll=np.concatenate([nll for nll, _ in parts]), logits=logits)
+        exported = Exported(TrainedModel(model, device, processes), model_folder, 16, batch_size=2)
+        answers = np.array([*answer_likelihoods(exported, ANSWERS, lambda number: None)])
+    nll = np.concatenate([nll for nll, _ in parts])
+    np.savez(folder / f"{index}.npz", nll=nll, logits=logits, answers=answers)
     (folder / f"{index}.json").write_text(json.dumps({"texts": texts, "peak": meter.peak}))
 
 
@@ -73,5 +79,6 @@ def test_processes_find_together_what_one_finds(tmp_path, environ):
         assert others["nll"] == pytest.approx(arrays["nll"], rel=1e-5)
         assert others["logits"] == pytest.approx(arrays["logits"], rel=1e-4, abs=1e-6)
         assert tells["texts"] == told["texts"]
+        assert others["answers"] == pytest.approx(arrays["answers"], rel=1e-5)
         # A half, and of sixteen blocks the one at work, the next one, and buffers through which they come.
         assert tells["peak"] < 0.8 * size if environ else tells["peak"] > size

@@ -324,3 +324,16 @@ def test_few_documents_give_no_verdict(tmp_path: Path) -> None:
     page = render_report(read_run(make_run(tmp_path, changes=changes, task="classification"), ReportConfig()))
     assert "too few documents to tell" in page
     assert "of 100 documents right" not in page
+
+
+def test_benchmarks_stand_beside_chance(tmp_path: Path) -> None:
+    common = {"documents": 400, "standard_error": 0.0213, "chance": 0.25, "better": "higher"}
+    scores = [
+        {"task": "<b>arc</b>", "metric": "acc", "value": 0.31, **common},
+        {"task": "piqa", "metric": "acc", "value": 0.26, **common},
+        {"task": "mine", "metric": "bits_per_byte", "value": 1.5, **common, "standard_error": None, "chance": None},
+    ]
+    text = check(render(make_run(tmp_path, 0, {"evaluate": {"benchmarks": scores}}))).text
+    assert "<b>arc</b> acc 0.3100 \u00b1 0.021 0.2500 above chance 400" in text
+    assert "piqa acc 0.2600 \u00b1 0.021 0.2500 no better than chance 400" in text
+    assert "mine bits_per_byte 1.500 \u2013 400" in text

@@ -209,3 +209,10 @@ def test_what_lies_within_the_noise_is_said_to(tmp_path: Path) -> None:
     assert "What sets it apart from majority class (60.0%) lies within the noise of these documents." in text
     assert "no better than" not in text
     assert "lies within the noise" not in card(make_run(tmp_path / "clear"))
+
+
+def test_benchmarks_stand_beside_chance(tmp_path: Path) -> None:
+    score = {"task": "a|b", "metric": "acc", "value": 0.31, "documents": 4000, "standard_error": 0.0073}
+    score |= {"chance": 0.25, "better": "higher"}
+    text = card(make_run(tmp_path, changes={"evaluate": {"benchmarks": [score]}}))
+    assert "| a\\|b | acc | 0.3100 \u00b1 0.0073 | 0.2500 | 4,000 |" in text
