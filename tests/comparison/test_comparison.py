@@ -337,7 +337,9 @@ def test_a_benchmark_is_better_only_beyond_its_noise(workspace: Workspace) -> No
     def benchmarks(*values: float, documents: int = 400) -> Changes:
         common = {"documents": documents, "standard_error": 0.02, "chance": 0.25, "better": "higher"}
         names = ("hellaswag/rc_0shot", "basic_skills_coding/rc_5shot")
-        scores = [{"task": task, "metric": "acc", "value": value, **common} for task, value in zip(names, values)]
+        scores = [
+            {"task": task, "metric": "acc", "value": value, **common} for task, value in zip(names, values, strict=True)
+        ]
         return {"evaluate": {"benchmarks": scores}}
 
     write_run(workspace, "a", summaries=benchmarks(0.30, 0.30))
@@ -348,8 +350,8 @@ def test_a_benchmark_is_better_only_beyond_its_noise(workspace: Workspace) -> No
     rows = found["evaluation"]["benchmarks"]
     # The difference of two such scores has a standard error of 0.028.
     assert [row["best"] for row in rows.values()] == [None, 1]
-    assert re.search(r"hellaswag/rc_0shot acc +0.3000 +0.3400 +\+0.0400\n", text)
-    assert re.search(r"skills_coding/rc_5shot acc +0.3000 +0.3700 +\+0.0700 +b is better", text)
+    assert re.search(r"hellaswag/rc_0shot acc +0.3000 +0.3400 +\+0.04000\n", text)
+    assert re.search(r"…lls_coding/rc_5shot acc +0.3000 +0.3700 +\+0.07000 +b is better", text)
     found, text = compared(workspace, "a", "c")
     assert {row["best"] for row in found["evaluation"]["benchmarks"].values()} == {None}
     assert "not comparable" in text
