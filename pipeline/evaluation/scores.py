@@ -19,7 +19,7 @@ def score(rows: NDArray[np.float64], metrics: Sequence[TextMetric]) -> dict[str,
     """Scores of documents, of each the fields of `Totals` (documents, fields): `loss` in nats a token, the metrics
     asked for, what they were taken over, and `intervals`."""
     totals = Totals.from_row(rows.sum(0))
-    figures: dict[str, Callable[[Totals], float]] = {
+    figures: dict[str, Callable[[Totals], float | None]] = {
         "loss": _loss,
         **{metric.key: metric.compute for metric in metrics},
     }

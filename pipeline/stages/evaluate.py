@@ -66,6 +66,8 @@ def main_result(evaluation: Mapping[str, Any]) -> str:
     low, high = (test.get("intervals") or {}).get(metric) or (None, None)
     between = "" if low is None else f" ({low:.3f} to {high:.3f})"
     remark = " (no bits per byte: its tokenizer loses text)" if evaluation.get("withheld") else ""
+    if test[metric] is None:
+        return f"{metric.replace('_', ' ')} beyond all numbers{remark}"
     return f"{test[metric]:.3f} {metric.replace('_', ' ')}{between}{remark}"
 
 

@@ -120,11 +120,12 @@ class CausalLm(Task, type="causal_lm"):
         return float(found @ costs / found.sum())
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
-        """The loss in nats a token, and perplexity."""
+        """The loss in nats a token, and perplexity where a float holds it."""
         from pipeline.evaluation.losses import TokenSums
 
         loss = TokenSums.from_tensor(sums).loss
-        return {"loss": loss, "perplexity": perplexity_of(loss)}
+        perplexity = perplexity_of(loss)
+        return {"loss": loss} if perplexity is None else {"loss": loss, "perplexity": perplexity}
 
     def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[DocumentTotals, list[dict[str, str]]]:
         """Sums of losses for each document of the test split, and samples."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from harness import PATIENCE_SECONDS
 from pydantic import ValidationError
 
@@ -21,6 +22,7 @@ from pipeline.evaluation.metrics import METRICS, LabelMetric, Totals
 from pipeline.evaluation.metrics.evaluate_module import EvaluateModule
 from pipeline.evaluation.scores import score, score_predictions
 from pipeline.features import files_of_key
+from pipeline.stages.evaluate import main_result
 from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.regression import Regression
@@ -51,8 +53,14 @@ def test_bits_beside_the_tokens_are_charged() -> None:
     assert found == pytest.approx((30 / math.log(2) + 2) / 35, rel=1e-15)
 
 
-def test_a_hopeless_perplexity_is_still_a_number() -> None:
-    assert math.isfinite(score(np.array([[5000.0, 1, 0, 1, 1, 0]]), [TEXT["perplexity"]])["perplexity"])
+def test_a_perplexity_that_no_number_holds_is_not_given() -> None:
+    rows = np.array([[5000.0, 1, 0, 1, 1, 0]])
+    assert score(rows, [TEXT["perplexity"]])["perplexity"] is None
+    assert score(rows * 10, [TEXT["perplexity"]])["loss"] == 5000
+    assert CausalLm().validation_means(torch.tensor([701.0, 1, 0])) == {"loss": 701}
+    assert CausalLm().validation_means(torch.tensor([699.0, 1, 0]))["perplexity"] == math.exp(699)
+    withheld = {"task": "causal_lm", "test": {"perplexity": None}, "withheld": {"bits_per_byte": "lost"}}
+    assert main_result(withheld) == "perplexity beyond all numbers (no bits per byte: its tokenizer loses text)"
 
 
 def f1_by_definition(predictions: list[int], references: list[int]) -> float:

@@ -90,8 +90,8 @@ class TextMetric(Metric):
 
     measures: ClassVar[tuple[str, ...]] = ("tokens",)
 
-    def compute(self, totals: Totals) -> float:
-        """The figure of the text of which these are the sums."""
+    def compute(self, totals: Totals) -> float | None:
+        """The figure of the text of which these are the sums; None where it is not defined."""
         raise NotImplementedError
 
 

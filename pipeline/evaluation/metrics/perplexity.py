@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from pipeline.evaluation.metrics.base_metric import TextMetric, Totals
 
+HIGHEST_LOSS = 700.0
+"""exp of it is 10^304."""
+
 
 class Perplexity(TextMetric, type="perplexity"):
     """exp of the mean negative log-likelihood of a token. It depends on the tokenizer.
@@ -19,10 +22,10 @@ class Perplexity(TextMetric, type="perplexity"):
     has_interval: ClassVar = True
     hub: ClassVar = ("perplexity", "Perplexity per token")
 
-    def compute(self, totals: Totals) -> float:
+    def compute(self, totals: Totals) -> float | None:
         return perplexity_of(totals.nll / totals.tokens)
 
 
-def perplexity_of(loss: float) -> float:
-    """Of a mean loss in nats. A hopeless one is still a number: a float64 overflows, and JSON knows no infinity."""
-    return math.exp(min(loss, 700.0))
+def perplexity_of(loss: float) -> float | None:
+    """Of a mean loss in nats. None of a hopeless one, which no float64 holds: it would be no measured figure."""
+    return math.exp(loss) if loss <= HIGHEST_LOSS else None
