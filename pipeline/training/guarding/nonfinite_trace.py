@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 Hook = Any
+PARAMETER = "Parameter"
+"""The kind of a finding that is no module."""
+
+PASSED_ON = "which got finite gradients and passed on one that is not"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor at a module: what it is (`input`, `output`, `gradient of output`, `gradient`), and its values.
+    """One tensor at a module: what it is (`input`, `output`, `gradient of output`, `gradient of input`, `gradient`),
+    and its values.
 
     `low`, `high` and `mean` are of its finite values, None where there are none.
     """
@@ -33,7 +38,7 @@ class Row:
 @dataclass(frozen=True)
 class Finding:
     """Where the first value that is not finite came from: the `forward` pass of a module, the `loss` computed from
-    finite logits, or the gradient of a parameter in the `backward` pass."""
+    finite logits, or the `backward` pass of a module, or of a parameter where no module is to blame."""
 
     phase: str
     name: str
@@ -41,7 +46,8 @@ class Finding:
     detail: str
 
     def __str__(self) -> str:
-        where = {"forward": "the output of ", "loss": "", "backward": "the gradient of "}[self.phase]
+        backward = "the gradient of " if self.kind == PARAMETER else "the backward pass of "
+        where = {"forward": "the output of ", "loss": "", "backward": backward}[self.phase]
         return f"{where}{self.name} ({self.kind}){f', {self.detail}' if self.detail else ''}"
 
 
@@ -62,87 +68,143 @@ def examine(
     read from the device, so it is slow. A pass that is finite has no finding.
     """
     found = Examination()
-    with _eager(model), _recording(model, found) as backward_begins, torch.enable_grad():
+    with _eager(model), _Recorder(model, found, backward=backward) as recorder, torch.enable_grad():
         loss = loss_of()
         if found.finding is None and not bool(loss.isfinite().all()):
             found.finding = Finding("loss", "the loss", "objective", "computed from finite outputs")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if backward and loss.requires_grad:
-            backward_begins()
+            recorder.is_forward = False
             torch.autograd.grad(loss / divisor, trained, allow_unused=True)
+            if found.finding is None:
+                found.finding = recorder.backward_finding()
     return found
 
 
-@contextmanager
-def _recording(model: nn.Module, found: Examination) -> Iterator[Callable[[], None]]:
-    """Note what goes in and out of every module, and the gradients, while the block runs."""
-    handles: list[Hook] = []
-    is_forward = True
-    inputs_finite: dict[int, bool] = {}
-    bad_gradient: list[str] = []
+@dataclass
+class _Call:
+    """One call of a module. `own_inputs` are its inputs as it gets them, by the `id` of the tensor that was given;
+    `output_gradients` says of each gradient that has arrived whether it is finite."""
 
-    def add(name: str, module: nn.Module, what: str, tensor: torch.Tensor) -> bool:
-        row = tensor_row(name, type(module).__name__, what, tensor)
-        found.rows.append(row)
+    name: str
+    kind: str
+    are_inputs_finite: bool = True
+    own_inputs: dict[int, torch.Tensor] = field(default_factory=dict)
+    output_gradients: list[bool] = field(default_factory=list)
+
+
+class _Recorder:
+    """While entered, notes what goes in and out of every module, and the gradients.
+
+    In the backward pass a module is to blame when the gradients of its outputs were finite and that of an input was
+    not. Tensors have one gradient, the sum over all that use them. So each module is given its inputs under a name of
+    its own (a view), whose gradient is what this module alone adds.
+    """
+
+    def __init__(self, model: nn.Module, found: Examination, *, backward: bool) -> None:
+        self.is_forward = True
+        """False in the backward pass, where gradient checkpointing calls modules again."""
+        self._model = model
+        self._found = found
+        self._backward = backward
+        self._handles: list[Hook] = []
+        self._calls: dict[nn.Module, _Call] = {}
+        self._bad_inputs: list[_Call] = []
+        self._bad_outputs: list[str] = []
+        self._bad_parameters: list[str] = []
+
+    def __enter__(self) -> Self:
+        for path, module in self._model.named_modules():
+            name = path or type(module).__name__
+            self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._after))
+        for name, parameter in self._model.named_parameters():
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_hook(self._of_parameter(name)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def backward_finding(self) -> Finding | None:
+        """The first module of the backward pass that got finite gradients and passed on one that is not. Gradients
+        come out of an inner module before they come out of the one around it. Without such a module, the first
+        parameter whose gradient is not finite."""
+        for call in self._bad_inputs:
+            if call.output_gradients and all(call.output_gradients):
+                return Finding("backward", call.name, call.kind, PASSED_ON)
+        if not self._bad_parameters:
+            return None
+        first_seen = f"first seen in the gradient of the output of {self._bad_outputs[0]}" if self._bad_outputs else ""
+        return Finding("backward", self._bad_parameters[0], PARAMETER, first_seen)
+
+    def _add(self, name: str, kind: str, what: str, tensor: torch.Tensor) -> bool:
+        row = tensor_row(name, kind, what, tensor)
+        self._found.rows.append(row)
         return row.nonfinite_share == 0
 
-    def before(name: str, module: nn.Module) -> Hook:
-        def hook(_: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-            if is_forward:
-                # Masks are minus infinity where nothing is to be seen.
-                given = [args, {key: value for key, value in kwargs.items() if "mask" not in key}]
-                finite = [add(name, module, "input", tensor) for tensor in _tensors(given)]
-                inputs_finite[id(module)] = all(finite)
+    def _before(self, name: str) -> Hook:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+            if not self.is_forward:
+                return None
+            call = self._calls[module] = _Call(name, type(module).__name__)
+            # Masks are minus infinity where nothing is to be seen.
+            given = [args, {key: value for key, value in kwargs.items() if "mask" not in key}]
+            call.are_inputs_finite = all([self._add(name, call.kind, "input", tensor) for tensor in _tensors(given)])
+            return self._renamed(call, module, args), self._renamed(call, module, kwargs)
 
         return hook
 
-    def after(name: str, module: nn.Module) -> Hook:
-        def hook(_: nn.Module, args: Any, output: Any) -> None:
-            if not is_forward:
-                return
-            finite = [add(name, module, "output", tensor) for tensor in _tensors(output)]
-            if not all(finite) and inputs_finite[id(module)] and found.finding is None:
-                found.finding = Finding("forward", name, type(module).__name__, _broken_weights(module))
-            for tensor in _tensors(output):
-                if tensor.requires_grad:
-                    handles.append(tensor.register_hook(of_output(name, module)))
+    def _renamed(self, call: _Call, module: nn.Module, value: Any) -> Any:
+        """The inputs of a call as tensors of its own, watched for their gradients."""
+        if type(value) in (tuple, list):
+            return type(value)(self._renamed(call, module, item) for item in value)
+        if type(value) is dict:
+            return {key: self._renamed(call, module, item) for key, item in value.items()}
+        is_watched = isinstance(value, torch.Tensor) and value.requires_grad and value.numel() > 0
+        if not (is_watched and self._backward and torch.is_grad_enabled()):
+            return value
+        if id(value) not in call.own_inputs:
+            # What is done in place to a view takes the view out of the graph.
+            own = value.clone() if getattr(module, "inplace", False) else value.view_as(value)
+            self._handles.append(own.register_hook(self._of_input(call)))
+            call.own_inputs[id(value)] = own
+        return call.own_inputs[id(value)]
 
-        return hook
+    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not self.is_forward:
+            return
+        call = self._calls[module]
+        finite = [self._add(call.name, call.kind, "output", tensor) for tensor in _tensors(output)]
+        if not all(finite) and call.are_inputs_finite and self._found.finding is None:
+            self._found.finding = Finding("forward", call.name, call.kind, _broken_weights(module))
+        for tensor in _tensors(output):
+            if tensor.requires_grad:
+                self._handles.append(tensor.register_hook(self._of_output(call)))
 
-    def of_output(name: str, module: nn.Module) -> Hook:
+    def _of_output(self, call: _Call) -> Hook:
         def hook(gradient: torch.Tensor) -> None:
-            if not add(name, module, "gradient of output", gradient):
-                bad_gradient.append(name)
+            is_finite = self._add(call.name, call.kind, "gradient of output", gradient)
+            call.output_gradients.append(is_finite)
+            if not is_finite:
+                self._bad_outputs.append(call.name)
 
         return hook
 
-    def of_parameter(name: str, parameter: nn.Parameter) -> Hook:
+    def _of_input(self, call: _Call) -> Hook:
         def hook(gradient: torch.Tensor) -> None:
-            row = tensor_row(name, "Parameter", "gradient", gradient)
-            found.rows.append(row)
-            if row.nonfinite_share and found.finding is None:
-                first = f"first seen in the gradient of the output of {bad_gradient[0]}" if bad_gradient else ""
-                found.finding = Finding("backward", name, "Parameter", first)
+            if not self._add(call.name, call.kind, "gradient of input", gradient):
+                self._bad_inputs.append(call)
 
         return hook
 
-    def backward_begins() -> None:
-        nonlocal is_forward
-        # Gradient checkpointing calls modules again in the backward pass.
-        is_forward = False
+    def _of_parameter(self, name: str) -> Hook:
+        def hook(gradient: torch.Tensor) -> None:
+            if not self._add(name, PARAMETER, "gradient", gradient):
+                self._bad_parameters.append(name)
 
-    for path, module in model.named_modules():
-        name = path or type(model).__name__
-        handles.append(module.register_forward_pre_hook(before(name, module), with_kwargs=True))
-        handles.append(module.register_forward_hook(after(name, module)))
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            handles.append(parameter.register_hook(of_parameter(name, parameter)))
-    try:
-        yield backward_begins
-    finally:
-        for handle in handles:
-            handle.remove()
+        return hook
 
 
 @torch.no_grad()
