@@ -252,7 +252,7 @@ def _check(config: Config) -> None:
 
 STAGE = Stage(
     name="train",
-    version=7,
+    version=8,
     config=TrainConfig,
     run=run,
     inputs=("pack/train", "pack/validation", "model"),

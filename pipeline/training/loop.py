@@ -86,8 +86,8 @@ def next_batch(state: TrainState) -> GlobalBatch:
 
 
 def review_steps(state: TrainState) -> None:
-    """Let the guard look at the steps since the last review, before they are logged or saved. After a loss spike put
-    the weights of an earlier checkpoint back, with `on_loss_spike: rollback`.
+    """Let the guard look at the steps since the last review, before they are logged or saved. After a spike put the
+    weights of an earlier checkpoint back, with `on_loss_spike: rollback`.
 
     Waits for the device. Raises DivergedError on a loss or gradient that is not finite.
     """
@@ -102,7 +102,8 @@ def log(state: TrainState, result: StepResult) -> None:
     counters = state.counters
     values: dict[str, float] = {
         "train/skipped_steps": counters.skipped_steps,
-        "train/loss_spikes": counters.loss_spikes,
+        "train/loss_spikes": counters.losses.spikes,
+        "train/grad_norm_spikes": counters.grad_norms.spikes,
         **state.running_sums.read(state.processes),
         **state.meter.read(),
     }

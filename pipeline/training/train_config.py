@@ -163,15 +163,17 @@ class TrainConfig(OptimizationConfig):
     can go on with `skip`."""
 
     on_loss_spike: Literal["ignore", "warn", "skip", "rollback"] = "warn"
-    """What to do with a step whose loss is far above those before. `skip` leaves its batch out, at the price of one
-    wait for the device in each step; `rollback` goes back to the weights of the last checkpoint and on with new
-    batches."""
+    """What to do with a step whose loss or gradient norm is far above those before. `skip` leaves its batch out, at the
+    price of one wait for the device in each step; `rollback` goes back to the weights of the last checkpoint and on
+    with new batches."""
 
     loss_spike_threshold: float = Field(default=6.0, gt=0)
-    """Standard deviations above the mean of recent losses from which a loss is a spike."""
+    """Standard deviations above the median of recent steps from which a loss or a gradient norm is a spike. They are
+    told by the median absolute deviation of logarithms, which spikes before do not stretch."""
 
     loss_spike_window: int = Field(default=128, ge=4)
-    """Recent steps whose losses a loss is compared with; nothing is a spike before half as many were seen."""
+    """Recent steps that a step is compared with, spikes left out; nothing is a spike before half as many were seen. A
+    quarter as many spikes in a row are a new level, from which on it begins anew."""
 
     max_consecutive_skips: Annotated[int, Runtime()] = Field(default=10, ge=1)
     """The training ends when so many steps in a row were skipped, or so many rollbacks went to one checkpoint."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pipeline.training.guarding.spikes import SpikeWindow
 
 
 @dataclass
@@ -23,12 +26,18 @@ class Counters:
     resumed_from_steps: list[int] = field(default_factory=list)
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
-    loss_spikes: int = 0
     rollbacks: int = 0
-    recent_losses: list[float] = field(default_factory=list)
+    losses: SpikeWindow = field(default_factory=SpikeWindow)
+    grad_norms: SpikeWindow = field(default_factory=SpikeWindow)
     lowest_loss: float | None = None
     lowest_loss_step: int | None = None
     validations_without_improvement: int = 0
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any]) -> Self:
+        """The counters of a checkpoint, from what `asdict` gave."""
+        windows = {name: SpikeWindow(**values[name]) for name in ("losses", "grad_norms")}
+        return cls(**{**values, **windows})
 
     def note_best(self, loss: float) -> None:
         """Remember this step if its validation loss is the lowest so far."""

@@ -97,7 +97,7 @@ def restore_state(folder: Path, state: TrainState) -> dict[str, Any]:
     the last record go to process 0.
     """
     values = json.loads((folder / STATE).read_bytes())
-    state.counters = Counters(**values["counters"])
+    state.counters = Counters.from_state(values["counters"])
     losses, norms = restore_learned(folder, state)
     _restore_interval(state, values, losses, norms)
     if state.processes.rank < len(values["random"]):

@@ -1,4 +1,4 @@
-"""What happens to steps whose loss or gradient is not finite, or whose loss is far above those before.
+"""What happens to steps whose loss or gradient is not finite, or far above those before.
 
 A step that is not finite must not reach the weights. Torch's fused Adam and SGD can skip it on the device, so with
 `halt` the host reads losses and norms at the next record only. Every other choice reads them from the device once a
@@ -22,7 +22,6 @@ from pipeline.modeling.sharding import whole
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter, list_checkpoints, step_of
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states
 from pipeline.training.guarding.autopsy import Autopsy
-from pipeline.training.guarding.spikes import spike_in
 from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
@@ -44,10 +43,9 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Spike:
-    """A loss far above those before; `why` says so in words."""
+    """A loss or a gradient norm far above those before; `why` says so in words."""
 
     step: int
-    loss: float
     why: str
 
 
@@ -77,7 +75,7 @@ class Guard:
         )
         self._found = torch.zeros((), device=state.running_sums.norms.device)
         self._unread: list[StepRecord] = []
-        self._losses: list[tuple[int, float]] = []
+        self._unjudged: list[tuple[int, float, float]] = []
         self._num_rollbacks: dict[int, int] = {}
 
     def begin(self) -> None:
@@ -110,28 +108,25 @@ class Guard:
             self._judge(record, loss, norm)
 
     def next_spike(self) -> Spike | None:
-        """The next spike of the losses read, to go back before; None when all losses are looked at. Counts spikes, and
+        """The next spike of the steps read, to go back before; None when all steps are looked at. Counts spikes, and
         with `warn` says them."""
-        while self._losses:
-            step, loss = self._losses.pop(0)
+        while self._unjudged:
+            step, loss, norm = self._unjudged.pop(0)
             if self._config.on_loss_spike in ("warn", "rollback"):
-                why = self._spike_in(loss)
+                why = self._spike_in(loss, norm)
                 if why is not None:
-                    self._state.counters.loss_spikes += 1
                     if self._config.on_loss_spike == "rollback":
-                        return Spike(step, loss, why)
+                        return Spike(step, why)
                     self._say(f"warning: {why}, at step {step}")
-                self._remember(loss)
         return None
 
     def note_rollback(self, spike: Spike, target: int | None) -> None:
-        """Count a rollback to the step `target`, None if there was no checkpoint. The later losses read are of weights
+        """Count a rollback to the step `target`, None if there was no checkpoint. The later steps read are of weights
         that are gone. Raises DivergedError after too many rollbacks to one step."""
         if target is None:
             self._say(f"warning: {spike.why}, at step {spike.step}; there is no checkpoint to go back to yet")
-            self._remember(spike.loss)
             return
-        self._losses = []
+        self._unjudged = []
         self._state.counters.rollbacks += 1
         self._num_rollbacks[target] = self._num_rollbacks.get(target, 0) + 1
         if self._num_rollbacks[target] >= self._config.max_consecutive_skips:
@@ -164,15 +159,12 @@ class Guard:
                 raise self._diverged(what, record)
             self._count_skip(record, what)
             return False
-        if self._config.on_loss_spike == "skip" and (spike := self._spike_in(loss)):
-            counters.loss_spikes += 1
+        if self._config.on_loss_spike != "skip":
+            self._unjudged.append((record.step, loss, norm))
+        elif spike := self._spike_in(loss, norm):
             self._count_skip(record, spike, is_spike=True)
             return False
         counters.skipped_in_a_row = 0
-        if self._config.on_loss_spike == "skip":
-            self._remember(loss)
-        else:
-            self._losses.append((record.step, loss))
         return True
 
     def _count_skip(self, record: StepRecord, why: str, *, is_spike: bool = False) -> None:
@@ -185,14 +177,16 @@ class Guard:
         found = f"; {self._autopsy.perform(record.step, record.random)}" if needs_autopsy else ""
         self._say(f"warning: step {record.step} is skipped: {why}{found}")
 
-    def _spike_in(self, loss: float) -> str | None:
-        config, recent = self._config, self._state.counters.recent_losses
-        return spike_in(loss, recent, config.loss_spike_window, config.loss_spike_threshold)
-
-    def _remember(self, loss: float) -> None:
-        recent = self._state.counters.recent_losses
-        recent.append(loss)
-        del recent[: -self._config.loss_spike_window]
+    def _spike_in(self, loss: float, norm: float) -> str | None:
+        """What is odd about a step, in words; None where nothing is. Takes its figures into those that judge the
+        next."""
+        config, counters = self._config, self._state.counters
+        figures = (("loss", loss, counters.losses), ("gradient norm", norm, counters.grad_norms))
+        found = [
+            (name, window.add(value, config.loss_spike_window, config.loss_spike_threshold))
+            for name, value, window in figures
+        ]
+        return "; ".join(deviation.in_words(name) for name, deviation in found if deviation is not None) or None
 
     def _diverged(self, what: str, record: StepRecord) -> DivergedError:
         found = self._autopsy.perform(record.step, record.random)

@@ -137,8 +137,8 @@ def test_rollback_goes_back_to_the_checkpoint_and_on_with_new_batches(inputs, tm
     assert learned(tmp_path, 8)[0] == learned(tmp_path, 4)[0]
     assert learned(tmp_path, 12)[0] != learned(tmp_path, 8)[0]
     state = json.loads((tmp_path / "work" / "step-00000008" / "state.json").read_text())["counters"]
-    assert (state["rollbacks"], state["loss_spikes"], state["step"]) == (1, 1, 8)
-    assert len(state["recent_losses"]) == 4
+    assert (state["rollbacks"], state["losses"]["spikes"], state["step"]) == (1, 1, 8)
+    assert len(state["losses"]["values"]) == 4
 
 
 def test_a_resumed_training_decides_as_an_undisturbed_one(inputs, tmp_path, disturb):
