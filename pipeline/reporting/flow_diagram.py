@@ -12,9 +12,11 @@ from pipeline.reporting import formats
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.svg_axes import number, rect, svg, text
 
-WIDTH = 1120.0
-_NODE, _PITCH, _LINE, _HEAD = 170.0, 237.0, 16.0, 27.0
-_LINE_CHARACTERS, _MAX_REASONS = 24, 4
+WIDTH = 1182.0
+_NODE, _PITCH, _LINE, _HEAD = 170.0, 253.0, 16.0, 27.0
+_MAX_REASONS = 4
+
+TITLE = "Data flow through the stages"
 
 Fact = tuple[str, str]
 """A style ("", "minus", "plus") and a line of text."""
@@ -22,13 +24,15 @@ Fact = tuple[str, str]
 
 @dataclass
 class Node:
-    """A stage's box. `middle` is the height of its main connections."""
+    """A stage's box. `middle` is the height of its main connections; a line of its facts has so many `characters`."""
 
     name: str
     kind: str
     column: int
     facts: list[Fact] = field(default_factory=list)
     middle: float = 0.0
+    width: float = _NODE
+    characters: int = 24
 
     @property
     def height(self) -> float:
@@ -38,7 +42,7 @@ class Node:
         """Style, text and indentation of each line; a fact takes two at most."""
         lines = []
         for style, words in self.facts:
-            wrapped = textwrap.wrap(words, _LINE_CHARACTERS, max_lines=2, placeholder="…")
+            wrapped = textwrap.wrap(words, self.characters, max_lines=2, placeholder="…")
             lines += [(style, part, 10.0 if place else 0.0) for place, part in enumerate(wrapped)]
         return lines
 
@@ -48,7 +52,7 @@ class Node:
 
     @property
     def right(self) -> float:
-        return self.left + _NODE
+        return self.left + self.width
 
     @property
     def top(self) -> float:
@@ -60,7 +64,7 @@ class Node:
 
     def draw(self) -> str:
         parts = [
-            rect(self.left, self.top, _NODE, self.height, f'rx="6" class="node {self.kind}"'),
+            rect(self.left, self.top, self.width, self.height, f'rx="6" class="node {self.kind}"'),
             text(self.left + 11, self.top + 19, self.name, "stage"),
         ]
         for index, (style, words, indent) in enumerate(self._lines()):
@@ -71,8 +75,7 @@ class Node:
 
 def flow_diagram(run: RunData) -> str:
     """The stages with the run's own counts. Those that have no place in the drawing stand below it."""
-    nodes = _nodes(run)
-    others = [_other_node(run, name) for name in run.manifests if name not in nodes]
+    nodes, others = nodes_of(run)
     first = [nodes[name] for name in ("ingest", "normalize", "curate", "augment", "encode")]
     augment, tokenizer, curate, encode = nodes["augment"], nodes["tokenizer"], nodes["curate"], nodes["encode"]
     half = max(node.height for node in first) / 2
@@ -101,71 +104,87 @@ def flow_diagram(run: RunData) -> str:
     parts = [_across(nodes["ingest"], nodes["normalize"]), _across(nodes["normalize"], curate)]
     parts += [_across(curate, augment), _across(augment, encode)]
     leave, enter = max(middle - 22, curate.top + 8), max(middle - 22, encode.top + 8)
-    parts.append(_route(curate.right, leave, curate.right + 14, held_out, encode.left - 16, enter, encode.left))
+    parts.append(route(curate.right, leave, curate.right + 14, held_out, encode.left - 16, enter, encode.left))
     leave, enter = min(middle + 26, train_port), min(middle + 22, encode.bottom - 8)
-    parts.append(_route(curate.right, leave, curate.right + 14, tokenizer.middle, tokenizer.left))
-    parts.append(_route(tokenizer.right, tokenizer.middle, encode.left - 16, enter, encode.left))
+    parts.append(route(curate.right, leave, curate.right + 14, tokenizer.middle, tokenizer.left))
+    parts.append(route(tokenizer.right, tokenizer.middle, encode.left - 16, enter, encode.left))
     x = tokenizer.left + _NODE / 2
-    parts.append(_route(x, tokenizer.bottom, x, lane_tokenizer, pack.left - 42, model.middle, model.left))
+    parts.append(route(x, tokenizer.bottom, x, lane_tokenizer, pack.left - 42, model.middle, model.left))
     x = encode.left + _NODE / 2
-    parts.append(_route(x, encode.bottom, x, lane_encode, pack.left - 24, pack.middle, pack.left))
+    parts.append(route(x, encode.bottom, x, lane_encode, pack.left - 24, pack.middle, pack.left))
     for node, enter in ((pack, centre - 10), (model, centre + 10)):
-        parts.append(_route(node.right, node.middle, node.right + 34, enter, train.left))
+        parts.append(route(node.right, node.middle, node.right + 34, enter, train.left))
     evaluate, leave = nodes["evaluate"], max(pack.middle - 14, pack.top + 8)
-    parts.append(_route(pack.right, leave, pack.right + 18, test_lane, evaluate.left - 20, centre - 14, evaluate.left))
+    parts.append(route(pack.right, leave, pack.right + 18, test_lane, evaluate.left - 20, centre - 14, evaluate.left))
     parts += [_across(train, evaluate), _across(evaluate, nodes["report"])]
     parts += _flow_labels(run, nodes, held_out, test_lane)
     parts += [node.draw() for node in (*nodes.values(), *others)]
-    parts.append(_legend(centre - 34))
-    return svg(WIDTH, bottom + 8, "".join(parts), "Data flow through the stages", ' class="flow"')
+    parts.append(legend(centre - 34))
+    return svg(WIDTH, bottom + 8, "".join(parts), TITLE, ' class="flow"')
 
 
 def _across(start: Node, end: Node) -> str:
-    return _route(start.right, start.middle, end.left)
+    return route(start.right, start.middle, end.left)
 
 
-def _route(x: float, y: float, *turns: float) -> str:
-    """A line that begins at a point, goes to each of `turns`, an x, a y, an x and so on, and ends in an arrow head
-    that points right."""
+def route(x: float, y: float, *turns: float) -> str:
+    """A line that begins at a point, goes to each of `turns`, an x, a y, an x and so on, and ends in an arrow head."""
     points = [(x, y)]
     for place, turn in enumerate(turns):
         x, y = (x, turn) if place % 2 else (turn, y)
         points.append((x, y))
-    path = "L".join(f"{number(x)} {number(y)}" for x, y in dict.fromkeys(points))
-    return f'<path d="M{path}" class="edge"/><path d="M{number(x)} {number(y)}l-7 -4v8z" class="head"/>'
+    points = list(dict.fromkeys(points))
+    path = "L".join(f"{number(x)} {number(y)}" for x, y in points)
+    head = "l-4 -7h8z" if points[-2][0] == x else "l-7 -4v8z" if points[-2][0] < x else "l7 -4v8z"
+    return f'<path d="M{path}" class="edge"/><path d="M{number(x)} {number(y)}{head}" class="head"/>'
 
 
 def _flow_labels(run: RunData, nodes: Mapping[str, Node], held_out: float, test_lane: float) -> list[str]:
     """What flows along the arrows: documents above, bytes below."""
     labels = []
-
-    def label(node: Node, y: float, documents: Any, num_bytes: Any, shift: float = 0) -> None:
-        x = node.right + shift + (_PITCH - _NODE - 7) / 2
-        if isinstance(documents, int):
-            labels.append(text(x, y - 6, f"{formats.compact(documents)} docs", "flowing", "middle"))
-        if isinstance(num_bytes, int):
-            labels.append(text(x, y + 15, formats.size(num_bytes), "flowing", "middle"))
-
-    for name in ("ingest", "normalize", "augment"):
-        summary = run.summary(name)
-        label(nodes[name], nodes[name].middle, summary.get("documents_out"), summary.get("bytes_out"))
-    splits = run.summary("curate").get("splits") or {}
-    train = splits.get("train") or {}
-    label(nodes["curate"], nodes["curate"].middle, train.get("documents"), train.get("bytes"), 6)
-    held = [(name, splits.get(name) or {}) for name in ("validation", "test")]
-    words = [f"{name} {formats.plural(split['documents'], 'doc')}" for name, split in held if "documents" in split]
-    augment = nodes["augment"]
-    labels.append(
-        text(augment.left + _NODE / 2, held_out - 6, " · ".join(words) or "validation, test", "flowing", "middle")
-    )
-    windows = (run.splits("pack").get("test") or {}).get("windows")
-    if isinstance(windows, int):
-        x = nodes["train"].left + _NODE / 2
-        labels.append(text(x, test_lane - 6, f"test: {formats.plural(windows, run.words.window)}", "flowing", "middle"))
+    for name, (documents, size) in passed_on(run).items():
+        x = nodes[name].right + (_PITCH - _NODE - 7) / 2
+        labels.append(text(x, nodes[name].middle - 6, documents, "flowing", "middle"))
+        labels.append(text(x, nodes[name].middle + 15, size, "flowing", "middle"))
+    x = nodes["augment"].left + _NODE / 2
+    labels.append(text(x, held_out - 6, held_out_in_words(run), "flowing", "middle"))
+    x = nodes["train"].left + _NODE / 2
+    labels.append(text(x, test_lane - 6, tested_in_words(run), "flowing", "middle"))
     return labels
 
 
-def _legend(top: float) -> str:
+def passed_on(run: RunData) -> dict[str, tuple[str, str]]:
+    """Documents and bytes that a stage passes on for training, in words; "" where they are not known."""
+    found = {}
+    for name in ("ingest", "normalize", "curate", "augment"):
+        summary = run.summary(name)
+        documents, size = summary.get("documents_out"), summary.get("bytes_out")
+        if name == "curate":
+            train = (summary.get("splits") or {}).get("train") or {}
+            documents, size = train.get("documents"), train.get("bytes")
+        found[name] = (
+            f"{formats.compact(documents)} docs" if isinstance(documents, int) else "",
+            formats.size(size) if isinstance(size, int) else "",
+        )
+    return found
+
+
+def held_out_in_words(run: RunData) -> str:
+    """Documents of the validation and the test split."""
+    splits = run.summary("curate").get("splits") or {}
+    held = [(name, splits.get(name) or {}) for name in ("validation", "test")]
+    words = [f"{name} {formats.plural(split['documents'], 'doc')}" for name, split in held if "documents" in split]
+    return " · ".join(words) or "validation, test"
+
+
+def tested_in_words(run: RunData) -> str:
+    """Windows of the test split; "" where they are not known."""
+    windows = (run.splits("pack").get("test") or {}).get("windows")
+    return f"test: {formats.plural(windows, run.words.window)}" if isinstance(windows, int) else ""
+
+
+def legend(top: float) -> str:
+    """What the colours and signs mean, from a height on."""
     rows = [("documents", "documents"), ("tokens", "tokens"), ("network", "model")]
     parts = []
     for index, (css, words) in enumerate(rows):
@@ -177,7 +196,8 @@ def _legend(top: float) -> str:
     return "".join(parts)
 
 
-def _nodes(run: RunData) -> dict[str, Node]:
+def nodes_of(run: RunData) -> tuple[dict[str, Node], list[Node]]:
+    """The boxes of the stages that have a place in the drawing, and of those that have none."""
     nodes = {
         "ingest": Node("ingest", "documents", 0, _source_facts(run)),
         "normalize": Node("normalize", "documents", 1),
@@ -202,7 +222,7 @@ def _nodes(run: RunData) -> dict[str, Node]:
     for node in nodes.values():
         if not node.facts:
             node.facts = [("", "nothing changed" if node.name in run.manifests else "no artifact")]
-    return nodes
+    return nodes, [_other_node(run, name) for name in run.manifests if name not in nodes]
 
 
 def _other_node(run: RunData, name: str) -> Node:

@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 
 from pipeline.reporting.charts import STEP_LABEL, WIDTH
-from pipeline.reporting.formats import power_of_ten, shorten
+from pipeline.reporting.formats import power_of_ten
 from pipeline.reporting.recorded_curves import LayerGrid
 from pipeline.reporting.svg_axes import line, log_label, number, rect, step_axis, step_scale, svg, text
 
@@ -18,6 +18,7 @@ from pipeline.reporting.svg_axes import line, log_label, number, rect, step_axis
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 _NUM_COLOURS = 48
 _QUANTILE = 0.005
+_LABEL_CHARACTERS = 24
 
 
 def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[tuple[float, str]] = ()) -> str:
@@ -36,16 +37,17 @@ def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[t
     pad = max(0.0, (1 - (high - low)) / 2)
     low, high = low - pad, high + pad
     row_height = max(4.0, min(20.0, 380 / len(layers)))
-    left, right, top = 16 + 6.6 * min(16, max(map(len, layers))), WIDTH - 88, 8.0
+    labels = layer_labels(layers)
+    left, right, top = 16 + 6.6 * max(map(len, labels)), WIDTH - 88, 8.0
     bottom = top + row_height * len(layers)
     x = step_scale([columns[0][0], columns[-1][1]], left, right)
     parts = [rect(left, top, right - left, bottom - top, 'class="void"')]
     parts += _cells(rows, [(x(a), x(b)) for a, b in columns], low, high, top, row_height)
     every = math.ceil(12 / row_height)
-    for index, layer in enumerate(layers):
+    for index, label in enumerate(labels):
         if index % every == 0:
             y = top + (index + 0.5) * row_height + 4
-            parts.append(text(left - 6, y, shorten(layer, 16), "tick", "end"))
+            parts.append(text(left - 6, y, label, "tick", "end"))
     parts.append(step_axis(x, bottom, STEP_LABEL))
     parts.append(_colour_bar(low, high, right + 16, top, max(bottom, top + 120), scale_label, marks))
     data = {
@@ -53,12 +55,24 @@ def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[t
         "top": top,
         "row": round(row_height, 4),
         "layers": layers,
-        "starts": [start for start, _ in columns],
+        "ends": [end for _, end in columns],
         "values": [[None if value is None else round(value, 3) for value in row] for row in rows],
     }
     extra = f' data-heat="{escape(json.dumps(data, separators=(",", ":")))}"'
     words = f"{title}: {scale_label} by layer over {STEP_LABEL}"
     return svg(WIDTH, max(bottom, top + 120) + 44, "".join(parts), words, extra)
+
+
+def layer_labels(names: Sequence[str]) -> list[str]:
+    """Short names, still each its own: without what all names in dots begin with (`decoder.layers.3` -> `layers.3`),
+    and cut at the start, since they differ at the end."""
+    stems = [name.split(".")[:-2] for name in names if name.count(".") >= 2]
+    common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*stems, strict=False))]
+    start = "".join(f"{part}." for part in common)
+    short = [name.removeprefix(start) for name in names]
+    if len(set(short)) < len(names):
+        short = list(names)
+    return [name if len(name) <= _LABEL_CHARACTERS else "…" + name[1 - _LABEL_CHARACTERS :] for name in short]
 
 
 def _cells(

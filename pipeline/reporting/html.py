@@ -13,6 +13,7 @@ from markupsafe import Markup
 from pipeline.machine import rate_in_words
 from pipeline.reporting import formats
 from pipeline.reporting.charts import ChartBar, Line, bar_chart, line_chart, sparkline
+from pipeline.reporting.flow_column import flow_column
 from pipeline.reporting.flow_diagram import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import TEMPLATES, template
@@ -36,7 +37,7 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         tiles=figure_tiles(run),
         unfinished=unfinished,
         warnings=run.warnings,
-        flow=Markup(flow_diagram(run)),
+        flow=Markup(flow_diagram(run) + flow_column(run)),
         flow_rows=flow_rows(run),
         curves=[Markup(chart) for chart in _curves(run) if chart],
         early_end=run.early_end,

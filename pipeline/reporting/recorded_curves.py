@@ -91,6 +91,8 @@ class LayerGrid:
     layers: dict[str, None] = field(default_factory=dict)
     _width_log2: int = 0
     _columns: dict[int, dict[str, list[float]]] = field(default_factory=dict)
+    _last: dict[int, int] = field(default_factory=dict)
+    """The last step of each bucket."""
 
     def adder(self, layer: str) -> Add:
         """A function that takes points of one layer; what has no logarithm is left out."""
@@ -103,6 +105,7 @@ class LayerGrid:
                 if len(self._columns) > max(24, min(MAX_GRID_COLUMNS, MAX_GRID_CELLS // len(self.layers))):
                     self._halve()
                     column = self._columns[step >> self._width_log2]
+            self._last[step >> self._width_log2] = step
             if 0 < value < math.inf:
                 cell = column.setdefault(layer, [0, 0.0])
                 cell[0] += 1
@@ -120,6 +123,7 @@ class LayerGrid:
                 cell[0] += number
                 cell[1] += total
         self._columns = halved
+        self._last = {key >> 1: self._last[key] for key in sorted(self._last)}
 
     @property
     def steps_per_column(self) -> int:
@@ -127,10 +131,11 @@ class LayerGrid:
         return 1 << self._width_log2
 
     def columns(self) -> list[tuple[int, int]]:
-        """First step and end (exclusive) of each column; a column reaches to the next one."""
-        starts = [key << self._width_log2 for key in sorted(self._columns)]
-        gap = starts[1] - starts[0] if len(starts) > 1 else self.steps_per_column
-        return list(zip(starts, [*starts[1:], starts[-1] + gap], strict=True)) if starts else []
+        """Each column's last step, after that of the column before it: a figure stands for the steps since the last
+        one. So the first begins before the first step, and the last ends with the last."""
+        ends = [self._last[key] for key in sorted(self._last)]
+        gap = ends[1] - ends[0] if len(ends) > 1 else self.steps_per_column
+        return list(zip([max(0, ends[0] - gap), *ends[:-1]], ends, strict=True)) if ends else []
 
     def row(self, layer: str) -> list[float | None]:
         """The layer's mean log10 for each column, None where there is no positive figure."""

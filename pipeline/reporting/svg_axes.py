@@ -11,6 +11,8 @@ from pipeline.reporting.formats import power_of_ten
 
 Tick = tuple[float, str]
 MAX_LOG_TICKS = 7
+_DIGIT, _MARGIN = 6.6, 12.0
+"""Width of a tick's digit, and the room beside an axis for what its last label needs, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def step_axis(x: Scale, bottom: float, label: str) -> str:
     parts = [line(x.start, bottom, x.end, bottom, "axis")]
     for value, name in x.ticks:
         parts.append(line(x(value), bottom, x(value), bottom + 4, "axis"))
-        parts.append(text(x(value), bottom + 17, name, "tick", "middle"))
+        at = min(x(value), x.end + _MARGIN - len(name) * _DIGIT / 2)
+        parts.append(text(at, bottom + 17, name, "tick", "middle"))
     parts.append(text((x.start + x.end) / 2, bottom + 35, label + x.factor, "label", "middle"))
     return "".join(parts)
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.reporting.charts import ChartBar, Line, bar_chart, line_chart, sparkline
-from pipeline.reporting.heatmap import heat_map
+from pipeline.reporting.charts import WIDTH, ChartBar, Line, bar_chart, line_chart, sparkline
+from pipeline.reporting.heatmap import heat_map, layer_labels
 from pipeline.reporting.recorded_curves import LayerGrid
 from pipeline.reporting.svg_axes import linear_scale, log_scale
 
@@ -106,6 +107,50 @@ def test_a_heat_map_names_layers_and_colours_by_size() -> None:
     tops = {path.attrib["fill"]: re.findall(r"M[\d.]+ ([\d.]+)", path.attrib["d"]) for path in cells}
     assert tops["#440154"] == ["48"]
     assert tops["#fde725"] == ["8"]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["embed_tokens", "layers.0", "layers.1", "norm"], ["embed_tokens", "layers.0", "layers.1", "norm"]),
+        (
+            ["decoder.embed_tokens", "decoder.layers.0", "decoder.layers.11", "lm_head"],
+            ["embed_tokens", "layers.0", "layers.11", "lm_head"],
+        ),
+        (["encoder.layers.0", "decoder.layers.0"], ["encoder.layers.0", "decoder.layers.0"]),
+        (["a.norm", "a.layers.0", "norm"], ["norm", "layers.0", "norm"]),
+        (["a.b.layers.0", "a.b.norm", "norm"], ["a.b.layers.0", "a.b.norm", "norm"]),
+        ([f"{'x' * 30}.{i}" for i in (0, 1)], [f"…{'x' * 21}.{i}" for i in (0, 1)]),
+    ],
+)
+def test_labels_of_layers_differ_where_their_names_do(names: list[str], labels: list[str]) -> None:
+    assert layer_labels(names) == labels
+
+
+def test_a_heat_map_ends_with_the_last_step() -> None:
+    grid = LayerGrid()
+    add = grid.adder("layers.0")
+    for step in range(10, 651, 10):
+        add(step, 2.0**step if step % 20 else 1.0)
+    chart = ElementTree.fromstring(heat_map(grid, title="t", scale_label="s"))
+    data = json.loads(chart.attrib["data-heat"])
+    assert data["x"][2:] == [0, 650]
+    assert data["ends"] == list(range(10, 651, 10))
+    ends = [
+        float(end)
+        for path in chart.iter("path")
+        if "fill" in path.attrib
+        for end in re.findall(r"H([\d.]+)v", path.attrib["d"])
+    ]
+    assert max(ends) == data["x"][1]
+
+
+@pytest.mark.parametrize("last", [650, 20_000, 2_500_000])
+def test_the_last_tick_of_the_steps_lies_within_the_drawing(last: int) -> None:
+    chart = line_chart([Line("training", [(0, 1.0), (last, 2.0)], "c1")], title="t", y_label="y")
+    ticks = [each for each in ElementTree.fromstring(chart).iter("text") if each.attrib.get("text-anchor") == "middle"]
+    reaches = [float(each.attrib["x"]) + 3.3 * len(each.text or "") for each in ticks if each.attrib["class"] == "tick"]
+    assert WIDTH - 30 < max(reaches) <= WIDTH
 
 
 def test_many_layers_stay_small() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_layer_grid_averages_logarithms_and_is_bounded() -> None:
         adders["a"](step, 0.1 if step % 2 else 10.0)
         adders["b"](step, 0.0)
     assert len(grid.columns()) <= MAX_GRID_COLUMNS
-    assert grid.columns()[0][0] == 0
+    assert grid.columns()[-1][1] == 999
     assert all(value == pytest.approx(0.0, abs=1e-12) for value in grid.row("a"))
     assert set(grid.row("b")) == {None}
 
@@ -57,7 +58,19 @@ def test_columns_are_contiguous_when_steps_are_apart() -> None:
     add = grid.adder("a")
     for step in (10, 20, 30):
         add(step, 1.0)
-    assert grid.columns() == [(10, 20), (20, 30), (30, 40)]
+    assert grid.columns() == [(0, 10), (10, 20), (20, 30)]
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (7, 1), (650, 10), (655, 5), (100_003, 1)])
+def test_columns_end_with_the_last_step(steps: int, every: int) -> None:
+    grid = LayerGrid()
+    add = grid.adder("a")
+    for step in range(every, steps + 1, every):
+        add(step, 1.0)
+    columns = grid.columns()
+    assert (columns[0][0], columns[-1][1]) == (0, steps // every * every)
+    assert all(before[1] == after[0] for before, after in pairwise(columns))
+    assert all(start < end for start, end in columns)
 
 
 def test_reading_passes_over_broken_lines(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@
       const row = Math.floor((y - data.top) / data.row);
       const step = valueAt(data.x, x);
       if (row < 0 || row >= data.layers.length || x < data.x[0] || x > data.x[1]) return hide();
-      const column = data.starts.findLastIndex((start) => start <= step);
-      const value = data.values[row][Math.max(0, column)];
-      show(event, `${data.layers[row]}\nstep ${data.starts[Math.max(0, column)].toLocaleString("en-US")}: ` +
+      const column = data.ends.findIndex((end) => step <= end);
+      const value = data.values[row][column];
+      show(event, `${data.layers[row]}\nstep ${data.ends[column].toLocaleString("en-US")}: ` +
         (value === null ? "no value" : number(Math.pow(10, value))));
     });
   }

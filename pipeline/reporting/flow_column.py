@@ -1,0 +1,59 @@
+"""The data flow of a run as a drawing for narrow screens: the stages below each other."""
+
+from __future__ import annotations
+
+from pipeline.reporting.flow_diagram import (
+    TITLE,
+    held_out_in_words,
+    legend,
+    nodes_of,
+    passed_on,
+    route,
+    tested_in_words,
+)
+from pipeline.reporting.run_data import RunData
+from pipeline.reporting.svg_axes import svg, text
+
+WIDTH = 334.0
+_NODE, _CHARACTERS = 284.0, 42
+_GAP, _LINE, _ARROW = 30.0, 15.0, 26.0
+_FIRST_LANE, _LANE = 16.0, 14.0
+
+_NEXT = (
+    ("ingest", "normalize"), ("normalize", "curate"), ("curate", "augment"), ("tokenizer", "encode"),
+    ("encode", "pack"), ("model", "train"), ("train", "evaluate"), ("evaluate", "report"),
+)  # fmt: skip
+"""Stages that follow one another; an arrow goes down."""
+
+_PAST = (
+    ("augment", "encode", 0), ("curate", "tokenizer", 1), ("curate", "encode", 2),
+    ("tokenizer", "model", 1), ("pack", "train", 0), ("pack", "evaluate", 2),
+)  # fmt: skip
+"""Stages between which others stand, and the lane beside the boxes in which their arrow runs."""
+
+
+def flow_column(run: RunData) -> str:
+    """The stages with the run's own counts, as `flow_diagram` has them."""
+    nodes, others = nodes_of(run)
+    labels = {name: [" · ".join(filter(None, words))] for name, words in passed_on(run).items()}
+    besides = {"curate": held_out_in_words(run), "pack": tested_in_words(run)}
+    parts = []
+    y = 1.0
+    for node in (*nodes.values(), *others):
+        node.column, node.width, node.characters = 0, _NODE, _CHARACTERS
+        node.middle = y + node.height / 2
+        y = node.bottom + _GAP
+        for words in labels.get(node.name, ()):
+            parts.append(text(_ARROW + 10, node.bottom + 18, words, "flowing"))
+        if words := besides.get(node.name, ""):
+            parts.append(text(node.right, node.bottom + 18 + _LINE, words, "flowing", "end"))
+            y += _LINE
+    for start, end in _NEXT:
+        parts.append(route(_ARROW, nodes[start].bottom, _ARROW, nodes[end].top))
+    for start, end, lane in _PAST:
+        x = _NODE + _FIRST_LANE + lane * _LANE
+        leave, enter = nodes[start].bottom - 22 + 5 * lane, nodes[end].top + 14 + 6 * lane
+        parts.append(route(_NODE, leave, x, enter, _NODE))
+    parts += [node.draw() for node in (*nodes.values(), *others)]
+    parts.append(legend(y))
+    return svg(WIDTH, y + 84, "".join(parts), TITLE, ' class="flow column"')
