@@ -118,8 +118,7 @@ def test_a_heat_map_names_layers_and_colours_by_size() -> None:
             ["embed_tokens", "layers.0", "layers.11", "lm_head"],
         ),
         (["encoder.layers.0", "decoder.layers.0"], ["encoder.layers.0", "decoder.layers.0"]),
-        (["a.norm", "a.layers.0", "norm"], ["norm", "layers.0", "norm"]),
-        (["a.b.layers.0", "a.b.norm", "norm"], ["a.b.layers.0", "a.b.norm", "norm"]),
+        (["a.norm", "a.layers.0", "norm"], ["a.norm", "a.layers.0", "norm"]),
         ([f"{'x' * 30}.{i}" for i in (0, 1)], [f"…{'x' * 21}.{i}" for i in (0, 1)]),
     ],
 )
