@@ -35,19 +35,18 @@ _PAST = (
 def flow_column(run: RunData) -> str:
     """The stages with the run's own counts, as `flow_diagram` has them."""
     nodes, others = nodes_of(run)
-    labels = {name: [" · ".join(filter(None, words))] for name, words in passed_on(run).items()}
-    besides = {"curate": held_out_in_words(run), "pack": tested_in_words(run)}
+    below = {name: " · ".join(filter(None, words)) for name, words in passed_on(run).items()}
+    beside = {"curate": held_out_in_words(run), "augment": below.pop("augment"), "pack": tested_in_words(run)}
     parts = []
     y = 1.0
     for node in (*nodes.values(), *others):
         node.column, node.width, node.characters = 0, _NODE, _CHARACTERS
         node.middle = y + node.height / 2
         y = node.bottom + _GAP
-        for words in labels.get(node.name, ()):
-            parts.append(text(_ARROW + 10, node.bottom + 18, words, "flowing"))
-        if words := besides.get(node.name, ""):
-            parts.append(text(node.right, node.bottom + 18 + _LINE, words, "flowing", "end"))
+        parts.append(text(_ARROW + 10, node.bottom + 18, below.get(node.name, ""), "flowing"))
+        if node.name in below and node.name in beside:
             y += _LINE
+        parts.append(text(node.right, y - _GAP + 18, beside.get(node.name, ""), "flowing", "end"))
     for start, end in _NEXT:
         parts.append(route(_ARROW, nodes[start].bottom, _ARROW, nodes[end].top))
     for start, end, lane in _PAST:

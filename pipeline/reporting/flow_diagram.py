@@ -12,7 +12,7 @@ from pipeline.reporting import formats
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.svg_axes import number, rect, svg, text
 
-WIDTH = 1182.0
+WIDTH = 1184.0
 _NODE, _PITCH, _LINE, _HEAD = 170.0, 253.0, 16.0, 27.0
 _MAX_REASONS = 4
 

@@ -138,5 +138,5 @@ def _colour_bar(
             parts.append(
                 f'<path d="M{number(x - 1)} {number(at)}l-6 -4v8z" class="mark"><title>{escape(words)}</title></path>'
             )
-    parts.append(text((top + bottom) / 2, -(x + 62), label, "label", "middle", ' transform="rotate(90)"'))
+    parts.append(text((top + bottom) / 2, -(x + 59), label, "label", "middle", ' transform="rotate(90)"'))
     return "".join(parts)

@@ -47,18 +47,26 @@ const width = document.documentElement.scrollWidth;
 if (width > innerWidth) found.push(`the page is ${width} px wide`);
 const shown = [...document.querySelectorAll("svg.flow")].filter((svg) => svg.getBoundingClientRect().width).length;
 if (shown !== 1) found.push(`${shown} flow diagrams are shown`);
-document.body.innerHTML = "<pre id=found></pre>";
-document.getElementById("found").textContent = JSON.stringify({ found, width: innerWidth });
+parent.postMessage(JSON.stringify({ found, width: innerWidth }), "*");
 </script>"""
+FRAME = """<!doctype html><pre id="found"></pre>
+<script>onmessage = (event) => { document.getElementById("found").textContent = event.data; };</script>
+<iframe src="page.html" style="width: WIDTHpx; height: 2000px; border: 0"></iframe>"""
+"""A window is never narrower than 500 pixels; a frame is."""
 
 
 def laid_out(page: str, folder: Path, width: int, *, dark: bool = False) -> list[str]:
     """What is wrong with a page in a window of a width in pixels."""
-    path = folder / f"{width}.html"
-    path.write_text(page.replace("</body>", f"{MEASURE}</body>"))
+    (folder / "page.html").write_text(page.replace("</body>", f"{MEASURE}</body>"))
+    path = folder / "frame.html"
+    path.write_text(FRAME.replace("WIDTH", str(width)))
     assert CHROMIUM is not None
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000", "--dump-dom"]
-    options += [f"--user-data-dir={folder / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1600,2100", "--virtual-time-budget=10000"]
+    options += [
+        "--dump-dom",
+        f"--user-data-dir={folder / 'profile'}",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+    ]
     dumped = subprocess.run(
         [CHROMIUM, *options, path.as_uri()],
         capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS, env={**os.environ, "HOME": str(folder)},
