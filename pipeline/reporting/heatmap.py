@@ -38,7 +38,7 @@ def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[t
     low, high = low - pad, high + pad
     row_height = max(4.0, min(20.0, 380 / len(layers)))
     labels = layer_labels(layers)
-    left, right, top = 16 + 6.6 * max(map(len, labels)), WIDTH - 88, 8.0
+    left, right, top = 16 + 6.6 * max(map(len, labels)), WIDTH - 104, 8.0
     bottom = top + row_height * len(layers)
     x = step_scale([columns[0][0], columns[-1][1]], left, right)
     parts = [rect(left, top, right - left, bottom - top, 'class="void"')]
@@ -138,5 +138,5 @@ def _colour_bar(
             parts.append(
                 f'<path d="M{number(x - 1)} {number(at)}l-6 -4v8z" class="mark"><title>{escape(words)}</title></path>'
             )
-    parts.append(text((top + bottom) / 2, -(x + 59), label, "label", "middle", ' transform="rotate(90)"'))
+    parts.append(text((top + bottom) / 2, -(x + 76), label, "label", "middle", ' transform="rotate(90)"'))
     return "".join(parts)

@@ -23,7 +23,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")]
 
-MEASURE = """<script>
+MEASURE = """<style>body { font-family: Verdana, "DejaVu Sans", sans-serif; }</style>
+<script>
 const found = [], slack = 1;
 const name = (element) => element.textContent + " (" + element.getAttribute("class") + ")";
 const cross = (a, b) => a.left < b.right - slack && b.left < a.right - slack;
@@ -33,6 +34,7 @@ const within = (a, b, by) =>
 for (const svg of document.querySelectorAll("svg")) {
   const whole = svg.getBoundingClientRect();
   if (!whole.width) continue;
+  if (whole.right > innerWidth && !svg.closest("table")) found.push(svg.getAttribute("aria-label") + " is cut");
   const texts = [...svg.querySelectorAll("text")].map((text) => [text, text.getBoundingClientRect()]);
   const boxes = [...svg.querySelectorAll("rect.node")].map((box) => box.getBoundingClientRect());
   texts.forEach(([text, at], index) => {
@@ -49,6 +51,8 @@ const shown = [...document.querySelectorAll("svg.flow")].filter((svg) => svg.get
 if (shown !== 1) found.push(`${shown} flow diagrams are shown`);
 parent.postMessage(JSON.stringify({ found, width: innerWidth }), "*");
 </script>"""
+"""In the widest of the fonts that a page may get."""
+
 FRAME = """<!doctype html><pre id="found"></pre>
 <script>onmessage = (event) => { document.getElementById("found").textContent = event.data; };</script>
 <iframe src="page.html" style="width: WIDTHpx; height: 2000px; border: 0"></iframe>"""
