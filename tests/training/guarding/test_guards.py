@@ -20,6 +20,7 @@ from pipeline.atomic import digest_file
 from pipeline.cli import app
 from pipeline.errors import DivergedError, InterruptedRun
 from pipeline.evaluation.losses import LossSums
+from pipeline.progress import Progress
 from pipeline.training import build_state
 
 NAN = math.nan
@@ -34,9 +35,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Multiply the loss of some steps by a factor, and stop at one as if by a signal."""
+    """Multiply the loss of some steps by a factor, of some the gradient alone, and stop at one as if by a signal."""
 
-    def arm(factors: dict[int, float], stop_at: int | None = None) -> None:
+    def arm(factors: dict[int, float], stop_at: int | None = None, gradients: dict[int, float] | None = None) -> None:
         calls = iter(range(10**6))
 
         class Disturbed(build_state.Routing):
@@ -47,7 +48,8 @@ def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
                 factor = factors.get(step, 1.0)
                 if step == stop_at and call % PARTS == 0:
                     os.kill(os.getpid(), signal.SIGTERM)
-                return LossSums(found.total * factor, {name: value * factor for name, value in found.parts.items()})
+                total = found.total * factor * (gradients or {}).get(step, 1.0)
+                return LossSums(total, {name: value * factor for name, value in found.parts.items()})
 
         monkeypatch.setattr(build_state, "Routing", Disturbed)
 
@@ -119,14 +121,32 @@ def test_too_many_skips_in_a_row_end_the_training(inputs, tmp_path, disturb):
     ), "skipping is on already, clipping is not"
 
 
-def test_a_spike_is_skipped_or_only_told(inputs, tmp_path, disturb):
-    settings = {"loss_spike_window": 4, "save_steps": 1, "save_total_limit": 20, "loss_spike_threshold": 20.0}
-    for choice, is_skipped in (("warn", False), ("skip", True)):
-        disturb({9: 50.0})
-        run_train(inputs, tmp_path / choice, on_loss_spike=choice, **settings)
-        assert (learned(tmp_path / choice, 9) == learned(tmp_path / choice, 8)) == is_skipped
-        last = metrics(tmp_path / choice / "output")[-2]
-        assert (last["train/loss_spikes"], last["train/skipped_steps"]) == (1, int(is_skipped))
+@pytest.mark.parametrize("choice", ["warn", "skip"])
+@pytest.mark.parametrize("is_of_loss", [True, False])
+def test_a_spike_of_loss_or_gradient_is_skipped_or_only_told(inputs, tmp_path, disturb, choice, is_of_loss):
+    settings = {"loss_spike_window": 4, "save_steps": 1, "save_total_limit": 20, "loss_spike_threshold": 50.0}
+    disturb({9: 1e4} if is_of_loss else {}, gradients={9: 1 if is_of_loss else 1e4})
+    summary = run_train(inputs, tmp_path, on_loss_spike=choice, **settings)
+    is_skipped = choice == "skip"
+    assert (learned(tmp_path, 9) == learned(tmp_path, 8)) == is_skipped
+    last = metrics(tmp_path / "output")[-2]
+    assert (last["train/loss_spikes"], last["train/skipped_steps"]) == (int(is_of_loss), int(is_skipped))
+    assert (summary["loss_spikes"], summary["grad_norm_spikes"]) == (int(is_of_loss), 1)
+
+
+@pytest.mark.parametrize("choice", ["warn", "skip", "rollback"])
+def test_a_spike_at_the_last_step_is_told(inputs, tmp_path, disturb, monkeypatch, choice):
+    told: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda self, message: told.append(message))
+    disturb({}, gradients={12: 1e4})
+    settings = {"loss_spike_window": 4, "loss_spike_threshold": 50.0, "logging_steps": 5, "eval_steps": None}
+    summary = run_train(inputs, tmp_path, on_loss_spike=choice, **settings)
+    [warning] = [message for message in told if "standard deviations above the median" in message]
+    assert "step 12" in warning
+    assert "gradient norm" in warning
+    assert (summary["grad_norm_spikes"], summary["rollbacks"]) == (1, int(choice == "rollback"))
+    if choice == "rollback":
+        assert learned(tmp_path, 12)[0] == learned(tmp_path, 8)[0]
 
 
 def test_rollback_goes_back_to_the_checkpoint_and_on_with_new_batches(inputs, tmp_path, disturb):
