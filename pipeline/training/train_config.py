@@ -169,7 +169,7 @@ class TrainConfig(OptimizationConfig):
 
     loss_spike_threshold: float = Field(default=6.0, gt=0)
     """Standard deviations above the median of recent steps from which a loss or a gradient norm is a spike. They are
-    told by the median absolute deviation of logarithms, which spikes before do not stretch."""
+    told by the median absolute deviation of logarithms, or by their ninth decile where it lies farther."""
 
     loss_spike_window: int = Field(default=128, ge=4)
     """Recent steps that a step is compared with, spikes left out; nothing is a spike before half as many were seen. A

@@ -10,6 +10,9 @@ from statistics import median
 SIGMAS_PER_DEVIATION = 1.4826
 """Standard deviations in a median absolute deviation, of normal values: 1 / Phi^-1(3/4)."""
 
+TAIL, SIGMAS_TO_TAIL = 0.9, 1.2816
+"""A quantile of normal values, and its distance from the median in standard deviations: Phi^-1(0.9)."""
+
 LEAST_SPREAD = 1e-3
 """Relative to the median: losses that hardly vary, as of a tiny data set, make no spike of a rounding."""
 
@@ -39,9 +42,10 @@ def deviation_of(value: float, recent: Sequence[float]) -> Deviation:
     """How far a value lies above those before it, two or more. The oldest come first.
 
     It is measured in standard deviations as the median absolute deviation tells them, which outliers do not stretch
-    (Iglewicz and Hoaglin 1993; Leys et al. 2013). Positive values are compared by their logarithms, so that a loss
-    near zero or a gradient norm may vary in proportion to its size. Where the values fall, the later half counts. Zeros
-    alone are no measure: nothing stands out from them.
+    (Iglewicz and Hoaglin 1993; Leys et al. 2013), or the ninth decile where that tells more: losses of a small batch
+    of labels, most of them learned, have a long upper tail. Positive values are compared by their logarithms, so that
+    a loss near zero or a gradient norm may vary in proportion to its size. Where the values fall, the later half
+    counts. Zeros alone are no measure: nothing stands out from them.
     """
     is_positive = value > 0 and min(recent) > 0
     scaled = [math.log(each) for each in recent] if is_positive else list(recent)
@@ -49,8 +53,9 @@ def deviation_of(value: float, recent: Sequence[float]) -> Deviation:
     if len(later) >= LEAST_HALF and median(later) < median(scaled):
         scaled = later
     middle = median(scaled)
+    tail = sorted(scaled)[math.ceil(TAIL * (len(scaled) - 1))]
     spread = SIGMAS_PER_DEVIATION * median(abs(each - middle) for each in scaled)
-    spread = max(spread, LEAST_SPREAD if is_positive else LEAST_SPREAD * abs(middle))
+    spread = max(spread, (tail - middle) / SIGMAS_TO_TAIL, LEAST_SPREAD if is_positive else LEAST_SPREAD * abs(middle))
     excess = (math.log(value) if is_positive else value) - middle
     deviations = excess / spread if spread else 0.0
     return Deviation(value, deviations, math.exp(middle) if is_positive else middle, len(scaled))
