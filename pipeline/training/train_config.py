@@ -165,7 +165,7 @@ class TrainConfig(OptimizationConfig):
     on_loss_spike: Literal["ignore", "warn", "skip", "rollback"] = "warn"
     """What to do with a step whose loss or gradient norm is far above those before. `skip` leaves its batch out, at the
     price of one wait for the device in each step; `rollback` goes back to the weights of the last checkpoint and on
-    with new batches."""
+    with new batches, for a spike of the loss; that of a gradient it tells, as `warn` does."""
 
     loss_spike_threshold: float = Field(default=6.0, gt=0)
     """Standard deviations above the median of recent steps from which a loss or a gradient norm is a spike. They are

@@ -43,7 +43,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Spike:
-    """A loss or a gradient norm far above those before; `why` says so in words."""
+    """A loss far above those before; `why` says so in words."""
 
     step: int
     why: str
@@ -108,16 +108,19 @@ class Guard:
             self._judge(record, loss, norm)
 
     def next_spike(self) -> Spike | None:
-        """The next spike of the steps read, to go back before; None when all steps are looked at. Counts spikes, and
-        with `warn` says them."""
+        """The next spike of the losses read, to go back before; None when all steps are looked at. Counts spikes, and
+        says those that are not gone back before. A gradient that was large does no harm where the loss stays."""
         while self._unjudged:
             step, loss, norm = self._unjudged.pop(0)
-            if self._config.on_loss_spike in ("warn", "rollback"):
-                why = self._spike_in(loss, norm)
-                if why is not None:
-                    if self._config.on_loss_spike == "rollback":
-                        return Spike(step, why)
-                    self._say(f"warning: {why}, at step {step}")
+            if self._config.on_loss_spike == "ignore":
+                continue
+            of_loss, of_norm = self._spikes_in(loss, norm)
+            if of_loss and self._config.on_loss_spike == "rollback":
+                return Spike(step, of_loss)
+            if of_loss:
+                self._say(f"warning: {of_loss}, at step {step}")
+            if of_norm:
+                self._say(f"{of_norm}, at step {step}")
         return None
 
     def note_rollback(self, spike: Spike, target: int | None) -> None:
@@ -161,8 +164,8 @@ class Guard:
             return False
         if self._config.on_loss_spike != "skip":
             self._unjudged.append((record.step, loss, norm))
-        elif spike := self._spike_in(loss, norm):
-            self._count_skip(record, spike, is_spike=True)
+        elif spikes := [words for words in self._spikes_in(loss, norm) if words]:
+            self._count_skip(record, "; ".join(spikes), is_spike=True)
             return False
         counters.skipped_in_a_row = 0
         return True
@@ -177,16 +180,15 @@ class Guard:
         found = f"; {self._autopsy.perform(record.step, record.random)}" if needs_autopsy else ""
         self._say(f"warning: step {record.step} is skipped: {why}{found}")
 
-    def _spike_in(self, loss: float, norm: float) -> str | None:
-        """What is odd about a step, in words; None where nothing is. Takes its figures into those that judge the
-        next."""
+    def _spikes_in(self, loss: float, norm: float) -> list[str]:
+        """What is odd about the loss and about the gradient norm of a step, in words; "" where nothing is. Takes both
+        among those that judge the next."""
         config, counters = self._config, self._state.counters
-        figures = (("loss", loss, counters.losses), ("gradient norm", norm, counters.grad_norms))
-        found = [
-            (name, window.add(value, config.loss_spike_window, config.loss_spike_threshold))
-            for name, value, window in figures
-        ]
-        return "; ".join(deviation.in_words(name) for name, deviation in found if deviation is not None) or None
+        words = []
+        for name, value, window in (("loss", loss, counters.losses), ("gradient norm", norm, counters.grad_norms)):
+            found = window.add(value, config.loss_spike_window, config.loss_spike_threshold)
+            words.append(found.in_words(name) if found else "")
+        return words
 
     def _diverged(self, what: str, record: StepRecord) -> DivergedError:
         found = self._autopsy.perform(record.step, record.random)
