@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.distributed.collectives import ALONE, Collectives
-from pipeline.evaluation.losses import iterate_losses
+from pipeline.evaluation.losses import TokenFigures, iterate_losses
+from pipeline.evaluation.token_records import TokenRecords
 from pipeline.tokens.packed_split import PackedSplit
 
 
@@ -61,6 +62,7 @@ def score_documents(
     *,
     bits_a_document: int = 0,
     stride: int | None = None,
+    records: TokenRecords | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
     processes: Collectives = ALONE,
 ) -> DocumentTotals:
@@ -69,13 +71,13 @@ def score_documents(
     What the tokenizer puts before every text, such as `<s>`, is context and not counted. Where there is no such token,
     the first of the stream has no context: it is charged log2(vocab_size) bits, as one of so many equally likely, and
     counts as not predicted. A document's context may reach into the one before it, as in training. `bits_a_document`
-    are charged for what tokens do not store. `on_tokens` is told how many tokens were just scored. Processes share out
-    the work; each gets all sums.
+    are charged for what tokens do not store. Tokens that count are added to `records`, but for that first one.
+    `on_tokens` is told how many were just scored. Processes share out the work; each gets all sums.
     """
     assert len(split.document_ends) == len(heldout.source_of), "the stream is of other documents"
     documents = len(heldout.source_of)
     nll = np.zeros(documents)
-    correct = np.zeros(documents)
+    correct, in_top_5 = np.zeros(documents), np.zeros(documents)
     tokens = np.zeros(documents)
     num_prefix = len(split.prefix_token_ids)
     starts = np.concatenate([[0], split.document_ends[:-1].astype(np.int64)])
@@ -83,19 +85,21 @@ def score_documents(
         nll[0] += math.log(split.vocab_size)
         tokens[0] += 1
     position = 1
-    for token_nll, token_correct in iterate_losses(
-        model, split, batch_size, device, stride=stride, processes=processes
-    ):
-        targets = np.arange(position, position + len(token_nll), dtype=np.uint64)
+    for found in iterate_losses(model, split, batch_size, device, stride=stride, processes=processes):
+        num_targets = len(found.nll)
+        targets = np.arange(position, position + num_targets, dtype=np.uint64)
         document = np.searchsorted(split.document_ends, targets, side="right")
         counts = targets.astype(np.int64) - starts[document] >= num_prefix
-        np.add.at(nll, document[counts], token_nll[counts])
-        np.add.at(correct, document[counts], token_correct[counts])
+        counted = TokenFigures(*(values[counts] for values in found))
+        np.add.at(nll, document[counts], counted.nll)
+        np.add.at(correct, document[counts], counted.is_likeliest)
+        np.add.at(in_top_5, document[counts], counted.is_in_top_5)
         np.add.at(tokens, document[counts], 1)
-        position += len(token_nll)
-        on_tokens(len(token_nll))
+        if records is not None:
+            records.add(split.stream[position : position + num_targets][counts], counted)
+        position += num_targets
+        on_tokens(num_targets)
     assert position == split.num_tokens
     ones = np.ones(documents)
-    return DocumentTotals(
-        heldout, np.column_stack([nll, tokens, correct, heldout.bytes_of, ones, bits_a_document * ones])
-    )
+    charged = bits_a_document * ones
+    return DocumentTotals(heldout, np.column_stack([nll, tokens, correct, heldout.bytes_of, ones, charged, in_top_5]))

@@ -120,6 +120,38 @@ def regression_losses(logits: torch.Tensor, labels: torch.Tensor, huber_delta: f
     return F.huber_loss(predicted, wanted, reduction="none", delta=huber_delta)
 
 
+class TokenFigures(NamedTuple):
+    """What a model gave for targets, all (n,)."""
+
+    nll: NDArray[np.float32]
+    """Negative log-likelihood in nats."""
+    is_likeliest: NDArray[np.bool_]
+    is_in_top_5: NDArray[np.bool_]
+    """Whether fewer than five tokens were likelier."""
+    confidence: NDArray[np.float32]
+    """Probability of the likeliest token."""
+    context: NDArray[np.int64]
+    """Tokens before it in its window."""
+
+
+def token_figures(logits: torch.Tensor, labels: torch.Tensor) -> TokenFigures:
+    """Of the targets among the labels (B, T), -100 being none, from logits (B, T, V)."""
+    nll, correct = token_losses(logits, labels)
+    targets = labels != IGNORED_LABEL
+    rows, wanted = logits[targets], labels[targets]
+    chunk = max(1, CHUNK_ELEMENTS // rows.shape[-1])
+    in_top_5 = torch.empty(len(wanted), dtype=torch.bool, device=logits.device)
+    confidence = torch.empty(len(wanted), dtype=torch.float32, device=logits.device)
+    for start in range(0, len(wanted), chunk):
+        part = slice(start, start + chunk)
+        scores = rows[part].float()
+        in_top_5[part] = (scores > scores.gather(-1, wanted[part, None])).sum(-1) < 5
+        confidence[part] = (scores.amax(-1) - scores.logsumexp(-1)).exp()
+    context = torch.arange(1, labels.shape[1] + 1, device=labels.device).expand_as(labels)[targets]
+    found = (nll[targets], correct[targets], in_top_5, confidence, context)
+    return TokenFigures(*(values.cpu().numpy() for values in found))
+
+
 class Rows(Protocol):
     """What a split is cut into, by index."""
 
@@ -172,20 +204,17 @@ def iterate_losses(
     *,
     stride: int | None = None,
     processes: Collectives = ALONE,
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Loss of every target of a split in the order of the stream: token 1, 2, ..., num_tokens - 1, each once.
+) -> Iterator[TokenFigures]:
+    """Loss and more of every target of a split in the order of the stream: token 1, 2, ..., num_tokens - 1, each once.
 
-    Yields, batch by batch, negative log-likelihoods in nats and whether each token was predicted exactly, both (n,).
-    Windows begin `stride` tokens apart (null: block_size) and each scores the tokens that no earlier one scored: every
-    token but those of the first window then has at least block_size - stride tokens of context. The cost grows by
-    block_size / stride. Processes share out the batches.
+    Yields them batch by batch. Windows begin `stride` tokens apart (null: block_size) and each scores the tokens that
+    no earlier one scored: every token but those of the first window then has at least block_size - stride tokens of
+    context. The cost grows by block_size / stride. Processes share out the batches.
     """
 
-    def losses(part: list[tuple[int, int]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def losses(part: list[tuple[int, int]]) -> TokenFigures:
         batch = on_device(split.batch_at(part), device)
-        nll, correct = token_losses(model_logits(model, batch), batch["labels"])
-        targets = batch["labels"] != IGNORED_LABEL
-        return nll[targets].cpu().numpy(), correct[targets].cpu().numpy()
+        return token_figures(model_logits(model, batch), batch["labels"])
 
     spans = iter(strided_spans(split.num_tokens, split.block_size, stride or split.block_size))
     with evaluating(model):

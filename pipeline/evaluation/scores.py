@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pipeline.evaluation.intervals import Interval, bootstrap, percentiles, resampled_sums
 from pipeline.evaluation.metrics import FEWEST_DOCUMENTS, LabelMetric, TextMetric, Totals
 
-NLL, BYTES, CHARGED_BITS = (list(Totals.__dataclass_fields__).index(name) for name in ("nll", "bytes", "charged_bits"))
+_FIELDS = list(Totals.__dataclass_fields__)
+NLL, TOKENS, BYTES, CHARGED_BITS = (_FIELDS.index(name) for name in ("nll", "tokens", "bytes", "charged_bits"))
 
 
 def score(rows: NDArray[np.float64], metrics: Sequence[TextMetric]) -> dict[str, Any]:
@@ -52,6 +53,12 @@ def bits_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The bits of each document, (documents,), from the fields of its `Totals`."""
     bits: NDArray[np.float64] = rows[:, NLL] / math.log(2) + rows[:, CHARGED_BITS]
     return bits
+
+
+def loss_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean loss of a token of each document, (documents,), likewise."""
+    losses: NDArray[np.float64] = rows[:, NLL] / rows[:, TOKENS]
+    return losses
 
 
 def score_labels(

@@ -145,6 +145,10 @@ class Labelled(Task):
         """The best constant prediction: its name, value and description."""
         raise NotImplementedError
 
+    def reliability(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> dict[str, Any]:
+        """`calibration` of an evaluation, where predictions have probabilities."""
+        return {}
+
     def columns(self, logits: NDArray[np.float64], targets: NDArray[Any], names: Mapping[int, str]) -> dict[str, Any]:
         """Columns of `predictions.parquet`: `label`, `prediction` and others. `names` are those of the model's
         outputs."""
@@ -164,8 +168,11 @@ class Labelled(Task):
 
     def evaluate(self, context: TaskContext, predicted: Any, before: Any) -> dict[str, Any]:
         """Scores and a baseline. Writes `predictions.parquet`, a row for each test document."""
+        import numpy as np
+
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.predictions import score_rows, write_predictions
+        from pipeline.evaluation.worst_documents import worst_documents
 
         config, inputs = context.config, context.inputs
         assert isinstance(config, EvaluateConfig)
@@ -173,11 +180,12 @@ class Labelled(Task):
         test = self.open_split(inputs["pack"], inputs["encode"], "test")
         every = [(document.id, document.source) for document in read_documents(inputs["curate"] / "test")]
         ids, sources = zip(*(every[index] for index in test.documents), strict=True)
+        losses = self.losses(logits, test.targets)
         train = self.open_split(inputs["pack"], inputs["encode"], "train")
         metrics = self.chosen_metrics(config)
         found = score_rows(
             self.predictions(logits),
-            self.losses(logits, test.targets),
+            losses,
             test.targets,
             sources,
             metrics,
@@ -186,4 +194,18 @@ class Labelled(Task):
         write_predictions(context.output, {"id": list(ids), **self.columns(logits, test.targets, names)})
         packed = json.loads((inputs["pack"] / "test/pack.json").read_bytes())
         others = self.figures_of_others(metrics)
-        return {"task": self.type, **found, "samples": [], "left_out": packed["dropped"], **others}
+        of_every = np.full(len(every), -np.inf)  # documents without a label are not among them
+        of_every[test.documents] = losses
+        return {
+            "task": self.type,
+            **found,
+            **self.reliability(logits, test.targets),
+            "worst_documents": [
+                one
+                for one in worst_documents(read_documents(inputs["curate"] / "test"), of_every, "loss")
+                if one["loss"] > -np.inf
+            ],
+            "samples": [],
+            "left_out": packed["dropped"],
+            **others,
+        }

@@ -16,6 +16,7 @@ from pipeline.evaluation.metrics import Figure
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
+from pipeline.evaluation.metrics.top_5_accuracy import TopFiveAccuracy
 from pipeline.tasks.base_task import Task, TaskContext
 from pipeline.tasks.task_words import DOCUMENTS, TaskWords
 from pipeline.tokens.packing import PackConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from pipeline.evaluation.document_losses import DocumentTotals
+    from pipeline.evaluation.token_records import TokenRecords
     from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.tokens.packed_split import PackedSplit
 
@@ -34,7 +36,7 @@ ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which
 SAMPLED_TOKENS = 2**22
 """Of a stream of which token frequencies are counted."""
 
-BITS, PERPLEXITY, TOKEN_ACCURACY = BitsPerByte(), Perplexity(), TokenAccuracy()
+BITS, PERPLEXITY, TOKEN_ACCURACY, TOP_5 = BitsPerByte(), Perplexity(), TokenAccuracy(), TopFiveAccuracy()
 
 
 def _fewer_bits(own: float, other: float) -> str:
@@ -49,7 +51,7 @@ class CausalLm(Task, type="causal_lm"):
     """
 
     predicts: ClassVar = "tokens"
-    metrics: ClassVar = (BITS, PERPLEXITY, TOKEN_ACCURACY)
+    metrics: ClassVar = (BITS, PERPLEXITY, TOKEN_ACCURACY, TOP_5)
     auto_class: ClassVar = "AutoModelForCausalLM"
     words: ClassVar = TaskWords(
         noun="language model",
@@ -61,6 +63,7 @@ class CausalLm(Task, type="causal_lm"):
             Figure("loss", "loss (nats/token)"),
             PERPLEXITY.figure,
             TOKEN_ACCURACY.figure,
+            TOP_5.figure,
             Figure("tokens", "tokens", "count", ""),
             Figure("bytes", "text", "size", ""),
             DOCUMENTS,
@@ -127,15 +130,21 @@ class CausalLm(Task, type="causal_lm"):
         perplexity = perplexity_of(loss)
         return {"loss": loss} if perplexity is None else {"loss": loss, "perplexity": perplexity}
 
-    def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[DocumentTotals, list[dict[str, str]]]:
-        """Sums of losses for each document of the test split, and samples."""
-        totals = self._score(context, trained, "scoring")
+    def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[DocumentTotals, dict[str, Any]]:
+        """Sums of losses for each document of the test split; what else the evaluation has: where the loss comes from,
+        and samples."""
+        from pipeline.evaluation.baselines.base_baseline import count_ids
+        from pipeline.evaluation.token_records import TokenRecords
+
+        train = self.open_split(context.inputs["pack"], context.inputs["encode"], "train")
+        records = TokenRecords(count_ids(train))
+        totals = self._score(context, trained, "scoring", records)
         if not math.isfinite(totals.rows.sum()):
             raise DivergedError(
                 "evaluate: the model's loss on the test split is not finite: training diverged; lower "
                 "train.learning_rate"
             )
-        return totals, self._samples(context, trained)
+        return totals, {**records.as_json(), "samples": self._samples(context, trained)}
 
     def predict_before(self, context: TaskContext, load: Callable[[], TrainedModel]) -> DocumentTotals | None:
         """Sums of losses likewise, where there are weights that training began with, and baselines are wanted."""
@@ -148,7 +157,9 @@ class CausalLm(Task, type="causal_lm"):
             return None
         return self._score(context, load(), "scoring the model before training")
 
-    def _score(self, context: TaskContext, trained: TrainedModel, words: str) -> DocumentTotals:
+    def _score(
+        self, context: TaskContext, trained: TrainedModel, words: str, records: TokenRecords | None = None
+    ) -> DocumentTotals:
         from pipeline.corpus.document_shards import read_documents
         from pipeline.evaluation.document_losses import HeldOut, score_documents
 
@@ -166,6 +177,7 @@ class CausalLm(Task, type="causal_lm"):
                 trained.device,
                 bits_a_document=self._loss_of_text(inputs["encode"])[2],
                 stride=config.stride,
+                records=records,
                 on_tokens=bar.update,
                 processes=trained.processes,
             )
@@ -185,11 +197,13 @@ class CausalLm(Task, type="causal_lm"):
         Where test documents do not decode to themselves, bits per byte and baselines are left out, and `withheld` says
         why. Where only leading spaces are lost, one bit a document is charged for them.
         """
-        from pipeline.evaluation.scores import score
+        from pipeline.corpus.document_shards import read_documents
+        from pipeline.evaluation.scores import bits_of, loss_of, score
+        from pipeline.evaluation.worst_documents import worst_documents
 
         config, inputs, progress = context.config, context.inputs, context.progress
         assert isinstance(config, EvaluateConfig)
-        totals, samples = predicted
+        totals, others = predicted
         round_trip, lost, bits_a_document = self._loss_of_text(inputs["encode"])
         metrics = self.chosen_metrics(config)
         if lost:
@@ -203,12 +217,14 @@ class CausalLm(Task, type="causal_lm"):
                 sources[name] = score(rows, metrics)
                 bar.update()
         has_baselines = config.baselines and not lost
+        figures = (loss_of(totals.rows), "loss") if lost else (bits_of(totals.rows) / totals.heldout.bytes_of, BITS.key)
         return {
             "task": self.type,
             "test": overall,
             "sources": sources,
             "baselines": self._baselines(context, totals, before, bits_a_document) if has_baselines else {},
-            "samples": samples,
+            **others,
+            "worst_documents": worst_documents(read_documents(inputs["curate"] / "test"), *figures),
             "round_trip": round_trip,
             **self.figures_of_others(metrics),
             "withheld": {BITS.key: lost} if lost else {},

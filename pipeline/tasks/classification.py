@@ -153,13 +153,23 @@ class Classification(Labelled, type="classification"):
         what = f"always {names[largest]!r}, the label of {share:.1%} of the training documents"
         return "majority_class", largest, what
 
+    def reliability(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> dict[str, Any]:
+        from pipeline.evaluation.token_records import calibration_of
+
+        return {"calibration": calibration_of(_confidence(logits), self.predictions(logits) == targets)}
+
     def columns(self, logits: NDArray[np.float64], targets: NDArray[Any], names: Mapping[int, str]) -> dict[str, Any]:
         """Names of classes, and the probability that the model gives its prediction."""
-        import numpy as np
-
         told = [[names[number] for number in numbers.tolist()] for numbers in (targets, self.predictions(logits))]
-        probability = np.exp(logits.max(-1) - _log_normalizer(logits))
-        return {"label": told[0], "prediction": told[1], "probability": probability}
+        return {"label": told[0], "prediction": told[1], "probability": _confidence(logits)}
+
+
+def _confidence(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of the likeliest class."""
+    import numpy as np
+
+    probabilities: NDArray[np.float64] = np.exp(logits.max(-1) - _log_normalizer(logits))
+    return probabilities
 
 
 def _log_normalizer(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -113,7 +113,10 @@ def test_tensorboard_has_a_row_with_settings_and_results(finished: Project) -> N
         )
         found = results[f"{name}/hparams"]
         measured = evaluate["summary"]["test"]
-        expected = {f"test/{key}": measured[key] for key in ("loss", "perplexity", "bits_per_byte", "token_accuracy")}
+        expected = {
+            f"test/{key}": measured[key]
+            for key in ("loss", "perplexity", "bits_per_byte", "token_accuracy", "top_5_accuracy")
+        }
         expected |= {f"final/{key}_loss": train["summary"][f"{of}_loss"] for key, of in
                      (("train", "final"), ("eval", "eval"))}  # fmt: skip
         assert found == pytest.approx(expected | {"final/steps": 24}, rel=1e-6)  # as float32

@@ -54,7 +54,7 @@ def test_wilsons_interval_is_right_as_often_as_it_says(share: float) -> None:
 def rows_of(bits: np.ndarray) -> np.ndarray:
     """Documents of 100 bytes and 20 tokens."""
     ones = np.ones(len(bits))
-    return np.column_stack([bits * math.log(2), 20 * ones, 5 * ones, 100 * ones, ones, 0 * ones])
+    return np.column_stack([bits * math.log(2), 20 * ones, 5 * ones, 100 * ones, ones, 0 * ones, 6 * ones])
 
 
 def test_a_difference_is_paired_by_document() -> None:

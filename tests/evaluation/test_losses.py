@@ -72,8 +72,8 @@ def test_strided_losses_are_those_of_one_token_at_a_time(model, split, stride, b
 
 
 def test_more_context_changes_losses(model, split) -> None:
-    short = np.concatenate([nll for nll, _ in iterate_losses(model, split, 4, CPU)])
-    long = np.concatenate([nll for nll, _ in iterate_losses(model, split, 4, CPU, stride=1)])
+    short = np.concatenate([part.nll for part in iterate_losses(model, split, 4, CPU)])
+    long = np.concatenate([part.nll for part in iterate_losses(model, split, 4, CPU, stride=1)])
     assert short[:BLOCK] == pytest.approx(long[:BLOCK], abs=TOLERANCE)
     assert abs(short - long).max() > 0.1
 

@@ -27,7 +27,7 @@ from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.regression import Regression
 
-PARTS = np.array([astuple(Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2)), (12.0, 4, 1, 13, 1, 0)])
+PARTS = np.array([astuple(Totals(nll=30.0, tokens=10, correct=4, bytes=35, documents=2)), (12.0, 4, 1, 13, 1, 0, 0)])
 TEXT = {metric.key: metric for metric in CausalLm.metrics}
 
 
@@ -54,7 +54,7 @@ def test_bits_beside_the_tokens_are_charged() -> None:
 
 
 def test_a_perplexity_that_no_number_holds_is_not_given() -> None:
-    rows = np.array([[5000.0, 1, 0, 1, 1, 0]])
+    rows = np.array([[5000.0, 1, 0, 1, 1, 0, 0]])
     assert score(rows, [TEXT["perplexity"]])["perplexity"] is None
     assert score(rows * 10, [TEXT["perplexity"]])["loss"] == 5000
     assert CausalLm().validation_means(torch.tensor([701.0, 1, 0])) == {"loss": 701}

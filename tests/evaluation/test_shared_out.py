@@ -55,7 +55,7 @@ def evaluate(index: int, inputs: dict[str, Path], folder: Path, environ: dict[st
         texts = [sample["text"] for sample in samples]
         exported = Exported(TrainedModel(model, device, processes), model_folder, 16, batch_size=2)
         answers = np.array([one.nats for one in answer_likelihoods(exported, ANSWERS, lambda number: None)])
-    nll = np.concatenate([nll for nll, _ in parts])
+    nll = np.concatenate([part.nll for part in parts])
     np.savez(folder / f"{index}.npz", nll=nll, logits=logits, answers=answers)
     (folder / f"{index}.json").write_text(json.dumps({"texts": texts, "peak": meter.peak}))
 

@@ -157,6 +157,25 @@ def summaries() -> dict[str, dict[str, Any]]:
                     "what": "the same after the training text, whose size is taken off",
                 },
             },
+            "by_position": [
+                {"from": 1, "to": 1, "loss": 6.1, "tokens": 62},
+                {"from": 2, "to": 3, "loss": 5.2, "tokens": 124},
+            ],
+            "by_frequency": [
+                {"group": 0, "kinds": 3, "loss": 1.1, "tokens": 1500},
+                {"group": 10, "kinds": 40, "loss": 9.9, "tokens": 2},
+            ],
+            "calibration": {"error": 0.031, "bins": [{"confidence": 0.21, "accuracy": 0.254, "predictions": 9123}]},
+            "worst_documents": [
+                {
+                    "bits_per_byte": 5.123,
+                    "id": "1",
+                    "source": "essays",
+                    "origin": "a.txt#7",
+                    "bytes": 812,
+                    "text": "<Oh>",
+                }
+            ],
             "samples": [
                 {
                     "prompt": "Return the",

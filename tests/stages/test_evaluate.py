@@ -101,6 +101,20 @@ def test_baselines_and_samples_are_there(evaluation: dict) -> None:
     assert all(sample["text"] for sample in evaluation["samples"])
 
 
+def test_where_the_loss_comes_from_adds_up(evaluation: dict) -> None:
+    """All tokens but the first of the stream, which was not predicted."""
+    test = evaluation["test"]
+    nats = test["loss"] * test["tokens"] - math.log(300)
+    for name in ("by_position", "by_frequency"):
+        assert sum(one["tokens"] for one in evaluation[name]) == test["tokens"] - 1
+        assert sum(one["tokens"] * one["loss"] for one in evaluation[name]) == pytest.approx(nats, rel=1e-9)
+    assert test["token_accuracy"] <= test["top_5_accuracy"] <= 1
+    worst = [one["bits_per_byte"] for one in evaluation["worst_documents"]]
+    assert (len(worst), worst) == (7, sorted(worst, reverse=True))
+    bits = sum(one["bits_per_byte"] * one["bytes"] for one in evaluation["worst_documents"])
+    assert bits == pytest.approx(test["bits_per_byte"] * test["bytes"])
+
+
 def test_the_model_before_training_is_scored_as_the_trained_one_is(
     tmp_path: Path, inputs: dict[str, Path], evaluation: dict
 ) -> None:

@@ -11,11 +11,13 @@ from pipeline.evaluation.metrics.pearson import Pearson
 from pipeline.evaluation.metrics.perplexity import Perplexity
 from pipeline.evaluation.metrics.r2 import Determination
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
+from pipeline.evaluation.metrics.top_5_accuracy import TopFiveAccuracy
 
 METRICS = (
     BitsPerByte,
     Perplexity,
     TokenAccuracy,
+    TopFiveAccuracy,
     Accuracy,
     MacroF1,
     MeanSquaredError,

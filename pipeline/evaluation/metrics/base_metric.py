@@ -31,7 +31,8 @@ class Figure:
 @dataclass(frozen=True)
 class Totals:
     """Sums over a part of the held-out text. `nll` is in nats and covers all `tokens`, end-of-document ones included;
-    `bytes` are UTF-8 bytes of the documents. `charged_bits` pay for what decoding loses of them."""
+    `bytes` are UTF-8 bytes of the documents. `charged_bits` pay for what decoding loses of them. `correct` of the
+    tokens were the likeliest, `in_top_5` among the five likeliest."""
 
     nll: float
     tokens: int
@@ -39,6 +40,7 @@ class Totals:
     bytes: int
     documents: int
     charged_bits: int = 0
+    in_top_5: int = 0
 
     @classmethod
     def from_row(cls, row: NDArray[np.float64]) -> Self:

@@ -1,0 +1,40 @@
+"""Where the loss of a model comes from, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.reporting import formats
+from pipeline.reporting.charts import ChartBar, bar_chart
+from pipeline.reporting.run_data import RunData
+
+
+def loss_charts(run: RunData) -> Iterable[str]:
+    """The loss by position in the window and by how frequent tokens are in training; "" for what was not measured."""
+    evaluation, label = run.summary("evaluate"), run.words.loss
+    bars = [ChartBar(_range(one["from"], one["to"]), one["loss"]) for one in evaluation.get("by_position") or ()]
+    yield bar_chart(bars, title="Loss by the number of tokens before the target", x_label=label)
+    bars = [ChartBar(_group(one), one["loss"]) for one in evaluation.get("by_frequency") or ()]
+    yield bar_chart(bars, title="Loss by how frequent tokens are in training", x_label=label)
+
+
+def calibration(run: RunData) -> dict[str, Any]:
+    """`error`, and `rows` of how sure the model was, how often it was right, and of how many predictions."""
+    found = run.summary("evaluate").get("calibration") or {}
+    return {"error": found.get("error"), "rows": found.get("bins") or []}
+
+
+def worst_documents(run: RunData) -> list[dict[str, Any]]:
+    """The documents with the largest figures: its value, name and place, and how each begins."""
+    found = run.summary("evaluate").get("worst_documents") or []
+    return [{**one, "value": next(one[key] for key in ("bits_per_byte", "loss") if key in one)} for one in found]
+
+
+def _range(low: int, high: int) -> str:
+    return formats.count(low) if low == high else f"{formats.count(low)} to {formats.count(high)}"
+
+
+def _group(one: dict[str, Any]) -> str:
+    tenth = "never in training" if one["group"] == 10 else f"tenth {one['group'] + 1}"
+    return f"{tenth}: {formats.compact(one['kinds'])} ids"
