@@ -43,10 +43,10 @@ class EvaluateConfig(Section):
 
     metrics: list[AnyMetric] | None = Field(default=None, min_length=1)
     """What is measured on the test split, for all of it and for each source: of a language model perplexity,
-    bits_per_byte, token_accuracy and top_5_accuracy; of a classification accuracy and f1_macro; of a regression mse, mae, r2 and
-    pearson. Null takes all of these of the task. There are no bits per byte where the tokenizer loses text of that
-    split. Of labels also metrics of the `evaluate` library: {type: evaluate, path: ...}. From 10 documents on figures
-    have 95 % intervals over documents."""
+    bits_per_byte, token_accuracy and top_5_accuracy; of a classification accuracy and f1_macro; of a regression mse,
+    mae, r2 and pearson. Null takes all of these of the task. There are no bits per byte where the tokenizer loses text
+    of that split. Of labels also metrics of the `evaluate` library: {type: evaluate, path: ...}. From 10 documents on
+    figures have 95 % intervals over documents."""
 
     stride: int | None = Field(default=None, ge=1)
     """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at
