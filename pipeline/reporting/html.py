@@ -17,7 +17,7 @@ from pipeline.reporting.flow_column import flow_column
 from pipeline.reporting.flow_diagram import flow_diagram, readable
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import TEMPLATES, template
-from pipeline.reporting.loss_sources import calibration, loss_charts, worst_documents
+from pipeline.reporting.loss_sources import calibration_rows, loss_charts, worst_rows
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.settings_table import configuration, given
 from pipeline.telemetry.verdicts import Verdict, worst
@@ -57,8 +57,8 @@ def render_report(run: RunData, unfinished: str = "") -> str:
         before=" ".join(run.added_by_tokenizer("before")),
         withheld=run.withheld,
         loss_charts=[Markup(chart) for chart in loss_charts(run) if chart],
-        calibration=calibration(run),
-        worst_documents=worst_documents(run),
+        calibration=calibration_rows(run),
+        worst_documents=worst_rows(run),
         left_out=run.summary("evaluate").get("left_out") or {},
         baselines=run.baselines,
         benchmarks=benchmark_rows(run),

@@ -19,13 +19,13 @@ def loss_charts(run: RunData) -> Iterable[str]:
     yield bar_chart(bars, title="Loss by how frequent tokens are in training", x_label=label)
 
 
-def calibration(run: RunData) -> dict[str, Any]:
+def calibration_rows(run: RunData) -> dict[str, Any]:
     """`error`, and `rows` of how sure the model was, how often it was right, and of how many predictions."""
     found = run.summary("evaluate").get("calibration") or {}
     return {"error": found.get("error"), "rows": found.get("bins") or []}
 
 
-def worst_documents(run: RunData) -> list[dict[str, Any]]:
+def worst_rows(run: RunData) -> list[dict[str, Any]]:
     """The documents with the largest figures: its value, name and place, and how each begins."""
     found = run.summary("evaluate").get("worst_documents") or []
     return [{**one, "value": next(one[key] for key in ("bits_per_byte", "loss") if key in one)} for one in found]

@@ -68,7 +68,7 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> Project:
     write_reviews(project.folder)
     done = project.descent("run", "tiny.yaml")
     assert done.code == 0, done.err
-    assert "accuracy (majority_class 0." in done.out
+    assert "; majority_class 0." in done.out
     assert "AutoModelForSequenceClassification" in done.out
     return project
 
