@@ -119,6 +119,12 @@ def test_documents_of_one_token(tmp_path):
     assert "50.0%" in found["many_end_tokens"].evidence.words
 
 
+def assert_healthy(found: dict[str, Verdict], told: list[dict[str, Any]]) -> None:
+    """But for waits, which are those of the machine."""
+    assert not [(line["at"], line["what"], line["evidence"]["words"]) for line in told if line["kind"] != "speed"]
+    assert all(verdict.is_healthy for verdict in found.values() if verdict.kind != "speed")
+
+
 HEALTHY: list[dict[str, Any]] = [
     {"learning_rate": 0.01},
     {"learning_rate": 0.02, "warmup_steps": 20},
@@ -130,8 +136,7 @@ HEALTHY: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", HEALTHY)
 def test_of_a_healthy_training_nothing_is_said(tmp_path, changes):
     found, told = trained(tmp_path, **changes)
-    assert not [(line["at"], line["what"]) for line in told]
-    assert all(verdict.is_healthy for verdict in found.values())
+    assert_healthy(found, told)
 
 
 @pytest.mark.slow
@@ -142,7 +147,7 @@ def test_of_drawn_healthy_trainings_nothing_is_said(tmp_path, draw):
     config = {**LLAMA, "hidden_size": width, "num_hidden_layers": int(random.integers(1, 5))}
     found, told = trained(
         tmp_path,
-        ordered(int(random.integers(3000, 9000)), draw),
+        ordered(int(random.integers(9000, 20000)), draw),
         held_out=ordered(401, 100 + draw),
         model={"config": config},
         learning_rate=float(np.exp(random.uniform(np.log(3e-3), np.log(2e-2)))),
@@ -151,5 +156,4 @@ def test_of_drawn_healthy_trainings_nothing_is_said(tmp_path, draw):
         weight_decay=float(random.choice([0.0, 0.1])),
         global_batch_size=int(random.choice([8, 16])),
     )
-    assert not [(line["at"], line["what"]) for line in told]
-    assert all(verdict.is_healthy for verdict in found.values())
+    assert_healthy(found, told)

@@ -180,6 +180,13 @@ def metrics(output: Path) -> list[dict[str, Any]]:
     return [{tag: value for tag, value in line.items() if not tag.startswith(MEASURED)} for line in lines]
 
 
+def verdicts_told(output: Path) -> list[dict[str, Any]]:
+    """The changes of verdicts on what the records show, without those by the clock."""
+    told = output / "health.jsonl"
+    lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    return [line for line in lines if line["kind"] != "speed" and line["evidence"]["step"] is not None]
+
+
 def outcome(folder: Path, output: str) -> dict[str, Any]:
     """Everything that must not depend on what happened on the way."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -195,6 +202,7 @@ def outcome(folder: Path, output: str) -> dict[str, Any]:
         "training": (folder / output / "training.json").read_text(),
         "optimizer": digest_file(last / "optimizer.safetensors"),
         "metrics": metrics(folder / output),
+        "health": verdicts_told(folder / output),
         # Sorted: files of one second are in the order of a counter's digits, of which 10 comes before 9.
         "tensorboard": {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags},
     }
