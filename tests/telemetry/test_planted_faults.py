@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from numpy.typing import NDArray
-from training.tiny import BLOCK_SIZE, LLAMA, VOCAB_SIZE, make_inputs, run_train
+from training.tiny import BLOCK_SIZE, LLAMA, VOCAB_SIZE, make_inputs, run_train, train_in_child, verdicts_told
 
-from pipeline.telemetry.verdicts import Verdict, verdicts_of
+from pipeline.telemetry.verdicts import Verdict, last_verdicts, verdicts_of
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.token_streams import StreamWriter
 
@@ -117,6 +118,20 @@ def test_documents_of_one_token(tmp_path):
     assert first_step(told, "one_token_documents", "warning") <= 2
     assert found["many_end_tokens"].verdict == "warning"
     assert "50.0%" in found["many_end_tokens"].evidence.words
+
+
+def test_a_killed_training_tells_what_a_whole_one_tells(tmp_path):
+    inputs, slow = make_inputs(tmp_path), {"learning_rate": 1e-9, "lr_scheduler_type": "constant"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    assert train_in_child(inputs, whole, **slow) == 0
+    assert train_in_child(inputs, killed, ("update", 11, "SIGKILL"), **slow) == -signal.SIGKILL
+    assert [verdict.what for verdict in last_verdicts(killed / "work") if verdict.kind == "updates"] == [
+        "stalled_updates"
+    ]
+    assert train_in_child(inputs, killed, **slow) == 0
+    assert [line["what"] for line in verdicts_told(whole / "output0")] == ["stalled_updates"]
+    assert verdicts_told(killed / "output1") == verdicts_told(whole / "output0")
 
 
 def assert_healthy(found: dict[str, Verdict], told: list[dict[str, Any]]) -> None:
