@@ -20,7 +20,7 @@ from pipeline.modeling.build import load_model
 from pipeline.modeling.inputs import replaced
 from pipeline.modeling.library_messages import without_bars
 from pipeline.modeling.materialize import allocate
-from pipeline.modeling.parameters import layer_of
+from pipeline.modeling.layer_names import layer_of
 from pipeline.modeling.sharding import copy_part, shard, spread
 from pipeline.modeling.weights import StoredTensor, copy_stored, model_tensors, read_lazily
 

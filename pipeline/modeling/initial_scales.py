@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import context_length, evaluating
-from pipeline.modeling.parameters import blocks, is_block, layer_of
+from pipeline.modeling.layer_names import is_block, layer_of
+from pipeline.modeling.parameters import blocks
 
 LARGEST_PARAMETERS = 1_000_000_000
 """Above it the two passes would take minutes on a CPU."""

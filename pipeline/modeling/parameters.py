@@ -8,33 +8,12 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from pipeline.modeling.layer_names import WRAPPED, is_block, layer_of
 from pipeline.pretrained.folder_checks import CHOSEN_EXPERTS, EXPERTS
 
-_BLOCK = re.compile(r"(?:[^.\d][^.]*\.)+?\d+(?=\.)")
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _ROUTER = re.compile(r"router|\bgate\.", re.IGNORECASE)
 _FEED_FORWARD = re.compile(r"mlp|feed_?forward|ffn|moe|expert|fc\d?|dense", re.IGNORECASE)
-
-WRAPPED = "base_model."
-"""What peft's wrapper of a learned prompt puts before the names of the model inside."""
-
-
-def layer_of(name: str, base_prefix: str = "") -> str:
-    """The layer that a parameter belongs to: `model.layers.3.mlp.up_proj.weight` -> `layers.3`.
-
-    `base_prefix` is the architecture's name for its backbone (`model`, `transformer`), which is left out.
-    Parameters outside the numbered blocks belong to their own module: `embed_tokens`, `norm`, `lm_head`.
-    """
-    name = name.removeprefix(WRAPPED)
-    short = name.removeprefix(f"{base_prefix}.") if base_prefix else name
-    block = _BLOCK.match(short)
-    return block.group() if block else short.rpartition(".")[0] or short
-
-
-def is_block(layer: str) -> bool:
-    """Whether a layer is one of the numbered blocks, which share one shape."""
-    return layer.rpartition(".")[2].isdigit()
-
 
 def blocks(model: nn.Module) -> dict[str, nn.Module]:
     """The numbered blocks of a model by layer name, such as `layers.0`."""

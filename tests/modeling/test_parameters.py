@@ -5,22 +5,7 @@ from training.tiny import GPT2, LLAMA, make_tokenizer
 
 from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
-from pipeline.modeling.parameters import blocks, layer_of, parameter_table
-
-
-@pytest.mark.parametrize(
-    ("name", "prefix", "layer"),
-    [
-        ("model.layers.3.mlp.up_proj.weight", "model", "layers.3"),
-        ("model.layers.3.mlp.experts.2.up_proj.weight", "model", "layers.3"),
-        ("model.embed_tokens.weight", "model", "embed_tokens"),
-        ("transformer.h.11.ln_1.bias", "transformer", "h.11"),
-        ("model.decoder.layers.0.fc1.weight", "model", "decoder.layers.0"),
-        ("lm_head.weight", "model", "lm_head"),
-    ],
-)
-def test_layer_of_a_parameter(name, prefix, layer):
-    assert layer_of(name, prefix) == layer
+from pipeline.modeling.parameters import blocks, parameter_table
 
 
 def table_of(tmp_path, architecture, config):

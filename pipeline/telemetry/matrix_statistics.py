@@ -1,0 +1,118 @@
+"""Norms of every matrix's gradient, weights and update, measured on the device with few kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.modeling.layer_names import matrix_name
+from pipeline.modeling.sharding import own_parts, sum_over_shards
+from pipeline.telemetry.matrix_figures import MATRICES
+
+MOST_PARAMETERS = 2000
+"""Of a model with more, vectors such as biases and the weights of norms are left out."""
+
+DecayOf = Callable[[Mapping[str, Any]], float | None]
+"""The part of a weight that a step takes away apart from the gradient, by the optimizer's group: 0 where decay enters
+the gradient or there is none, None where it is not known."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """Norms of this process's parts of the gradients, shape (matrices,), and copies of its parts of the weights."""
+
+    gradients: torch.Tensor
+    weights: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Norms around one step: of each matrix's gradient, weights, update and, as far as it is known, update without
+    decay, one after the other in one dimension; and the part of each matrix that decayed."""
+
+    norms: torch.Tensor
+    decays: list[float | None]
+
+
+class MatrixStatistics:
+    """Measures the trainable parameters of a model around one optimizer step: `before` it, and `after` it.
+
+    Figures of sharded parameters are those of the whole ones. Nothing is copied to the host, and the step changes by
+    no bit. The snapshot between the two calls costs one copy of the weights, on measured steps only.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, decay_of: DecayOf) -> None:
+        prefix = getattr(model, "base_model_prefix", "")
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        if len(named) > MOST_PARAMETERS:
+            named = [(name, parameter) for name, parameter in named if parameter.ndim >= 2] or named
+        self.names = [matrix_name(name, prefix) for name, _ in named]
+        self._parameters = [parameter for _, parameter in named]
+        self._optimizer, self._decay_of = optimizer, decay_of
+
+    @torch.no_grad()
+    def before(self) -> Before:
+        """What `after` compares with. Call before clipping. No process waits for another."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        found = iter(_norms(own_parts(gradients)))
+        zero = torch.zeros((), device=own_parts(self._parameters[:1])[0].device)
+        norms = [zero if parameter.grad is None else next(found) for parameter in self._parameters]
+        return Before(torch.stack(norms), [part.clone() for part in own_parts(self._parameters)])
+
+    @torch.no_grad()
+    def after(self, before: Before) -> Measured:
+        """The norms of the step between `before` and now. The weights' are those before it. All processes call it.
+
+        With D the update and c the part of the weights W that decays, the update without decay is D + cW, which is
+        (1 - c) D + c (W + D): no third copy of the weights is needed. `before` is used up.
+        """
+        changes, weights = before.weights, own_parts(self._parameters)
+        norms = [before.gradients, torch.stack(_norms(changes))]
+        torch._foreach_sub_(changes, weights)
+        norms.append(torch.stack(_norms(changes)))
+        decays = self._decays()
+        for decay in sorted({decay for decay in decays if decay}):
+            own = [index for index, found in enumerate(decays) if found == decay]
+            decayed = [changes[index] for index in own]
+            torch._foreach_neg_(decayed)
+            torch._foreach_lerp_(decayed, [weights[index] for index in own], decay)
+        if any(decays):
+            norms.append(torch.stack(_norms(changes)))
+        return Measured(self._of_whole(torch.stack(norms)).flatten(), decays)
+
+    def tags(self, values: list[float], decays: list[float | None]) -> dict[str, float]:
+        """`matrices/<name>/<figure>` -> value, from the `norms` of `Measured` on the host. Figures that are not finite
+        are left out."""
+        count = len(self.names)
+        gradients, weights, updates, steps = (values[start : start + count] for start in range(0, 4 * count, count))
+        tags = {}
+        for index, (name, decay) in enumerate(zip(self.names, decays, strict=True)):
+            figures = {"grad_norm": gradients[index], "weight_norm": weights[index], "update_norm": updates[index]}
+            if decay is not None:
+                figures["step_norm"] = steps[index] if steps else updates[index]
+                figures["decay_norm"] = decay * weights[index]
+            tags |= {f"{MATRICES}{name}/{figure}": value for figure, value in figures.items() if math.isfinite(value)}
+        return tags
+
+    def _decays(self) -> list[float | None]:
+        """Of each matrix the part that the last step took away."""
+        by_id = {
+            id(parameter): self._decay_of(group)
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+        }
+        return [by_id[id(parameter)] for parameter in self._parameters]
+
+    def _of_whole(self, norms: torch.Tensor) -> torch.Tensor:
+        """Norms of whole matrices from those of the parts that this process holds."""
+        squares = norms.double().square()  # a float's square may be too small or too large for a float
+        return sum_over_shards(squares, self._parameters).sqrt().float()
+
+
+def _norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return list(torch._foreach_norm(tensors, dtype=torch.float32)) if tensors else []
