@@ -15,6 +15,7 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _ROUTER = re.compile(r"router|\bgate\.", re.IGNORECASE)
 _FEED_FORWARD = re.compile(r"mlp|feed_?forward|ffn|moe|expert|fc\d?|dense", re.IGNORECASE)
 
+
 def blocks(model: nn.Module) -> dict[str, nn.Module]:
     """The numbered blocks of a model by layer name, such as `layers.0`."""
     prefix = getattr(model, "base_model_prefix", "")

@@ -21,7 +21,7 @@ from pipeline.modeling.parameters import blocks
 from pipeline.planning.allocations import KINDS, Allocations
 from pipeline.planning.fake_attention import set_attention
 from pipeline.tasks import Task
-from pipeline.telemetry.layer_statistics import LayerStatistics
+from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.training.optimization.parameter_groups import optimizer_without_data
 from pipeline.training.optimization.weight_average import WeightAverage
 from pipeline.training.routing import Routing
@@ -133,7 +133,7 @@ def simulate_step(model: PreTrainedModel, task: Task, config: TrainConfig, shape
         cast_experts(model)
     optimizer = optimizer_without_data(config, model)
     routing, average = Routing(config, task, model), WeightAverage(model, config.ema_decay)
-    norms = LayerStatistics(model)
+    norms = MatrixStatistics(model, optimizer, lambda group: group["weight_decay"])
     allocations = Allocations(model.config.get_text_config().vocab_size)
     model.train()
     if config.gradient_checkpointing:

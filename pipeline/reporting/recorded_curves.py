@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.telemetry.matrix_figures import LAYERS, with_layers
 from pipeline.training.recording.metrics_file import read_records
 
 MAX_BUCKETS = 240
@@ -159,8 +160,8 @@ class Metrics:
     def _route(self, tag: str) -> Add | None:
         if tag.startswith(("train/", "eval/", "throughput/")):
             return self.curves.setdefault(tag, Curve()).add
-        if tag.startswith("layers/"):
-            layer, _, figure = tag.removeprefix("layers/").rpartition("/")
+        if tag.startswith(LAYERS):
+            layer, _, figure = tag.removeprefix(LAYERS).rpartition("/")
             if figure == "grad_norm":
                 return self.gradients.adder(layer)
             if figure == "update_ratio":
@@ -177,7 +178,7 @@ def read_curves(path: Path) -> Metrics:
     routes: dict[str, Add | None] = {}
     for record in read_records(path):
         metrics.num_lines += 1
-        for tag, value in record.items():
+        for tag, value in with_layers(record).items():
             if tag not in routes:
                 routes[tag] = metrics._route(tag)
             add = routes[tag]

@@ -6,26 +6,22 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
-LAYERS = "layers/"
-LAYER_FIGURES = ("grad_norm", "param_norm", "update_ratio")
+from pipeline.modeling.layer_names import is_block
+from pipeline.telemetry.matrix_figures import LAYER_FIGURES, figures_by_layer
 
 Layers = dict[str, dict[str, float]]
 """Norm of the gradient, norm of the weights and ||update|| / ||weights|| by layer, from input to output."""
 
 
 def layers_in(record: Mapping[str, Any]) -> Layers:
-    """The layers that a record measured; none in most of them."""
-    found: Layers = {}
-    for tag, value in record.items():
-        if tag.startswith(LAYERS):
-            layer, _, figure = tag.removeprefix(LAYERS).rpartition("/")
-            found.setdefault(layer, {})[figure] = value
-    return {layer: figures for layer, figures in found.items() if set(LAYER_FIGURES) <= figures.keys()}
+    """The layers that a record measured wholly; none in most of them."""
+    found = figures_by_layer(record)
+    return {layer: figures for layer, figures in found.items() if len(figures) == len(LAYER_FIGURES)}
 
 
 def blocks_in(layers: Layers) -> Layers:
     """The numbered blocks among them: they share one shape, so that their norms compare."""
-    return {name: figures for name, figures in layers.items() if name.rpartition(".")[2].isdigit()}
+    return {name: figures for name, figures in layers.items() if is_block(name)}
 
 
 def median_layers(records: Iterable[Mapping[str, Any]]) -> Layers:

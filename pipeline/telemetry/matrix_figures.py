@@ -8,26 +8,29 @@ decay) and decay_norm. Roots of mean squares are these over the root of the numb
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.modeling.layer_names import layer_of_matrix
 
 MATRICES, LAYERS = "matrices/", "layers/"
+LAYER_FIGURES = ("grad_norm", "param_norm", "update_ratio")
 
 
-def figures_by_layer(record: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Of each layer of a record grad_norm and param_norm, which are the Euclidean norms of its matrices together, and
-    update_ratio, the norm of its update over that of its weights: 0 for zero weights. Nothing where no matrix was
-    measured."""
-    sums: dict[str, dict[str, list[float]]] = {}
+def figures_by_layer(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The LAYER_FIGURES of each layer of a record: grad_norm and param_norm, which are the Euclidean norms of its
+    matrices together, and update_ratio, the norm of its update over that of its weights: 0 for zero weights. Nothing
+    where no matrix was measured, and without what is no norm in a file that was altered."""
+    norms: dict[str, dict[str, list[float]]] = {}
     for tag, value in record.items():
-        if tag.startswith(MATRICES):
+        if tag.startswith(MATRICES) and isinstance(value, (int, float)) and 0 <= value <= sys.float_info.max:
             name, _, figure = tag.removeprefix(MATRICES).rpartition("/")
-            sums.setdefault(layer_of_matrix(name), {}).setdefault(figure, []).append(value)
-    return {layer: _of_layer(figures) for layer, figures in sums.items()}
+            norms.setdefault(layer_of_matrix(name), {}).setdefault(figure, []).append(value)
+    return {layer: _of_layer(figures) for layer, figures in norms.items()}
 
 
-def with_layers(record: Mapping[str, float]) -> dict[str, float]:
+def with_layers(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with `layers/<layer>/<figure>` in the place of its matrices: what charts of a whole model show."""
     rest = {tag: value for tag, value in record.items() if not tag.startswith(MATRICES)}
     return rest | {
@@ -37,8 +40,9 @@ def with_layers(record: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _of_layer(figures: Mapping[str, Iterable[float]]) -> dict[str, float]:
-    gradient, weights, update = (
-        math.hypot(*figures.get(figure, ())) for figure in ("grad_norm", "weight_norm", "update_norm")
-    )
-    return {"grad_norm": gradient, "param_norm": weights, "update_ratio": update / weights if weights > 0 else 0.0}
+def _of_layer(norms: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    together = {figure: math.hypot(*values) for figure, values in norms.items()}
+    weights, update = together.get("weight_norm"), together.get("update_norm")
+    ratio = None if weights is None or update is None else update / weights if weights > 0 else 0.0
+    found = zip(LAYER_FIGURES, (together.get("grad_norm"), weights, ratio), strict=True)
+    return {figure: value for figure, value in found if value is not None}

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.modeling.sharding import own_parts, sum_over_shards
@@ -86,8 +87,10 @@ class MatrixStatistics:
         return Measured(self._of_whole(torch.stack(norms)).flatten(), decays)
 
     def tags(self, values: list[float], decays: list[float | None]) -> dict[str, float]:
-        """`matrices/<name>/<figure>` -> value, from the `norms` of `Measured` on the host. Figures that are not finite
-        are left out."""
+        """`matrices/<name>/<figure>` -> value, from the `norms` of `Measured` on the host; nothing where they are not
+        all finite."""
+        if not all(map(math.isfinite, values)):
+            return {}
         count = len(self.names)
         gradients, weights, updates, steps = (values[start : start + count] for start in range(0, 4 * count, count))
         tags = {}
@@ -96,7 +99,7 @@ class MatrixStatistics:
             if decay is not None:
                 figures["step_norm"] = steps[index] if steps else updates[index]
                 figures["decay_norm"] = decay * weights[index]
-            tags |= {f"{MATRICES}{name}/{figure}": value for figure, value in figures.items() if math.isfinite(value)}
+            tags |= {f"{MATRICES}{name}/{figure}": value for figure, value in figures.items()}
         return tags
 
     def _decays(self) -> list[float | None]:
@@ -110,6 +113,8 @@ class MatrixStatistics:
 
     def _of_whole(self, norms: torch.Tensor) -> torch.Tensor:
         """Norms of whole matrices from those of the parts that this process holds."""
+        if not any(isinstance(parameter, DTensor) for parameter in self._parameters):
+            return norms
         squares = norms.double().square()  # a float's square may be too small or too large for a float
         return sum_over_shards(squares, self._parameters).sqrt().float()
 

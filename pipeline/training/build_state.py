@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
 from pipeline.tasks import Split, Task
-from pipeline.telemetry.layer_statistics import LayerStatistics
+from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
@@ -30,6 +31,7 @@ from pipeline.training.guarding.signal_handlers import Interrupts
 from pipeline.training.guarding.watchdog import Watchdog
 from pipeline.training.numerics import numerics_of
 from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.optimization.schedules import check_phases, num_steps
 from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.optimization.weight_average import WeightAverage
@@ -82,6 +84,7 @@ def build(
 
     prepare_layers(config, model)
     wrapped, optimizer = prepare(config, accelerator, dims, model, give_weights)
+    decay_of = partial(family_of(config.optim).decoupled_decay, config.optim)
     due = Due(config, max_steps)
     state = TrainState(
         config=config,
@@ -100,10 +103,10 @@ def build(
         unwrapped_model=model,
         routing=Routing(config, task, model),
         loss_scaler=accelerator.scaler,
-        layer_statistics=LayerStatistics(model),
         clip_gradients=Clipping(config, accelerator, wrapped),
         optimizer=optimizer,
         unwrapped_optimizer=optimizer.optimizer,
+        matrix_statistics=MatrixStatistics(model, optimizer.optimizer, decay_of),
         ema=WeightAverage(model, config.ema_decay),
         meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
         due=due,

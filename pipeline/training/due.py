@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pipeline.training.optimization.schedules import decay_start
 from pipeline.training.train_config import TrainConfig
 
+FIRST_RECORDS = 3
+"""Records from the first on that measure matrices in any case: as many as a verdict on them needs."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -35,10 +38,12 @@ class Due:
         its next regular log."""
         return _is_multiple(step, self.config.logging_steps)
 
-    def layers(self, step: int) -> bool:
-        """Log the statistics of layers."""
-        interval = self.config.layer_telemetry_steps
-        return self.log(step) if interval is None else self.end(step) or _is_multiple(step, interval)
+    def telemetry(self, step: int) -> bool:
+        """Measure the matrices: by the interval, at the first records, and at a record that there is only because the
+        training ends. So the records that a longer training keeps do not depend on this one's length."""
+        if not self.new_sums(step):
+            return self.end(step)
+        return step <= FIRST_RECORDS * self.config.logging_steps or _is_multiple(step, self.config.telemetry_interval)
 
     def validation(self, step: int) -> bool:
         """Measure the validation split."""

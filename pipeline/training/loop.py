@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
+from pipeline.telemetry.transfer import to_host
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.resume import resume
@@ -99,17 +100,19 @@ def review_steps(state: TrainState) -> None:
 
 def log(state: TrainState, result: StepResult) -> None:
     """Log the means over the steps since the last record. Raises DivergedError on a value that is not finite."""
-    counters = state.counters
+    counters, matrices = state.counters, result.matrices
+    # Together, in the only copy to the host that a record needs.
+    sums, *norms = to_host([state.running_sums.totals(state.processes), *([matrices.norms] if matrices else [])])
     values: dict[str, float] = {
         "train/skipped_steps": counters.skipped_steps,
         "train/loss_spikes": counters.losses.spikes,
         "train/grad_norm_spikes": counters.grad_norms.spikes,
-        **state.running_sums.read(state.processes),
+        **state.running_sums.means(sums),
         **state.meter.read(),
     }
     values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
-    if result.layer_statistics is not None:
-        values |= state.layer_statistics.tags(result.layer_statistics)
+    if matrices is not None:
+        values |= state.matrix_statistics.tags(norms[0], matrices.decays)
     check_finite(values, counters.step, state.work)
     state.log.log(counters, values)
     state.headline = record_in_words(values, state.meter.peak_kind)

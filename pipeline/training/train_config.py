@@ -32,6 +32,7 @@ IN_OTHER_TRAINERS = {
     "gradient_clipping": "max_grad_norm",
     "grad_clip": "max_grad_norm",
     "epochs": "num_train_epochs",
+    "layer_telemetry_steps": "telemetry_steps",
     "lr": "learning_rate",
     "lr_scheduler": "lr_scheduler_type",
     "max_seq_length": "pack.block_size",
@@ -125,9 +126,9 @@ class TrainConfig(OptimizationConfig):
     logging_steps: Annotated[int, Runtime()] = Field(default=10, ge=1)
     """Steps between two records of loss, learning rate, throughput and gradient norms."""
 
-    layer_telemetry_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
-    """Steps between two records of every layer's gradient, weights and update; a multiple of `logging_steps`.
-    Null records them whenever the loss is recorded."""
+    telemetry_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Steps between two measurements of every matrix's gradient, weights and update; a multiple of `logging_steps`. The
+    first three records have them in any case. Null is 5 times `logging_steps`."""
 
     eval_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Steps between two validations. Null validates after the last step only; that one always happens."""
@@ -202,6 +203,11 @@ class TrainConfig(OptimizationConfig):
         return {"mixed_precision": Choice("bf16" if support.is_native else "no", support.why)}
 
     @property
+    def telemetry_interval(self) -> int:
+        """`telemetry_steps`, or what null means."""
+        return self.telemetry_steps or 5 * self.logging_steps
+
+    @property
     def huber_delta_used(self) -> float | None:
         """Where the loss of a regression becomes linear; None where it is the squared error throughout."""
         return self.huber_delta if self.regression_loss == "huber" else None
@@ -254,9 +260,9 @@ class TrainConfig(OptimizationConfig):
                 f"global_batch_size {self.global_batch_size} is not a multiple of "
                 f"per_device_train_batch_size {micro_batch}; change one of them"
             )
-        if self.layer_telemetry_steps is not None and self.layer_telemetry_steps % self.logging_steps:
+        if self.telemetry_interval % self.logging_steps:
             raise ValueError(
-                f"layer_telemetry_steps {self.layer_telemetry_steps} is not a multiple of "
+                f"telemetry_steps {self.telemetry_interval} is not a multiple of "
                 f"logging_steps {self.logging_steps}; change one of them"
             )
         return self

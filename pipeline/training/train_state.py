@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from pipeline.distributed.collectives import Collectives
 from pipeline.progress import Progress, ProgressBar
 from pipeline.tasks import Split, Task
-from pipeline.telemetry.layer_statistics import LayerStatistics
+from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
 from pipeline.training.checkpointing.counters import Counters
@@ -81,9 +81,6 @@ class TrainState:
     loss_scaler: torch.amp.GradScaler | None
     """Of fp16 only."""
 
-    layer_statistics: LayerStatistics
-    """Norms of each layer's gradient, weights and update."""
-
     clip_gradients: Clipping
     """Call it to clip the gradients in place."""
 
@@ -95,6 +92,9 @@ class TrainState:
 
     unwrapped_optimizer: torch.optim.Optimizer
     """The plain optimizer, with its state."""
+
+    matrix_statistics: MatrixStatistics
+    """Norms of each matrix's gradient, weights and update."""
 
     ema: WeightAverage
     """The moving average of the weights."""

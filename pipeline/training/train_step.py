@@ -8,6 +8,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.modeling.inputs import model_inputs
+from pipeline.telemetry.matrix_statistics import Measured
 from pipeline.training.accelerator import no_sync
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.optimization.clipping import GradientNorms
@@ -32,8 +33,8 @@ class StepResult:
     grad_norms: GradientNorms
     learning_rate: float
 
-    layer_statistics: torch.Tensor | None
-    """The figures of `LayerStatistics`, (3, layers). None if they are not due or the step was skipped."""
+    matrices: Measured | None
+    """The figures of `MatrixStatistics`. None if they are not due or the step was skipped."""
 
 
 def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
@@ -57,10 +58,10 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     state.meter.mark("forward_backward")
 
     state.accelerator.unscale_gradients()  # fp16: once a step, before anything reads them
-    before = state.layer_statistics.before() if state.due.layers(counters.step) else None
+    before = state.matrix_statistics.before() if state.due.telemetry(counters.step) else None
     grad_norms = state.clip_gradients()
 
-    layers = None
+    matrices = None
     is_taken = state.guard.judge_step(loss_sums["loss"], grad_norms.norm, batch.target_tokens)
     if is_taken:
         state.guard.set_found_inf(state.unwrapped_optimizer)
@@ -69,13 +70,13 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
         state.ema.update(counters.step)
         overflowed = state.loss_scaler is not None and not bool(grad_norms.norm.isfinite())  # skipped by the scaler
         if before is not None and not overflowed:
-            layers = state.layer_statistics.after(before)
+            matrices = state.matrix_statistics.after(before)
     del before  # a copy of the weights
     optimizer.zero_grad()  # frees the gradients before validation
     state.meter.mark("optimizer")
     state.meter.stop(batch.num_tokens)
     state.count_seconds()
-    return StepResult(not is_taken, loss_sums, batch.target_tokens, grad_norms, rate, layers)
+    return StepResult(not is_taken, loss_sums, batch.target_tokens, grad_norms, rate, matrices)
 
 
 def forward_backward(

@@ -15,7 +15,12 @@ from pipeline.modeling.layer_names import layer_of, layer_of_matrix, matrix_name
         ("transformer.h.11.ln_1.bias", "transformer", "h.11", "h.11.ln_1.bias"),
         ("model.decoder.layers.0.fc1.weight", "model", "decoder.layers.0", "decoder.layers.0.fc1"),
         ("model.decoder.embed_positions.weight", "model", "decoder.embed_positions", "decoder.embed_positions"),
-        ("base_model.model.layers.1.q_proj.lora_A.default.weight", "model", "layers.1", "layers.1.q_proj.lora_A.default"),
+        (
+            "base_model.model.layers.1.q_proj.lora_A.default.weight",
+            "model",
+            "layers.1",
+            "layers.1.q_proj.lora_A.default",
+        ),
         ("model.layers.0.weight", "model", "layers.0", "layers.0"),
         ("lm_head.weight", "model", "lm_head", "lm_head"),
         ("lm_head.bias", "model", "lm_head", "lm_head.bias"),

@@ -249,9 +249,9 @@ def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) 
         }
         for index, layer in enumerate(LAYERS if layers else ()):
             own = norm / (1 + index / 4) * math.exp(draw.gauss(0, 0.15))
-            values[f"layers/{layer}/grad_norm"] = own
-            values[f"layers/{layer}/param_norm"] = 11.3 + index
-            values[f"layers/{layer}/update_ratio"] = rate * (0.3 + index / 20) * math.exp(draw.gauss(0, 0.1))
+            weight, ratio = 11.3 + index, rate * (0.3 + index / 20) * math.exp(draw.gauss(0, 0.1))
+            norms = {"grad_norm": own, "weight_norm": weight, "update_norm": ratio * weight}
+            values |= {f"matrices/{layer}/{figure}": norm for figure, norm in norms.items()}
         if step % eval_steps == 0 or step == num_steps:
             values |= {"eval/loss": loss + 0.09, "eval/perplexity": math.exp(loss + 0.09)}
         yield json.dumps(values) + "\n"

@@ -185,7 +185,7 @@ def test_names_from_the_data_are_escaped_everywhere(tmp_path: Path) -> None:
         "model": {"parts": [{"name": evil, "parameters": 5}]},
     }
     folders = make_run(tmp_path, 3, changes)
-    (folders["train"] / "metrics.jsonl").write_text(json.dumps({"step": 1, f"layers/{evil}/grad_norm": 1.0}) + "\n")
+    (folders["train"] / "metrics.jsonl").write_text(json.dumps({"step": 1, f"matrices/{evil}/grad_norm": 1.0}) + "\n")
     page = render(folders, title=evil)
     check(page)
     assert "<svg onload" not in page

@@ -76,7 +76,7 @@ def test_columns_end_with_the_last_step(steps: int, every: int) -> None:
 def test_reading_passes_over_broken_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     good = json.dumps(
-        {"step": 1, "train/loss": 2.5, "layers/layers.0/grad_norm": 0.1, "layers/layers.0/param_norm": 3.0}
+        {"step": 1, "train/loss": 2.5, "matrices/layers.0.mlp/grad_norm": 0.1, "matrices/layers.0.mlp/weight_norm": 3.0}
     )
     nested = "[" * 100_000
     path.write_text(f'{good}\n[1]\n{nested}\n{{"loss": 1}}\n{{"step": 2, "train/loss": null}}\n{{"step": 3, "train/lo')

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from training.tiny import GPT2, LLAMA, make_inputs, run_train
+from training.tiny import GPT2, LLAMA, make_inputs, outcome, run_train
 from transformers.models.llama import modeling_llama
 
 from pipeline.errors import ConfigError, DivergedError
+from pipeline.telemetry.matrix_figures import figures_by_layer
 from pipeline.training import train_step
 from pipeline.training.batches import GlobalBatches
+from pipeline.training.due import Due
 
 GROK1 = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 LAYERS = {"embed_tokens", "layers.0", "layers.1", "norm", "lm_head"}
@@ -37,13 +40,60 @@ def test_records_and_summary(inputs, tmp_path):
     assert first["train/loss"] == pytest.approx(math.log(64), rel=0.05)
     assert first["train/learning_rate"] == 0.01
     assert first["train/grad_norm_clipped"] <= first["train/grad_norm"]
-    assert {f"layers/{layer}/grad_norm" for layer in LAYERS} <= set(first)
+    assert figures_by_layer(first).keys() == LAYERS
+    assert [line["step"] for line in lines if figures_by_layer(line)] == [3, 6, 9]
     assert lines[-1]["eval/perplexity"] == pytest.approx(math.exp(lines[-1]["eval/loss"]))
     assert summary["eval_loss"] < lines[2]["eval/loss"] < math.log(64)
     # 421 tokens make 26 full windows of 16 targets and one of 4; 48 sequences are drawn.
     assert (summary["steps"], summary["epochs"]) == (12, round(48 / 27, 6))
     assert 48 * 16 - 2 * 12 <= summary["target_tokens"] <= 48 * 16 - 12
     assert summary["layers"].keys() == LAYERS
+
+
+def test_loss_and_weights_are_the_same_bits_whatever_is_measured(tmp_path, monkeypatch):
+    inputs = make_inputs(tmp_path, "gpt2", GPT2)  # with dropout
+    settings = {"max_steps": 8, "logging_steps": 1, "optim": "muon", "max_grad_norm": 0.5}
+    settings |= {"per_device_train_batch_size": 1}
+    found = {}
+    for name, steps in (("each step", 1), ("by default", None), ("hardly", 10**9), ("never", None)):
+        if name == "never":
+            monkeypatch.setattr(Due, "telemetry", lambda self, step: False)
+        run_train(inputs, tmp_path / name, telemetry_steps=steps, **settings)
+        found[name] = outcome(tmp_path / name, "output")
+    measured = {
+        name: [line["step"] for line in one["metrics"] if figures_by_layer(line)] for name, one in found.items()
+    }
+    assert measured == {
+        "each step": [*range(1, 9)], "by default": [1, 2, 3, 5], "hardly": [1, 2, 3], "never": []
+    }  # fmt: skip
+    for one in found.values():
+        one["metrics"] = [
+            {tag: line[tag] for tag in line if not tag.startswith("matrices/")} for line in one["metrics"]
+        ]
+        one["tensorboard"] = {tag: one["tensorboard"][tag] for tag in one["tensorboard"] if "layers/" not in tag}
+        assert one == found["never"]
+
+
+def test_charts_show_layers_and_the_file_every_matrix(inputs, tmp_path):
+    run_train(inputs, tmp_path, max_steps=3)
+    [line, _] = metrics(tmp_path / "output")
+    shown = outcome(tmp_path, "output")["tensorboard"]
+    assert not [tag for tag in shown if tag.startswith("matrices/")]
+    assert {tag.split("/")[1] for tag in shown if tag.startswith("layers/")} == LAYERS
+    parts = [line[tag] for tag in line if tag.startswith("matrices/layers.1.") and tag.endswith("/grad_norm")]
+    assert len(parts) == 9
+    assert shown["layers/layers.1/grad_norm"] == [(3, pytest.approx(math.hypot(*parts)))]
+
+
+def test_figures_do_not_depend_on_accumulation(inputs, tmp_path):
+    for size in (1, 4):
+        run_train(inputs, tmp_path / str(size), max_steps=3, per_device_train_batch_size=size)
+    one, four = (
+        {tag: value for tag, value in metrics(tmp_path / size / "output")[0].items() if tag.startswith("matrices/")}
+        for size in ("1", "4")
+    )
+    assert one.keys() == four.keys()
+    assert {tag: one[tag] for tag in one if "grad" in tag} == pytest.approx({t: four[t] for t in one if "grad" in t})
 
 
 def test_epochs_become_whole_steps(inputs, tmp_path):
@@ -104,13 +154,13 @@ def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch
     """On a CPU a copy costs nothing, but the same calls would wait for a GPU."""
     inputs = make_inputs(tmp_path, architecture, config)
     steps: list[int] = []
-    copies: set[int] = set()
+    copies: Counter[int] = Counter()
 
     def noting(name):
         original = getattr(torch.Tensor, name)
 
         def wrapped(tensor, *args, **kwargs):
-            copies.add(steps[-1] if steps else 0)
+            copies[steps[-1] if steps else 0] += 1
             return original(tensor, *args, **kwargs)
 
         return wrapped
@@ -118,7 +168,7 @@ def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             if "_local_scalar_dense" in str(function):
-                copies.add(steps[-1] if steps else 0)
+                copies[steps[-1] if steps else 0] += 1
             return function(*args, **(kwargs or {}))
 
     batch_of = GlobalBatches.__getitem__
@@ -132,7 +182,9 @@ def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch
         monkeypatch.setattr(torch.Tensor, name, noting(name))
     with Watch():
         run_train(inputs, tmp_path, logging_steps=4, eval_steps=None, save_steps=1000, **settings)
-    assert copies - {0} == {4, 8, 12}
+    assert copies.keys() - {0} == {4, 8, 12}
+    # The losses that the guard looks at, and one record with all matrices. After step 12 come validation and saving.
+    assert copies[4] == copies[8] == 2
 
 
 def test_sequences_longer_than_the_model_are_refused(tmp_path):

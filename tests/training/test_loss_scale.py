@@ -38,8 +38,8 @@ def train_scaled(monkeypatch: pytest.MonkeyPatch, folder, scale: float) -> list[
     return train(folder)
 
 
-def norms_of_layers(record: dict[str, float]) -> list[float]:
-    return [value for name, value in record.items() if name.startswith("layers/") and name.endswith("/grad_norm")]
+def norms_of_matrices(record: dict[str, float]) -> list[float]:
+    return [value for name, value in record.items() if name.startswith("matrices/") and name.endswith("/grad_norm")]
 
 
 def test_norms_are_those_of_the_unscaled_gradient(monkeypatch, tmp_path):
@@ -49,11 +49,11 @@ def test_norms_are_those_of_the_unscaled_gradient(monkeypatch, tmp_path):
     assert norms == pytest.approx([record["train/grad_norm"] for record in plain], rel=1e-4)
     assert len(records) == 4
     for record in records:
-        assert math.hypot(*norms_of_layers(record)) == pytest.approx(record["train/grad_norm"], rel=1e-4)
+        assert math.hypot(*norms_of_matrices(record)) == pytest.approx(record["train/grad_norm"], rel=1e-4)
 
 
-def test_a_step_whose_gradient_overflows_is_skipped_and_records_no_layers(monkeypatch, tmp_path):
+def test_a_step_whose_gradient_overflows_is_skipped_and_records_no_matrices(monkeypatch, tmp_path):
     first, *others = train_scaled(monkeypatch, tmp_path, 2.0**127)
     assert first["train/skipped_steps"] == 1
-    assert norms_of_layers(first) == []
+    assert norms_of_matrices(first) == []
     assert others

@@ -13,7 +13,7 @@ from pipeline.training.train_config import TrainConfig
         ({"max_steps": 1, "num_train_epochs": 1}, "max_steps and num_train_epochs are both given"),
         ({"max_steps": 5, "warmup_steps": 6}, "warmup_steps 6 is more than max_steps 5"),
         ({"max_steps": 5, "global_batch_size": 8, "per_device_train_batch_size": 3}, "is not a multiple of"),
-        ({"max_steps": 5, "logging_steps": 10, "layer_telemetry_steps": 15}, "is not a multiple of"),
+        ({"max_steps": 5, "logging_steps": 10, "telemetry_steps": 15}, "is not a multiple of"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(values, message):

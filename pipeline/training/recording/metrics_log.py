@@ -20,6 +20,7 @@ from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_b
 from pipeline.errors import DivergedError, is_disk_full
 from pipeline.machine import rate_in_words
 from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.matrix_figures import with_layers
 from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.rules.loss import RATE
 from pipeline.telemetry.verdicts import HEALTH, Evidence, Verdict
@@ -34,7 +35,8 @@ RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_
 
 
 class MetricsLog:
-    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`.
+    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`, with layers
+    in the place of their matrices.
 
     Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. A longer
@@ -95,8 +97,9 @@ class MetricsLog:
         self._file.write(line)
         self._file.flush()
         self._written.update(line.encode())
-        self._log_to_tensorboard(values, counters.step)
-        self._others.log(values, counters.step)
+        charted = with_layers(values)
+        self._log_to_tensorboard(charted, counters.step)
+        self._others.log(charted, counters.step)
         if "eval/loss" in values:
             self._say(f"step {counters.step:,} of {self._due.max_steps:,}: {validation_line(values)}")
 

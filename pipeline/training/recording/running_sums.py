@@ -16,7 +16,7 @@ GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 
 
 class RunningSums:
-    """Sums over the steps since the last record. They are on the device; reading them is the only copy to the host.
+    """Sums over the steps since the last record. They are on the device until `totals` are copied to the host.
 
     `losses`: sums over this process's targets, in nats. `norms`: the same on all processes.
     """
@@ -47,12 +47,17 @@ class RunningSums:
         self.num_steps += 1
         self.target_tokens += step.target_tokens
 
-    def read(self, processes: Collectives) -> dict[str, float]:
-        """Mean losses per target token and mean norms of all processes, by tag; nothing when no step was added. Waits
-        for the device. May not be finite."""
+    def totals(self, processes: Collectives) -> torch.Tensor:
+        """The sums of all processes on the device, in one dimension; empty when no step was added. All call it."""
         if self.num_steps == 0:
+            return self.norms[:0]
+        return torch.cat([processes.all_reduce_sum(torch.stack(list(self.losses.values()))), self.norms])
+
+    def means(self, sums: list[float]) -> dict[str, float]:
+        """Mean losses per target token and mean norms by tag, from the `totals` on the host; nothing when no step was
+        added. May not be finite."""
+        if not sums:
             return {}
-        sums = torch.cat([processes.all_reduce_sum(torch.stack(list(self.losses.values()))), self.norms]).tolist()
         losses = dict(zip(self.losses, sums, strict=False))
         grad_norm, clipped_norm, num_clipped, cut_share = sums[len(losses) :]
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
@@ -18,6 +18,11 @@ class Adafactor(OptimizerFamily):
 
     names: ClassVar = ("adafactor",)
     can_be_sharded: ClassVar = False
+
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        """Not known where the class chooses a rate of its own."""
+        has_own_rate = group["scale_parameter"] or group["relative_step"]
+        return None if has_own_rate else float(group["lr"] * group["weight_decay"])
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device

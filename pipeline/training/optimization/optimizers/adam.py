@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -36,6 +36,9 @@ class Adam(OptimizerFamily):
     def supports_found_inf(self, name: str) -> bool:
         return True
 
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        return torch_decay(group)
+
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
@@ -44,6 +47,11 @@ class Adam(OptimizerFamily):
         kind = torch.optim.Adam if config.optim == "adam" else torch.optim.AdamW
         settings = {"lr": config.learning_rate, **adam_settings(config), "fused": config.optim != "adamw_torch"}
         return kind(groups, **{**settings, **config.optim_args})
+
+
+def torch_decay(group: Mapping[str, Any]) -> float:
+    """`decoupled_decay` of a group whose class in torch knows both kinds of decay."""
+    return float(group["lr"] * group["weight_decay"]) if group["decoupled_weight_decay"] else 0.0
 
 
 def adam_settings(config: AdamConfig) -> dict[str, Any]:

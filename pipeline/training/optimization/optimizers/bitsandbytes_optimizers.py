@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
@@ -30,6 +30,11 @@ class EightBit(OptimizerFamily):
         "ademamix", "rmsprop_bnb",
     )  # fmt: skip
     can_be_sharded: ClassVar = False
+
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        """By the kernels' source; of Lion they differ in it."""
+        kind, _ = class_and_bits(name)
+        return {"AdamW": float(group["lr"] * group["weight_decay"]), "RMSprop": 0.0}.get(kind)
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device

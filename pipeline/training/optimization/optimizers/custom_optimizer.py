@@ -31,6 +31,10 @@ class OwnClass(TorchClass):
         """The file that holds it."""
         return {name.rpartition(":")[0]: [file_of(name)]}
 
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        """Not known of a class of the user's own."""
+        return None
+
     def check(self, name: str) -> None:
         """Raises ConfigError when the class cannot be had, or is no optimizer."""
         self.find_class(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
@@ -39,6 +39,10 @@ class Muon(OptimizerFamily):
             for name, parameter in model.named_parameters()
             if parameter.ndim == 2 and name not in outside and (head is None or parameter is not head.weight)
         }
+
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        """Of both parts."""
+        return float(group["lr"] * group["weight_decay"])
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device

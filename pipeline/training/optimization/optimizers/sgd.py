@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +38,9 @@ class Sgd(OptimizerFamily):
 
     def supports_found_inf(self, name: str) -> bool:
         return True
+
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        return 0.0
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device

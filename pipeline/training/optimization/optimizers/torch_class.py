@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
 from pipeline.known_names import is_known
+from pipeline.training.optimization.optimizers.adam import torch_decay
 from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ NOT_STEPWISE = {
     "Optimizer": "it is the base class of the others",
 }
 ALIASES = {"adagrad": "Adagrad", "rmsprop": "RMSprop"}
+DECAY_IN_GRADIENT = ("Adadelta", "Adagrad", "Adamax", "RMSprop", "Rprop", "SGD")
 LONG = "torch.optim."
 
 
@@ -40,6 +42,15 @@ class TorchClass(OptimizerFamily):
     def why_not(self, name: str) -> str | None:
         """Optimizers of which a step is not one gradient."""
         return NOT_STEPWISE.get(name.removeprefix(LONG))
+
+    def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        """Not known of ASGD, which decays by a rate of its own, and of classes that later versions of torch bring."""
+        short = name.removeprefix(LONG)
+        if "decoupled_weight_decay" in group:
+            return torch_decay(group)
+        if short == "Adafactor":
+            return float(group["lr"] * group["weight_decay"])
+        return 0.0 if ALIASES.get(short, short) in DECAY_IN_GRADIENT else None
 
     def find_class(self, name: str) -> type[torch.optim.Optimizer]:
         """The class. Raises ConfigError where the installed torch has none of the name."""
