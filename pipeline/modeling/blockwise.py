@@ -18,9 +18,9 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from pipeline.modeling.build import load_model
 from pipeline.modeling.inputs import replaced
+from pipeline.modeling.layer_names import layer_of
 from pipeline.modeling.library_messages import without_bars
 from pipeline.modeling.materialize import allocate
-from pipeline.modeling.layer_names import layer_of
 from pipeline.modeling.sharding import copy_part, shard, spread
 from pipeline.modeling.weights import StoredTensor, copy_stored, model_tensors, read_lazily
 

@@ -20,8 +20,8 @@ from transformers.pytorch_utils import Conv1D
 from pipeline.errors import ConfigError
 from pipeline.modeling.default_initialization import DefaultInitialization
 from pipeline.modeling.heads import Head
-from pipeline.modeling.model_config import InitializationConfig
 from pipeline.modeling.layer_names import is_block, layer_of
+from pipeline.modeling.model_config import InitializationConfig
 from pipeline.modeling.parameters import blocks
 from pipeline.modeling.seeded_weights import Sample, draw, local_part, normal, truncated_normal, uniform
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -14,4 +15,4 @@ def to_host(tensors: Sequence[torch.Tensor]) -> list[list[float]]:
     ends = [0]
     for tensor in tensors:
         ends.append(ends[-1] + tensor.numel())
-    return [values[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [values[start:end] for start, end in pairwise(ends)]

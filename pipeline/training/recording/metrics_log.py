@@ -35,8 +35,8 @@ RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_
 
 
 class MetricsLog:
-    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`, with layers
-    in the place of their matrices.
+    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`, there
+    with layers in the place of their matrices.
 
     Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. A longer
