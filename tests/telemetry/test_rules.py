@@ -37,8 +37,8 @@ def losses(*values: float, every: int = 10, **others: float) -> Records:
 def layers(gradients: Iterable[float] = (1, 1), ratios: Iterable[float] = (1e-3, 1e-3), rate: float = 1e-3) -> Records:
     line: dict[str, float] = {"train/learning_rate": rate}
     for i, (gradient, ratio) in enumerate(zip(gradients, ratios, strict=True)):
-        figures = {"grad_norm": gradient, "param_norm": 1.0, "update_ratio": ratio}
-        line |= {f"layers/layers.{i}/{name}": value for name, value in figures.items()}
+        figures = {"grad_norm": gradient, "weight_norm": 1.0, "update_norm": ratio}
+        line |= {f"matrices/layers.{i}.mlp/{name}": value for name, value in figures.items()}
     return [{"step": step, **line} for step in range(10, 60, 10)]
 
 
