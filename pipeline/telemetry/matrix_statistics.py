@@ -93,7 +93,7 @@ class MatrixStatistics:
             return {}
         count = len(self.names)
         gradients, weights, updates, steps = (values[start : start + count] for start in range(0, 4 * count, count))
-        tags = {}
+        tags: dict[str, float] = {}
         for index, (name, decay) in enumerate(zip(self.names, decays, strict=True)):
             figures = {"grad_norm": gradients[index], "weight_norm": weights[index], "update_norm": updates[index]}
             if decay is not None:

@@ -58,6 +58,10 @@ CONFIGURATIONS = {
         r"run\.yaml:11: train\.global_batch_size: got 99999999999; input should be less than or equal to 16777216"),
     "another trainer's key": (in_train("gradient_accumulation_steps: 4"),
         r"run\.yaml:11: train\.gradient_accumulation_steps: unknown key; here it is global_batch_size: what "),
+    "a key of before": (
+        in_train("layer_telemetry_steps: 20"),
+        r"train\.layer_telemetry_steps: unknown key; here it is telemetry_steps$",
+    ),
     "another trainer's key in capitals": (in_train("LR: 4"), r"train\.LR: unknown key; here it is learning_rate$"),
     "key of another section": (in_train("seed: 4"), r"train\.seed: unknown key; did you mean run\.seed\?"),
     "unknown key among many": (in_train("zzz: 4"), r"train\.zzz: unknown key; `descent schema` describes the "),

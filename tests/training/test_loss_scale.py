@@ -14,7 +14,7 @@ from pipeline.training.recording.metrics_log import read_metrics
 
 
 def train(folder) -> list[dict[str, float]]:
-    run_train(make_inputs(folder / "inputs"), folder, max_steps=4, logging_steps=1, eval_steps=None)
+    run_train(make_inputs(folder / "inputs"), folder, max_steps=4, logging_steps=1, telemetry_steps=1, eval_steps=None)
     return [record for record in read_metrics(folder / "work") if "train/loss" in record or "train/grad_norm" in record]
 
 

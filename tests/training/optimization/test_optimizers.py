@@ -19,7 +19,7 @@ from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.training_state_dict import restore_state, take_snapshot
-from pipeline.training.optimization.optimizers import FAMILIES
+from pipeline.training.optimization.optimizers import FAMILIES, family_of
 from pipeline.training.optimization.optimizers.bitsandbytes_optimizers import EightBit, class_and_bits
 from pipeline.training.optimization.optimizers.torch_class import NOT_STEPWISE
 from pipeline.training.optimization.parameter_groups import (
@@ -37,6 +37,7 @@ needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reaso
 BITSANDBYTES = [pytest.param(name, marks=needs_bitsandbytes) for name in EightBit.names]
 OF_TORCH = [name for family in FAMILIES if not isinstance(family, EightBit) for name in family.names]
 OF_TORCH += sorted({*told("torch.optim")} - NOT_STEPWISE.keys())
+DECOUPLED = ("adamw_torch_fused", "adamw_torch", "AdamW", "adafactor", "Adafactor", "muon", "Muon")
 EVERY = [*OF_TORCH, "torch.optim.NAdam", *BITSANDBYTES]
 
 
@@ -116,6 +117,34 @@ def test_every_optimizer_learns_and_goes_on_from_a_checkpoint_to_the_same_bits(t
                 assert torch.equal(found[key], value)
             else:
                 assert found[key] == value
+
+
+@pytest.mark.parametrize("optim", OF_TORCH)
+def test_a_step_with_decay_is_one_without_and_what_its_family_says(optim):
+    """Where decay enters the gradient there is nothing to compare: 0 is then a fact of torch's source."""
+    moved, decays = [], {}
+    for decay in (0.0, 0.0 if optim == "Rprop" else 0.1):
+        section, model = section_of(optim, weight_decay=decay), Small()
+        optimizer = build_optimizer(section, model, CPU)
+        advance(model, optimizer, range(1))
+        moved.append({name: parameter.detach().double() for name, parameter in trainable(model)})
+        decays = {
+            id(parameter): family_of(optim).decoupled_decay(optim, group)
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+    start = Small()
+    for name, parameter in trainable(model):
+        decay = decays[id(parameter)]
+        if decay is None:
+            assert optim == "ASGD"
+        elif decay:
+            assert name in ("hidden.weight", "head.weight")
+            expected = moved[0][name] - decay * start.get_parameter(name).double()
+            assert (moved[1][name] - expected).abs().max() < 1e-7  # a rounding or two of weights up to 0.5
+            assert decay == pytest.approx(0.01 * 0.1)
+    is_decoupled = optim in DECOUPLED
+    assert any(decays.values()) == is_decoupled
 
 
 @pytest.mark.parametrize("optim", OF_TORCH)
