@@ -42,7 +42,7 @@ class Due:
         """Measure the matrices: by the interval, at the first records, and at a record that there is only because the
         training ends. So the records that a longer training keeps do not depend on this one's length."""
         if not self.new_sums(step):
-            return self.end(step)
+            return self.end(step) and not self.regular_log(step)
         return step <= FIRST_RECORDS * self.config.logging_steps or _is_multiple(step, self.config.telemetry_interval)
 
     def validation(self, step: int) -> bool:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from pipeline.telemetry.facts import HealthFacts
-from pipeline.telemetry.layer_statistics import LayerStatistics
+from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.telemetry.panel import replay
+from pipeline.telemetry.transfer import to_host
 from pipeline.telemetry.verdicts import Verdict
 
 FACTS = HealthFacts("tokens", 40, 0, 1e-3, 1.0, is_pretrained=False, stops_early=False)
@@ -40,15 +41,17 @@ class Sine(nn.Module):
 def verdicts(net: Deep, learning_rate: float = 1e-3, steps: int = 4) -> dict[str, Verdict]:
     """What is said of a net that learns to be zero, after a tenth of its steps."""
     torch.manual_seed(0)
-    norms = LayerStatistics(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
+    norms = MatrixStatistics(net, optimizer, lambda group: 0.0)
     records = []
     for step in range(1, steps + 1):
         optimizer.zero_grad()
         net(torch.randn(32, 16)).square().mean().backward()
         before = norms.before()
         optimizer.step()
-        records.append({"step": step, "train/learning_rate": 1e-3, **norms.tags(norms.after(before))})
+        measured = norms.after(before)
+        [values] = to_host([measured.norms])
+        records.append({"step": step, "train/learning_rate": 1e-3, **norms.tags(values, measured.decays)})
     return {verdict.what: verdict for verdict in replay(FACTS, records).verdicts()}
 
 

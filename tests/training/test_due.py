@@ -28,6 +28,7 @@ REWARMED = {"rewarm_steps": 1, "rewarm_from": [{"steps": 4, "schedule_steps": 4}
         ({"logging_steps": 1, "telemetry_steps": 4}, "telemetry", [1, 2, 3, 4, 8]),
         ({"logging_steps": 1, "telemetry_steps": 10**9}, "telemetry", [1, 2, 3]),
         ({"logging_steps": 20, "telemetry_steps": 20}, "telemetry", [11]),
+        ({"eval_steps": 11, "early_stopping_patience": 1}, "telemetry", [3, 6, 9]),
         ({}, "validation", [11]),
         ({"eval_steps": 4}, "validation", [4, 8, 11]),
         (REWARMED, "validation", [4, 11]),

@@ -68,9 +68,13 @@ def test_loss_and_weights_are_the_same_bits_whatever_is_measured(tmp_path, monke
     }  # fmt: skip
     measured = ("matrices/", "layers/", "health/")  # and what is judged by it
     for one in found.values():
-        one["metrics"] = [{tag: line[tag] for tag in line if not tag.startswith(measured)} for line in one["metrics"]]
-        one["tensorboard"] = {tag: one["tensorboard"][tag] for tag in one["tensorboard"] if not tag.startswith(measured)}
+        one["metrics"] = [_without(measured, line) for line in one["metrics"]]
+        one["tensorboard"] = _without(measured, one["tensorboard"])
         assert one == found["never"]
+
+
+def _without(tags, values):
+    return {tag: value for tag, value in values.items() if not tag.startswith(tags)}
 
 
 def test_charts_show_layers_and_the_file_every_matrix(inputs, tmp_path):
