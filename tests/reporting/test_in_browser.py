@@ -85,7 +85,7 @@ def laid_out(page: str, folder: Path, width: int, *, dark: bool = False) -> list
 def renamed(line: str, prefix: str, factor: int) -> str:
     """A record whose layers have a long prefix and whose step is so many times as large."""
     record = json.loads(line)
-    record = {name.replace("layers/", f"layers/{prefix}", 1): value for name, value in record.items()}
+    record = {name.replace("matrices/", f"matrices/{prefix}", 1): value for name, value in record.items()}
     return json.dumps({**record, "step": record["step"] * factor}) + "\n"
 
 

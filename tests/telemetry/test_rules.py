@@ -191,7 +191,7 @@ def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():
 def test_one_step_that_overwrites_the_weights_proves_it():
     panel = HealthPanel(FACTS)
     for record, ratio in zip(layers(), (1e-3, 1e-3, 11, 1e-3, 1e-3), strict=True):
-        panel.add({**record, "layers/layers.1/update_ratio": ratio})
+        panel.add({**record, "matrices/layers.1.mlp/update_norm": ratio})
     assert panel.levels()["health/updates"] == 3
 
 
