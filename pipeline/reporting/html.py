@@ -253,10 +253,13 @@ def benchmark_rows(run: RunData) -> list[dict[str, Any]]:
     ]
 
 
-def samples(run: RunData) -> list[dict[str, str]]:
-    """Prompts and their continuations."""
+def samples(run: RunData) -> list[dict[str, Any]]:
+    """Prompts and their continuations, and what of those stands in the training text."""
     return [
-        {name: formats.shorten(str(sample.get(name, "")), MAX_SAMPLE_CHARACTERS) for name in ("prompt", "text")}
+        {
+            **{name: formats.shorten(str(sample.get(name, "")), MAX_SAMPLE_CHARACTERS) for name in ("prompt", "text")},
+            "copied": sample.get("copied"),
+        }
         for sample in (run.summary("evaluate").get("samples") or [])[:MAX_SAMPLES]
     ]
 

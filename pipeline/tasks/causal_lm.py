@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -224,6 +224,7 @@ class CausalLm(Task, type="causal_lm"):
             "sources": sources,
             "baselines": self._baselines(context, totals, before, bits_a_document) if has_baselines else {},
             **others,
+            "samples": self._with_copies(context, others["samples"]),
             "worst_documents": worst_documents(read_documents(inputs["curate"] / "test"), *figures),
             "round_trip": round_trip,
             **self.figures_of_others(metrics),
@@ -277,6 +278,23 @@ class CausalLm(Task, type="causal_lm"):
                 samples.append(sample)
                 bar.update()
         return samples
+
+    def _with_copies(self, context: TaskContext, samples: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """Samples, each with `copied`: the longest run of its tokens that stands in the training stream, None where
+        that is a phrase of a few tokens."""
+        from pipeline.evaluation.memorization import longest_copies
+        from pipeline.tokens.tokenizer_folder import load_tokenizer
+
+        if not samples:
+            return []
+        tokenizer = load_tokenizer(context.inputs["train"] / "model")
+        train = self.open_split(context.inputs["pack"], context.inputs["encode"], "train")
+        texts = [tokenizer.encode(sample["text"], add_special_tokens=False).ids for sample in samples]
+        copies = []
+        for ids, (start, length) in zip(texts, longest_copies(train.stream, texts), strict=True):
+            copied = tokenizer.decode(ids[start : start + length])
+            copies.append({"tokens": length, "of": len(ids), "text": copied} if length else None)
+        return [{**sample, "copied": copy} for sample, copy in zip(samples, copies, strict=True)]
 
     def words_for(self, evaluation: Mapping[str, Any]) -> TaskWords:
         """Without bits per byte where the tokenizer loses text: they are not those of the text's bytes."""

@@ -184,6 +184,7 @@ def summaries() -> dict[str, dict[str, Any]]:
                 {
                     "prompt": "<script>alert(1)</script>",
                     "text": " is not run </div> by the report.\n" + "Words go on. " * 40,
+                    "copied": {"tokens": 12, "of": 60, "text": "a copied <run>"},
                 },
             ],
         },

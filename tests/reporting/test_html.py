@@ -124,6 +124,7 @@ def test_the_page_tells_the_run(page: str) -> None:
         "loss (nats per token)",
         "target tokens per second",
         "the model needs 5.8% fewer bits (\u22120.190 to \u22120.0700)",
+        "12 of 60 tokens stand so in the training text: a copied <run>",
         "tenth 1: 3 ids",
         "never in training: 40",
         "9,123 21.0% 25.4%",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pipeline.stages.evaluate import STAGE, main_result
 from pipeline.stages.pack import STAGE as PACK
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.tasks import main_metric
+from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tokens.encoding import EncodeConfig
 from pipeline.tokens.packing import PackConfig
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
@@ -113,6 +115,17 @@ def test_where_the_loss_comes_from_adds_up(evaluation: dict) -> None:
     assert (len(worst), worst) == (7, sorted(worst, reverse=True))
     bits = sum(one["bits_per_byte"] * one["bytes"] for one in evaluation["worst_documents"])
     assert bits == pytest.approx(test["bits_per_byte"] * test["bytes"])
+
+
+def test_what_a_sample_repeats_of_the_training_text_is_told(evaluation: dict, inputs: dict[str, Path]) -> None:
+    assert [sample["copied"] for sample in evaluation["samples"]] == [None, None], "weights are random"
+    context = SimpleNamespace(inputs=inputs)
+    written = [{"prompt": "", "text": PROSE[2]}, {"prompt": "", "text": f"zq zq {PROSE[3][:60]} zq"}]
+    first, second = CausalLm()._with_copies(context, written)
+    assert first["copied"]["tokens"] == first["copied"]["of"] >= 8
+    assert first["copied"]["text"] == PROSE[2]
+    assert 8 <= second["copied"]["tokens"] < second["copied"]["of"]
+    assert second["copied"]["text"].strip() in PROSE[3]
 
 
 def test_the_model_before_training_is_scored_as_the_trained_one_is(
