@@ -45,6 +45,8 @@ for (const svg of document.querySelectorAll("svg")) {
       if (meet(at, box) && !within(at, box, 0)) found.push(name(text) + " runs into a box");
   });
 }
+for (const cell of document.querySelectorAll("table.stacked td"))
+  if (cell.getBoundingClientRect().right > innerWidth) found.push("a verdict is cut: " + cell.textContent);
 const width = document.documentElement.scrollWidth;
 if (width > innerWidth) found.push(`the page is ${width} px wide`);
 const shown = [...document.querySelectorAll("svg.flow")].filter((svg) => svg.getBoundingClientRect().width).length;
