@@ -91,7 +91,8 @@ def bar_chart(bars: Sequence[ChartBar], *, title: str, x_label: str) -> str:
     """Horizontal bars from zero, each with its value."""
     if not bars:
         return ""
-    left, right, top, pitch = 150.0, WIDTH - 60, 10.0, 34.0
+    labels = [shorten(bar.label, 30) for bar in bars]
+    left, right, top, pitch = 16 + 8.0 * max(10, *map(len, labels)), WIDTH - 60, 10.0, 34.0
     bottom = top + pitch * len(bars)
     x = linear_scale([bar.value for bar in bars], left, right, from_zero=True)
     parts = []
@@ -102,7 +103,7 @@ def bar_chart(bars: Sequence[ChartBar], *, title: str, x_label: str) -> str:
         css = "bar own" if bar.highlight else "bar"
         length = max(0.0, x(bar.value) - left)
         parts.append(rect(left, y, length, 22, f'class="{css}"'))
-        parts.append(text(left - 8, y + 15, shorten(bar.label, 22), "name own" if bar.highlight else "name", "end"))
+        parts.append(text(left - 8, y + 15, labels[row], "name own" if bar.highlight else "name", "end"))
         parts.append(text(left + length + 6, y + 15, real(bar.value), "value"))
     parts.append(step_axis(x, bottom, x_label))
     parts.append(line(left, top, left, bottom, "axis"))
