@@ -11,6 +11,7 @@ from pipeline.telemetry.layer_series import Layers, layers_in
 
 WINDOW_RECORDS = 5
 MAX_HISTORY = 512
+SPIKES = ("train/loss_spikes", "train/grad_norm_spikes")
 
 
 @dataclass
@@ -45,8 +46,8 @@ class Window:
     evals: deque[float] = field(default_factory=lambda: deque(maxlen=2))
     """The last validation losses."""
 
-    spikes: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=4))
-    """How many spikes the last records counted."""
+    spikes: dict[str, deque[float]] = field(default_factory=dict)
+    """How many spikes the last records counted, by tag."""
 
     def add(self, record: Mapping[str, float], warmup_steps: int) -> None:
         """Take one record."""
@@ -59,8 +60,9 @@ class Window:
             is_early = len(self.early_norms) < WINDOW_RECORDS
             if is_early and self.step > warmup_steps and self.num_losses > 1:
                 self.early_norms.append(norm)
-        if "train/loss_spikes" in record:
-            self.spikes.append(record["train/loss_spikes"])
+        for tag in SPIKES:
+            if tag in record:
+                self.spikes.setdefault(tag, deque([0.0], maxlen=4)).append(record[tag])
         if "eval/loss" in record:
             loss = record["eval/loss"]
             self.evals.append(loss)

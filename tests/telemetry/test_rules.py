@@ -132,6 +132,14 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("many_epochs", "warning", losses(5), losses(5), {"epochs": 15}, {"epochs": 17}),
     ("many_epochs", "critical", losses(5), losses(5), {"epochs": 50, "is_pretrained": True}, {"epochs": 50}),
     (
+        "gradient_spikes",
+        "warning",
+        losses(5, 5, 5, **{"train/grad_norm_spikes": 0}),
+        losses(5, 5, 5, **{"train/grad_norm_spikes": 2}),
+        {},
+        {},
+    ),
+    (
         "loss_spikes",
         "warning",
         losses(5, 5, 5, **{"train/loss_spikes": 0}),

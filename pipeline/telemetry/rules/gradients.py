@@ -12,6 +12,7 @@ from typing import ClassVar
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import blocks_in, names_in_words
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.rules.loss import Spikes
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
@@ -113,4 +114,11 @@ class AlwaysClipped(Rule):
         return above(norm if share > 0.95 else 0.0, {"note": 10 * facts.max_grad_norm}, window, words)
 
 
-RULES = (Vanishing(), Exploding(), Growing(), AlwaysClipped())
+class GradientSpikes(Spikes):
+    kind: ClassVar = "gradients"
+    what: ClassVar = "gradient_spikes"
+    tag: ClassVar = "train/grad_norm_spikes"
+    noun: ClassVar = "the gradient's norm"
+
+
+RULES = (Vanishing(), Exploding(), Growing(), AlwaysClipped(), GradientSpikes())

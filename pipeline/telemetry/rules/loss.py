@@ -103,10 +103,10 @@ class Plateau(Rule):
 
 
 class Spikes(Rule):
-    """Losses far above those before. A spike of the last records is worse than one that is over."""
+    """Values far above those before. A spike of the last records is worse than one that is over."""
 
-    kind: ClassVar = "loss"
-    what: ClassVar = "loss_spikes"
+    tag: ClassVar[str]
+    noun: ClassVar[str]
     remedy: ClassVar = (
         "set train.on_loss_spike: rollback or skip, set or lower train.max_grad_norm, lower train.learning_rate"
     )
@@ -114,13 +114,21 @@ class Spikes(Rule):
     at_once: ClassVar = True
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
-        if "train/loss_spikes" not in window.record:
+        if self.tag not in window.record:
             return None
-        count, new = window.spikes[-1], window.spikes[-1] - window.spikes[0]
+        counts = window.spikes[self.tag]
+        count, new = counts[-1], counts[-1] - counts[0]
         severity = "warning" if new > 0 else "note" if count else "healthy"
-        words = f"{count:,.0f} spike{'' if count == 1 else 's'} of the loss up to step {window.step:,}"
+        words = f"{count:,.0f} spike{'' if count == 1 else 's'} of {self.noun} up to step {window.step:,}"
         words += f", {new:,.0f} of them in the last records" if new > 0 else ""
         return Reading(severity, Evidence(window.step, words, figures={"spikes": count}))
 
 
-RULES = (AboveGuessing(), NoBetterThanFrequencies(), Diverged(), Plateau(), Spikes())
+class LossSpikes(Spikes):
+    kind: ClassVar = "loss"
+    what: ClassVar = "loss_spikes"
+    tag: ClassVar = "train/loss_spikes"
+    noun: ClassVar = "the loss"
+
+
+RULES = (AboveGuessing(), NoBetterThanFrequencies(), Diverged(), Plateau(), LossSpikes())
