@@ -75,7 +75,7 @@ def trained(
     write_stream(folder, "validation", held_out, [len(held_out)])
     summary = run_train(inputs, folder, **{**SETTINGS, **changes})
     told = folder / "output/health.jsonl"
-    lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
     return {one.what: one for one in verdicts_of(summary["health"])}, lines
 
 

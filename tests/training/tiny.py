@@ -183,7 +183,7 @@ def metrics(output: Path) -> list[dict[str, Any]]:
 def verdicts_told(output: Path) -> list[dict[str, Any]]:
     """The changes of verdicts on what the records show, without those by the clock."""
     told = output / "health.jsonl"
-    lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
     return [line for line in lines if line["kind"] != "speed" and line["evidence"]["step"] is not None]
 
 

@@ -74,6 +74,7 @@ class MetricsLog:
             self._others = Trackers(self._due.config, self._work, self._label, is_resumed, self._say)
             if self._facts is not None:
                 self.panel = replay(self._facts, read_metrics(self._work))
+                (self._work / HEALTH).touch()  # empty where nothing has changed
             self._file = (self._work / METRICS).open("a", encoding="utf-8")
             with (self._work / METRICS).open("rb") as file:
                 self._written = hashlib.file_digest(file, "sha256")
