@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 OS_ERROR = re.compile(r"(?:os error |[Ee]rrno )(\d+)")
 BACKTRACKING = "retry-limit-in-match"
@@ -139,14 +140,35 @@ IN_STAGE = "in stage "
 """How the note begins that an exception carries of the stage in which it was raised."""
 
 
+OWN_CODE = "__own_code__"
+"""Name of the variable of a module of the user's own that holds its path."""
+
+IN_OWN_CODE = "in own code at "
+"""How the note begins that an exception carries of the user's own code in which it came up."""
+
+
+def own_code_line(error: BaseException) -> str:
+    """`FILE:LINE` of the user's own code in which an exception came up; empty where it was not there."""
+    frames = [(frame.f_globals.get(OWN_CODE), line) for frame, line in walk_tb(error.__traceback__)]
+    return next((f"{path}:{line}" for path, line in reversed(frames) if path is not None), "")
+
+
+def note_own_code(error: BaseException) -> None:
+    """Let an exception carry the line of the user's own code in which it came up, to other processes as well."""
+    if place := own_code_line(error):
+        error.add_note(f"{IN_OWN_CODE}{place}")
+
+
 def in_one_line(error: BaseException) -> str:
-    """An error in one line. What is not for users to mend is told with its type and stage."""
+    """An error in one line. What is not for users to mend is told with its type and stage, and what came up in their
+    own code with its line."""
     text = " ".join(str(error).split())
     if isinstance(error, (DescentError, InterruptedUnsaved)):
         return text
     notes = getattr(error, "__notes__", ())
     where = "".join(f"{note.removeprefix(IN_STAGE)}: " for note in notes if note.startswith(IN_STAGE))
-    return f"{where}internal error: {type(error).__name__}: {text or 'no message'}"
+    own = [note.removeprefix(IN_OWN_CODE) for note in notes if note.startswith(IN_OWN_CODE)]
+    return f"{where}{own[-1] if own else 'internal error'}: {type(error).__name__}: {text or 'no message'}"
 
 
 def exit_code(error: BaseException) -> int:

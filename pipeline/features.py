@@ -23,6 +23,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainSerializer,
     PydanticUndefinedAnnotation,
+    PydanticUserError,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidatorFunctionWrapHandler,
@@ -32,7 +33,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from pipeline.console.terminal_text import did_you_mean
+from pipeline.console.terminal_text import did_you_mean, nearest
+from pipeline.errors import OWN_CODE, own_code_line
 from pipeline.section import Section
 
 Base = TypeVar("Base")
@@ -186,6 +188,11 @@ def own_class(spec: str, base: type[Kind]) -> type[Kind]:
         kind = found.model_fields["type"].default
         what = f"is {kind} already; a class of your own derived from it needs" if isinstance(kind, str) else "needs"
         raise ValueError(f"{spec} {what} the line `type: str`")
+    if missing := sorted(found.__abstractmethods__):
+        own = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+        meant = sorted({near for name in missing if (near := nearest(name, own))})
+        found_instead = f"; it has {', '.join(meant)}" if meant else ""
+        raise ValueError(f"{spec} lacks {', '.join(missing)}, which a {base.__name__} needs{found_instead}")
     return found
 
 
@@ -224,14 +231,21 @@ def _restored(spec: str, values: dict[str, Any]) -> Feature:
 
 def _load(place: str) -> ModuleType:
     try:
-        return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        if place.endswith(".py"):
+            return _load_file(Path(place))
+        module = importlib.import_module(place)
+        vars(module)[OWN_CODE] = str(module.__file__)
+        return module
     except Exception as error:
         raise _cannot_be_loaded(place, error) from None
 
 
 def _cannot_be_loaded(place: str, error: Exception) -> ValueError:
     reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-    return ValueError(f"{place} cannot be loaded: {' '.join(reason.split())}; mend it or its path")
+    if isinstance(error, PydanticUserError) and error.code == "model-field-missing-annotation":
+        reason = f"{str(error).partition('`')[2].partition('`')[0]} needs a type, as in `share: float = 0.2`"
+    where = own_code_line(error) or place
+    return ValueError(f"{where} cannot be loaded: {' '.join(reason.split())}; mend it or its path")
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -242,6 +256,7 @@ def _load_file(path: Path) -> ModuleType:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        vars(module)[OWN_CODE] = str(path)
         sys.modules[name] = module  # pydantic looks there for what annotations mean
         try:
             spec.loader.exec_module(module)

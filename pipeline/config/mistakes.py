@@ -74,8 +74,12 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
             given, where = given["type"], f"{_place((*key, 'type'), places, path)}: {dotted_key((*key, 'type'))}"
         hint = did_you_mean(str(given), names, otherwise="")
         return f"{where}: got {shown(given)}; allowed: {allowed}{hint}"
+    kinds = kinds_of(sections_at(Config, key))
+    is_list = kind in ("list_type", "tuple_type")
+    with_type = f"expected {'a list of ' * is_list}{{type: NAME, ...}}, where NAME is {' or '.join(kinds)}"
     expected = (
-        EXPECTED.get(OF_TYPE.sub("", kind))
+        (with_type if kinds and OF_TYPE.search(kind) else None)
+        or EXPECTED.get(OF_TYPE.sub("", kind))
         or PATTERNS.get(str(context.get("pattern")))
         or printable(item["msg"][:1].lower() + item["msg"][1:])
     )
@@ -176,7 +180,7 @@ def _fields_at(key: Key, container: Any) -> list[str]:
         models = [model for model in models if container["type"] in kinds_of([model])] or models
         with suppress(ValueError):
             models = [own_class(str(container["type"]), Feature)] if ":" in str(container["type"]) else models
-    return [name for model in models for name in model.model_fields]
+    return sorted({name for model in models for name in model.model_fields})
 
 
 def _place(key: Key, places: Places, path: Path) -> str:

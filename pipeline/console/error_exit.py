@@ -63,7 +63,7 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
     except BaseException as error:
         if debug:
             traceback.print_exc()
-        complain(f"{in_one_line(error)} (--debug shows where)")
+        complain(in_one_line(error) if debug else f"{in_one_line(error)} (--debug shows where)")
         raise typer.Exit(exit_code(error)) from None
 
 

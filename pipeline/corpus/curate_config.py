@@ -15,6 +15,7 @@ from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
 from pipeline.corpus.filters.min_alphabetic_ratio import MinAlphabeticRatio
 from pipeline.corpus.filters.min_chars import MinChars
 from pipeline.corpus.filters.min_words import MinWords
+from pipeline.errors import ConfigError
 from pipeline.features import one_of
 from pipeline.section import Section
 
@@ -68,5 +69,7 @@ def reason_to_drop(document: Document, filters: Sequence[Filter]) -> tuple[str, 
     visible text fails no filter, and is dropped all the same: the type is empty."""
     for one in filters:
         if reason := one.reason_to_drop(document):
+            if not isinstance(reason, str):
+                raise ConfigError(f"{one.type}: reason_to_drop gave {reason!r}; it gives a reason in words, or None")
             return one.type, reason
     return None if is_visible(document.text) else ("", "no visible characters")

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import STOP_SIGNALS, StorageError, panics_as_errors
+from pipeline.errors import STOP_SIGNALS, StorageError, note_own_code, panics_as_errors
 from pipeline.progress import Progress
 
 WORKER_BYTES = 8_000_000
@@ -111,8 +111,12 @@ def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_proce
 
 
 def _in_worker(work: Callable[..., Tally], task: tuple[Any, ...]) -> Tally:
-    with panics_as_errors():
-        return work(*task)
+    try:
+        with panics_as_errors():
+            return work(*task)
+    except Exception as error:
+        note_own_code(error)
+        raise
 
 
 def join_files(paths: list[Path], target: Path) -> None:

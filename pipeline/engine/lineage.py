@@ -11,7 +11,7 @@ from pipeline.engine.launches.launch import StageAssignment
 from pipeline.engine.manifests import CHECKED, Manifest, content_digest, find_damage, is_key, read_manifest
 from pipeline.engine.stage import Stage
 from pipeline.engine.work_folders import identity_of, is_checked, works
-from pipeline.errors import IN_STAGE, DamageError, DescentError, panics_as_errors
+from pipeline.errors import IN_STAGE, DamageError, DescentError, note_own_code, panics_as_errors
 from pipeline.integrity import check_files
 
 Artifact = tuple[str, str]
@@ -48,6 +48,7 @@ def blaming_inputs(workspace: Workspace, assignment: StageAssignment) -> Iterato
                 raise DamageError(
                     f"{assignment.stage}: {damage}; `descent verify` sets it aside, then run again to build it anew"
                 ) from error
+        note_own_code(error)
         error.add_note(f"{IN_STAGE}{assignment.stage}")
         raise
 

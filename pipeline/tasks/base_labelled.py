@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -63,13 +64,13 @@ class Labelled(Task):
         """The classes among the labels of the training split; None where labels are numbers."""
         return None
 
+    @abstractmethod
     def choose(self, labels: Sequence[str | None], classes: Sequence[str] | None, split: str) -> LabelledDocuments:
         """The documents of a split that become rows, with their targets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, found: LabelledDocuments, classes: Sequence[str] | None) -> dict[str, Any]:
         """Figures of the targets of a split."""
-        raise NotImplementedError
 
     def doubts(self, labels: Iterable[str | None], train: Mapping[str, Any]) -> list[str]:
         """Warnings about the labels of all splits, or about the figures of the training split."""
@@ -122,9 +123,9 @@ class Labelled(Task):
         labels = ids[:, 0].to(getattr(torch, self.label_dtype))
         return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "labels": labels}
 
+    @abstractmethod
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         """Which labels are targets, (B,) bool."""
-        raise NotImplementedError
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
         """The same weight for all tokens of a row."""
@@ -133,17 +134,17 @@ class Labelled(Task):
         tokens = batch["attention_mask"].to(torch.float32)
         return tokens / tokens.sum(1, keepdim=True) * self.is_target(batch["labels"])[:, None]
 
+    @abstractmethod
     def predictions(self, logits: NDArray[np.float64]) -> NDArray[Any]:
         """The predicted label of each row, (B,), from its logits (B, C)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
         """The cross-entropy or squared error of each row, (B,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def baseline(self, train: LabelledSplit, names: Mapping[int, str]) -> tuple[str, float, str]:
         """The best constant prediction: its name, value and description."""
-        raise NotImplementedError
 
     def reliability(self, logits: NDArray[np.float64], targets: NDArray[Any]) -> dict[str, Any]:
         """`calibration` of an evaluation, where predictions have probabilities."""

@@ -15,6 +15,7 @@ conversation and the mask beside them have to be written there.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -140,16 +141,16 @@ class Task(Feature):
 
         return CAUSAL_LM
 
+    @abstractmethod
     def pack(self, context: TaskContext) -> dict[str, Any]:
         """Write the rows of every split over the streams of encode; gives the stage's summary.
 
         `<split>/pack.json` has `strategy` and the digest of the stream; the stage's settings are a `PackConfig`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def open_split(self, pack_folder: Path, encode: Path, split: str) -> Split:
         """The rows of a split, from the artifact of pack and that of encode."""
-        raise NotImplementedError
 
     def example_batch(self, ids: torch.Tensor) -> Batch:
         """A batch of the given ids (B, T) with made-up labels, for an estimate: here a target for each token."""
@@ -195,22 +196,23 @@ class Task(Feature):
 
         return token_sums(logits, batch["labels"])
 
+    @abstractmethod
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
         """The figures of a validation from its sums, `loss` among them; lower losses are better."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, context: TaskContext, trained: TrainedModel) -> Any:
         """Run a trained model on the test split, for `evaluate`. The settings are an `EvaluateConfig`.
 
         All processes of the launch call it. They share out the work by `trained.processes`, and each gets all of it.
         """
-        raise NotImplementedError
 
     def predict_before(self, context: TaskContext, load: Callable[[], TrainedModel]) -> Any:
         """What the model told before its training, as a baseline; None where it tells nothing. As for `predict`; `load`
         loads the model."""
         return None
 
+    @abstractmethod
     def evaluate(self, context: TaskContext, predicted: Any, before: Any) -> dict[str, Any]:
         """The evaluation of a trained model on the test split, as JSON values, from what `predict` and
         `predict_before` gave.
@@ -218,7 +220,6 @@ class Task(Feature):
         It has `task`, `test`, `sources`, `baselines` and `samples`, and may write files beside `evaluation.json`.
         Process 0 alone calls it.
         """
-        raise NotImplementedError
 
     def chosen_metrics(self, config: EvaluateConfig) -> list[Any]:
         """The metrics to measure, each once: the first of the task's own, and those asked for."""

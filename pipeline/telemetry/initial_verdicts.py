@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.telemetry.layer_series import names_in_words
-from pipeline.telemetry.rules.gradients import DEPTH, EXPLODING_RATIO, VANISHING_RATIO
+from pipeline.telemetry.rules.gradients_rules import DEPTH, EXPLODING_RATIO, VANISHING_RATIO
 from pipeline.telemetry.verdicts import Evidence, Verdict, by_severity
 
 GROWTH = 100.0

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from harness import STAGES, Project
+from harness import STAGES, Project, select
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
@@ -248,10 +248,12 @@ def test_own_code_runs_in_worker_processes(project: Project, monkeypatch: pytest
         ("./none.py:NoLegalese", "./none.py cannot be loaded: there is no such file; mend it or its path"),
         ("./my_filter.py:NoLegalise", "./my_filter.py has no class 'NoLegalise'; did you mean NoLegalese?"),
         ("./my_step.py:SpellOut", "./my_step.py:SpellOut is no Filter; derive it from pipeline.corpus.filters.Filter"),
-        ("./broken.py:X", "./broken.py cannot be loaded: NameError: name 'nothing' is not defined; mend it"),
+        ("./broken.py:X", "broken.py:1 cannot be loaded: NameError: name 'nothing' is not defined; mend it"),
         ("no.such.module:X", "no.such.module cannot be loaded: ModuleNotFoundError: No module named 'no'; mend"),
         ("./late.py:X", "./late.py cannot be loaded: NameError: name 'Nowhere' is not defined; mend it or its path"),
         ("./numbered.py:X", "./numbered.py:X needs the line `type: str`"),
+        ("./bare.py:X", "bare.py:3 cannot be loaded: limit = 3 needs a type, as in `share: float = 0.2`; mend it"),
+        ("./misspelled.py:X", "./misspelled.py:X lacks reason_to_drop, which a Filter needs; it has reason_to_dorp"),
         (
             "pipeline.corpus.filters:MinChars",
             "pipeline.corpus.filters:MinChars is min_chars already; a class of your own",
@@ -263,9 +265,45 @@ def test_own_code_that_cannot_be_had_is_named(project: Project, spec: str, messa
     (project.folder / "broken.py").write_text("nothing\n")
     (project.folder / "late.py").write_text(f"{own}limit: Nowhere = 3\n")
     (project.folder / "numbered.py").write_text(f"{own}type: int = 3\n")
+    (project.folder / "bare.py").write_text(f"{own}limit = 3\n")
+    (project.folder / "misspelled.py").write_text(f"{own}def reason_to_dorp(self, document): pass\n")
     result = project.descent("plan", "tiny.yaml", f"curate.filters=[{{type: '{spec}'}}]", "--until", "curate")
     assert (result.code, len(result.err.splitlines())) == (78, 1)
     assert result.err.startswith(f"descent: command line: curate.filters.0: {message}")
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_an_error_of_own_code_is_told_with_its_line(
+    project: Project, num_processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.config.loading import load_config
+    from pipeline.engine.runner import run
+    from pipeline.errors import in_one_line
+
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
+    (project.folder / "fails.py").write_text(
+        "from pipeline.corpus.filters import Filter\n"
+        "class X(Filter):\n"
+        "    def reason_to_drop(self, document):\n"
+        "        return {}[document.id[:0]]\n"
+    )
+    overrides = ["curate.filters=[{type: './fails.py:X'}]", f"run.num_workers={num_processes}"]
+    with pytest.raises(KeyError) as error:
+        run(load_config(Path("tiny.yaml"), overrides), select(last="curate"))
+    assert in_one_line(error.value) == "curate: fails.py:4: KeyError: ''"
+
+
+def test_a_reason_that_is_no_text_is_refused(project: Project) -> None:
+    (project.folder / "true.py").write_text(
+        "from pipeline.corpus.filters import Filter\n"
+        "class X(Filter):\n"
+        "    def reason_to_drop(self, document):\n"
+        "        return True\n"
+    )
+    result = project.descent("run", "tiny.yaml", "curate.filters=[{type: './true.py:X'}]", "--until", "curate")
+    assert result.code == 78
+    assert "./true.py:X: reason_to_drop gave True; it gives a reason in words, or None" in result.err
 
 
 def test_settings_of_own_code_are_checked_like_others(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -47,6 +48,6 @@ class LocalFiles(Source):
                 size = part.path.stat().st_size
                 yield Rejected(self.name, error.origin or part.origin, error.reason, error.detail, lost_bytes=size)
 
+    @abstractmethod
     def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
         """The records of a part of a file. Raises UnreadableFileError where it cannot be read further."""
-        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -54,9 +55,9 @@ class Source(Feature):
         """What stands between records of a file, so that a large one can be cut; None where that is not known."""
         return None
 
+    @abstractmethod
     def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         """The documents of its files, or of some of them, in order. `scratch` may be filled and is thrown away."""
-        raise NotImplementedError
 
     def document(
         self, origin: str, text: str, label: str | None = None, excerpt: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from pipeline.features import Feature
 
 
@@ -13,6 +15,6 @@ class Step(Feature):
         """How the step is called where a document says what changed it."""
         return self.type
 
+    @abstractmethod
     def apply(self, text: str) -> str:
         """The text as it is to be; the same where there is nothing to do. Depends on nothing but the text."""
-        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,6 @@ class Benchmark(Feature):
     def check(self) -> None:
         """Raises ConfigError for a task that does not exist. Called before the first stage; may import much."""
 
+    @abstractmethod
     def scores(self, exported: Exported, progress: Progress) -> Scores:
         """Scores of all tasks. All processes of the launch call it; those of process 0 count."""
-        raise NotImplementedError

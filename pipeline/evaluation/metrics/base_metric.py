@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -92,9 +93,9 @@ class TextMetric(Metric):
 
     measures: ClassVar[tuple[str, ...]] = ("tokens",)
 
+    @abstractmethod
     def compute(self, totals: Totals) -> float | None:
         """The figure of the text of which these are the sums; None where it is not defined."""
-        raise NotImplementedError
 
 
 class LabelMetric(Metric):
@@ -102,10 +103,10 @@ class LabelMetric(Metric):
 
     measures: ClassVar[tuple[str, ...]] = ("classes", "numbers")
 
+    @abstractmethod
     def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
         """The figure of predictions (n,) against true labels (n,); None where it is not defined. A class is its number,
         int64; a number is float64."""
-        raise NotImplementedError
 
     def interval(self, predictions: NDArray[Any], references: NDArray[Any]) -> Interval | None:
         """The confidence interval of the figure over documents; None where there is none."""

@@ -1,8 +1,22 @@
 """What is judged, a file a kind. Imports nothing heavy."""
 
-from pipeline.telemetry.rules import data, experts, gradients, loss, speed, updates, validation
+from pipeline.telemetry.rules import (
+    data_rules,
+    experts_rules,
+    gradients_rules,
+    loss_rules,
+    speed_rules,
+    updates_rules,
+    validation_rules,
+)
 from pipeline.telemetry.rules.base_rule import Rule
 
 RULES: tuple[Rule, ...] = (
-    *loss.RULES, *validation.RULES, *gradients.RULES, *updates.RULES, *experts.RULES, *data.RULES, *speed.RULES,
-)  # fmt: skip
+    *loss_rules.RULES,
+    *validation_rules.RULES,
+    *gradients_rules.RULES,
+    *updates_rules.RULES,
+    *experts_rules.RULES,
+    *data_rules.RULES,
+    *speed_rules.RULES,
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -28,14 +29,14 @@ class Tokenizer(Feature):
     is_bound: ClassVar[bool] = True
     """Whether `num_tokens` is only an upper bound."""
 
+    @abstractmethod
     def num_tokens(self) -> int:
         """Tokens of the vocabulary, as far as they are known before it is made; what `estimate` goes by."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, texts: Iterable[str], sample: Sequence[str], folder: Path) -> None:
         """Write a folder that `AutoTokenizer.from_pretrained` loads. It must read all `texts`, once; that fills
         `sample` with some of them."""
-        raise NotImplementedError
 
     def early_warnings(self) -> list[str]:
         """Warnings that its settings allow before it is made. It must be cheap, and is no promise."""
@@ -52,12 +53,12 @@ class TrainedTokenizer(Tokenizer):
     min_frequency: int = Field(default=2, ge=1)
     """A pair of tokens is merged, or a character becomes a token, only when it occurs at least this often."""
 
+    @abstractmethod
     def train(self, texts: Iterable[str]) -> tokenizers.Tokenizer:
         """Train on `texts`, which are read once. Id 0 is to be `<pad>` and id 1 `<|endoftext|>`.
 
         The same texts in the same order give the same tokenizer for any number of threads.
         """
-        raise NotImplementedError
 
     def num_tokens(self) -> int:
         """`vocab_size`."""

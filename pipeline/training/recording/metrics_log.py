@@ -22,7 +22,7 @@ from pipeline.machine import rate_in_words
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.matrix_figures import with_layers
 from pipeline.telemetry.panel import HealthPanel, replay
-from pipeline.telemetry.rules.loss import RATE
+from pipeline.telemetry.rules.loss_rules import RATE
 from pipeline.telemetry.verdicts import HEALTH, Evidence, Verdict
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.due import Due

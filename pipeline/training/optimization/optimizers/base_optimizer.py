@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -78,6 +79,7 @@ class OptimizerFamily:
         """Names of the parameters that Muon updates. The others use AdamW."""
         return set()
 
+    @abstractmethod
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device
     ) -> torch.optim.Optimizer:
@@ -85,7 +87,6 @@ class OptimizerFamily:
 
         Raises ConfigError, TypeError or ValueError for arguments that it does not take.
         """
-        raise NotImplementedError
 
     def build_without_data(self, config: OptimizationConfig, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         """One with as much state for parameters that have shapes and no values."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
-from pipeline.telemetry.rules.loss import NO_BETTER
+from pipeline.telemetry.rules.loss_rules import NO_BETTER
 from pipeline.telemetry.window import Window
 
 REPEATS = "train for fewer steps, get more data, or set train.early_stopping_patience and train.export: best"

@@ -12,7 +12,7 @@ from typing import ClassVar
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import blocks_in, names_in_words
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
-from pipeline.telemetry.rules.loss import Spikes
+from pipeline.telemetry.rules.loss_rules import Spikes
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
