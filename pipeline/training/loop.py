@@ -95,7 +95,8 @@ def review_steps(state: TrainState) -> None:
     state.guard.read_steps()
     while (spike := state.guard.next_spike()) is not None:
         state.checkpoints.wait()
-        state.guard.note_rollback(spike, roll_back(state.work, state, state.config.save_steps))
+        restored_step = roll_back(state.work, state, state.config.save_steps)
+        state.guard.note_rollback(spike, restored_step)
 
 
 def log(state: TrainState, result: StepResult) -> None:
