@@ -98,7 +98,8 @@ def _still_shown(workspace: Workspace, folder: str, state: State) -> str:
         links = [workspace.run(folder) / name for name in stage.run_folder.links]
         work = links[0].resolve().parent.name if links else ""
         if is_key(work) and (part is None or work != part[1]):
-            names = " and ".join(f"{link.name}/" if link.is_dir() else link.name for link in links)
+            *others, last = [f"{link.name}/" if link.is_dir() else link.name for link in links]
+            names = f"{', '.join(others)} and {last}" if others else last
             words += f"; its {names} are of {stage.noun} {work}"
     return words
 

@@ -60,8 +60,8 @@ def frequency_groups(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def bins_of(confidence: NDArray[Any]) -> NDArray[np.int64]:
-    """The bin of each probability: of CALIBRATION_BINS equally wide ones."""
-    return np.clip((confidence * CALIBRATION_BINS).astype(np.int64), 0, CALIBRATION_BINS - 1)
+    """The bin of each probability: of CALIBRATION_BINS equally wide ones. What is no number is in the first."""
+    return np.clip((np.nan_to_num(confidence) * CALIBRATION_BINS).astype(np.int64), 0, CALIBRATION_BINS - 1)
 
 
 def calibration_of(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> dict[str, Any]:

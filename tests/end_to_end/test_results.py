@@ -80,7 +80,7 @@ def test_a_killed_attempt_does_not_lend_its_settings_to_the_result(finished: Pro
     assert interrupt_training(finished, signal.SIGKILL)[0] == -9
     [told] = re.findall("  its folder still shows the result of .*", finished.descent("status", "tiny.yaml").out)
     killed = (finished.workspace / "runs/tiny/metrics.jsonl").resolve().parent.name
-    assert told.endswith(f"; its metrics.jsonl and tensorboard/ are of training {killed}")
+    assert told.endswith(f"; its metrics.jsonl, health.jsonl and tensorboard/ are of training {killed}")
     # What is compared is the result, with its settings, and says so.
     finished.run(SLOWER, "run.name=other")
     compared = json.loads(finished.descent("diff", "tiny.yaml", "tiny", "other", "--json").out)

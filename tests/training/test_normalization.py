@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class PaddedSplit:
     """Eight windows of the given lengths, padded on the right."""
 
     block_size = 16
+    vocab_size = 64
 
     def __init__(self, lengths: tuple[int, ...]) -> None:
         self.lengths = lengths
@@ -55,6 +56,10 @@ class PaddedSplit:
 
     def num_tokens_in(self, indices: Iterable[int]) -> int:
         return self.num_targets(indices)
+
+    def samples(self, limit: int) -> Iterator[np.ndarray]:
+        batch = self.batch(range(len(self)))
+        yield batch["labels"][batch["labels"] != -100]
 
     def batch(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
         random = np.random.default_rng(0)
