@@ -89,7 +89,7 @@ def test_this_projects_own_table_finds_them_healthy():
     measured = measure_scales(model, 0, CausalLm().start_loss)
     norms = [layer["grad_norm"] for layer in measured["layers"].values()]
     assert max(norms) / min(norms) < 3
-    # Embeddings this large in a model this narrow let the tied head find its input again, so the loss is above guessing.
+    # Embeddings this large in a model this narrow let the tied head find its input again: the loss is above guessing.
     assert {found.what: found.verdict for found in judge_start(measured)} == {
         "loss_at_the_start": "critical",
         "activations_at_the_start": "healthy",
