@@ -211,7 +211,7 @@ def _choose_rewarmed(start: StageStart) -> dict[str, Any]:
 def _in_short(summary: Mapping[str, Any]) -> str:
     if summary.get("final_loss") is None:
         return ""
-    return f"loss {summary['final_loss']:.3f}, health {headline(verdicts_of(summary.get('health')))}"
+    return f"loss {summary['final_loss']:.3f}, {headline(verdicts_of(summary.get('health')))}"
 
 
 def _in_progress(work: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _closing_lines(config: Config, view: RunView) -> list[str]:
     longer = how_to_train_longer(config.train, train["steps"]) if view.was_built("train") else ""
     usage = Usage.of(model)
     return [
-        f"result       {main_result(evaluation)}{compared}; health {headline(verdicts_of(train.get('health')))}",
+        f"result       {main_result(evaluation)}{compared}; {headline(verdicts_of(train.get('health')))}",
         f"report       {view.folder / 'report.html'}  (open in a browser)",
         f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}",
         *([f"longer       {longer}"] if longer else []),

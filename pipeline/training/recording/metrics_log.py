@@ -206,7 +206,8 @@ def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:
 
 def validation_line(values: Mapping[str, float]) -> str:
     """A validation in a few words, for the terminal; values of the averaged weights go last."""
-    words = [f"{tag.removeprefix('eval/').replace('_', ' ')} {value:.4g}" for tag, value in values.items()]
+    figures = {tag.removeprefix("eval/"): value for tag, value in values.items() if tag.startswith("eval/")}
+    words = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()]
     return f"validation {', '.join(words)}"
 
 
