@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.modeling.heads import has_head_over_labels
-from pipeline.modeling.inputs import context_length, evaluating
+from pipeline.modeling.inputs import context_length
 from pipeline.modeling.layer_names import is_block, layer_of
+from pipeline.modeling.module_hooks import record_modules
 from pipeline.modeling.parameters import blocks
 
 LARGEST_PARAMETERS = 1_000_000_000
@@ -39,35 +39,25 @@ def measure_scales(model: PreTrainedModel, seed: int, mean_loss: MeanLoss) -> di
         # One end in each sequence, where training has it: some heads look for it.
         ids = torch.where(ids == text.eos_token_id, text.pad_token_id, ids)
         ids[:, -1] = text.eos_token_id
-    squares: dict[str, torch.Tensor] = {}
-
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple | list) else output
-            if isinstance(hidden, torch.Tensor):
-                squares[name] = hidden.detach().float().square().mean()
-
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in blocks(model).items()]
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    try:
-        with evaluating(model), torch.enable_grad():
-            loss, uniform = mean_loss(model(input_ids=ids, use_cache=False).logits.float(), ids)
-            gradients = torch.autograd.grad(loss, [*named.values()], allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    uniform: float | None = None
+
+    def loss_of() -> torch.Tensor:
+        nonlocal uniform
+        loss, uniform = mean_loss(model(input_ids=ids, use_cache=False).logits.float(), ids)
+        return loss
+
+    found = record_modules(model, blocks(model), loss_of, [*named.values()])
     norms: dict[str, float] = {}
-    for name, gradient in zip(named, gradients, strict=True):
+    for name, gradient in zip(named, found.parameter_gradients, strict=True):
         layer = layer_of(name, model.base_model_prefix)
         if is_block(layer) and gradient is not None:
             norms[layer] = norms.get(layer, 0.0) + float(gradient.float().norm()) ** 2
     return {
-        "loss": float(loss.detach()),
+        "loss": float(found.loss),
         "uniform_loss": uniform,
         "layers": {
-            name: {"activation_rms": float(square.sqrt()), "grad_norm": math.sqrt(norms.get(name, 0.0))}
-            for name, square in squares.items()
+            name: {"activation_rms": float(figures.rms), "grad_norm": math.sqrt(norms.get(name, 0.0))}
+            for name, figures in found.modules.items()
         },
     }

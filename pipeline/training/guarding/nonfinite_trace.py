@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import nn
+
+from pipeline.modeling.module_hooks import uncompiled
 
 Hook = Any
 PARAMETER = "Parameter"
@@ -68,7 +69,7 @@ def examine(
     read from the device, so it is slow. A pass that is finite has no finding.
     """
     found = Examination()
-    with _eager(model), _Recorder(model, found, backward=backward) as recorder, torch.enable_grad():
+    with uncompiled(model), _Recorder(model, found, backward=backward) as recorder, torch.enable_grad():
         loss = loss_of()
         if found.finding is None and not bool(loss.isfinite().all()):
             found.finding = Finding("loss", "the loss", "objective", "computed from finite outputs")
@@ -239,17 +240,3 @@ def _broken_weights(module: nn.Module) -> str:
     return ", ".join(
         f"whose {name} holds {count} values that are not finite" for name, count in counts.items() if count
     )
-
-
-@contextmanager
-def _eager(model: nn.Module) -> Iterator[None]:
-    """Without the compiled code of modules, which hooks cannot look into."""
-    compiled: list[Any] = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None) is not None]
-    calls = [module._compiled_call_impl for module in compiled]
-    for module in compiled:
-        module._compiled_call_impl = None
-    try:
-        yield
-    finally:
-        for module, call in zip(compiled, calls, strict=True):
-            module._compiled_call_impl = call

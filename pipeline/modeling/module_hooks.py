@@ -1,0 +1,137 @@
+"""What every module gives in one pass, and the gradient of the loss with respect to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.modeling.inputs import evaluating
+
+
+@dataclass
+class ModuleFigures:
+    """Of a module's output, over all of its calls in one pass. Tensors are float64, of no dimension, on the device."""
+
+    kind: str
+    """Its class."""
+
+    shape: tuple[int, ...]
+    """Of the output of its first call."""
+
+    num_values: int = 0
+    squares: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    """Sum of the output's squares."""
+
+    largest: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    """Largest absolute value of the output."""
+
+    gradient_squares: torch.Tensor | None = None
+    """Sum of the squares of d(loss)/d(output). None where the loss does not depend on it."""
+
+    @property
+    def rms(self) -> torch.Tensor:
+        """Root mean square of the output."""
+        return (self.squares / self.num_values).sqrt()
+
+    @property
+    def gradient_norm(self) -> torch.Tensor | None:
+        """Euclidean norm of d(loss)/d(output)."""
+        return None if self.gradient_squares is None else self.gradient_squares.sqrt()
+
+
+@dataclass(frozen=True)
+class ModulePass:
+    """One forward and backward pass. `modules` are in the order in which they first gave something."""
+
+    loss: torch.Tensor
+    modules: dict[str, ModuleFigures]
+    parameter_gradients: tuple[torch.Tensor | None, ...]
+
+
+def record_modules(
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    loss_of: Callable[[], torch.Tensor],
+    parameters: Sequence[nn.Parameter] = (),
+) -> ModulePass:
+    """Run `loss_of`, which calls the model and returns a loss, and measure the outputs of some of its modules.
+
+    Of a module that gives several tensors the first is measured. One that is called several times, such as an
+    activation that experts share, is measured over all calls. Also gives the gradients of the loss with respect to
+    `parameters`.
+
+    The pass is without dropout and without compiled code. It changes nothing: no parameter's `grad` is touched, and
+    neither DistributedDataParallel nor FSDP hears of it (call the plain model, and all processes of a sharded one).
+    Nothing is copied to the host.
+    """
+    figures: dict[str, ModuleFigures] = {}
+    outputs: list[tuple[str, torch.Tensor]] = []
+
+    def measure(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is not None and tensor.is_floating_point() and tensor.numel():
+                _add(figures.setdefault(name, ModuleFigures(type(module).__name__, tuple(tensor.shape))), tensor)
+                outputs.append((name, tensor))
+
+        return hook
+
+    handles = [module.register_forward_hook(measure(name)) for name, module in modules.items()]
+    try:
+        with uncompiled(model), evaluating(model), torch.enable_grad():
+            loss = loss_of()
+            reached = [(name, output) for name, output in outputs if output.requires_grad]
+            wanted = [*parameters, *(output for _, output in reached)]
+            gradients: Sequence[torch.Tensor | None] = ()
+            if wanted and loss.requires_grad:
+                gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for (name, _), gradient in zip(reached, gradients[len(parameters) :], strict=False):
+        if gradient is not None:
+            before = figures[name].gradient_squares
+            squares = _squares(gradient)
+            figures[name].gradient_squares = squares if before is None else before + squares
+    return ModulePass(loss.detach(), figures, tuple(gradients[: len(parameters)]))
+
+
+def first_tensor(output: Any) -> torch.Tensor | None:
+    """What a module gives: a tensor, or the first of several. None where it gives none."""
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, (list, tuple)):
+        output = output[0] if output else None
+    return output if isinstance(output, torch.Tensor) else None
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Without the compiled code of modules, which hooks cannot look into."""
+    compiled: list[Any] = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None) is not None]
+    calls = [module._compiled_call_impl for module in compiled]
+    for module in compiled:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, call in zip(compiled, calls, strict=True):
+            module._compiled_call_impl = call
+
+
+def _add(figures: ModuleFigures, output: torch.Tensor) -> None:
+    values = output.detach()
+    figures.num_values += values.numel()
+    figures.squares = figures.squares.to(values.device) + _squares(values)
+    largest = torch.linalg.vector_norm(values, torch.inf).double()
+    figures.largest = torch.maximum(figures.largest.to(values.device), largest)
+
+
+def _squares(values: torch.Tensor) -> torch.Tensor:
+    """In float64: squares of small gradients are zero in float32."""
+    return torch.linalg.vector_norm(values, dtype=torch.float64).square()
