@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from pipeline.reporting.formats import real, shorten
@@ -17,12 +17,14 @@ WIDTH, HEIGHT = 560, 280
 
 @dataclass(frozen=True)
 class Line:
-    """One series. `css` is its class in the style sheet: c1, c2, ... for the colour, `faint`, `dashed`."""
+    """One series. `css` is its class in the style sheet: c1, c2, ... for the colour, `faint`, `dashed`. `tag`: of the
+    records whose very values it shows."""
 
     label: str
     points: Sequence[Point]
     css: str
     markers: bool = False
+    tag: str = ""
 
 
 def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool = False) -> str:
@@ -31,13 +33,15 @@ def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool =
     On a logarithmic axis values that are not positive are left out.
     """
     kept = [
-        Line(each.label, points, each.css, each.markers)
+        replace(each, points=points)
         for each in lines
         if (points := [point for point in each.points if not log_y or point[1] > 0])
     ]
     if not kept:
         return ""
-    top, bottom, right = 34.0, HEIGHT - 44, WIDTH - 14
+    right = WIDTH - 14
+    legend, rows = _legend(kept, right)
+    top, bottom = 16.0 + 18 * rows, HEIGHT - 44
     values = [p[1] for each in kept for p in each.points]
     y = log_scale(values, bottom, top) if log_y else linear_scale(values, bottom, top)
     left = 34 + 6.8 * max(3, *(len(name) for _, name in y.ticks))
@@ -49,10 +53,10 @@ def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool =
     parts.append(step_axis(x, bottom, STEP_LABEL))
     label = y_label + y.factor + (", log scale" if log_y else "")
     parts.append(text(-(top + bottom) / 2, 14, label, "label", "middle", ' transform="rotate(-90)"'))
-    parts.append(_legend(kept, right))
+    parts.append(legend)
     for each in kept:
         pixels = " ".join(f"{number(x(step))},{number(y(value))}" for step, value in each.points)
-        hover = f' data-label="{escape(each.label)}"'
+        hover = f' data-label="{escape(each.label)}"' + (f' data-tag="{escape(each.tag)}"' if each.tag else "")
         parts.append(f'<polyline points="{pixels}" class="series {each.css}"{hover}/>')
         if each.markers or len(each.points) == 1:
             shown = each.points if len(each.points) <= 60 else ()
@@ -64,18 +68,25 @@ def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool =
     return svg(WIDTH, HEIGHT, "".join(parts), f"{title}: {y_label} over {STEP_LABEL}", extra)
 
 
-def _legend(lines: Sequence[Line], right: float) -> str:
+def _legend(lines: Sequence[Line], right: float) -> tuple[str, int]:
+    """The names of lines from the left to the right, and how many rows they take."""
+    widths = [44 + 6.2 * len(each.label) for each in lines]
+    rows: list[list[int]] = [[]]
+    for place, width in enumerate(widths):
+        if rows[-1] and sum(widths[other] for other in rows[-1]) + width > right:
+            rows.append([])
+        rows[-1].append(place)
     parts: list[str] = []
-    at = right
-    for each in reversed(lines):
-        at -= 6.2 * len(each.label)
-        parts.append(text(at, 16, each.label, "legend"))
-        at -= 28
-        parts.append(line(at, 12, at + 22, 12, f"series {each.css}"))
-        if each.markers:
-            parts.append(f'<circle cx="{number(at + 11)}" cy="12" r="3" class="dot {each.css}"/>')
-        at -= 16
-    return "".join(parts)
+    for number_of_row, row in enumerate(rows):
+        at, y = right - sum(widths[place] for place in row) + 16, 16.0 + 18 * number_of_row
+        for place in row:
+            each = lines[place]
+            parts.append(line(at, y - 4, at + 22, y - 4, f"series {each.css}"))
+            if each.markers:
+                parts.append(f'<circle cx="{number(at + 11)}" cy="{number(y - 4)}" r="3" class="dot {each.css}"/>')
+            parts.append(text(at + 28, y, each.label, "legend"))
+            at += widths[place]
+    return "".join(parts), len(rows)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import yaml
 from pipeline.evaluation.metrics import METRIC_OF_KEY, Figure
 from pipeline.pretrained.origin import base_name
 from pipeline.reporting import formats
-from pipeline.reporting.jinja_templates import template
+from pipeline.reporting.jinja_templates import render_text
 from pipeline.reporting.run_data import RunData
 from pipeline.tasks.base_task import COUNTS
 from pipeline.tasks.task_words import TaskWords
@@ -35,7 +35,8 @@ def render_card(run: RunData) -> str:
     rows += list((evaluation.get("sources") or {}).items())[:MAX_SOURCES] if rows else []
     columns = [figure for figure in run.words.figures if figure.key not in COUNTS]
     # Markdown, not HTML: `_cell` escapes what goes into tables.
-    page = template("model_card.md.j2", escapes=False).render(
+    page = render_text(
+        "model_card.md.j2",
         front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
         title=_cell(run.title),
         sentence=_cell(run.sentence),

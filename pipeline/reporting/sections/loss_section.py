@@ -1,16 +1,37 @@
-"""Where the loss of a model comes from, for the report."""
+"""Where the loss of a model comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
+
+from markupsafe import Markup
 
 from pipeline.reporting import formats
 from pipeline.reporting.charts import ChartBar, bar_chart
+from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
+from pipeline.reporting.sections.base_section import PageSection, Shown
 
 
-def loss_charts(run: RunData) -> Iterable[str]:
+def _draw(shown: Shown) -> Markup:
+    return shown.beside(_of_run)
+
+
+def _of_run(run: RunData) -> Markup:
+    charts, calibration, worst = list(filter(None, _charts(run))), _calibration(run), _worst(run)
+    if not (charts or calibration["rows"] or worst):
+        return Markup()
+    return render(
+        "loss.html.j2",
+        charts=[Markup(chart) for chart in charts],
+        calibration=calibration,
+        worst_documents=worst,
+        words=run.words,
+    )
+
+
+def _charts(run: RunData) -> Iterator[str]:
     """The loss by position in the window and by how frequent tokens are in training; "" for what was not measured."""
     evaluation, label = run.summary("evaluate"), run.words.loss
     bars = [ChartBar(_range(one["from"], one["to"]), one["loss"]) for one in evaluation.get("by_position") or ()]
@@ -19,13 +40,13 @@ def loss_charts(run: RunData) -> Iterable[str]:
     yield bar_chart(bars, title="Loss by how frequent tokens are in training", x_label=label)
 
 
-def calibration_rows(run: RunData) -> dict[str, Any]:
+def _calibration(run: RunData) -> dict[str, Any]:
     """`error`, and `rows` of how sure the model was, how often it was right, and of how many predictions."""
     found = run.summary("evaluate").get("calibration") or {}
     return {"error": found.get("error"), "rows": found.get("bins") or []}
 
 
-def worst_rows(run: RunData) -> list[dict[str, Any]]:
+def _worst(run: RunData) -> list[dict[str, Any]]:
     """The documents with the largest figures: its value, name and place, and how each begins."""
     found = run.summary("evaluate").get("worst_documents") or []
     return [{**one, "value": next(one[key] for key in ("bits_per_byte", "loss") if key in one)} for one in found]
@@ -38,3 +59,6 @@ def _range(low: int, high: int) -> str:
 def _group(one: dict[str, Any]) -> str:
     tenth = "never in training" if one["group"] == 10 else f"tenth {one['group'] + 1}"
     return f"{tenth}: {formats.compact(one['kinds'])} ids"
+
+
+SECTION = PageSection("loss-sources", "Where the loss comes from", _draw, "Loss")

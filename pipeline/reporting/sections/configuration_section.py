@@ -1,4 +1,4 @@
-"""The settings of a run for its report: those that its user gave, and all of them."""
+"""The settings of a run: those that its user gave, and all of them; of two runs those that differ."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from pipeline.engine.differences import flatten
 from pipeline.engine.run_config import RunConfig
 from pipeline.reporting import formats
+from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
+from pipeline.reporting.sections.base_section import PageSection, Shown
 
 
-def given(run: RunData) -> list[tuple[str, str]]:
+def _draw(shown: Shown) -> Markup:
+    if shown.is_pair:
+        return Markup()
+    [run] = shown.runs
+    return render("configuration.html.j2", given=_given(run), configuration=_all(run))
+
+
+def _given(run: RunData) -> list[tuple[str, str]]:
     """The settings of the file and the command line with which the stages were made, by dotted key, and a seed that is
     not the default."""
     default = RunConfig.model_fields["seed"].default
@@ -23,7 +34,7 @@ def given(run: RunData) -> list[tuple[str, str]]:
     return _rows({stage: values for stage, values in sections.items() if values})
 
 
-def configuration(run: RunData) -> list[dict[str, Any]]:
+def _all(run: RunData) -> list[dict[str, Any]]:
     """Every section's settings, flattened to dotted keys; those outside the identity are marked."""
     sections = []
     for stage, manifest in run.manifests.items():
@@ -45,3 +56,6 @@ def _written(value: Any) -> str:
         value = ", ".join(map(str, value)) or "[]"
     is_plain = isinstance(value, str) and value.isprintable() and value.strip() == value != ""
     return value if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+SECTION = PageSection("configuration", "Configuration", _draw)

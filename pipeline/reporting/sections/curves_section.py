@@ -1,0 +1,74 @@
+"""Curves of a training over its steps; of two runs in one drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from markupsafe import Markup
+
+from pipeline.machine import rate_in_words
+from pipeline.reporting.charts import Line, line_chart
+from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.run_data import RunData
+from pipeline.reporting.sections.base_section import PageSection, Shown
+
+_SMOOTH_FROM_POINTS = 100
+
+
+def _draw(shown: Shown) -> Markup:
+    charts = [Markup(chart) for chart in _charts(shown) if chart]
+    captions = shown.beside(lambda run: render("curves_caption.html.j2", words=_captions(run)))
+    return render("curves.html.j2", charts=charts, captions=captions if charts else "")
+
+
+def _charts(shown: Shown) -> Iterator[str]:
+    labels = list(dict.fromkeys(run.words.loss for run in shown.runs))
+    loss = [line for place in range(len(shown.runs)) for line in _losses(shown, place)]
+    yield line_chart(loss, title="Loss", y_label=" or ".join(labels))
+    yield _chart(shown, "Learning rate", "learning rate", ("learning rate", "train/learning_rate", "c3"))
+    norms = ("before clipping", "train/grad_norm", "c4"), ("after clipping", "train/grad_norm_clipped", "c1 dashed")
+    yield _chart(shown, "Gradient norm", "global gradient norm", *norms, log_y=True)
+    speed = ("throughput", "throughput/tokens_per_second", "c5")
+    yield _chart(shown, "Throughput", "target tokens per second", speed)
+
+
+def _losses(shown: Shown, place: int) -> Iterator[Line]:
+    """Training and validation of a run: of one alone in two colours, of two runs in a colour for each."""
+    curve, name = shown.runs[place].metrics.curve, f"{shown.names[place]} ".lstrip()
+    own, other = (f"c{place + 1}", f"c{place + 1} dashed") if shown.is_pair else ("c1", "c2")
+    loss, tag = curve("train/loss"), "train/loss"
+    if len(loss.points()) >= _SMOOTH_FROM_POINTS:
+        yield Line(f"{name}training", loss.points(), f"{own} faint", tag=tag)
+        yield Line(f"{name}training, smoothed", loss.smoothed(), own)
+    else:
+        yield Line(f"{name}training", loss.points(), own, tag=tag)
+    yield Line(f"{name}validation", curve("eval/loss").points(), other, markers=True, tag="eval/loss")
+
+
+def _chart(shown: Shown, title: str, y_label: str, *lines: tuple[str, str, str], log_y: bool = False) -> str:
+    """Figures by what they are, their tag, and their colour on the page of one run."""
+    drawn = []
+    for place, (run, name) in enumerate(zip(shown.runs, shown.names, strict=True)):
+        for what, tag, css in lines:
+            colour = f"c{place + 1}{' dashed' if 'dashed' in css else ''}" if shown.is_pair else css
+            drawn.append(Line(f"{name} {what}".strip(), run.metrics.curve(tag).points(), colour, tag=tag))
+    return line_chart(drawn, title=title, y_label=y_label, log_y=log_y)
+
+
+def _captions(run: RunData) -> list[str]:
+    """In what the training computed, what share of the hardware's peak it reached, how it ended and was resumed."""
+    train = run.summary("train")
+    peak, mfu, words = train.get("peak") or {}, train.get("mfu"), []
+    if train.get("precision"):
+        words.append(f"Products were computed in {train['precision']}.")
+    if isinstance(mfu, float) and peak.get("flops_per_second"):
+        rate = rate_in_words(peak["flops_per_second"])
+        words.append(f"The training reached {mfu:.0%} of {rate} a process, by its median record ({peak['source']}).")
+    told = [" ".join(words)] if words else []
+    told += [f"The training {run.early_end}."] if run.early_end else []
+    if resumed := train.get("resumed_from_steps"):
+        told.append(f"The training was interrupted and resumed from step {', '.join(map(str, resumed))}.")
+    return told
+
+
+SECTION = PageSection("curves", "Curves", _draw)

@@ -1,0 +1,40 @@
+"""What happened to the documents: the data flow as a drawing, and its counts in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.reporting import formats
+from pipeline.reporting.flow_column import flow_column
+from pipeline.reporting.flow_diagram import flow_diagram, readable
+from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.run_data import RunData
+from pipeline.reporting.sections.base_section import PageSection, Shown
+
+
+def _draw(shown: Shown) -> Markup:
+    if shown.is_pair:
+        return shown.beside(lambda run: Markup(flow_column(run)))
+    [run] = shown.runs
+    return render("flow.html.j2", flow=Markup(flow_diagram(run) + flow_column(run)), rows=_rows(run))
+
+
+def _rows(run: RunData) -> list[dict[str, Any]]:
+    """One row for each stage that handles documents."""
+    rows = []
+    for stage in run.manifests:
+        summary = run.summary(stage)
+        if "documents_out" not in summary:
+            continue
+        notes = []
+        for key in ("rejected", "dropped", "changed"):
+            reasons = [f"{formats.count(n)} {readable(name)}" for name, n in (summary.get(key) or {}).items() if n]
+            notes += [f"{key}: {', '.join(reasons)}"] if reasons else []
+        counts = {key: summary.get(key) for key in ("documents_in", "documents_out", "bytes_in", "bytes_out")}
+        rows.append({"stage": stage, "notes": notes, **counts})
+    return rows
+
+
+SECTION = PageSection("flow", "Data flow", _draw)

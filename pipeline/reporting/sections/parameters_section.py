@@ -1,0 +1,48 @@
+"""What the network consists of."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.run_data import RunData
+from pipeline.reporting.sections.base_section import MAX_ROWS, PageSection, Shown
+
+
+def _draw(shown: Shown) -> Markup:
+    return shown.beside(
+        lambda run: render(
+            "parameters.html.j2",
+            parts=_rows(run),
+            num_parameters=run.num_parameters,
+            num_trainable=run.summary("model").get("trainable"),
+        )
+    )
+
+
+def _rows(run: RunData) -> list[dict[str, Any]]:
+    """Parameters by part, the numbered blocks of one shape in one row."""
+    groups: dict[str, list[int]] = {}
+    trainable: dict[str, int] = {}
+    for part in run.parts:
+        name = re.sub(r"\b\d+\b", "N", str(part["name"]))
+        groups.setdefault(name, []).append(int(part["parameters"]))
+        trainable[name] = trainable.get(name, 0) + int(part.get("trainable", part["parameters"]))
+    total = sum(map(sum, groups.values())) or 1
+    return [
+        {
+            "name": name,
+            "blocks": len(each),
+            "each": each[0] if len(set(each)) == 1 else None,
+            "parameters": sum(each),
+            "trainable": trainable[name],
+            "share": sum(each) / total,
+        }
+        for name, each in list(groups.items())[:MAX_ROWS]
+    ]
+
+
+SECTION = PageSection("parameters", "Parameters", _draw)
