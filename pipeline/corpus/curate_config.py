@@ -37,11 +37,12 @@ class CurateConfig(Section):
     deduplicate: Literal["exact", "none"] = "exact"
     """`exact` drops documents that repeat an earlier one up to case and white space."""
 
-    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Part of the documents held out to watch training."""
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Part of the documents held out to watch training, of sources without `to_split`. 0 takes those of sources with
+    `to_split: validation` alone."""
 
-    test_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Part of the documents held out for the final evaluation."""
+    test_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Part of the documents held out for the final evaluation, likewise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +63,23 @@ class CurateConfig(Section):
                 "validation_fraction and test_fraction leave nothing to train on; their sum must be below 1"
             )
         return self
+
+    def check_fits(self, whole: Any) -> None:
+        """Every split gets documents, and no text can stand both in training and in a held-out split."""
+        if whole.ingest is None:
+            return
+        given = [source.to_split for source in whole.ingest.sources]
+        for split in ("validation", "test"):
+            if getattr(self, f"{split}_fraction") == 0 and split not in given:
+                raise ValueError(
+                    f"curate.{split}_fraction is 0 and no source goes there; raise it, or give a source "
+                    f"`to_split: {split}`"
+                )
+        if self.deduplicate == "none" and "train" in given and None in given:
+            raise ValueError(
+                "curate.deduplicate none would let a text stand in a source with `to_split: train` and by chance in "
+                "another's test documents; set it to exact, or give every source a `to_split`"
+            )
 
 
 def reason_to_drop(document: Document, filters: Sequence[Filter]) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import Document
+from pipeline.corpus.documents import SPLITS, Document, SplitName
 from pipeline.integrity import check_file
 
 SCHEMA = pa.schema(
@@ -24,6 +24,9 @@ SCHEMA = pa.schema(
         pa.field("changes", pa.list_(pa.string()), nullable=False),
     ]
 )
+
+TO_SPLIT = b"to_split"
+"""Of a shard's schema: the split to which its source sends all documents. Not there where texts decide."""
 
 SHARD_BYTES = 32_000_000
 GROUP_BYTES = 4_000_000
@@ -78,6 +81,13 @@ def read_column(path: Path, name: str) -> Iterator[Any]:
             yield from file.read_row_group(group, columns=[name]).column(name).to_pylist()
 
 
+def to_split_of(path: Path) -> SplitName | None:
+    """The split to which the source of a shard sends all of its documents; None where their texts decide."""
+    with _open(path) as file:
+        named = (file.schema_arrow.metadata or {}).get(TO_SPLIT, b"").decode()
+    return next((split for split in SPLITS if split == named), None)
+
+
 def count_documents(folder: Path) -> int:
     """Number of documents in a folder, from the shards' footers."""
     return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
@@ -92,10 +102,11 @@ def text_bytes(paths: list[Path]) -> int:
 class ShardWriter:
     """Writes documents into one shard; row groups end after GROUP_BYTES of text, so readers need little memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, to_split: SplitName | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        schema = SCHEMA.with_metadata({TO_SPLIT: to_split}) if to_split else SCHEMA
         self._writer = pq.ParquetWriter(
-            path, SCHEMA, compression="zstd", write_statistics=False, write_page_checksum=True
+            path, schema, compression="zstd", write_statistics=False, write_page_checksum=True
         )
         self._rows: list[dict[str, Any]] = []
         self._pending_bytes = 0
@@ -128,15 +139,15 @@ class ShardWriter:
         self._writer.close()
 
 
-def write_shards(folder: Path, documents: Iterable[Document]) -> None:
+def write_shards(folder: Path, documents: Iterable[Document], to_split: SplitName | None = None) -> None:
     """Write documents into consecutive shards of about SHARD_BYTES of text; at least one shard, maybe empty."""
     number = 0
-    writer = ShardWriter(folder / shard_name(number))
+    writer = ShardWriter(folder / shard_name(number), to_split)
     for document in documents:
         if writer.num_bytes >= SHARD_BYTES:
             writer.close()
             number += 1
-            writer = ShardWriter(folder / shard_name(number))
+            writer = ShardWriter(folder / shard_name(number), to_split)
         writer.add(document)
         del document  # A long text is not to be in memory a second time while it is compressed.
         writer.flush_full_group()

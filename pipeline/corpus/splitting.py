@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pipeline.corpus.curate_config import CurateConfig
-
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+from pipeline.corpus.documents import SplitName
 
 
 def split_of_hash(value: int, config: CurateConfig) -> SplitName:

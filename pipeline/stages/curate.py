@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.curate_config import CurateConfig
+from pipeline.corpus.documents import SPLITS, SplitName
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 
 if TYPE_CHECKING:
+    from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.shards import Tally
 
 REPEATS = "repeats an earlier document"
+HELD_OUT: tuple[SplitName, ...] = ("test", "validation")
+"""Splits whose sources keep their texts out of the others; the first keeps them out of the second, too."""
+
 WARNED_SHARE = 0.1
 """Warn if the default filters drop more than this fraction of a source."""
 
@@ -23,10 +29,12 @@ WARNED_SHARE = 0.1
 def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     """Filter shard by shard, find repeats among what stays of the whole corpus, then split shard by shard.
 
-    The filters come first: a document that they drop must not take a usable one with it as its repeat.
+    The filters come first: a document that they drop must not take a usable one with it as its repeat. Of repeats the
+    first stays, but that of a source which goes to a held-out split before all others.
     """
+    from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.dedup import ShardHashes, find_repeats
-    from pipeline.corpus.document_shards import shard_paths, text_bytes
+    from pipeline.corpus.document_shards import shard_paths, text_bytes, to_split_of
     from pipeline.corpus.shards import join_files, map_shards
 
     config = context.config
@@ -34,11 +42,16 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     size = text_bytes(shards)
     scratch = context.output / "scratch"
     scratch.mkdir()
-    tasks = [(path, scratch / path.stem, config) for path in shards]
+    to_split = {path: to_split_of(path) for path in shards}
+    tasks = [(path, scratch / path.stem, config, to_split[path] in HELD_OUT) for path in shards]
     map_shards(_filter_shard, tasks, size, context.num_workers, context.progress, "filtering")
+    for split in HELD_OUT:
+        if bases := [scratch / path.stem for path in shards if to_split[path] == split]:
+            HeldOutTexts.write(scratch, split, bases)
     if config.deduplicate == "exact":
-        find_repeats([ShardHashes(scratch / path.stem) for path in shards])
-    sorting = [(path, scratch / path.stem, context.output, config) for path in shards]
+        ordered = sorted(shards, key=lambda path: [to_split[path] != split for split in HELD_OUT])
+        find_repeats([ShardHashes(scratch / path.stem) for path in ordered])
+    sorting = [(path, scratch / path.stem, context.output, config, to_split[path]) for path in shards]
     tally = map_shards(_split_shard, sorting, size, context.num_workers, context.progress, "splitting")
     join_files([scratch / f"{path.stem}.jsonl" for path in shards], context.output / "dropped.jsonl")
     shutil.rmtree(scratch)
@@ -48,8 +61,10 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     return {**summary, "warnings": warnings} if warnings else summary
 
 
-def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
-    """Write the filters' verdict on each document, and the hashes of those that stay."""
+def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out: bool) -> Tally:
+    """Write the filters' verdict on each document, and the hashes of those that stay; of held-out ones also their runs
+    of words."""
+    from pipeline.corpus.contamination import word_runs, write_runs
     from pipeline.corpus.curate_config import reason_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
     from pipeline.corpus.document_shards import read_shard
@@ -57,26 +72,34 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig) -> Tally:
 
     reasons: list[tuple[str, str] | None] = []
     hashes: list[int] = []
+    runs = []
     for document in read_shard(source):
         reasons.append(reason_to_drop(document, config.filters))
         if reasons[-1] is None:
             hashes.append(text_hash(document.text))
+            if is_held_out:
+                runs.append(word_runs(document.text))
     scratch.with_suffix(".reasons").write_text(json.dumps(reasons))
     ShardHashes(scratch).write(hashes)
+    if is_held_out:
+        write_runs(scratch, runs)
     return Tally()
 
 
-def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig) -> Tally:
+def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig, to_split: SplitName | None) -> Tally:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
+    from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.dedup import ShardHashes
     from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.shards import Tally
-    from pipeline.corpus.splitting import SPLITS, split_of_hash
+    from pipeline.corpus.splitting import split_of_hash
 
     tally = Tally()
     reasons = json.loads(scratch.with_suffix(".reasons").read_text())
     hashes = enumerate(ShardHashes(scratch).read().tolist())
     repeats = ShardHashes(scratch).read_repeats()
+    others = HELD_OUT[: HELD_OUT.index(to_split)] if to_split in HELD_OUT else HELD_OUT
+    held_out = [texts for split in others if (texts := HeldOutTexts.open(scratch.parent, split)) is not None]
     writers = {split: ShardWriter(output / split / source.name) for split in SPLITS}
     with scratch.with_suffix(".jsonl").open("w", encoding="utf-8") as dropped:
         for document, failed in zip(read_shard(source), reasons, strict=True):
@@ -84,10 +107,13 @@ def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig
             tally.add("source_in", document.source)
             if failed is None:
                 position, value = next(hashes)
-                failed = (REPEATS, REPEATS) if position in repeats else None
+                split = to_split or split_of_hash(value, config)
+                failed = _reason_to_leave_out(document.text, value, split, held_out)
+                if failed is None and position in repeats:
+                    failed = (REPEATS, REPEATS)
             if failed is None:
                 tally.add_documents("source", document.source, document.num_bytes)
-                writers[split_of_hash(value, config)].write(document)
+                writers[split].write(document)
                 continue
             kind, reason = failed
             tally.add(f"{kind} drops of {document.source}", reason)
@@ -101,12 +127,23 @@ def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig
     return tally
 
 
+def _reason_to_leave_out(
+    text: str, value: int, split: SplitName, held_out: Sequence[HeldOutTexts]
+) -> tuple[str, str] | None:
+    """Why a text may not stand in its split: it repeats one of a held-out source, or holds most of it and is to be
+    trained on."""
+    for texts in held_out:
+        if texts.repeats(value) or (split == "train" and texts.is_held_by(text)):
+            return "held out", f"in the {texts.split} source"
+    return None
+
+
 def _summarize(tally: Tally) -> dict[str, Any]:
     splits = tally.documents_of("split")
     return {
         **tally.of("total"),
         "dropped": tally.of("dropped"),
-        "splits": {name: splits[name] for name in ("train", "validation", "test")},
+        "splits": {name: splits[name] for name in SPLITS},
         "sources": tally.documents_of("source"),
     }
 
@@ -137,11 +174,12 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
     if summary["documents_out"] == 0:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary["dropped"].items())
         raise BadDataError(f"curate: every document was dropped ({reasons}); loosen the limits of curate")
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         if summary["splits"][split]["documents"] == 0:
-            hint = f"raise curate.{split}_fraction, add documents" if split != "train" else "add documents"
+            hint = f"raise curate.{split}_fraction, " if split != "train" else ""
             raise BadDataError(
-                f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}, or cut text files "
+                f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}add documents or "
+                f"a source with `to_split: {split}`, or cut text files "
                 'into documents with the `separator` of their source, such as "\\n\\n"'
             )
 

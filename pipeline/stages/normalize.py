@@ -26,12 +26,12 @@ def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
 
 
 def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
-    from pipeline.corpus.document_shards import ShardWriter, read_shard
+    from pipeline.corpus.document_shards import ShardWriter, read_shard, to_split_of
     from pipeline.corpus.normalize_config import normalize
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    writer = ShardWriter(target)
+    writer = ShardWriter(target, to_split_of(source))
     for document in read_shard(source):
         tally.add_in(document.num_bytes)
         for name in normalize(document, config.steps):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from pipeline.corpus import dedup
 from pipeline.corpus.curate_config import CurateConfig, reason_to_drop
 from pipeline.corpus.documents import Document
+from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.splitting import split_of_hash
 
 RATIOS = [{"type": "min_alphabetic_ratio"}, {"type": "max_digit_ratio"}, {"type": "max_symbol_ratio"}]
@@ -110,3 +112,33 @@ def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
     assert all(
         after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("curate", "to_split", "problem"),
+    [
+        ({"test_fraction": 0}, [None, None], "test_fraction is 0 and no source goes there"),
+        ({"validation_fraction": 0}, ["test", None], "give a source `to_split: validation`"),
+        ({"deduplicate": "none"}, ["train", None], "set it to exact, or give every source a `to_split`"),
+        ({"deduplicate": "none"}, ["train", "test"], None),
+        ({"deduplicate": "none"}, [None, "test"], None),
+        ({"test_fraction": 0}, [None, "test"], None),
+    ],
+)
+def test_every_split_can_get_documents_and_no_text_stands_in_two(
+    curate: dict[str, object], to_split: list[str | None], problem: str | None
+) -> None:
+    sources = [
+        {"name": f"s{n}", "type": "text", "paths": ["a.txt"], **({"to_split": split} if split else {})}
+        for n, split in enumerate(to_split)
+    ]
+    ingest = IngestConfig.model_validate({"sources": sources})
+
+    def check() -> None:
+        CurateConfig.model_validate(curate).check_fits(SimpleNamespace(ingest=ingest))
+
+    if problem is None:
+        check()
+        return
+    with pytest.raises(ValueError, match=problem):
+        check()

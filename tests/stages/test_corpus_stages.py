@@ -16,7 +16,7 @@ from pipeline.atomic import digest_file, list_files
 from pipeline.corpus import document_shards
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.document_shards import read_documents, shard_paths
+from pipeline.corpus.document_shards import read_documents, shard_paths, to_split_of
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.stage import StageContext
@@ -218,6 +218,74 @@ def test_repeats_that_nobody_asked_to_drop_are_warned_of(run: Run) -> None:
     (warning,) = run("curate", CurateConfig.model_validate(splits))["warnings"]
     assert "40 of 140 documents of s (29%): 40 repeats an earlier document (curate.deduplicate: exact)" in warning
     assert "warnings" not in run("curate", CurateConfig.model_validate({"deduplicate": "exact", **splits}), "other")
+
+
+def sources_with(**to_split: str | None) -> IngestConfig:
+    """A source of each of these names, which is also its file's."""
+    kinds = [
+        {"name": name, "type": "jsonl", "paths": [f"{name}.jsonl"], **({"to_split": split} if split else {})}
+        for name, split in to_split.items()
+    ]
+    return IngestConfig.model_validate({"sources": kinds})
+
+
+def test_a_source_goes_to_the_split_that_it_names_and_its_texts_stay_out_of_training(run: Run, tmp_path: Path) -> None:
+    own = [story(n) for n in range(60)]
+    bench = [f"{story(n)} It was asked of everyone in the town." for n in range(100, 120)]
+    near = [f"Question: {text} The answer follows." for text in bench[:3]]
+    watched = [f"{story(n)} It rained all day long there." for n in range(200, 210)]
+    write_jsonl("web.jsonl", [*own, bench[5].upper(), *near, watched[0]])
+    write_jsonl("bench.jsonl", list(bench))
+    write_jsonl("watched.jsonl", [*watched, bench[7]])
+    run("ingest", sources_with(web=None, bench="test", watched="validation"))
+    run("normalize", NormalizeConfig())
+    shutil.copytree("run", "both")
+    curated = run("curate", CurateConfig(validation_fraction=0, test_fraction=0))
+
+    assert curated["dropped"] == {"in the test source": 5, "in the validation source": 1}
+    found = {split: {d.text for d in read_documents(tmp_path / f"run/curate/{split}")} for split in curated["splits"]}
+    assert found == {"train": set(own), "validation": set(watched), "test": set(bench)}
+    dropped = [json.loads(line) for line in (tmp_path / "run/curate/dropped.jsonl").read_text().splitlines()]
+    assert {(entry["origin"], entry["reason"]) for entry in dropped} == {
+        *((f"web.jsonl:{line}", "in the test source") for line in (61, 62, 63, 64)),
+        ("web.jsonl:65", "in the validation source"),
+        ("watched.jsonl:11", "in the test source"),
+    }
+
+    # The random split of the other source stays beside it.
+    run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), "both")
+    sources = {
+        split: {d.source for d in read_documents(tmp_path / f"both/curate/{split}")} for split in curated["splits"]
+    }
+    assert sources == {"train": {"web"}, "validation": {"web", "watched"}, "test": {"web", "bench"}}
+
+
+@pytest.mark.parametrize("deduplicate", ["exact", "none"])
+def test_held_out_texts_stay_out_of_training_whether_repeats_stay_or_not(
+    run: Run, tmp_path: Path, deduplicate: str
+) -> None:
+    write_jsonl("mine.jsonl", [*(story(n) for n in range(40)), story(3)])
+    write_jsonl("bench.jsonl", [story(n) for n in range(30, 50)])
+    write_jsonl("watched.jsonl", [f"{n} of {n} people said that it had rained all day long in their town." for n in range(5)])
+    run("ingest", sources_with(mine="train", bench="test", watched="validation"))
+    run("normalize", NormalizeConfig())
+    section = CurateConfig.model_validate({"deduplicate": deduplicate})
+    curated = run("curate", section)
+    train = [d.text for d in read_documents(tmp_path / "run/curate/train")]
+    repeated = [story(3)] if deduplicate == "none" else []
+    assert curated["dropped"]["in the test source"] == 10
+    assert train == [story(n) for n in range(30)] + repeated
+    assert curated["splits"]["test"]["documents"] == 20
+
+
+def test_shards_without_a_split_are_written_as_before(run: Run, tmp_path: Path) -> None:
+    write_jsonl("a.jsonl", [story(n) for n in range(20)])
+    run("ingest", ingest_config())
+    run("ingest", ingest_config(source={"to_split": "test"}), "fixed")
+    plain, fixed = (next(iter(shard_paths(tmp_path / folder / "ingest"))) for folder in ("run", "fixed"))
+    assert to_split_of(plain) is None
+    assert to_split_of(fixed) == "test"
+    assert b"to_split" not in plain.read_bytes()
 
 
 def test_empty_sources_fail(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected, document_id
+from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected, SplitName, document_id
 from pipeline.features import Feature
 
 ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
@@ -31,6 +31,10 @@ class Source(Feature):
 
     max_bytes: int | None = Field(default=None, ge=1)
     """Stop before the document with which the texts of this source would have more UTF-8 bytes than this."""
+
+    to_split: SplitName | None = None
+    """The split to which all of its documents go. Null shares them out by their texts, as curate's fractions say.
+    What repeats a document of a test or validation source, or holds most of it, is dropped from training."""
 
     is_shared_out: ClassVar[bool] = False
     """Whether several processes may read its files, each some of them."""
