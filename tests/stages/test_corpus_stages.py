@@ -266,7 +266,7 @@ def test_held_out_texts_stay_out_of_training_whether_repeats_stay_or_not(
 ) -> None:
     write_jsonl("mine.jsonl", [*(story(n) for n in range(40)), story(3)])
     write_jsonl("bench.jsonl", [story(n) for n in range(30, 50)])
-    write_jsonl("watched.jsonl", [f"{n} of {n} people said that it had rained all day long in their town." for n in range(5)])
+    write_jsonl("watched.jsonl", [f"{n} people said that it had rained all day long there." for n in range(5)])
     run("ingest", sources_with(mine="train", bench="test", watched="validation"))
     run("normalize", NormalizeConfig())
     section = CurateConfig.model_validate({"deduplicate": deduplicate})

@@ -25,7 +25,8 @@ class Hub(Records, type="hub"):
     """Configuration (subset) of the dataset, where it has several."""
 
     split: str = Field(default="train", pattern=r"^\w+(\.\w+)*$")
-    """Split of the dataset that is read. The pipeline makes its own train, validation and test of it."""
+    """Split of the dataset that is read. The pipeline makes its own train, validation and test of it, unless
+    `to_split` sends all of it to one."""
 
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
     """Commit of the dataset, 40 hexadecimal digits; required for the hub, for branches and tags move."""
