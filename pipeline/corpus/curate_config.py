@@ -38,8 +38,8 @@ class CurateConfig(Section):
     """`exact` drops documents that repeat an earlier one up to case and white space."""
 
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
-    """Part of the documents held out to watch training, of sources without `to_split`. 0 takes those of sources with
-    `to_split: validation` alone."""
+    """Part of the documents held out to watch training, of sources without `split`. 0 takes those of sources with
+    `split: validation` alone."""
 
     test_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Part of the documents held out for the final evaluation, likewise."""
@@ -68,17 +68,17 @@ class CurateConfig(Section):
         """Every split gets documents, and no text can stand both in training and in a held-out split."""
         if whole.ingest is None:
             return
-        given = [source.to_split for source in whole.ingest.sources]
+        given = [source.split for source in whole.ingest.sources]
         for split in ("validation", "test"):
             if getattr(self, f"{split}_fraction") == 0 and split not in given:
                 raise ValueError(
                     f"curate.{split}_fraction is 0 and no source goes there; raise it, or give a source "
-                    f"`to_split: {split}`"
+                    f"`split: {split}`"
                 )
         if self.deduplicate == "none" and "train" in given and None in given:
             raise ValueError(
-                "curate.deduplicate none would let a text stand in a source with `to_split: train` and by chance in "
-                "another's test documents; set it to exact, or give every source a `to_split`"
+                "curate.deduplicate none would let a text stand in a source with `split: train` and by chance in "
+                "another's test documents; set it to exact, or give every source a `split`"
             )
 
 

@@ -179,7 +179,7 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
             hint = f"raise curate.{split}_fraction, " if split != "train" else ""
             raise BadDataError(
                 f"curate: no document fell into {split} of {summary['documents_out']:,}; {hint}add documents or "
-                f"a source with `to_split: {split}`, or cut text files "
+                f"a source with `split: {split}`, or cut text files "
                 'into documents with the `separator` of their source, such as "\\n\\n"'
             )
 

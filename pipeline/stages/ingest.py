@@ -89,7 +89,7 @@ def _read_group(source: Source, group: list[FilePart], folder: Path) -> Tally:
             return False
 
         # A filter keeps no record, as a loop here would while a long one is written.
-        write_shards(folder, filter(is_accepted, read_parts(source, group, folder / "scratch")), source.to_split)
+        write_shards(folder, filter(is_accepted, read_parts(source, group, folder / "scratch")), source.split)
     shutil.rmtree(folder / "scratch", ignore_errors=True)
     return tally
 

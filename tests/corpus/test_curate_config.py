@@ -118,8 +118,8 @@ def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
     ("curate", "to_split", "problem"),
     [
         ({"test_fraction": 0}, [None, None], "test_fraction is 0 and no source goes there"),
-        ({"validation_fraction": 0}, ["test", None], "give a source `to_split: validation`"),
-        ({"deduplicate": "none"}, ["train", None], "set it to exact, or give every source a `to_split`"),
+        ({"validation_fraction": 0}, ["test", None], "give a source `split: validation`"),
+        ({"deduplicate": "none"}, ["train", None], "set it to exact, or give every source a `split`"),
         ({"deduplicate": "none"}, ["train", "test"], None),
         ({"deduplicate": "none"}, [None, "test"], None),
         ({"test_fraction": 0}, [None, "test"], None),
@@ -129,7 +129,7 @@ def test_every_split_can_get_documents_and_no_text_stands_in_two(
     curate: dict[str, object], to_split: list[str | None], problem: str | None
 ) -> None:
     sources = [
-        {"name": f"s{n}", "type": "text", "paths": ["a.txt"], **({"to_split": split} if split else {})}
+        {"name": f"s{n}", "type": "text", "paths": ["a.txt"], **({"split": split} if split else {})}
         for n, split in enumerate(to_split)
     ]
     ingest = IngestConfig.model_validate({"sources": sources})

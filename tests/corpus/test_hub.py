@@ -82,7 +82,9 @@ def test_a_folder_in_a_hub_repositorys_layout(repository: Path, streaming: bool)
     records = read(source(repository, label_field="label", **plain))
     assert [(r.text, r.label) for r in records if isinstance(r, Document)] == list(zip(TEXTS, LABELS, strict=True))
     assert records[-1].origin == "train#250"
-    assert [r.text for r in read(source(repository, split="test", **plain)) if isinstance(r, Document)] == ["held out"]
+    assert [r.text for r in read(source(repository, hub_split="test", **plain)) if isinstance(r, Document)] == [
+        "held out"
+    ]
     first, second = read(source(repository, config_name="other", streaming=streaming, text_field="body"))
     assert isinstance(first, Document)
     assert isinstance(second, Rejected)
@@ -155,7 +157,7 @@ def test_what_save_to_disk_wrote(streaming: bool) -> None:
     for folder in ("one", "both"):
         records = read(source(folder, label_field="label", streaming=streaming))
         assert [(r.text, r.label) for r in records if isinstance(r, Document)] == list(zip(TEXTS, LABELS, strict=True))
-    assert [r.text for r in read(source("both", split="test")) if isinstance(r, Document)] == ["held out"]
+    assert [r.text for r in read(source("both", hub_split="test")) if isinstance(r, Document)] == ["held out"]
 
 
 def damage(repository: Path, change: str) -> dict[str, Any]:
@@ -194,7 +196,7 @@ def test_damaged_and_hostile_repositories(repository: Path, change: str, streami
     [
         ({"config_name": "plane"}, "'plane' not found.*'plain'"),
         ({}, "onfig name is missing.*'plain'"),
-        ({"config_name": "plain", "split": "validation"}, "split.*validation.*'train'"),
+        ({"config_name": "plain", "hub_split": "validation"}, "split.*validation.*'train'"),
         ({"config_name": "plain", "text_field": "body"}, "no column 'body': its columns are text, label, id"),
     ],
 )
@@ -206,6 +208,14 @@ def test_wrong_names_are_told_with_the_right_ones(
         read(source(repository, streaming=streaming, **fields))
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ConfigError) != ("text_field" in fields)
+
+
+def test_a_split_alone_is_asked_whose_it_is() -> None:
+    """Other tools call the dataset's split so, and a training split of this run would hold nothing out."""
+    with pytest.raises(ValueError, match="which split of the dataset is read is `hub_split`"):
+        source("repository", split="train")
+    both = source("repository", split="test", hub_split="train")
+    assert (both.split, both.hub_split) == ("test", "train")
 
 
 def test_a_saved_dataset_cannot_reach_out_of_its_folder() -> None:

@@ -223,7 +223,7 @@ def test_repeats_that_nobody_asked_to_drop_are_warned_of(run: Run) -> None:
 def sources_with(**to_split: str | None) -> IngestConfig:
     """A source of each of these names, which is also its file's."""
     kinds = [
-        {"name": name, "type": "jsonl", "paths": [f"{name}.jsonl"], **({"to_split": split} if split else {})}
+        {"name": name, "type": "jsonl", "paths": [f"{name}.jsonl"], **({"split": split} if split else {})}
         for name, split in to_split.items()
     ]
     return IngestConfig.model_validate({"sources": kinds})
@@ -281,7 +281,7 @@ def test_held_out_texts_stay_out_of_training_whether_repeats_stay_or_not(
 def test_shards_without_a_split_are_written_as_before(run: Run, tmp_path: Path) -> None:
     write_jsonl("a.jsonl", [story(n) for n in range(20)])
     run("ingest", ingest_config())
-    run("ingest", ingest_config(source={"to_split": "test"}), "fixed")
+    run("ingest", ingest_config(source={"split": "test"}), "fixed")
     plain, fixed = (next(iter(shard_paths(tmp_path / folder / "ingest"))) for folder in ("run", "fixed"))
     assert to_split_of(plain) is None
     assert to_split_of(fixed) == "test"

@@ -32,7 +32,7 @@ def read_hub(source: Hub, scratch: Path) -> Iterator[Document | Rejected]:
     """
     with _without_wildcards(Path(source.path)) as folder, _in_one_line(source, folder):
         dataset = _load(source, folder, scratch)
-        rows = RowReader(source, source.split, _class_names(dataset.features, source.label_field))
+        rows = RowReader(source, source.hub_split, _class_names(dataset.features, source.label_field))
         checked = False
         for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
             if not checked and (problem := source.missing_from(table.column_names)):
@@ -54,7 +54,7 @@ def _load(source: Hub, folder: Path, scratch: Path) -> Any:
     builder = datasets.load_dataset_builder(
         str(folder.absolute()) if is_local else source.path,
         source.config_name,
-        data_files=None if source.data_files is None else {source.split: _chosen(source.data_files, folder)},
+        data_files=None if source.data_files is None else {source.hub_split: _chosen(source.data_files, folder)},
         revision=source.revision,
         # The library tells files of a folder apart by their times, not by their content: no cache of it outlives us.
         cache_dir=str(scratch) if is_local else None,
@@ -67,9 +67,9 @@ def _load(source: Hub, folder: Path, scratch: Path) -> Any:
     if is_local:
         _check_inside(source, folder, [str(p) for files in (builder.config.data_files or {}).values() for p in files])
     if source.streaming:
-        return builder.as_streaming_dataset(split=source.split)
+        return builder.as_streaming_dataset(split=source.hub_split)
     builder.download_and_prepare()
-    return builder.as_dataset(split=source.split)
+    return builder.as_dataset(split=source.hub_split)
 
 
 def _chosen(patterns: list[str], folder: Path) -> list[str]:
@@ -106,14 +106,14 @@ def _load_from_disk(source: Hub, folder: Path) -> Any:
 
     if not (folder / "state.json").is_file():
         splits = json.loads((folder / "dataset_dict.json").read_bytes())["splits"]
-        if source.split not in splits:
-            raise ConfigError(f"{_place(source)}: no split {source.split!r}; there are {', '.join(splits)}")
-        folder = folder / source.split
+        if source.hub_split not in splits:
+            raise ConfigError(f"{_place(source)}: no split {source.hub_split!r}; there are {', '.join(splits)}")
+        folder = folder / source.hub_split
     state = json.loads((folder / "state.json").read_bytes())
     _check_inside(source, folder, [str(folder / entry["filename"]) for entry in state["_data_files"]])
     dataset = datasets.load_from_disk(str(folder))
-    if dataset.split is not None and str(dataset.split) != source.split:
-        raise ConfigError(f"{_place(source)}: no split {source.split!r}; there is {dataset.split}")
+    if dataset.split is not None and str(dataset.split) != source.hub_split:
+        raise ConfigError(f"{_place(source)}: no split {source.hub_split!r}; there is {dataset.split}")
     return dataset
 
 

@@ -32,7 +32,7 @@ class Source(Feature):
     max_bytes: int | None = Field(default=None, ge=1)
     """Stop before the document with which the texts of this source would have more UTF-8 bytes than this."""
 
-    to_split: SplitName | None = None
+    split: SplitName | None = None
     """The split to which all of its documents go. Null shares them out by their texts, as curate's fractions say.
     What repeats a document of a test or validation source, or holds most of it, is dropped from training."""
 

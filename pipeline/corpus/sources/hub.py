@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.source_files import find_dataset
@@ -24,9 +24,9 @@ class Hub(Records, type="hub"):
     config_name: str | None = None
     """Configuration (subset) of the dataset, where it has several."""
 
-    split: str = Field(default="train", pattern=r"^\w+(\.\w+)*$")
-    """Split of the dataset that is read. The pipeline makes its own train, validation and test of it, unless
-    `to_split` sends all of it to one."""
+    hub_split: str = Field(default="train", pattern=r"^\w+(\.\w+)*$")
+    """Split of the dataset that is read. The pipeline makes its own train, validation and test of it, unless `split`
+    sends all of it to one."""
 
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
     """Commit of the dataset, 40 hexadecimal digits; required for the hub, for branches and tags move."""
@@ -37,6 +37,16 @@ class Hub(Records, type="hub"):
 
     streaming: Annotated[bool, Runtime()] = False
     """Read while it arrives, rather than fetch and convert it whole first. The documents are the same."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_which_split_is_meant(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("split") is not None and "hub_split" not in given:
+            raise ValueError(
+                f"split: {given['split']} sends its documents to that split of this run, and which split of the "
+                "dataset is read is `hub_split`; give `hub_split`, and `split` only to keep them out of the others"
+            )
+        return given
 
     def find_files(self) -> dict[Path, str]:
         """The files of a local folder; a dataset of the hub has none, and has to be pinned to a commit."""
