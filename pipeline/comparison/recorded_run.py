@@ -41,8 +41,13 @@ class Run:
     manifests: dict[str, Manifest]
     identities: dict[str, dict[str, Any]]
     """The manifests, and the identity of a training in progress."""
-    records: Path | None
-    """Where its metrics.jsonl is, if there is one."""
+    folders: dict[str, Path]
+    """Of its artifacts, and of a training in progress the work folder."""
+
+    @property
+    def records(self) -> Path | None:
+        """Where its metrics.jsonl is, if there is one."""
+        return self.folders["train"] / "metrics.jsonl" if "train" in self.folders else None
 
     def summary(self, stage: str) -> dict[str, Any]:
         """What a stage counted; empty when its artifact is not there."""
@@ -80,32 +85,41 @@ def open_run(workspace: Workspace, name: str) -> Run:
         hint = did_you_mean(name, known, lists_runs)
         raise MissingInputError(f"{workspace.root}: no run is called {name!r}{hint}")
     last = outcome_of(workspace, name, state)
+    if not (shown := state.get("shown")):
+        return _opened(workspace, {**state, "name": name}, last, workspace.root / "runs" / name / "config.yaml")
     with TemporaryDirectory() as folder:
-        path = workspace.root / "runs" / name / "config.yaml"
-        if shown := state.get("shown"):
-            path = Path(folder) / "config.yaml"
-            path.write_text(shown["config"], encoding="utf-8")
-            told = shown_in_words(workspace, shown, {})
-            remark = f"compared is what its folder shows, {told}; the last attempt: {last}"
-            message = f"{remark}. {state['message']}" if state.get("message") else remark
-            state = {"name": name, "outcome": "done", "message": message, **shown}
-        settings, runtime = read_settings(path)
-    state = {**state, "name": name}
-    keys = {stage: entry["key"] for stage, entry in state["stages"].items()}
-    found = {stage: read_manifest(workspace.artifact(stage, key)) for stage, key in keys.items()}
+        path = Path(folder) / "config.yaml"
+        path.write_text(shown["config"], encoding="utf-8")
+        told = shown_in_words(workspace, shown, {})
+        remark = f"compared is what its folder shows, {told}; the last attempt: {last}"
+        message = f"{remark}. {state['message']}" if state.get("message") else remark
+        return _opened(workspace, {"outcome": "done", "message": message, **shown, "name": name}, "done", path)
+
+
+def open_attempt(workspace: Workspace, name: str) -> Run | None:
+    """The last attempt of the run of that name, whatever its folder shows; None where there is none."""
+    state = read_run_json(workspace.run(name))
+    if state is None:
+        return None
+    return _opened(workspace, state, outcome_of(workspace, name, state), workspace.run(name) / "config.yaml")
+
+
+def _opened(workspace: Workspace, state: dict[str, Any], outcome: str, config: Path) -> Run:
+    settings, runtime = read_settings(config)
+    folders = {stage: workspace.artifact(stage, entry["key"]) for stage, entry in state["stages"].items()}
+    found = {stage: read_manifest(folder) for stage, folder in folders.items()}
     manifests = {stage: manifest for stage, manifest in found.items() if manifest is not None}
-    records = workspace.artifact("train", keys["train"]) if "train" in keys else None
     training = _training_in_progress(workspace, state, manifests, settings)
     if training is not None:
-        records = workspace.checkpoints(state[IN_PROGRESS])
+        folders["train"] = workspace.checkpoints(state[IN_PROGRESS])
     return Run(
         state=state,
-        outcome="done" if shown else last,
+        outcome=outcome,
         settings=settings,
         runtime=runtime,
         manifests=manifests,
         identities=manifests | ({"train": training} if training else {}),
-        records=records and records / "metrics.jsonl",
+        folders=folders,
     )
 
 

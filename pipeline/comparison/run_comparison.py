@@ -35,12 +35,18 @@ Curves = dict[str, dict[int, float]]
 def compare_runs(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
     """All that `descent diff` says of two runs or more, as JSON values.
 
-    A list of figures has one for each run, or None. `differences` are from the first run's. `best` is the index of the
-    best run, or None where there is none.
-
     Raises MissingInputError when there is no such run, StorageError when what it left cannot be read.
     """
-    runs, stages = [open_run(workspace, name) for name in names], [stage.name for stage in workspace.stages]
+    return compare_opened(workspace, [open_run(workspace, name) for name in names])
+
+
+def compare_opened(workspace: Workspace, runs: Runs) -> dict[str, Any]:
+    """The same of runs that were opened.
+
+    A list of figures has one for each run, or None. `differences` are from the first run's. `best` is the index of the
+    best run, or None where there is none.
+    """
+    stages = [stage.name for stage in workspace.stages]
     return {
         "runs": [_described(run, stages) for run in runs],
         "configuration": _settings(runs),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.console.error_exit import guarded
-from pipeline.errors import ConfigError, MissingInputError, StorageError
+from pipeline.errors import ConfigError, MissingInputError, StorageError, storage_errors
 from pipeline.verbs.command_options import ConfigArgument, DebugOption, OverridesArgument
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def diff(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that shows two runs side by side.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Compare runs: settings, artifacts, data, losses, evaluation."""
@@ -53,15 +56,25 @@ def diff(
     overrides = [word for word in runs if "=" in word]
     if not names:
         raise typer.BadParameter("name a run to compare with", param_hint="RUN")
+    if html and (as_json or len(names) > 2):
+        raise typer.BadParameter("is a page of two runs, and no JSON", param_hint="--html")
 
     def work() -> None:
+        from pipeline import atomic
         from pipeline.comparison.comparison_text import format_comparison
+        from pipeline.comparison.diff_page import comparison_page
         from pipeline.comparison.run_comparison import compare_runs
 
         own = _run_of(config, overrides)
         if names == [own.name] and not overrides:
             raise ConfigError(f"diff: {own.name} is the configuration's own run; name another, or two")
-        found = compare_runs(_workspace(own), names if len(names) > 1 else [own.name, *names])
+        compared = names if len(names) > 1 else [own.name, *names]
+        if html:
+            with storage_errors(html.parent):
+                atomic.write_bytes(html, comparison_page(_workspace(own), compared).encode())
+            print(f"page  {html}  (open in a browser)")
+            return
+        found = compare_runs(_workspace(own), compared)
         print(json.dumps(found, indent=1) if as_json else format_comparison(found))
 
     guarded(work, debug)

@@ -1,0 +1,112 @@
+"""The page of two runs side by side."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison.test_comparison import scored, workspace, write_run
+from reporting.fake_run import health, metrics_lines
+from reporting.page_values import drawn_values
+from reporting.test_html import check
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.comparison.diff_page import comparison_page
+from pipeline.engine.artifacts import Workspace
+
+__all__ = ["workspace"]  # a fixture
+
+
+def write_records(workspace: Workspace, name: str, factor: float) -> list[dict[str, Any]]:
+    """Records of a training whose losses are so many times the usual ones."""
+    state = json.loads((workspace.run(name) / "run.json").read_text())
+    records = [json.loads(line) for line in metrics_lines(60, eval_steps=20)]
+    for record in records:
+        record |= {tag: value * factor for tag, value in record.items() if tag in ("train/loss", "eval/loss")}
+    path = workspace.artifact("train", state["stages"]["train"]["key"]) / "metrics.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records
+
+
+@pytest.fixture
+def records(workspace: Workspace) -> list[list[dict[str, Any]]]:
+    """Of the runs a and b, of which the second has another rate and a training that diverged."""
+    write_run(workspace, "a")
+    bad = [health("loss", "training_diverged", "critical", "the loss rose from 3.0 to <9.0>")]
+    write_run(
+        workspace,
+        "b",
+        settings={"train": {"learning_rate": 0.01}},
+        contents={"train": "another"},
+        summaries={"train": {"health": bad}, "evaluate": {"test": scored(bits_per_byte=1.9)}},
+        state={"outcome": "failed", "message": "it <stopped>", "exit_code": 70},
+    )
+    return [write_records(workspace, "a", 1.0), write_records(workspace, "b", 1.5)]
+
+
+def test_both_runs_stand_side_by_side(workspace: Workspace, records: list[list[dict[str, Any]]]) -> None:
+    page = comparison_page(workspace, ["a", "b"])
+    text = check(page).text
+    for words in (
+        "a and b",
+        "train.learning_rate 0.001 0.01",
+        "bits per byte 2.081 1.900 \u22120.1812 b is better",
+        "not finished it <stopped>",
+        "critical health: training diverged the loss rose from 3.0 to <9.0>",
+        "2.46M target tokens",
+    ):
+        assert words in text, words
+    assert "<stopped>" not in page
+    assert text.count("Judged at every record") == 1
+    assert page.count('class="flow column"') == 2
+    assert page.count('aria-label="Gradients: ') == 2
+    assert page.count('aria-label="Loss: ') == 1, "both are in one drawing"
+
+
+def test_the_curves_are_those_of_the_records(workspace: Workspace, records: list[list[dict[str, Any]]]) -> None:
+    page = comparison_page(workspace, ["a", "b"])
+    for tag in ("train/loss", "eval/loss", "train/grad_norm", "train/learning_rate", "throughput/tokens_per_second"):
+        drawn = [points for name, points in drawn_values(page) if name == tag]
+        assert len(drawn) == 2, tag
+        for points, run in zip(drawn, records, strict=True):
+            known = {record["step"]: record[tag] for record in run if tag in record}
+            assert len(points) == len(known)
+            for step, value, error in points:
+                assert value == pytest.approx(known[step], abs=error), tag
+
+
+def test_the_same_run_twice_has_nothing_that_differs(workspace: Workspace) -> None:
+    write_run(workspace, "a")
+    text = check(comparison_page(workspace, ["a", "a"])).text
+    assert "The configurations are the same." in text
+    assert "Both runs have this training." in text
+    assert "B is better" not in text
+    assert "A is better" not in text
+
+
+def test_a_run_before_its_first_stage(workspace: Workspace) -> None:
+    write_run(workspace, "a")
+    write_run(workspace, "b", until="ingest", state={"outcome": "failed", "message": "no text", "exit_code": 65})
+    text = check(comparison_page(workspace, ["a", "b"])).text
+    assert "not finished no text" in text
+    assert "The model was not evaluated." in text
+
+
+def test_the_command_writes_it(workspace: Workspace, tmp_path: Path) -> None:
+    write_run(workspace, "a")
+    write_run(workspace, "b")
+    config, page = str(workspace.run("a") / "config.yaml"), tmp_path / "ab.html"
+    common = ["diff", config, "a", "b", f"run.workspace={workspace.root}"]
+    result = CliRunner().invoke(app, [*common, "--html", str(page)])
+    assert result.exit_code == 0, result.output
+    assert result.output == f"page  {page}  (open in a browser)\n"
+    check(page.read_text())
+    assert re.search("<title>a and b", page.read_text())
+    missing = CliRunner().invoke(app, [*common, "--html", str(tmp_path / "nowhere/ab.html")])
+    assert (missing.exit_code, "nowhere" in missing.output) == (74, True)
+    for extra in (["--json"], ["c"]):
+        assert CliRunner().invoke(app, [*common, *extra, "--html", str(page)]).exit_code == 2
