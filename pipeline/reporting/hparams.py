@@ -1,4 +1,5 @@
-"""The row of a run in TensorBoard's table of settings and results (HPARAMS), and its configuration as text.
+"""The row of a run in TensorBoard's table of settings and results (HPARAMS); its configuration, the verdicts on it and
+what its model writes as text.
 
 A folder of its own beside the training's records, since those belong to an artifact that several runs may share: in
 `tensorboard --logdir workspace/runs` the row of a run is `NAME/hparams`. It declares no experiment, so that TensorBoard
@@ -18,6 +19,8 @@ from pipeline import atomic
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest
 from pipeline.tasks.base_task import COUNTS
+from pipeline.telemetry.markdown import plain_markdown, quoted_markdown, verdict_markdown
+from pipeline.telemetry.verdicts import LEVELS, by_severity, verdicts_of, worst
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -38,7 +41,8 @@ def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -
     """Write the settings of a run and the results in its `manifests` into the folder `target`. `train` may be missing.
     What is there already stays."""
     results = results_of(manifests)
-    content = {"settings": settings_of(config, manifests), "config": config.as_yaml(), "results": results}
+    texts = {"config": f"```yaml\n{config.as_yaml()}```\n", **texts_of(manifests)}
+    content = {"settings": settings_of(config, manifests), "texts": texts, "results": results}
     if target.is_symlink():
         atomic.remove(target)
     target.mkdir(exist_ok=True)
@@ -72,17 +76,33 @@ def settings_of(config: Config, manifests: Mapping[str, Manifest]) -> dict[str, 
 
 
 def results_of(manifests: Mapping[str, Manifest]) -> dict[str, float]:
-    """The last losses of a training and the figures of its evaluation, by tag."""
+    """The last losses of a training, its worst verdict (0 healthy, 1 note, 2 warning, 3 critical) and the figures of
+    its evaluation, by tag."""
     found: dict[str, float | None] = {}
     if "train" in manifests:
         trained = manifests["train"]["summary"]
         tags = {"train_loss": "final_loss", "eval_loss": "eval_loss", "steps": "steps"}
         found |= {f"final/{tag}": trained.get(name) for tag, name in tags.items()}
+        verdict = worst(verdicts_of(trained.get("health")))
+        found["health/worst"] = None if verdict is None else LEVELS[verdict.verdict]
     if "evaluate" in manifests:
         evaluated = manifests["evaluate"]["summary"]
         no_figures = {*COUNTS, "intervals"}
         found |= {f"test/{name}": value for name, value in evaluated["test"].items() if name not in no_figures}
     return {tag: value for tag, value in found.items() if value is not None}
+
+
+def texts_of(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """The verdicts on training and evaluation, worst first, and the samples, as Markdown by tag; those that are
+    known."""
+    summaries = [manifests[stage]["summary"] for stage in ("train", "evaluate") if stage in manifests]
+    verdicts = by_severity(one for summary in summaries for one in verdicts_of(summary.get("health")))
+    texts = {"verdicts": "\n\n".join(map(verdict_markdown, verdicts))}
+    samples = [sample for summary in summaries for sample in summary.get("samples") or ()]
+    texts["samples"] = "\n\n---\n\n".join(
+        f"**{plain_markdown(one['prompt'])}**\n\n{quoted_markdown(one['text'])}" for one in samples
+    )
+    return {tag: text for tag, text in texts.items() if text}
 
 
 def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
@@ -106,7 +126,7 @@ def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
         kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
         setattr(began.hparams[name], f"{kind}_value", value)
     summaries = [hparams_summary(metadata.SESSION_START_INFO_TAG, session_start_info=began)]
-    summaries.append(text_pb("config", f"```yaml\n{content['config']}```\n"))
+    summaries += [text_pb(tag, text) for tag, text in content["texts"].items()]
     summaries += [scalar_pb(tag, value) for tag, value in content["results"].items()]
     ended = SessionEndInfo(status=STATUS_SUCCESS if train else STATUS_RUNNING, end_time_secs=now)
     summaries.append(hparams_summary(metadata.SESSION_END_INFO_TAG, session_end_info=ended))

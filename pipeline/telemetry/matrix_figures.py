@@ -30,6 +30,24 @@ def figures_by_layer(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {layer: _of_layer(figures) for layer, figures in norms.items()}
 
 
+def in_folders(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as TensorBoard and other trackers group it, by the first word of a tag: a layer has a folder, with its
+    own figures, `layers.0/grad_norm`, and those of its matrices, `layers.0/self_attn.q_proj/grad_norm`."""
+    shown = {tag_in_folder(tag): value for tag, value in record.items()}
+    for layer, figures in figures_by_layer(record).items():
+        shown |= {f"{layer}/{figure}": value for figure, value in figures.items()}
+    return shown
+
+
+def tag_in_folder(tag: str) -> str:
+    """`matrices/<name>/<figure>` in the folder of its layer; any other tag as it is."""
+    if not tag.startswith(MATRICES):
+        return tag
+    name, _, figure = tag.removeprefix(MATRICES).rpartition("/")
+    layer = layer_of_matrix(name)
+    return f"{layer}/{name.removeprefix(layer).removeprefix('.') or 'weight'}/{figure}"
+
+
 def with_layers(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with `layers/<layer>/<figure>` in the place of its matrices: what charts of a whole model show."""
     rest = {tag: value for tag, value in record.items() if not tag.startswith(MATRICES)}

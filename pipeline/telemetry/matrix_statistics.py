@@ -1,4 +1,4 @@
-"""Norms of every matrix's gradient, weights and update, measured on the device with few kernels."""
+"""Norms of every matrix's gradient, weights and update, measured on the device with few kernels, and histograms."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.modeling.sharding import own_parts, sum_over_shards
+from pipeline.telemetry.histograms import NUM_BUCKETS, Buckets, count_entries, shown_buckets
 from pipeline.telemetry.matrix_figures import MATRICES
 
 MOST_PARAMETERS = 2000
@@ -25,18 +26,22 @@ the gradient or there is none, None where it is not known."""
 
 @dataclass(frozen=True)
 class Before:
-    """Norms of this process's parts of the gradients, shape (matrices,), and copies of its parts of the weights."""
+    """Of this process's parts: norms of the gradients, shape (matrices,), copies of the weights, and the entries in
+    buckets of weights and gradients, shape (2, matrices, NUM_BUCKETS): empty where nobody asked for them."""
 
     gradients: torch.Tensor
     weights: list[torch.Tensor]
+    counts: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Measured:
     """Norms around one step: of each matrix's gradient, weights, update and, as far as it is known, update without
-    decay, one after the other in one dimension; and the part of each matrix that decayed."""
+    decay, one after the other in one dimension; the entries in buckets of weights and gradients, in one dimension too,
+    empty where nobody asked for them; and the part of each matrix that decayed."""
 
     norms: torch.Tensor
+    counts: torch.Tensor
     decays: list[float | None]
 
 
@@ -57,13 +62,18 @@ class MatrixStatistics:
         self._optimizer, self._decay_of = optimizer, decay_of
 
     @torch.no_grad()
-    def before(self) -> Before:
+    def before(self, with_histograms: bool = False) -> Before:
         """What `after` compares with. Call before clipping. No process waits for another."""
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         found = iter(_norms(own_parts(gradients)))
-        zero = torch.zeros((), device=own_parts(self._parameters[:1])[0].device)
-        norms = [zero if parameter.grad is None else next(found) for parameter in self._parameters]
-        return Before(torch.stack(norms), [part.clone() for part in own_parts(self._parameters)])
+        zero = torch.zeros(1, device=own_parts(self._parameters[:1])[0].device)
+        norms = [zero[0] if parameter.grad is None else next(found) for parameter in self._parameters]
+        weights, counts = own_parts(self._parameters), zero[:0]
+        if with_histograms:
+            found = iter(own_parts(gradients))
+            parts = [zero[:0] if parameter.grad is None else next(found) for parameter in self._parameters]
+            counts = torch.stack([count_entries(weights), count_entries(parts)])
+        return Before(torch.stack(norms), [part.clone() for part in weights], counts)
 
     @torch.no_grad()
     def after(self, before: Before) -> Measured:
@@ -84,7 +94,10 @@ class MatrixStatistics:
             torch._foreach_lerp_(decayed, [weights[index] for index in own], decay)
         if any(decays):
             norms.append(torch.stack(_norms(changes)))
-        return Measured(self._of_whole(torch.stack(norms)).flatten(), decays)
+        counts = before.counts
+        if counts.numel():
+            counts = sum_over_shards(counts, self._parameters).flatten()
+        return Measured(self._of_whole(torch.stack(norms)).flatten(), counts, decays)
 
     def tags(self, values: list[float], decays: list[float | None]) -> dict[str, float]:
         """`matrices/<name>/<figure>` -> value, from the `norms` of `Measured` on the host; nothing where they are not
@@ -101,6 +114,16 @@ class MatrixStatistics:
                 figures["decay_norm"] = decay * weights[index]
             tags |= {f"{MATRICES}{name}/{figure}": value for figure, value in figures.items()}
         return tags
+
+    def histograms(self, counts: list[float]) -> dict[str, Buckets]:
+        """The buckets of each matrix's weights before the step and of its gradient before clipping, by
+        `matrices/<name>/weights` and `/gradients`, from the `counts` of `Measured` on the host."""
+        if not counts:
+            return {}
+        rows = [counts[start : start + NUM_BUCKETS] for start in range(0, len(counts), NUM_BUCKETS)]
+        tags = [f"{MATRICES}{name}/{kind}" for kind in ("weights", "gradients") for name in self.names]
+        found = {tag: shown_buckets(row) for tag, row in zip(tags, rows, strict=True)}
+        return {tag: buckets for tag, buckets in found.items() if buckets}
 
     def _decays(self) -> list[float | None]:
         """Of each matrix the part that the last step took away."""

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,10 +31,10 @@ from pipeline.training.train_config import TrainConfig
 
 
 def make_accelerator(
-    config: TrainConfig, dims: ParallelDims, chosen: Mapping[str, Any], work: Path, say: Callable[[str], None]
+    config: TrainConfig, dims: ParallelDims, chosen: Mapping[str, Any], say: Callable[[str], None]
 ) -> Accelerator:
-    """An Accelerator in the precision of `config` that logs to TensorBoard below `work`, joined with the other ranks.
-    Process 0 warns of a precision that is slow here.
+    """An Accelerator in the precision of `config`, joined with the other ranks. Process 0 warns of a precision that is
+    slow here.
 
     Raises ConfigError for a topology in which Accelerate would silently do something else, and for a device that the
     precision was not chosen for.
@@ -61,8 +60,6 @@ def make_accelerator(
             cpu=dims.world_size > 1 and not torch.cuda.is_available(),
             # Buffers of these models never change; gradients need no second copy.
             kwargs_handlers=handlers,
-            log_with="tensorboard",
-            project_dir=str(work),
         )
     assert accelerator.num_processes == dims.world_size, "Accelerate joined other processes than the launcher's"
     check_precision(config, chosen, accelerator.device, say if accelerator.is_main_process else None)

@@ -73,7 +73,7 @@ def build(
     max_steps = num_steps(config, len(train_split), train_split.target_tokens)
     check_phases(config, max_steps)
     dims = ParallelDims.from_environment(os.environ)
-    accelerator = make_accelerator(config, dims, chosen, work, progress.say)
+    accelerator = make_accelerator(config, dims, chosen, progress.say)
     processes, device = Collectives(dims, accelerator.device), accelerator.device
     order = DataOrder(len(train_split), seed)
     batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
@@ -111,7 +111,7 @@ def build(
         meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
         due=due,
         running_sums=RunningSums(config, device),
-        log=MetricsLog(work, accelerator, due, label, progress.say, facts),
+        log=MetricsLog(work, processes.is_main, due, label, progress.say, facts),
         checkpoints=CheckpointWriter(config, max_steps, work, dims.rank, dims.shard),
         interrupts=Interrupts(progress.say),
         watchdog=Watchdog(config.hang_timeout_seconds, wrapped, work, dims.rank, progress.say, fail),

@@ -10,6 +10,9 @@ from pipeline.training.train_config import TrainConfig
 FIRST_RECORDS = 3
 """Records from the first on that measure matrices in any case: as many as a verdict on them needs."""
 
+HISTOGRAMS_EVERY = 5
+"""Intervals of `telemetry_steps` between two sets of histograms."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -31,7 +34,7 @@ class Due:
         """Log the training loss, even if this is not the end. With early stopping that is also so at every validation,
         since each may turn out to be the end."""
         stops_early = self.config.early_stopping_patience is not None
-        return self.new_sums(step) or (stops_early and _is_multiple(step, self.config.eval_steps))
+        return self.new_sums(step) or (stops_early and self.regular_validation(step))
 
     def new_sums(self, step: int) -> bool:
         """Begin the sums of losses and norms anew. A log at the end keeps them: a longer training continues them up to
@@ -45,9 +48,20 @@ class Due:
             return self.end(step) and not self.regular_log(step)
         return step <= FIRST_RECORDS * self.config.logging_steps or _is_multiple(step, self.config.telemetry_interval)
 
+    def histograms(self, step: int) -> bool:
+        """Count the entries of the matrices in buckets, and draw: at the first record, at every fifth measurement that
+        the interval makes due, and at a record that there is only because the training ends."""
+        wanted = _is_multiple(step, HISTOGRAMS_EVERY * self.config.telemetry_interval)
+        is_first = step == self.config.logging_steps
+        return self.telemetry(step) and (wanted or is_first or not self.new_sums(step))
+
     def validation(self, step: int) -> bool:
         """Measure the validation split."""
-        return self.end(step) or _is_multiple(step, self.config.eval_steps)
+        return self.end(step) or self.regular_validation(step)
+
+    def regular_validation(self, step: int) -> bool:
+        """Measure the validation split, even if this is not the end."""
+        return _is_multiple(step, self.config.eval_steps)
 
     def checkpoint(self, step: int) -> bool:
         """Save a checkpoint. A longer training continues from the one before the decay."""

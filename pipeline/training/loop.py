@@ -103,7 +103,8 @@ def log(state: TrainState, result: StepResult) -> None:
     """Log the means over the steps since the last record. Raises DivergedError on a value that is not finite."""
     counters, matrices = state.counters, result.matrices
     # Together, in the only copy to the host that a record needs.
-    sums, *norms = to_host([state.running_sums.totals(state.processes), *([matrices.norms] if matrices else [])])
+    measured = [matrices.norms, matrices.counts] if matrices is not None else []
+    sums, *found = to_host([state.running_sums.totals(state.processes), *measured])
     values: dict[str, float] = {
         "train/skipped_steps": counters.skipped_steps,
         "train/loss_spikes": counters.losses.spikes,
@@ -112,10 +113,13 @@ def log(state: TrainState, result: StepResult) -> None:
         **state.meter.read(),
     }
     values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
+    histograms = {}
     if matrices is not None:
-        values |= state.matrix_statistics.tags(norms[0], matrices.decays)
+        norms, counts = found
+        values |= state.matrix_statistics.tags(norms, matrices.decays)
+        histograms = state.matrix_statistics.histograms(counts)
     check_finite(values, counters.step, state.work)
-    state.log.log(counters, values)
+    state.log.log(counters, values, histograms)
     state.headline = record_in_words(values, state.meter.peak_kind)
     if state.due.new_sums(counters.step):
         state.running_sums.reset()

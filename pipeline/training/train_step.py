@@ -58,7 +58,9 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     state.meter.mark("forward_backward")
 
     state.accelerator.unscale_gradients()  # fp16: once a step, before anything reads them
-    before = state.matrix_statistics.before() if state.due.telemetry(counters.step) else None
+    before = None
+    if state.due.telemetry(counters.step):
+        before = state.matrix_statistics.before(with_histograms=state.due.histograms(counters.step))
     grad_norms = state.clip_gradients()
 
     matrices = None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.telemetry.matrix_figures import figures_by_layer, with_layers
+from pipeline.telemetry.matrix_figures import figures_by_layer, in_folders, with_layers
 
 RECORD = {
     "step": 3,
@@ -32,6 +32,21 @@ def test_charts_get_layers_in_the_place_of_matrices():
     assert {tag for tag in shown if "/" not in tag or tag.startswith("train/")} == {"step", "train/loss"}
     assert not [tag for tag in shown if tag.startswith("matrices/")]
     assert shown["layers/layers.0/update_ratio"] == pytest.approx(0.1)
+
+
+def test_a_layer_is_a_folder_of_its_matrices():
+    shown = in_folders({**RECORD, "experts/layers.0/load_most": 1.5, "matrices/lm_head/grad_norm": 2.0})
+    rest = {"step": 3, "train/loss": 2.0, "experts/layers.0/load_most": 1.5}
+    assert shown.items() >= rest.items()
+    own = {"grad_norm", "param_norm", "update_ratio"}
+    of_q_proj = {f"self_attn.q_proj/{figure}" for figure in ("grad_norm", "weight_norm", "update_norm", "step_norm")}
+    of_norm = {f"norm/{figure}" for figure in ("grad_norm", "weight_norm", "update_norm")}
+    folder = {tag.removeprefix("layers.0/"): value for tag, value in shown.items() if tag.startswith("layers.0/")}
+    assert folder.keys() == own | of_q_proj | of_norm
+    assert (folder["grad_norm"], folder["norm/weight_norm"]) == (5.0, 8.0)
+    # A matrix called as its layer, and the bias beside it.
+    assert (shown["lm_head/weight/grad_norm"], shown["lm_head/bias/grad_norm"]) == (2.0, 1.0)
+    assert shown["lm_head/grad_norm"] == pytest.approx(5**0.5)
 
 
 @pytest.mark.parametrize("value", [None, "1", [1.0], float("nan"), float("inf"), -1.0, 10**400])

@@ -174,6 +174,40 @@ def test_of_too_many_parameters_only_matrices_are_measured(monkeypatch):
     assert names == {"embed", "layers.0.0", "layers.1.0"}
 
 
+def histograms_of(net: nn.Module) -> dict[str, Any]:
+    section = section_of("sgd")
+    statistics = MatrixStatistics(net, build_optimizer(section, net, torch.device("cpu")), decay_of("sgd"))
+    measured = statistics.after(statistics.before(with_histograms=True))
+    return statistics.histograms(to_host([measured.norms, measured.counts])[1])
+
+
+def test_histograms_are_of_the_weights_and_gradients_that_are_there():
+    net = Net()
+    net.model.layers[0](torch.ones(1, 16)).square().sum().backward()
+    found = histograms_of(net)
+    with_gradient = {f"layers.0.{part}" for part in ("0", "0.bias", "1", "1.bias")}
+    assert found.keys() == {
+        *(f"matrices/{name}/weights" for name in MATRICES), *(f"matrices/{name}/gradients" for name in with_gradient)
+    }  # fmt: skip
+    assert sum(count for _, _, count in found["matrices/embed/weights"]) == 32 * 16
+    gradient = net.model.layers[0][0].weight.grad
+    for left, right, count in found["matrices/layers.0.0/gradients"]:
+        inside = (gradient >= left) & (gradient < right) if left >= 0 else (gradient > left) & (gradient <= right)
+        assert count == inside.sum() or left < 0 < right
+
+
+def not_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Entries in other buckets: the last bits of a gradient may put one beside an edge."""
+    moved = [
+        sum(abs(a[2] - b[2]) for a, b in zip(one[tag], other[tag], strict=False))
+        if len(one[tag]) == len(other[tag])
+        else 0
+        for tag in one
+    ]
+    same = [sum(count for *_, count in one[tag]) == sum(count for *_, count in other[tag]) for tag in one]
+    return one.keys() != other.keys() or not all(same) or sum(moved) > 4 or moved.count(0) < 0.9 * len(moved)
+
+
 def compare_sharded(index: int) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -188,9 +222,13 @@ def compare_sharded(index: int) -> None:
         fully_shard(layer, mesh=mesh)
     fully_shard(sharded, mesh=mesh)
     found: list[Mapping[str, float]] = []
+    histograms = []
     for net in (whole, sharded):
         learn(net)
+        histograms.append(histograms_of(net))
         found.append(step(net, section_of("adamw_torch"))[0])
+    if not_alike(*histograms):
+        os._exit(4)
     if found[1] != pytest.approx(found[0], rel=TOLERANCE, abs=1e-9):
         os._exit(3)
 

@@ -170,7 +170,7 @@ def train_in_child(inputs: dict[str, Path], folder: Path, hit: Hit | None = None
     return train_in_children(inputs, folder, 1, hit, **changes)[0]
 
 
-MEASURED = ("seconds", "throughput/", "time/", "memory/", "health/speed")
+MEASURED = ("seconds", "throughput/", "time/", "memory/", "health/speed", "verdicts/speed")
 """How tags begin that may differ between two runs which are otherwise equal to the bit."""
 
 
@@ -191,11 +191,21 @@ def outcome(folder: Path, output: str) -> dict[str, Any]:
     """Everything that must not depend on what happened on the way."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder / output / "tensorboard"), size_guidance={"scalars": 0})
+    sizes = {"scalars": 0, "histograms": 0, "images": 0, "tensors": 0}
+    events = EventAccumulator(str(folder / output / "tensorboard"), size_guidance=sizes)
     # Duplicates that TensorBoard would hide are seen by reading every event.
     events.purge_orphaned_data = False
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(MEASURED)]
+    found = events.Tags()
+    shown: dict[str, list[tuple[int, Any]]] = {}
+    for tag in found["scalars"]:
+        shown[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+    for tag in found["histograms"]:
+        shown[tag] = [(event.step, event.histogram_value) for event in events.Histograms(tag)]
+    for tag in found["images"]:
+        shown[tag] = [(event.step, event.encoded_image_string) for event in events.Images(tag)]
+    for tag in found["tensors"]:
+        shown[tag] = [(event.step, event.tensor_proto.string_val[0]) for event in events.Tensors(tag)]
     last = max((folder / "work").glob("step-*"))
     return {
         "model": digest_file(folder / output / "model" / "model.safetensors"),
@@ -203,8 +213,7 @@ def outcome(folder: Path, output: str) -> dict[str, Any]:
         "optimizer": digest_file(last / "optimizer.safetensors"),
         "metrics": metrics(folder / output),
         "health": verdicts_told(folder / output),
-        # Sorted: files of one second are in the order of a counter's digits, of which 10 comes before 9.
-        "tensorboard": {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags},
+        "tensorboard": {tag: told for tag, told in shown.items() if not tag.startswith(MEASURED)},
     }
 
 

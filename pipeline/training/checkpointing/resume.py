@@ -43,7 +43,7 @@ def resume(state: TrainState) -> None:
         rewind(state.work, values.get(records, {}), state.progress.say, sha256)
         if checkpoint is not None:
             _tell(values["numerics"], state)
-    state.log.open(is_resumed=state.counters.step > 0)
+    state.log.open(state.counters.step)
     state.bar.start_at(state.counters.step)
     state.began = time.perf_counter() - state.counters.seconds
 

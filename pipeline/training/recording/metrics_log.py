@@ -1,4 +1,4 @@
-"""Records of a training: `metrics.jsonl`, `health.jsonl` and, through Accelerate's tracker, TensorBoard."""
+"""Records of a training: `metrics.jsonl`, `health.jsonl` and TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from accelerate import Accelerator
-
 from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
-from pipeline.errors import DivergedError, is_disk_full
+from pipeline.errors import DivergedError
 from pipeline.machine import rate_in_words
 from pipeline.telemetry.facts import HealthFacts
-from pipeline.telemetry.matrix_figures import with_layers
+from pipeline.telemetry.histograms import Buckets
+from pipeline.telemetry.markdown import verdict_markdown
+from pipeline.telemetry.matrix_figures import in_folders, tag_in_folder
 from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.rules.loss_rules import RATE
 from pipeline.telemetry.verdicts import HEALTH, Evidence, Verdict
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.due import Due
+from pipeline.training.recording.gradient_flow import GradientFlow
 from pipeline.training.recording.metrics_file import parse_record, read_records
+from pipeline.training.recording.tensorboard_writer import TensorBoardWriter
 from pipeline.training.recording.throughput import PHASES
 from pipeline.training.recording.trackers import RunLabel, Trackers
 
@@ -35,13 +38,13 @@ RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_
 
 
 class MetricsLog:
-    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`, there
-    with layers in the place of their matrices.
+    """Appends one JSON object a line to `<work>/metrics.jsonl`, and the same values to `<work>/tensorboard/`, there in
+    a folder for each layer, with histograms, verdicts in words and a picture of the gradient flow.
 
     Only ever appended to, so that the files' sizes at a checkpoint (`state`) say what belongs to it, and cutting
     them back to those sizes (`rewind`) leaves no point of a later, lost step and repeats none. A longer
     training goes on from the sizes before the first record that exists only because this one ends. Process 0 alone
-    writes; in the others nothing is recorded. `say` gets a line for each validation.
+    writes (`is_main`); in the others nothing is recorded. `say` gets a line for each validation.
 
     The same goes to the trackers of `train.log_with`, under the name of the `label`.
 
@@ -52,7 +55,7 @@ class MetricsLog:
     def __init__(
         self,
         work: Path,
-        accelerator: Accelerator,
+        is_main: bool,
         due: Due,
         label: RunLabel,
         say: Callable[[str], None],
@@ -63,31 +66,42 @@ class MetricsLog:
         self.panel: HealthPanel | None = None
         self._before_end: dict[str, int] = {}
         self._digests: dict[str, str] = {}
-        self._accelerator = accelerator
+        self._is_main = is_main
         self._file: TextIO | None = None
         self._lost: set[str] = set()
+        self._gradient_flow = GradientFlow()
+        self._charted_last: tuple[int, Set[str]] = (0, frozenset())
 
-    def open(self, *, is_resumed: bool) -> None:
-        """Begin to append to the records as `rewind` left them."""
-        if self._accelerator.is_main_process:
-            self._accelerator.init_trackers(TENSORBOARD)
-            self._others = Trackers(self._due.config, self._work, self._label, is_resumed, self._say)
+    def open(self, step: int) -> None:
+        """Begin to append to the records as `rewind` left them, after a step; 0 in a new training."""
+        if self._is_main:
+            self._tensorboard = TensorBoardWriter(self._work / TENSORBOARD, partial(self._lose, TENSORBOARD))
+            if step > 0:
+                self._tensorboard.resume_after(step)
+            self._others = Trackers(self._due.config, self._work, self._label, step > 0, self._say)
+            history = read_metrics(self._work)
+            for record in history:
+                self._gradient_flow.add(record)
+                self._charted(record, record["step"])
             if self._facts is not None:
-                self.panel = replay(self._facts, read_metrics(self._work))
+                self.panel = replay(self._facts, history)
                 (self._work / HEALTH).touch()  # empty where nothing has changed
             self._file = (self._work / METRICS).open("a", encoding="utf-8")
             with (self._work / METRICS).open("rb") as file:
                 self._written = hashlib.file_digest(file, "sha256")
 
-    def log(self, counters: Counters, values: dict[str, float]) -> None:
-        """Record finite values of a step under their tags."""
+    def log(
+        self, counters: Counters, values: dict[str, float], histograms: Mapping[str, Buckets] | None = None
+    ) -> None:
+        """Record finite values of a step under their tags, and TensorBoard's histograms under theirs."""
         if self._file is None:
             return
         is_regular = "eval/loss" not in values and self._due.regular_log(counters.step)
         if counters.step == self._due.max_steps and not is_regular:
             self._before_end = self._before_end or self._sizes()
             self._digests.setdefault(BEFORE_END, self._written.hexdigest())
-        values = values | self._judge(values, counters.step)
+        changed = self._judge(values, counters.step)
+        values = values | (self.panel.levels() if self.panel is not None else {})
         values_of_line = {
             "step": counters.step,
             "target_tokens": counters.target_tokens,
@@ -98,19 +112,46 @@ class MetricsLog:
         self._file.write(line)
         self._file.flush()
         self._written.update(line.encode())
-        charted = with_layers(values)
-        self._log_to_tensorboard(charted, counters.step)
+        self._gradient_flow.add(values_of_line)
+        charted = self._charted(values, counters.step)
+        self._tensorboard.add(counters.step, charted, **self._seen_in_tensorboard_alone(histograms or {}, changed))
         self._others.log(charted, counters.step)
         if "eval/loss" in values:
             self._say(f"step {counters.step:,} of {self._due.max_steps:,}: {validation_line(values)}")
 
-    def _judge(self, values: dict[str, float], step: int) -> dict[str, float]:
-        """Tell the verdicts that a record changes; returns `health/<kind>`."""
-        if self.panel is None:
-            return {}
-        for verdict in self.panel.add({"step": step, **values}):
+    def _charted(self, values: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """What charts show of a record: each tag once a step. Of two records of one step the health is the second's,
+        the validation's, unless that is there only because the training ends."""
+        shown = in_folders(values)
+        if "eval/loss" not in values and self._due.regular_validation(step):
+            shown = {tag: value for tag, value in shown.items() if not tag.startswith("health/")}
+        last_step, tags = self._charted_last
+        if last_step == step:
+            shown = {tag: value for tag, value in shown.items() if tag not in tags}
+        self._charted_last = step, shown.keys()
+        return shown
+
+    def _seen_in_tensorboard_alone(
+        self, histograms: Mapping[str, Buckets], changed: Sequence[Verdict]
+    ) -> dict[str, dict[str, Any]]:
+        """Histograms; with them the picture of the gradient flow; and the changed verdicts of each kind in words."""
+        picture = self._gradient_flow.picture() if histograms else None
+        kinds = dict.fromkeys(verdict.kind for verdict in changed)
+        return {
+            "histograms": {tag_in_folder(tag): buckets for tag, buckets in histograms.items()},
+            "pictures": {} if picture is None else {"gradient_flow": picture},
+            "texts": {
+                f"verdicts/{kind}": "\n\n".join(verdict_markdown(one) for one in changed if one.kind == kind)
+                for kind in kinds
+            },
+        }
+
+    def _judge(self, values: dict[str, float], step: int) -> list[Verdict]:
+        """Tell the verdicts that a record changes, and return them."""
+        changed = self.panel.add({"step": step, **values}) if self.panel is not None else []
+        for verdict in changed:
             self._tell(verdict, step)
-        return self.panel.levels()
+        return changed
 
     def _tell(self, verdict: Verdict, step: int) -> None:
         with (self._work / HEALTH).open("a", encoding="utf-8") as file:
@@ -135,22 +176,14 @@ class MetricsLog:
     def _sizes(self) -> dict[str, int]:
         """Bytes of every record file, by path relative to the work folder."""
         sizes = {}
-        for name in {METRICS: None} | dict.fromkeys(_names(self._work)):
+        events = {} if TENSORBOARD in self._lost else {f"{TENSORBOARD}/{self._tensorboard.path.name}": None}
+        for name in {METRICS: None} | events | dict.fromkeys(_names(self._work)):
             try:
                 fsync_path(self._work / name)
                 sizes[name] = (self._work / name).stat().st_size
             except FileNotFoundError:
                 self._lose(name, "somebody removed it")
         return sizes
-
-    def _log_to_tensorboard(self, values: Mapping[str, float], step: int) -> None:
-        try:
-            if TENSORBOARD not in self._lost:
-                self._accelerator.log(dict(values), step=step)
-        except Exception as error:
-            if is_disk_full(error):
-                raise
-            self._lose(TENSORBOARD, str(error) or type(error).__name__)
 
     def _lose(self, name: str, reason: str) -> None:
         """Say once that records are lost."""
@@ -166,18 +199,13 @@ class MetricsLog:
     ) -> None:
         if self._file is not None:
             if isinstance(error, DivergedError) and self.panel is not None:
+                verdict = _ended_by(error)
                 with suppress(OSError):
-                    self._tell(_ended_by(error), self.panel.step)
+                    self._tell(verdict, self.panel.step)
+                self._tensorboard.add(self.panel.step, {}, texts={"verdicts/end": verdict_markdown(verdict)})
             self._file.close()
+            self._tensorboard.close()
             self._others.finish()
-        # Not Accelerate's end_training, which would wait for the other processes even after an error.
-        for tracker in self._accelerator.trackers:
-            if error is None and TENSORBOARD not in self._lost:
-                tracker.tracker.flush()  # raises what went wrong in the writer's thread, which finish() hides
-                tracker.finish()
-            else:
-                with suppress(Exception):
-                    tracker.finish()
 
 
 def _ended_by(error: DivergedError) -> Verdict:

@@ -1,0 +1,31 @@
+"""Texts and verdicts as Markdown, for TensorBoard. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from pipeline.telemetry.verdicts import Verdict
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>])")
+
+
+def plain_markdown(text: str) -> str:
+    """Markdown that shows a text as it is, line by line."""
+    return "  \n".join(SPECIAL.sub(r"\\\1", escape(line, quote=False)) for line in text.strip().splitlines())
+
+
+def quoted_markdown(text: str) -> str:
+    """The same as a quotation."""
+    return "\n".join(f"> {line}" for line in plain_markdown(text).splitlines())
+
+
+def verdict_markdown(verdict: Verdict) -> str:
+    """A verdict with its evidence, its remedy and where its threshold is from."""
+    what, words = verdict.what.replace("_", " "), plain_markdown(verdict.evidence.words)
+    lines = [f"**{verdict.verdict}: {plain_markdown(what)}** {words}"]
+    if verdict.remedy and not verdict.is_healthy:
+        lines.append(f"What to do: {plain_markdown(verdict.remedy)}")
+    if verdict.source:
+        lines.append(f"*{plain_markdown(verdict.source)}*")
+    return "  \n".join(lines)

@@ -1,0 +1,72 @@
+"""Entries are in the buckets that their values say, on any device and in shards."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pipeline.telemetry import histograms
+from pipeline.telemetry.histograms import LAST, NUM_SHOWN, count_entries, shown_buckets
+
+
+def spread(count: int = 5000) -> torch.Tensor:
+    """Values of every size, whole powers of two and zeros among them."""
+    torch.manual_seed(0)
+    sizes = 2.0 ** torch.randint(-70, 18, (count,)) * (1 + torch.rand(count).mul(2).round() / 2)
+    return sizes * torch.randint(-1, 2, (count,))
+
+
+VALUES = {
+    "of every size": spread(),
+    "normal": torch.randn(3000, generator=torch.Generator().manual_seed(1)) * 0.02,
+    "bfloat16": torch.randn(500, generator=torch.Generator().manual_seed(2)).bfloat16(),
+    "not contiguous": torch.arange(12.0).view(3, 4).t(),
+    "one value": torch.ones(7),
+    "zeros": torch.zeros(3),
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_every_entry_is_in_the_bucket_around_it(values, monkeypatch):
+    monkeypatch.setattr(histograms, "MOST_AT_ONCE", 999)
+    [counts] = count_entries([values]).tolist()
+    assert sum(counts) == values.numel()
+    shown = shown_buckets(counts)
+    flat = values.double().flatten().clamp(-(2.0**LAST) * 0.99, 2.0**LAST * 0.99)  # what is farther is in the outermost
+    for left, right, count in shown:
+        at_left = flat >= left if left >= 0 else flat > left
+        at_right = flat <= right if right <= 0 else flat < right
+        assert count == (at_left & at_right).sum()
+    assert [right for _, right, _ in shown[:-1]] == [left for left, _, _ in shown[1:]]
+    assert shown[0][2] > 0 < shown[-1][2]
+    assert len(shown) <= 2 * NUM_SHOWN + 1
+
+
+def test_what_is_shown_is_fine_where_most_entries_are():
+    shown = shown_buckets(count_entries([VALUES["normal"]]).tolist()[0])
+    whole = shown[-1][1] - shown[0][0]
+    assert len(shown) > NUM_SHOWN / 2
+    assert max(right - left for left, right, _ in shown) < whole / 8
+
+
+def test_parts_add_up_and_nothing_is_the_histogram_of_nothing():
+    values = VALUES["of every size"]
+    parts = count_entries([values[:1234], values[1234:], values[:0]])
+    assert torch.equal(parts.sum(0), count_entries([values])[0])
+    assert shown_buckets(parts[2].tolist()) == []
+
+
+def test_what_is_not_finite_is_in_the_outermost_buckets():
+    shown = shown_buckets(count_entries([torch.tensor([math.inf, -math.inf, 0.0])]).tolist()[0])
+    assert shown[0][0] == -(2.0**LAST)
+    assert shown[-1][1] == 2.0**LAST
+    assert sum(count for _, _, count in shown) == 3
+
+
+def test_nothing_waits_for_the_device():
+    """A fake tensor has no values that anything could be copied from."""
+    with FakeTensorMode():
+        assert count_entries([torch.empty(100), torch.empty(3, 4)]).shape == (2, histograms.NUM_BUCKETS)
