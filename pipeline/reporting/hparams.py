@@ -100,7 +100,7 @@ def texts_of(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     texts = {"verdicts": "\n\n".join(map(verdict_markdown, verdicts))}
     samples = [sample for summary in summaries for sample in summary.get("samples") or ()]
     texts["samples"] = "\n\n---\n\n".join(
-        f"**{plain_markdown(one['prompt'])}**\n\n{quoted_markdown(one['text'])}" for one in samples
+        f"{plain_markdown(one['prompt'])}\n\n**goes on:**\n\n{quoted_markdown(one['text'])}" for one in samples
     )
     return {tag: text for tag, text in texts.items() if text}
 

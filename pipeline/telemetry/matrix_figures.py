@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,12 @@ def in_folders(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record as TensorBoard and other trackers group it, by the first word of a tag: a layer has a folder, with its
     own figures, `layers.0/grad_norm`, and those of its matrices, `layers.0/self_attn.q_proj/grad_norm`."""
     shown = {tag_in_folder(tag): value for tag, value in record.items()}
+    names = {tag.removeprefix(MATRICES).rpartition("/")[0] for tag in record if tag.startswith(MATRICES)}
+    num_matrices = Counter(map(layer_of_matrix, names))
     for layer, figures in figures_by_layer(record).items():
-        shown |= {f"{layer}/{figure}": value for figure, value in figures.items()}
+        for figure, value in figures.items():
+            if num_matrices[layer] > 1 or figure == "update_ratio":  # norms of an only matrix are there already
+                shown[f"{layer}/{figure}"] = value
     return shown
 
 

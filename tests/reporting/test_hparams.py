@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.data_provider import MultiplexerDataPr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
+from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
@@ -19,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.config import Config
 from pipeline.reporting.hparams import results_of, write_row
+from pipeline.telemetry.verdicts import Evidence, Verdict
 
 BASE: dict[str, Any] = {
     "run": {"name": "one"},
@@ -28,10 +31,22 @@ BASE: dict[str, Any] = {
 }
 MANIFESTS: dict[str, Any] = {
     "model": {"summary": {"total": 1234}},
-    "train": {"started": 1e9, "summary": {"final_loss": 1.5, "eval_loss": None, "steps": 80}},
+    "train": {
+        "started": 1e9,
+        "summary": {
+            "final_loss": 1.5,
+            "eval_loss": None,
+            "steps": 80,
+            "health": [
+                Verdict("loss", "loss", "healthy", Evidence(80, "falls"), source="(none)").as_json(),
+                Verdict("updates", "stalled_updates", "warning", Evidence(80, "1e-9 * <b>"), "raise a_b_c").as_json(),
+            ],
+        },
+    },
     "evaluate": {
         "summary": {
             "task": "causal_lm",
+            "samples": [{"prompt": "It\n\n# was", "text": " a `*dark*`\n<i>night"}],
             "test": {"loss": 1.75, "bits_per_byte": 2.5, "bytes": 99, "token_accuracy": 0.5},
         }
     },
@@ -96,7 +111,7 @@ def test_runs_stand_side_by_side_in_tensorboards_table(tmp_path: Path) -> None:
     }  # fmt: skip
     assert results["one/hparams"] == {
         "final/train_loss": 1.5, "final/steps": 80, "test/loss": 1.75, "test/bits_per_byte": 2.5,
-        "test/token_accuracy": 0.5,
+        "test/token_accuracy": 0.5, "health/worst": 2,
     }  # fmt: skip
     assert results["two/hparams"] == {}
     assert results["three/hparams"]["test/accuracy"] == 0.75
@@ -105,6 +120,12 @@ def test_runs_stand_side_by_side_in_tensorboards_table(tmp_path: Path) -> None:
 def read(folder: Path) -> EventAccumulator:
     [_] = folder.iterdir()
     return EventAccumulator(str(folder)).Reload()
+
+
+def text_in(events: EventAccumulator, tag: str) -> str:
+    """A text as TensorBoard's page has it, in HTML."""
+    [text] = events.Tensors(tag)
+    return markdown_to_safe_html(text.tensor_proto.string_val[0])
 
 
 def test_the_configuration_is_there_as_text_and_what_is_told_already_stays(tmp_path: Path) -> None:
@@ -124,6 +145,11 @@ def test_the_configuration_is_there_as_text_and_what_is_told_already_stays(tmp_p
     assert [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors("test/bits_per_byte")] == [
         (80, 2.5)
     ]
+    shown = {tag: text_in(events, tag) for tag in ("verdicts", "samples")}
+    assert re.sub("<.*?>", "", shown["verdicts"]).split("\n") == [
+        "warning: stalled updates 1e-9 * &lt;b&gt;", "What to do: raise a_b_c", "healthy: loss falls", "(none)"
+    ]  # fmt: skip
+    assert re.sub(r"<.*?>|\n", "", shown["samples"]) == "It  # wasgoes on:a `*dark*`&lt;i&gt;night"
     # Another step count is another result.
     changed = {**MANIFESTS, "train": {"started": 2e9, "summary": {"final_loss": 1.5, "eval_loss": 2.5, "steps": 90}}}
     write_row(tmp_path / "hparams", config, changed)

@@ -47,6 +47,10 @@ def test_a_layer_is_a_folder_of_its_matrices():
     # A matrix called as its layer, and the bias beside it.
     assert (shown["lm_head/weight/grad_norm"], shown["lm_head/bias/grad_norm"]) == (2.0, 1.0)
     assert shown["lm_head/grad_norm"] == pytest.approx(5**0.5)
+    alone = {f"matrices/norm/{figure}": 2.0 for figure in ("grad_norm", "weight_norm", "update_norm")}
+    assert in_folders(alone).keys() == {
+        "norm/weight/grad_norm", "norm/weight/weight_norm", "norm/weight/update_norm", "norm/update_ratio"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [None, "1", [1.0], float("nan"), float("inf"), -1.0, 10**400])

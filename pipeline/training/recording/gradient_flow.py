@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from pipeline.telemetry.matrix_figures import figures_by_layer
 
 MOST_COLUMNS, MOST_LAYERS = 240, 200
-WIDTH, ROW, GAP, MARGIN, LETTER = 720, 16, 1, 6, 7
-"""In pixels; GAP is between two rows, LETTER the width of one."""
+WIDTH, ROW, GAP, MARGIN, LETTER = 400, 16, 1, 6, 6
+"""In pixels, about those of a card; GAP is between two rows, LETTER the width of one."""
 
 PAPER, INK, NOTHING = (255, 255, 255), (40, 40, 40), (225, 225, 225)
 COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64)
