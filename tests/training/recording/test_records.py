@@ -158,7 +158,7 @@ def test_no_altered_figure_is_taken_for_what_was_measured(
 
 
 @pytest.mark.parametrize("what", ["metrics.jsonl", "tensorboard"])
-def test_records_that_vanish_or_fail_while_it_trains(
+def test_records_that_vanish_while_it_trains(
     undisturbed: tuple[dict[str, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     inputs, whole = undisturbed
@@ -167,9 +167,6 @@ def test_records_that_vanish_or_fail_while_it_trains(
     def breaking(self: MetricsLog, *given: Any) -> None:
         log(self, *given)
         remove(tmp_path / "work" / what)
-        if what == "tensorboard":
-            (tracker,) = self._accelerator.trackers
-            monkeypatch.setattr(tracker, "log", lambda *_, **__: 1 / 0)
 
     monkeypatch.setattr(MetricsLog, "log", breaking)
     run_train(inputs, tmp_path)
