@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.telemetry.facts import DataFacts
+from pipeline.telemetry.garbage import find_garbage
 from pipeline.tokens.packed_split import PackedSplit
 
 SAMPLED_TOKENS = 2**21
@@ -18,16 +19,20 @@ FEWEST_BYTES = 2**14
 
 
 def measure_data(split: PackedSplit, tokenizer_file: Path | None) -> DataFacts:
-    """Facts of a stream, or of an even sample of it. Order is measured where the tokenizer's file is there."""
+    """Facts of a stream, or of an even sample of it. Order is measured, and garbage looked for, where the tokenizer's
+    file is there."""
     ends = np.asarray(split.document_ends[: 2**24]).astype(np.int64)
     own = np.diff(ends, prepend=0) - 1 - len(split.prefix_token_ids)
     samples = list(split.samples(SAMPLED_TOKENS))
-    text = b"" if tokenizer_file is None or not tokenizer_file.is_file() else _text(samples, tokenizer_file)
+    if tokenizer_file is not None and not tokenizer_file.is_file():
+        tokenizer_file = None
+    text = b"" if tokenizer_file is None else _text(samples, tokenizer_file)
     return DataFacts(
         end_share=len(split.document_ends) / split.num_tokens,
         one_token_share=float(np.mean(own <= 1)) if len(own) else None,
         repeated_share=repeated_share(samples, split.block_size),
         order_gain=order_gain(np.frombuffer(text, np.uint8)) if len(text) >= FEWEST_BYTES else None,
+        garbage=None if tokenizer_file is None else find_garbage(split, tokenizer_file),
     )
 
 

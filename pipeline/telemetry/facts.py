@@ -7,6 +7,32 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class OddDocument:
+    """A document that is unlike the others. `ratio`: its bits a byte, by pairs of bytes of the others, over the median.
+    `sign`: what shows that it is no text; "" where nothing does."""
+
+    document: int
+    """Its number in the training stream, from 1."""
+
+    ratio: float
+    sign: str
+    text: str
+    """How the odd part of it begins."""
+
+
+@dataclass(frozen=True)
+class GarbageFacts:
+    """Documents that were looked at; those that are no text; and those that are unlike the others or hold a stretch
+    that is no text. The most extreme of both."""
+
+    documents: int
+    garbage: int
+    odd: int
+    garbage_examples: tuple[OddDocument, ...] = ()
+    odd_examples: tuple[OddDocument, ...] = ()
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """Of the training data, or of an even sample of it; None where it cannot be said. Shares are from 0 to 1."""
 
@@ -21,6 +47,9 @@ class DataFacts:
 
     order_gain: float | None = None
     """What knowing the byte before saves: 1 - (conditional entropy of a byte) / (entropy of a byte)."""
+
+    garbage: GarbageFacts | None = None
+    """Documents that are no text."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.telemetry.facts import DataFacts, HealthFacts
+from pipeline.telemetry.facts import DataFacts, GarbageFacts, HealthFacts
 from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.rules import RULES
 from pipeline.telemetry.verdicts import KINDS, Verdict, headline, worst
@@ -67,6 +67,10 @@ def norms(*values: float, clipped: float = 0.0) -> Records:
 
 def data(**changes: float) -> dict[str, Any]:
     return {"data": DataFacts(**changes)}
+
+
+def garbage(count: int, documents: int = 5000, odd: int = 0) -> dict[str, Any]:
+    return {"data": DataFacts(garbage=GarbageFacts(documents, count, odd))}
 
 
 NOISY = [7.0, 6.0, 5.0, 4.05, 3.95, 4.0, 4.02, 3.98]
@@ -129,6 +133,9 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("one_token_documents", "warning", losses(5), losses(5), data(one_token_share=0.18), data(one_token_share=0.22)),
     ("repeated_windows", "warning", losses(5), losses(5), data(repeated_share=0.045), data(repeated_share=0.055)),
     ("text_without_order", "warning", losses(5), losses(5), data(order_gain=0.055), data(order_gain=0.045)),
+    ("garbage_documents", "warning", losses(5), losses(5), garbage(0), garbage(1)),
+    ("garbage_documents", "note", losses(5), losses(5), garbage(0, 20_000), garbage(1, 20_000)),
+    ("odd_documents", "note", losses(5), losses(5), garbage(1), garbage(0, odd=1)),
     ("many_epochs", "warning", losses(5), losses(5), {"epochs": 15}, {"epochs": 17}),
     ("many_epochs", "critical", losses(5), losses(5), {"epochs": 50, "is_pretrained": True}, {"epochs": 50}),
     (

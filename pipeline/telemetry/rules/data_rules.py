@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.facts import HealthFacts, OddDocument
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.window import Window
 
 SMALLEST_GAIN = 0.05
+
+RARE_GARBAGE = 1e-4
+"""Share of the documents above which garbage is more than a note."""
 
 
 class _DataRule(Rule):
@@ -73,6 +76,57 @@ class NoOrder(Rule):
         return above(share, {"warning": 1.0}, None, words, figures={"order_gain": gain})
 
 
+class GarbageDocuments(Rule):
+    """Some documents are no text: random bytes, hexadecimal dumps, text read in a wrong encoding. Few of very many
+    teach nothing, and are a note."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "garbage_documents"
+    remedy: ClassVar = "look at these documents, and drop their like with curate.filters (min_alphabetic_ratio)"
+    source: ClassVar = "calibrated: 1.6 times the median price a byte or more; none in text, tables and code"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        found = facts.data.garbage
+        if found is None:
+            return None
+        words = f"{found.garbage:,} of {found.documents:,} training documents are no text"
+        share = found.garbage / max(1, found.documents)
+        limits = {"note": 0.0, "warning": RARE_GARBAGE}
+        words += _examples(found.garbage_examples)
+        return above(share, limits, None, words, _places(found.garbage_examples), {"documents": found.garbage})
+
+
+class OddDocuments(Rule):
+    """Some documents are unlike the others, or hold a stretch that is no text. Tables, code and other languages may be
+    wanted, so this is a note."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "odd_documents"
+    remedy: ClassVar = "look at these documents, and drop their like with curate.filters if they are not wanted"
+    source: ClassVar = "calibrated: 3 times the median price a byte; healthy text reaches 2.4"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        found = facts.data.garbage
+        if found is None:
+            return None
+        words = f"{found.odd:,} of {found.documents:,} training documents are unlike the others, or in part no text"
+        words += _examples(found.odd_examples)
+        return above(found.odd, {"note": 0.0}, None, words, _places(found.odd_examples), {"documents": found.odd})
+
+
+def _examples(examples: Sequence[OddDocument]) -> str:
+    if not examples:
+        return ""
+    told = (f'document {one.document:,} ({one.sign or "unlike the others"}: "{one.text}")' for one in examples)
+    return ": " + ", ".join(told)
+
+
+def _places(examples: Sequence[OddDocument]) -> str:
+    return ", ".join(f"document {one.document:,}" for one in examples)
+
+
 class Epochs(Rule):
     """The data is read so often that reading it again teaches little. A pretrained model and a training that stops
     early are no matter of it."""
@@ -92,4 +146,4 @@ class Epochs(Rule):
         return above(facts.epochs, {"warning": 16.0, "critical": 40.0}, None, words, figures={"epochs": facts.epochs})
 
 
-RULES = (EndTokens(), OneTokenDocuments(), RepeatedWindows(), NoOrder(), Epochs())
+RULES = (EndTokens(), OneTokenDocuments(), RepeatedWindows(), NoOrder(), GarbageDocuments(), OddDocuments(), Epochs())
