@@ -75,7 +75,7 @@ def parameter_table(model: PreTrainedModel) -> dict[str, Any]:
     trainable: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         layer = layer_of(name, model.base_model_prefix)
-        part = f"{layer}.{_kind(name, layer, name in norms)}" if is_block(layer) else layer
+        part = f"{layer}.{kind_of(name, layer, name in norms)}" if is_block(layer) else layer
         counts[part] = counts.get(part, 0) + parameter.numel()
         trainable[part] = trainable.get(part, 0) + (parameter.numel() if parameter.requires_grad else 0)
     total = sum(counts.values())
@@ -86,7 +86,8 @@ def parameter_table(model: PreTrainedModel) -> dict[str, Any]:
     return {"total": total, "trainable": sum(trainable.values()), "parts": parts}
 
 
-def _kind(name: str, layer: str, is_norm: bool) -> str:
+def kind_of(name: str, layer: str, is_norm: bool) -> str:
+    """What a block's parameter is of: `attention`, `mlp`, `experts`, `router`, `norms`, or the word that it has."""
     inside = name.partition(f"{layer}.")[2]
     if is_norm:
         return "norms"

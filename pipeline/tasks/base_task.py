@@ -28,10 +28,12 @@ from pipeline.tasks.task_words import TaskWords
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from transformers import PreTrainedConfig
 
     from pipeline.config import Config
     from pipeline.evaluation.evaluate_config import EvaluateConfig
+    from pipeline.evaluation.loss_by_hand import LossByHand
     from pipeline.evaluation.losses import Batch, LossSums
     from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.modeling.heads import Head
@@ -182,6 +184,13 @@ class Task(Feature):
 
         smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
         return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=smoothing, z_loss_coef=coefficient)
+
+    def loss_by_hand(self, outputs: NDArray[Any], labels: NDArray[Any], config: TrainConfig) -> LossByHand:
+        """The same by its formula, with the gradient, from the outputs in float64: for people to follow."""
+        from pipeline.evaluation.loss_by_hand import cross_entropy_by_hand
+
+        smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
+        return cross_entropy_by_hand(outputs, labels, label_smoothing=smoothing, z_loss_coef=coefficient)
 
     def token_weights(self, batch: Batch) -> torch.Tensor:
         """Weight of each token in the router losses, (B, T). The weights of the tokens of one target add up to 1: here

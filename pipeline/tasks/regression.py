@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from pipeline.evaluation.loss_by_hand import LossByHand
     from pipeline.evaluation.losses import Batch, LossSums
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
     from pipeline.training.train_config import TrainConfig
@@ -89,6 +90,11 @@ class Regression(Labelled, type="regression"):
 
         loss = regression_losses(output.logits, batch["labels"], config.huber_delta_used).sum()
         return LossSums(loss, {"loss": loss.detach()})
+
+    def loss_by_hand(self, outputs: NDArray[Any], labels: NDArray[Any], config: TrainConfig) -> LossByHand:
+        from pipeline.evaluation.loss_by_hand import regression_by_hand
+
+        return regression_by_hand(outputs, labels, config.huber_delta_used)
 
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         return ~labels.isnan()

@@ -103,7 +103,7 @@ def build(
         unwrapped_model=model,
         routing=Routing(config, task, model),
         loss_scaler=accelerator.scaler,
-        clip_gradients=Clipping(config, accelerator, wrapped),
+        clip_gradients=Clipping(config, device, wrapped),
         optimizer=optimizer,
         unwrapped_optimizer=optimizer.optimizer,
         matrix_statistics=MatrixStatistics(model, optimizer.optimizer, decay_of),

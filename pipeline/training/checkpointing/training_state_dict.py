@@ -6,6 +6,7 @@ Tensors are in safetensors, the rest in JSON; nothing here unpickles a file.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def take_snapshot(state: TrainState, records: dict[str, dict[str, Any]]) -> Snap
     All processes call it at the same step.
     """
     sums, processes = state.running_sums, state.processes
-    tensors, scalars = _optimizer_entries(state)
+    tensors, scalars = optimizer_entries(state.unwrapped_model, state.unwrapped_optimizer)
     own_losses = [total.item() for total in sums.losses.values()]
     everyone = processes.all_gather((random_states(), own_losses))
     tensors[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
@@ -114,7 +115,7 @@ def restore_learned(folder: Path, state: TrainState) -> tuple[torch.Tensor, torc
     restore_weights(folder, state.unwrapped_model)
     entries = _stored(folder, OPTIMIZER)
     losses, norms = entries.pop(INTERVAL_LOSSES).read(), entries.pop(INTERVAL_NORMS).read()
-    _restore_optimizer(state, entries, values["optimizer"])
+    restore_optimizer(state.unwrapped_model, state.unwrapped_optimizer, entries, values["optimizer"])
     averages = _stored(folder, AVERAGE)
     for name, tensor in state.ema.tensors.items():
         copy_stored(tensor, averages[name])
@@ -137,6 +138,14 @@ def stored_weights(folder: Path, *, averaged: bool = False) -> dict[str, StoredT
     return _stored(folder, MODEL) | (_stored(folder, AVERAGE) if averaged else {})
 
 
+def restore_saved_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the optimizer's state of a verified checkpoint into one over the parameters of a model."""
+    values, entries = json.loads((folder / STATE).read_bytes()), _stored(folder, OPTIMIZER)
+    for name in (INTERVAL_LOSSES, INTERVAL_NORMS):
+        del entries[name]
+    restore_optimizer(model, optimizer, entries, values["optimizer"])
+
+
 def _stored(folder: Path, file: str) -> dict[str, StoredTensor]:
     """The tensors that all processes of the checkpoint's training wrote into files of this name."""
     return read_lazily(sorted(folder.rglob(file)))
@@ -153,12 +162,14 @@ def _restore_interval(state: TrainState, values: dict[str, Any], losses: torch.T
     sums.num_steps, sums.target_tokens = values["interval"]
 
 
-def _optimizer_entries(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def optimizer_entries(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The optimizer's state as `<parameter name>/<key>`: tensors, and other values."""
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
-    for name, parameter in state.unwrapped_model.named_parameters():
-        for key, value in state.unwrapped_optimizer.state.get(parameter, {}).items():
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}/{key}"] = value
             elif value is not None:
@@ -166,8 +177,14 @@ def _optimizer_entries(state: TrainState) -> tuple[dict[str, torch.Tensor], dict
     return tensors, scalars
 
 
-def _restore_optimizer(state: TrainState, tensors: dict[str, StoredTensor], scalars: dict[str, Any]) -> None:
-    parameters_by_name = dict(state.unwrapped_model.named_parameters())
+def restore_optimizer(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, torch.Tensor | StoredTensor],
+    scalars: Mapping[str, Any],
+) -> None:
+    """Put back what `optimizer_entries` gave; tensors may be stored in files."""
+    parameters_by_name = dict(model.named_parameters())
     by_parameter: dict[str, dict[str, Any]] = {}
     for entry, value in {**tensors, **scalars}.items():
         name, _, key = entry.rpartition("/")
@@ -175,14 +192,14 @@ def _restore_optimizer(state: TrainState, tensors: dict[str, StoredTensor], scal
             value = _read_like(parameters_by_name[name], value)
         by_parameter.setdefault(name, {})[key] = value
     names = {id(parameter): name for name, parameter in parameters_by_name.items()}
-    parameters = [parameter for group in state.unwrapped_optimizer.param_groups for parameter in group["params"]]
-    full = state.unwrapped_optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    full = optimizer.state_dict()
     full["state"] = {
         index: by_parameter[names[id(parameter)]]
         for index, parameter in enumerate(parameters)
         if names[id(parameter)] in by_parameter
     }
-    state.unwrapped_optimizer.load_state_dict(full)
+    optimizer.load_state_dict(full)
 
 
 def _read_like(parameter: torch.Tensor, stored: StoredTensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from pipeline.modeling.sharding import whole
@@ -28,8 +27,8 @@ class GradientNorms:
 class Clipping:
     """Keeps the largest entries, cuts every entry, and scales the whole down, in this order and where asked to."""
 
-    def __init__(self, config: OptimizationConfig, accelerator: Accelerator, model: nn.Module) -> None:
-        self._accelerator = accelerator
+    def __init__(self, config: OptimizationConfig, device: torch.device, model: nn.Module) -> None:
+        self._device = device
         self._model = model
         self._density = config.gradient_density
         self._max_value = config.max_grad_value
@@ -58,4 +57,4 @@ class Clipping:
 
     def _value(self, scalar: torch.Tensor) -> torch.Tensor:
         """The whole of a scalar, on the device even where gradients are offloaded to the host."""
-        return whole(scalar).to(self._accelerator.device)
+        return whole(scalar).to(self._device)

@@ -1,0 +1,353 @@
+"""The anatomy of a step, measured: one batch through a copy of the model and back, and an update of the copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from pipeline.evaluation.loss_by_hand import LossByHand, TargetLoss
+from pipeline.evaluation.losses import Batch
+from pipeline.modeling.heads import has_head_over_labels
+from pipeline.modeling.inputs import evaluating, model_inputs
+from pipeline.modeling.layer_names import matrix_name
+from pipeline.modeling.module_hooks import ModulePass, record_modules
+from pipeline.modeling.stations import network_parts
+from pipeline.tasks import Task
+from pipeline.telemetry import anatomy as record
+from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, Station, Step, Token, Update
+from pipeline.telemetry.finite_differences import central_differences
+from pipeline.telemetry.update_by_hand import formula_of, work_out
+from pipeline.training.optimization.clipping import Clipping
+from pipeline.training.optimization.parameter_groups import set_learning_rate
+from pipeline.training.routing import Routing
+from pipeline.training.train_config import TrainConfig
+
+NUM_ENTRIES = 6
+"""Entries of parameters that are followed, each in another parameter."""
+
+CONTEXT_TOKENS = 12
+SHOWN_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A learning rate and the step of the training that has it; `is_last` where no step comes after that."""
+
+    value: float
+    step: int
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is taken apart. The model is used up: it is updated, and ends in float64."""
+
+    config: TrainConfig
+    task: Task
+    model: PreTrainedModel
+    """In float32, with the weights after `step` steps."""
+    step: int
+    batch: Batch
+    decode: Callable[[list[int]], str]
+    """The text of tokens."""
+    optimizer: torch.optim.Optimizer | None
+    """Over the model's parameters, as it was after `step` steps. None where that is not known."""
+    rate: Rate | None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of a parameter that is followed: its place when the parameter is flat."""
+
+    name: str
+    parameter: nn.Parameter
+    place: int
+    weight: float
+    gradient: float
+
+    @property
+    def index(self) -> list[int]:
+        return [int(one) for one in np.unravel_index(self.place, self.parameter.shape)]
+
+
+class _Objective:
+    """What training makes small, as a mean over the targets of a batch. Keeps the last pass's outputs and the gradient
+    with respect to them."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.batch = dict(subject.batch)
+        self.num_targets = max(1.0, float(subject.task.token_weights(self.batch).sum()))
+        self.outputs = self.gradient = torch.zeros(())
+        self.router: float | None = None
+        self._subject = subject
+        self._routing = Routing(subject.config, subject.task, subject.model)
+
+    def __call__(self) -> torch.Tensor:
+        subject = self._subject
+        output = subject.model(**model_inputs(self.batch), **self._routing.inputs)
+        plain = subject.task.loss_sums(output, self.batch, subject.config)
+        whole = self._routing.add(plain, output, self.batch)
+        self.outputs = output.logits.detach()
+        self.router = None if whole is plain else float(whole.total - plain.total) / self.num_targets
+        if output.logits.requires_grad:
+            output.logits.register_hook(self._keep)
+        return whole.total / self.num_targets
+
+    def _keep(self, gradient: torch.Tensor) -> None:
+        self.gradient = gradient.detach()
+
+
+def dissect(subject: Subject) -> Anatomy:
+    """The anatomy of a step. Draws no random numbers. Raises ValueError where the loss or its gradient is not finite.
+
+    The passes are in float32 and without dropout, whatever the training does: so formulas hold to the last digits.
+    """
+    model = subject.model
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    parts = network_parts(model)
+    objective = _Objective(subject)
+    modules = {name: part.module for name, part in parts.items()}
+    found = record_modules(model, modules, objective, [parameter for _, parameter in trained])
+    gradients = {
+        name: gradient
+        for (name, _), gradient in zip(trained, found.parameter_gradients, strict=True)
+        if gradient is not None
+    }
+    norm = math.sqrt(sum(float(torch.linalg.vector_norm(one, dtype=torch.float64)) ** 2 for one in gradients.values()))
+    total = float(found.loss)
+    if not (math.isfinite(total) and math.isfinite(norm)):
+        raise ValueError("the loss of the batch or its gradient is not finite")
+
+    by_hand = subject.task.loss_by_hand(
+        objective.outputs.double().cpu().numpy(), subject.batch["labels"].cpu().numpy(), subject.config
+    )
+    loss = _loss(subject, objective, by_hand, total)
+    entries = _choose_entries(dict(trained), gradients)
+    weights = {name: parameter.detach().clone() for name, parameter in trained}
+    update = None if subject.optimizer is None else _update(subject, objective, entries, gradients, norm)
+    for name, parameter in trained:
+        parameter.data = weights[name]
+    differences, why_none = _differences(subject, objective, entries)
+    return Anatomy(
+        format=record.FORMAT,
+        step=subject.step,
+        task=subject.task.type,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_trainable=sum(parameter.numel() for _, parameter in trained),
+        batch=_batch(subject, by_hand),
+        stations=_stations({name: part.kind for name, part in parts.items()}, found),
+        loss=loss,
+        differences=differences,
+        no_differences=why_none,
+        update=update,
+        no_update="" if update else "the optimizer's state at this step is not kept",
+    )
+
+
+def _batch(subject: Subject, by_hand: LossByHand) -> record.Batch:
+    ids = subject.batch["input_ids"]
+    first = ids[0].tolist()[:SHOWN_TOKENS]
+    tokens = [Token(one, subject.decode([one])) for one in first]
+    return record.Batch(*ids.shape, by_hand.num_targets, tokens)
+
+
+def _stations(kinds: Mapping[str, str], found: ModulePass) -> list[Station]:
+    """In the order of the forward pass; a block after its parts."""
+    stations: list[Station] = []
+    arriving: float | None = None
+    for name, figures in found.modules.items():
+        kind = kinds[name]
+        gradient = None if figures.gradient_norm is None else _finite(float(figures.gradient_norm))
+        factor = None
+        if kind == "block" and gradient and arriving is not None:
+            factor = arriving / gradient
+        if kind in ("embedding", "block"):
+            arriving = gradient
+        rms, largest = _finite(float(figures.rms)), _finite(float(figures.largest))
+        stations.append(Station(name, kind, list(figures.shape), rms, largest, gradient, factor))  # type: ignore[arg-type]
+    return stations
+
+
+def _loss(subject: Subject, objective: _Objective, by_hand: LossByHand, total: float) -> Loss:
+    model = subject.model
+    gradient = objective.gradient.double().cpu().numpy()
+    size = float(np.linalg.norm(by_hand.gradient))
+    difference = float(np.linalg.norm(gradient - by_hand.gradient))
+    parts = dict(by_hand.parts)
+    if objective.router is not None:
+        parts["router"] = objective.router
+    return Loss(
+        formula=by_hand.formula,
+        settings=by_hand.settings,
+        by_hand=by_hand.loss,
+        parts=parts,
+        objective=by_hand.loss + sum(parts.values()),
+        by_torch=total,
+        guess=subject.task.guess_loss(model.config),
+        examples=[_example(subject, one, gradient) for one in by_hand.examples],
+        num_outputs=by_hand.gradient.shape[-1],
+        gradient_norm=size,
+        gradient_difference=difference / size if size else difference,
+    )
+
+
+def _example(subject: Subject, one: TargetLoss, gradient: np.ndarray) -> Example:
+    is_number = subject.task.predicts == "numbers"
+    ids = subject.batch["input_ids"][one.index[0]].tolist()
+    if len(one.index) > 1:  # a target in each place: the text up to it
+        ids = ids[max(0, one.index[1] + 1 - CONTEXT_TOKENS) : one.index[1] + 1]
+    number = 0 if is_number else int(one.target)
+    return Example(
+        before=subject.decode(ids[:SHOWN_TOKENS]),
+        target=None if is_number else _named(subject, number),
+        wanted=one.target if is_number else None,
+        output=one.output,
+        log_normalizer=one.log_normalizer,
+        loss=one.loss,
+        by_hand=one.gradient,
+        by_autograd=float(gradient[(*one.index, number)]),
+        likeliest=[record.Alternative(_named(subject, which), chance) for which, chance in one.likeliest],
+    )
+
+
+def _named(subject: Subject, number: int) -> Token:
+    config = subject.model.config
+    if has_head_over_labels(config):
+        return Token(number, str((config.id2label or {}).get(number, number)))
+    return Token(number, subject.decode([number]))
+
+
+def _choose_entries(trained: Mapping[str, nn.Parameter], gradients: Mapping[str, torch.Tensor]) -> list[_Entry]:
+    """The entry with the largest gradient in each of some parameters, which are spread over the depth."""
+    names = [name for name, gradient in gradients.items() if bool(gradient.any())]
+    chosen = [names[round(part * (len(names) - 1) / max(1, NUM_ENTRIES - 1))] for part in range(NUM_ENTRIES)]
+    entries = []
+    for name in dict.fromkeys(chosen) if names else ():
+        place = int(gradients[name].abs().argmax())
+        weight = float(trained[name].detach().reshape(-1)[place])
+        entries.append(_Entry(name, trained[name], place, weight, float(gradients[name].reshape(-1)[place])))
+    return entries
+
+
+def _update(
+    subject: Subject,
+    objective: _Objective,
+    entries: list[_Entry],
+    gradients: Mapping[str, torch.Tensor],
+    norm: float,
+) -> Step:
+    """Clip the gradient and let the optimizer take a step, on the copy."""
+    model, optimizer, rate = subject.model, subject.optimizer, subject.rate
+    assert optimizer is not None and rate is not None
+    before = {name: model.get_parameter(name).detach().clone() for name in gradients}
+    for name, gradient in gradients.items():
+        model.get_parameter(name).grad = gradient.clone()
+    clip = _clip(subject, norm)
+    set_learning_rate(optimizer, rate.value)
+    foreseen = [_foresee(optimizer, entry, model.base_model_prefix) for entry in entries]
+    optimizer.step()
+    updates = [
+        replace(one, by_optimizer=float(entry.parameter.detach().reshape(-1)[entry.place]) - entry.weight)
+        for entry, one in zip(entries, foreseen, strict=True)
+    ]
+    changes = {name: model.get_parameter(name).detach().double() - before[name].double() for name in gradients}
+    with evaluating(model):
+        after = float(objective())
+    return Step(
+        optimizer=subject.config.optim,
+        learning_rate=rate.value,
+        rate_of_step=rate.step,
+        is_last_rate=rate.is_last,
+        clip=clip,
+        updates=updates,
+        predicted_change=sum(float((gradients[name].double() * change).sum()) for name, change in changes.items()),
+        after=after,
+    )
+
+
+def _clip(subject: Subject, norm: float) -> Clip:
+    """Clip the gradient of the copy as training does. `norm` is its own, in float64."""
+    config = subject.config
+    norms = Clipping(config, subject.model.device, subject.model)()
+    others = {name: value for name in ("max_grad_value", "gradient_density") if (value := getattr(config, name))}
+    factor: float | None = 1.0
+    if others:
+        factor = None  # entries are not all scaled alike
+    elif config.max_grad_norm is not None:
+        factor = min(1.0, config.max_grad_norm / norm) if norm else 1.0
+    return Clip(norm, config.max_grad_norm, factor, float(norms.clipped_norm / norms.norm) if norm else 1.0, others)
+
+
+def _foresee(optimizer: torch.optim.Optimizer, entry: _Entry, prefix: str) -> Update:
+    """The update of an entry by hand, before the optimizer's step."""
+    assert entry.parameter.grad is not None
+    gradient = float(entry.parameter.grad.reshape(-1)[entry.place])
+    group = next(one for one in optimizer.param_groups if any(p is entry.parameter for p in one["params"]))
+    formula, state = formula_of(optimizer, group), _state_of(optimizer, entry)
+    by_hand = None if formula is None else work_out(formula, group, state, entry.weight, gradient)
+    return Update(
+        parameter=matrix_name(entry.name, prefix),
+        index=entry.index,
+        weight=entry.weight,
+        gradient=gradient,
+        formula=formula,
+        settings={} if by_hand is None else by_hand.settings,
+        state={} if by_hand is None else state,
+        worked={} if by_hand is None else by_hand.steps,
+        by_hand=None if by_hand is None else by_hand.change,
+        by_optimizer=0.0,
+        rounding=float(np.spacing(np.float32(abs(entry.weight)))),
+    )
+
+
+def _state_of(optimizer: torch.optim.Optimizer, entry: _Entry) -> dict[str, float]:
+    """What the optimizer remembers of an entry: of tensors in the parameter's shape the entry, and single numbers."""
+    state = {}
+    for name, value in optimizer.state.get(entry.parameter, {}).items():
+        if isinstance(value, torch.Tensor) and value.shape == entry.parameter.shape:
+            state[name] = float(value.reshape(-1)[entry.place])
+        elif isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and value.numel() == 1):
+            state[name] = float(value)
+    return state
+
+
+def _differences(subject: Subject, objective: _Objective, entries: list[_Entry]) -> tuple[list[Difference], str]:
+    """Central differences, or why there are none."""
+    model = subject.model
+    objective.batch = {name: one.double() if one.is_floating_point() else one for name, one in subject.batch.items()}
+    try:
+        _compute_experts_singly(model)
+        model.double()
+        found = central_differences(model, objective, [(entry.parameter, entry.place) for entry in entries])
+    except (RuntimeError, ValueError, TypeError) as error:
+        return [], f"{type(model).__name__} does not compute in float64: {' '.join(str(error).split())[:200]}"
+    named = zip(entries, found, strict=True)
+    return [
+        Difference(
+            parameter=matrix_name(entry.name, model.base_model_prefix),
+            index=entry.index,
+            weight=entry.weight,
+            autograd=entry.gradient,
+            central=one.gradient,
+            loss_up=one.loss_up,
+            loss_down=one.loss_down,
+            width=one.width,
+        )
+        for entry, one in named
+    ], ""
+
+
+def _compute_experts_singly(model: PreTrainedModel) -> None:
+    """Products of grouped experts know no float64; one expert after the other does."""
+    if any(hasattr(module, "_is_expert_parallel") for module in model.modules()):
+        model.set_experts_implementation("eager")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
