@@ -1,4 +1,4 @@
-"""One entry's update by the optimizer's formula, in float64: for people to follow, and to hold against the optimizer."""
+"""One entry's update by the optimizer's formula, in float64: to follow, and to hold against the optimizer."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def _sgd(group: Mapping[str, Any], state: Mapping[str, float], weight: float, gr
     return Worked(settings, steps, -rate * direction)
 
 
-def _adam(
-    kind: Kind, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float
-) -> Worked:
+def _adam(kind: Kind, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float) -> Worked:
     """Kingma & Ba 2015, algorithm 1; with decoupled decay Loshchilov & Hutter 2019, algorithm 2."""
     settings = {"lr": float(group["lr"]), "beta1": float(group["betas"][0]), "beta2": float(group["betas"][1])}
     settings |= {"eps": float(group["eps"]), "weight_decay": float(group["weight_decay"])}

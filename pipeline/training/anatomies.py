@@ -23,24 +23,23 @@ from pipeline.training.optimization.schedules import learning_rate, num_steps
 from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.train_config import TrainConfig
 
-BATCH_TOKENS = 256
-"""Tokens of the batch, unless one row has more, or fewer than BATCH_TARGETS targets are in so many."""
-
-BATCH_TARGETS = 4
+BATCH_LENGTH, BATCH_TARGETS = 128, 4
+"""Positions after which the rows of the batch are cut. There are so many rows that they have as many tokens, and at
+least so many targets."""
 
 MOST_PARAMETERS = 1_000_000_000
 """Of a model that `descent anatomy` takes apart: in float64 it takes 8 bytes each."""
 
 
 def fixed_batch(split: Split, device: torch.device) -> Batch:
-    """The first rows of the validation split: the same batch at every step, which is never trained on."""
+    """The first rows of the validation split, cut: the same batch at every step, which is never trained on."""
     number = 1
-    while number < len(split):
-        has_targets = split.num_targets(range(number)) >= BATCH_TARGETS
-        if has_targets and split.num_tokens_in(range(number + 1)) > BATCH_TOKENS:
-            break
+    while number < len(split) and (
+        split.num_targets(range(number)) < BATCH_TARGETS or split.num_tokens_in(range(number + 1)) <= BATCH_LENGTH
+    ):
         number += 1
-    return on_device(split.batch(range(number)), device)
+    batch = on_device(split.batch(range(number)), device)
+    return {name: values[:, :BATCH_LENGTH] if values.ndim > 1 else values for name, values in batch.items()}
 
 
 def rate_after(config: TrainConfig, step: int, max_steps: int) -> Rate:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from pipeline.evaluation.losses import Batch
 from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.modeling.layer_names import matrix_name
-from pipeline.modeling.module_hooks import ModulePass, record_modules
-from pipeline.modeling.stations import network_parts
+from pipeline.modeling.module_hooks import ModulePass, first_tensor, record_modules
+from pipeline.modeling.stations import Kind, network_parts
 from pipeline.tasks import Task
 from pipeline.telemetry import anatomy as record
 from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, Station, Step, Token, Update
@@ -28,7 +30,7 @@ from pipeline.training.optimization.parameter_groups import set_learning_rate
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 
-NUM_ENTRIES = 6
+NUM_ENTRIES = 5
 """Entries of parameters that are followed, each in another parameter."""
 
 CONTEXT_TOKENS = 12
@@ -94,7 +96,7 @@ class _Objective:
         plain = subject.task.loss_sums(output, self.batch, subject.config)
         whole = self._routing.add(plain, output, self.batch)
         self.outputs = output.logits.detach()
-        self.router = None if whole is plain else float(whole.total - plain.total) / self.num_targets
+        self.router = None if whole is plain else float((whole.total - plain.total).detach()) / self.num_targets
         if output.logits.requires_grad:
             output.logits.register_hook(self._keep)
         return whole.total / self.num_targets
@@ -113,7 +115,8 @@ def dissect(subject: Subject) -> Anatomy:
     parts = network_parts(model)
     objective = _Objective(subject)
     modules = {name: part.module for name, part in parts.items()}
-    found = record_modules(model, modules, objective, [parameter for _, parameter in trained])
+    with _gradients_at_inputs({name: part.module for name, part in parts.items() if part.kind == "block"}) as arriving:
+        found = record_modules(model, modules, objective, [parameter for _, parameter in trained])
     gradients = {
         name: gradient
         for (name, _), gradient in zip(trained, found.parameter_gradients, strict=True)
@@ -130,7 +133,7 @@ def dissect(subject: Subject) -> Anatomy:
     loss = _loss(subject, objective, by_hand, total)
     entries = _choose_entries(dict(trained), gradients)
     weights = {name: parameter.detach().clone() for name, parameter in trained}
-    update = None if subject.optimizer is None else _update(subject, objective, entries, gradients, norm)
+    update = None if subject.optimizer is None else _update(subject, objective, entries, gradients, weights, norm)
     for name, parameter in trained:
         parameter.data = weights[name]
     differences, why_none = _differences(subject, objective, entries)
@@ -141,7 +144,7 @@ def dissect(subject: Subject) -> Anatomy:
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_trainable=sum(parameter.numel() for _, parameter in trained),
         batch=_batch(subject, by_hand),
-        stations=_stations({name: part.kind for name, part in parts.items()}, found),
+        stations=_stations({name: part.kind for name, part in parts.items()}, found, arriving),
         loss=loss,
         differences=differences,
         no_differences=why_none,
@@ -157,20 +160,43 @@ def _batch(subject: Subject, by_hand: LossByHand) -> record.Batch:
     return record.Batch(*ids.shape, by_hand.num_targets, tokens)
 
 
-def _stations(kinds: Mapping[str, str], found: ModulePass) -> list[Station]:
+@contextmanager
+def _gradients_at_inputs(blocks: Mapping[str, nn.Module]) -> Iterator[dict[str, float]]:
+    """Norms of d(objective)/d(input) of each block, once the passes in the context are over."""
+    norms: dict[str, float] = {}
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, arguments: Any, named: Any) -> None:
+            given = first_tensor([one for one in (*arguments, *named.values()) if isinstance(one, torch.Tensor)])
+            if given is not None and given.requires_grad:
+                given.register_hook(lambda gradient: norms.update({name: float(gradient.double().norm())}))
+
+        return hook
+
+    handles = [block.register_forward_pre_hook(watch(name), with_kwargs=True) for name, block in blocks.items()]
+    try:
+        yield norms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _stations(kinds: Mapping[str, Kind], found: ModulePass, arriving: Mapping[str, float]) -> list[Station]:
     """In the order of the forward pass; a block after its parts."""
-    stations: list[Station] = []
-    arriving: float | None = None
+    stations = []
     for name, figures in found.modules.items():
-        kind = kinds[name]
         gradient = None if figures.gradient_norm is None else _finite(float(figures.gradient_norm))
-        factor = None
-        if kind == "block" and gradient and arriving is not None:
-            factor = arriving / gradient
-        if kind in ("embedding", "block"):
-            arriving = gradient
-        rms, largest = _finite(float(figures.rms)), _finite(float(figures.largest))
-        stations.append(Station(name, kind, list(figures.shape), rms, largest, gradient, factor))  # type: ignore[arg-type]
+        stations.append(
+            Station(
+                name=name,
+                kind=kinds[name],
+                shape=list(figures.shape),
+                rms=_finite(float(figures.rms)),
+                largest=_finite(float(figures.largest)),
+                gradient_norm=gradient,
+                factor=_finite(arriving[name] / gradient) if gradient and name in arriving else None,
+            )
+        )
     return stations
 
 
@@ -240,12 +266,13 @@ def _update(
     objective: _Objective,
     entries: list[_Entry],
     gradients: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
     norm: float,
 ) -> Step:
-    """Clip the gradient and let the optimizer take a step, on the copy."""
+    """Clip the gradient and let the optimizer take a step, on the copy. `weights` are those before it."""
     model, optimizer, rate = subject.model, subject.optimizer, subject.rate
-    assert optimizer is not None and rate is not None
-    before = {name: model.get_parameter(name).detach().clone() for name in gradients}
+    assert optimizer is not None
+    assert rate is not None
     for name, gradient in gradients.items():
         model.get_parameter(name).grad = gradient.clone()
     clip = _clip(subject, norm)
@@ -256,7 +283,7 @@ def _update(
         replace(one, by_optimizer=float(entry.parameter.detach().reshape(-1)[entry.place]) - entry.weight)
         for entry, one in zip(entries, foreseen, strict=True)
     ]
-    changes = {name: model.get_parameter(name).detach().double() - before[name].double() for name in gradients}
+    changes = {name: model.get_parameter(name).detach().double() - weights[name].double() for name in gradients}
     with evaluating(model):
         after = float(objective())
     return Step(

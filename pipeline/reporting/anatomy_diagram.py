@@ -1,0 +1,82 @@
+"""The way of a batch through the network and back, as a drawing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pipeline.reporting.formats import real
+from pipeline.reporting.svg_axes import line, number, rect, svg, text
+from pipeline.telemetry.anatomy import Station
+
+WIDTH, ROW, TOP = 470.0, 28.0, 30.0
+LEFT, BOX, BAR = 28.0, 140.0, 46.0
+FIRST, SECOND = LEFT + BOX + 12, LEFT + BOX + 144
+LONGEST_NAME = 17
+MOST_ROWS = 40
+"""Of a network with more parts the blocks alone are drawn, and of more blocks the first and last ones."""
+
+
+def anatomy_diagram(stations: Sequence[Station]) -> str:
+    """Parts from the first to the last, going down with the size of what they give, and up again with that of the
+    gradient; both bars are logarithmic."""
+    shown, gap = _shown(stations)
+    sizes, gradients = ([getattr(one, name) for one in shown] for name in ("rms", "gradient_norm"))
+    parts = [
+        text(4, 16, "forward", "legend"),
+        text(FIRST, 16, "output, RMS", "label"),
+        text(SECOND, 16, "gradient, norm", "label"),
+    ]
+    y = TOP
+    for index, station in enumerate(shown):
+        if index == gap:
+            parts.append(text(LEFT, y + 15, f"… {len(stations) - len(shown):,} parts are left out …", "label"))
+            y += ROW
+        inset = 14.0 if station.kind in ("attention", "mlp") else 0.0
+        css = "tokens" if station.kind in ("embedding", "head") else "documents" if inset else "network"
+        parts.append(rect(LEFT + inset, y, BOX - inset, 22, f'rx="4" class="node {css}"'))
+        parts.append(text(LEFT + inset + 7, y + 15, _label(station), "fact"))
+        parts += _bar(FIRST, y, station.rms, sizes, "own")
+        parts += _bar(SECOND, y, station.gradient_norm, gradients, "back")
+        y += ROW
+    bottom = y - ROW + 22
+    parts += [_arrow(12, TOP, bottom, down=True), _arrow(WIDTH - 12, TOP, bottom, down=False)]
+    parts.append(text(WIDTH - 4, bottom + 18, "back", "legend", "end"))
+    return svg(
+        WIDTH, bottom + 26, "".join(parts), "a batch on its way through the network and back", ' class="anatomy"'
+    )
+
+
+def _label(station: Station) -> str:
+    """`layers.3` of a block, `3 self_attn` of a part of one."""
+    words = station.name.split(".")
+    name = " ".join(words[-2:]) if station.kind in ("attention", "mlp") else station.name
+    return name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"
+
+
+def _shown(stations: Sequence[Station]) -> tuple[list[Station], int]:
+    """What is drawn, and where something is left out; -1 for nowhere."""
+    if len(stations) <= MOST_ROWS:
+        return list(stations), -1
+    whole = [one for one in stations if one.kind not in ("attention", "mlp")]
+    if len(whole) <= MOST_ROWS:
+        return whole, -1
+    half = MOST_ROWS // 2
+    return [*whole[:half], *whole[-half:]], half
+
+
+def _bar(left: float, top: float, value: float | None, others: Sequence[float | None], css: str) -> list[str]:
+    """A bar, logarithmic between the smallest and the largest value, and the value."""
+    at = left + BAR + 6
+    if not value:
+        return [text(at, top + 15, "–" if value is None else "0", "value")]
+    low, high = (math.log10(bound(one for one in others if one)) for bound in (min, max))
+    share = 0.08 + 0.92 * (math.log10(value) - low) / (high - low) if high > low else 1.0
+    bar = rect(left, top + 6, BAR * share, 10, f'class="bar {css}"')
+    return [bar, text(at, top + 15, real(value, 3), "value")]
+
+
+def _arrow(x: float, top: float, bottom: float, *, down: bool) -> str:
+    tip, foot = (bottom, bottom - 7) if down else (top, top + 7)
+    head = f'<path d="M{number(x - 4)} {number(foot)}h8L{number(x)} {number(tip)}Z" class="head"/>'
+    return line(x, top, x, bottom, "edge") + head
