@@ -38,6 +38,7 @@ VERBS = (
     run_commands.estimate,
     model_commands.generate,
     model_commands.export,
+    model_commands.anatomy,
     model_commands.replay,
     config_commands.schema,
 )

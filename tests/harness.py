@@ -129,7 +129,7 @@ class Result:
 LIGHT = ("pipeline.cli", "pipeline.config.loading", "pipeline.engine.plan", "pipeline.verbs.run_commands")
 LIBRARIES = ("accelerate", "datasets", "peft", "torch.utils.tensorboard", "transformers.models.llama.modeling_llama")
 HEAVY = (*LIBRARIES, *LIGHT, "pipeline.training.loop")
-MODULES = {"run": HEAVY, "generate": HEAVY, "estimate": HEAVY, "export": HEAVY}
+MODULES = {"run": HEAVY, "generate": HEAVY, "estimate": HEAVY, "export": HEAVY, "anatomy": HEAVY}
 """What a command imports; one that is not named, what is light."""
 
 

@@ -130,7 +130,13 @@ def regression_by_hand(outputs: Floats, labels: NDArray[Any], huber_delta: float
         gradients = np.clip(errors, -huber_delta, huber_delta) / count
     places = np.argwhere(is_target)
     examples = [
-        TargetLoss(tuple(places[one].tolist()), *(float(of[one]) for of in (wanted, predicted, losses, gradients)))
+        TargetLoss(
+            index=tuple(places[one].tolist()),
+            target=float(wanted[one]),
+            output=float(predicted[one]),
+            loss=float(losses[one]),
+            gradient=float(gradients[one]),
+        )
         for one in _spread(losses)
     ]
     gradient = np.zeros_like(outputs)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.modeling.parameters import blocks, kind_of, norm_parameters
 
-Kind = Literal["embedding", "attention", "mlp", "block", "norm", "head"]
+PartKind = Literal["embedding", "attention", "mlp", "block", "norm", "head"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class NetworkPart:
     """A module that is a part, with its kind."""
 
     module: nn.Module
-    kind: Kind
+    kind: PartKind
 
 
 def network_parts(model: PreTrainedModel) -> dict[str, NetworkPart]:
@@ -29,7 +29,7 @@ def network_parts(model: PreTrainedModel) -> dict[str, NetworkPart]:
     names = {id(module): matrix_name(name, prefix) for name, module in model.named_modules()}
     found: dict[str, NetworkPart] = {}
 
-    def add(module: nn.Module | None, kind: Kind) -> None:
+    def add(module: nn.Module | None, kind: PartKind) -> None:
         if module is not None and id(module) in names:
             found.setdefault(names[id(module)], NetworkPart(module, kind))
 

@@ -69,7 +69,7 @@ def _bar(left: float, top: float, value: float | None, others: Sequence[float | 
     """A bar, logarithmic between the smallest and the largest value, and the value."""
     at = left + BAR + 6
     if not value:
-        return [text(at, top + 15, "–" if value is None else "0", "value")]
+        return [text(at, top + 15, "unknown" if value is None else "0", "value")]
     low, high = (math.log10(bound(one for one in others if one)) for bound in (min, max))
     share = 0.08 + 0.92 * (math.log10(value) - low) / (high - low) if high > low else 1.0
     bar = rect(left, top + 6, BAR * share, 10, f'class="bar {css}"')

@@ -1,11 +1,12 @@
 """The anatomy of a step in sentences and formulas with its numbers. Each takes from the record; nothing is measured."""
 
+# ruff: noqa: RUF001  (minus and times are those of formulas)
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from pipeline.reporting.formats import count, percent, real
+from pipeline.reporting.formats import count, percent, power_of_ten, real
 from pipeline.telemetry.anatomy import Anatomy, Difference, Example, Loss, Update
 
 DIGITS = 5
@@ -39,7 +40,7 @@ TASKS = {"tokens": "token", "classes": "document", "numbers": "document"}
 
 
 @dataclass(frozen=True)
-class Worked:
+class WorkedLine:
     """A line of a calculation: what is computed, the formula, the same with numbers in it, and the result."""
 
     name: str
@@ -50,7 +51,15 @@ class Worked:
 
 def figure(value: float) -> str:
     """A number of the record, in five digits."""
-    return real(value, DIGITS)
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return real(value, DIGITS)
+    mantissa, _, exponent = f"{value:.{DIGITS - 1}e}".partition("e")
+    return f"{mantissa.replace('-', chr(0x2212))}×{power_of_ten(int(exponent))}"
+
+
+def setting(value: float) -> str:
+    """A number that somebody chose, as they would write it."""
+    return f"{value:.6g}"
 
 
 def place(parameter: str, index: list[int]) -> str:
@@ -73,15 +82,15 @@ def in_roundings(update: Update) -> float | None:
     return None if update.by_hand is None else abs(update.by_hand - update.by_optimizer) / update.rounding
 
 
-def example_lines(loss: Loss, example: Example, num_targets: int) -> list[Worked]:
+def example_lines(loss: Loss, example: Example, num_targets: int) -> list[WorkedLine]:
     """The loss of one target, and d(objective)/d(output), with its numbers."""
     output = figure(example.output)
     if example.target is None:
         assert example.wanted is not None
         error = example.output - example.wanted
-        lines = [Worked("error", "ŷ − y", f"{output} − {figure(example.wanted)}", figure(error))]
+        lines = [WorkedLine("error", "ŷ − y", f"{output} − {figure(example.wanted)}", figure(error))]
         if loss.formula == "squared_error":
-            lines.append(Worked("loss", "(ŷ − y)²", f"({figure(error)})²", figure(example.loss)))
+            lines.append(WorkedLine("loss", "(ŷ − y)²", f"({figure(error)})²", figure(example.loss)))
             slope, numbers = "2 (ŷ − y) / n", f"2 × {figure(error)} / {count(num_targets)}"
         else:
             delta = loss.settings["huber_delta"]
@@ -90,27 +99,31 @@ def example_lines(loss: Loss, example: Example, num_targets: int) -> list[Worked
             within = (
                 f"({figure(error)})² / 2"
                 if is_square
-                else f"{real(delta)} × ({figure(abs(error))} − {real(delta / 2)})"
+                else f"{setting(delta)} × ({figure(abs(error))} − {setting(delta / 2)})"
             )
-            lines.append(Worked("loss", formula, within, figure(example.loss)))
+            lines.append(WorkedLine("loss", formula, within, figure(example.loss)))
             cut = max(-delta, min(delta, error))
             slope, numbers = "clip(ŷ − y, ±δ) / n", f"{figure(cut)} / {count(num_targets)}"
     else:
         assert example.log_normalizer is not None
         lines = [
-            Worked("loss", "log Σⱼ exp(zⱼ) − z", f"{figure(example.log_normalizer)} − {output}", figure(example.loss)),
-            Worked("probability", "p = exp(−loss)", f"exp(−{figure(example.loss)})", percent(math.exp(-example.loss))),
+            WorkedLine(
+                "loss", "log Σⱼ exp(zⱼ) − z", f"{figure(example.log_normalizer)} − {output}", figure(example.loss)
+            ),
+            WorkedLine(
+                "probability", "p = exp(−loss)", f"exp(−{figure(example.loss)})", percent(math.exp(-example.loss))
+            ),
         ]
         chance = figure(math.exp(-example.loss))
         slope, numbers = "(p − 1) / n", f"({chance} − 1) / {count(num_targets)}"
         if loss.settings:
             slope, numbers = "(p − y) / n, with what is below", "the softmax, the target and what is on top of it"
-    lines.append(Worked("gradient, by hand", slope, numbers, figure(example.by_hand)))
-    lines.append(Worked("gradient, by autograd", "", "", figure(example.by_autograd)))
+    lines.append(WorkedLine("gradient, by hand", slope, numbers, figure(example.by_hand)))
+    lines.append(WorkedLine("gradient, by autograd", "", "", figure(example.by_autograd)))
     return lines
 
 
-def update_lines(update: Update, step_size: float) -> list[Worked]:
+def update_lines(update: Update, step_size: float) -> list[WorkedLine]:
     """The update of an entry, line by line."""
     if update.formula is None:
         return []
@@ -121,7 +134,7 @@ def update_lines(update: Update, step_size: float) -> list[Worked]:
     decay = settings["weight_decay"]
     if update.formula != "adamw" and decay:
         used = figure(worked["with_decay"])
-        lines.append(Worked("with decay", "g + λ w", f"{gradient} + {real(decay)} × {weight}", used))
+        lines.append(WorkedLine("with decay", "g + λ w", f"{gradient} + {setting(decay)} × {weight}", used))
     rate = figure(settings["lr"])
     if update.formula == "sgd":
         return lines + _sgd_lines(update, used, rate)
@@ -131,43 +144,48 @@ def update_lines(update: Update, step_size: float) -> list[Worked]:
     corrected = [figure(worked[name]) for name in ("mean_corrected", "square_corrected")]
     step = figure(worked["step"])
     lines += [
-        Worked("mean m", "β₁ m + (1 − β₁) g", f"{real(first)} × {before[0]} + {real(1 - first)} × {used}", mean),
-        Worked(
-            "square v", "β₂ v + (1 − β₂) g²", f"{real(second)} × {before[1]} + {real(1 - second)} × ({used})²", square
+        WorkedLine(
+            "mean m", "β₁ m + (1 − β₁) g", f"{setting(first)} × {before[0]} + {setting(1 - first)} × {used}", mean
         ),
-        Worked("m̂", "m / (1 − β₁ᵗ)", f"{mean} / (1 − {real(first)}^{count(number)})", corrected[0]),
-        Worked("v̂", "v / (1 − β₂ᵗ)", f"{square} / (1 − {real(second)}^{count(number)})", corrected[1]),
-        Worked(
-            "step", "η m̂ / (√v̂ + ε)", f"{rate} × {corrected[0]} / (√{corrected[1]} + {real(settings['eps'])})", step
+        WorkedLine(
+            "square v",
+            "β₂ v + (1 − β₂) g²",
+            f"{setting(second)} × {before[1]} + {setting(1 - second)} × ({used})²",
+            square,
+        ),
+        WorkedLine("m̂", "m / (1 − β₁ᵗ)", f"{mean} / (1 − {setting(first)}^{count(number)})", corrected[0]),
+        WorkedLine("v̂", "v / (1 − β₂ᵗ)", f"{square} / (1 − {setting(second)}^{count(number)})", corrected[1]),
+        WorkedLine(
+            "step", "η m̂ / (√v̂ + ε)", f"{rate} × {corrected[0]} / (√{corrected[1]} + {setting(settings['eps'])})", step
         ),
     ]
     change = f"−{step}"
     if update.formula == "adamw" and decay:
         shrunk = figure(worked["decay"])
-        lines.append(Worked("decay", "η λ w", f"{rate} × {real(decay)} × {weight}", shrunk))
+        lines.append(WorkedLine("decay", "η λ w", f"{rate} × {setting(decay)} × {weight}", shrunk))
         change = f"−{step} − {shrunk}"
     return [*lines, _change(update, "−step − decay" if len(change) > len(step) + 1 else "−step", change)]
 
 
-def _sgd_lines(update: Update, used: str, rate: str) -> list[Worked]:
+def _sgd_lines(update: Update, used: str, rate: str) -> list[WorkedLine]:
     settings, worked, momentum = update.settings, update.worked, update.settings["momentum"]
     lines, direction = [], used
     if momentum:
         before, buffer = update.state.get("momentum_buffer"), figure(worked["momentum"])
         part = 1 - settings["dampening"]
-        numbers = used if before is None else f"{real(momentum)} × {figure(before)} + {real(part)} × {used}"
+        numbers = used if before is None else f"{setting(momentum)} × {figure(before)} + {setting(part)} × {used}"
         formula = "b = g in the first step" if before is None else "μ b + (1 − τ) g"
-        lines.append(Worked("momentum b", formula, numbers, buffer))
+        lines.append(WorkedLine("momentum b", formula, numbers, buffer))
         direction = buffer
         if "nesterov" in worked:
             direction = figure(worked["nesterov"])
-            lines.append(Worked("Nesterov", "g + μ b", f"{used} + {real(momentum)} × {buffer}", direction))
+            lines.append(WorkedLine("Nesterov", "g + μ b", f"{used} + {setting(momentum)} × {buffer}", direction))
     return [*lines, _change(update, "−η b" if momentum else "−η g", f"−{rate} × {direction}")]
 
 
-def _change(update: Update, formula: str, numbers: str) -> Worked:
+def _change(update: Update, formula: str, numbers: str) -> WorkedLine:
     assert update.by_hand is not None
-    return Worked("change", formula, numbers.replace("−−", ""), figure(update.by_hand))
+    return WorkedLine("change", formula, numbers.replace("−−", ""), figure(update.by_hand))
 
 
 def summary_lines(anatomy: Anatomy, run: str) -> list[str]:

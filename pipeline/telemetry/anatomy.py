@@ -28,7 +28,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ShownBatch:
     """What goes through the network: rows of the validation split."""
 
     rows: int
@@ -166,7 +166,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """What the optimizer makes of the batch."""
 
     optimizer: str
@@ -192,13 +192,13 @@ class Anatomy:
     task: str
     num_parameters: int
     num_trainable: int
-    batch: Batch
+    batch: ShownBatch
     stations: list[Station]
     loss: Loss
     differences: list[Difference]
     no_differences: str
     """Why there are none; "" where there are."""
-    update: Step | None
+    update: OptimizerStep | None
     no_update: str
     """Why there is none; "" where there is."""
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import torch
 
-Kind = Literal["sgd", "adam", "adamw"]
+UpdateFormula = Literal["sgd", "adam", "adamw"]
 
 
 @dataclass(frozen=True)
-class Worked:
+class WorkedUpdate:
     """The settings and the steps of a formula by name, in their order, and the change of the weight."""
 
     settings: dict[str, float]
@@ -21,7 +21,7 @@ class Worked:
     change: float
 
 
-def formula_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Kind | None:
+def formula_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> UpdateFormula | None:
     """The formula by which an optimizer moves a group of parameters; None for others than those here."""
     if group.get("maximize") or group.get("amsgrad"):
         return None
@@ -33,15 +33,15 @@ def formula_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Ki
 
 
 def work_out(
-    kind: Kind, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float
-) -> Worked:
+    kind: UpdateFormula, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float
+) -> WorkedUpdate:
     """The update of one entry from its state before the step, which is empty before the first."""
     if kind == "sgd":
         return _sgd(group, state, weight, gradient)
     return _adam(kind, group, state, weight, gradient)
 
 
-def _sgd(group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float) -> Worked:
+def _sgd(group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float) -> WorkedUpdate:
     """Momentum as in PyTorch, where the rate is outside of it (Sutskever et al. 2013, with that difference)."""
     names = ("lr", "momentum", "dampening", "weight_decay")
     settings = {name: float(group[name]) for name in names}
@@ -55,10 +55,12 @@ def _sgd(group: Mapping[str, Any], state: Mapping[str, float], weight: float, gr
         if group["nesterov"]:
             steps["nesterov"] = direction + momentum * buffer
         direction = steps.get("nesterov", buffer)
-    return Worked(settings, steps, -rate * direction)
+    return WorkedUpdate(settings, steps, -rate * direction)
 
 
-def _adam(kind: Kind, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float) -> Worked:
+def _adam(
+    kind: UpdateFormula, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float
+) -> WorkedUpdate:
     """Kingma & Ba 2015, algorithm 1; with decoupled decay Loshchilov & Hutter 2019, algorithm 2."""
     settings = {"lr": float(group["lr"]), "beta1": float(group["betas"][0]), "beta2": float(group["betas"][1])}
     settings |= {"eps": float(group["eps"]), "weight_decay": float(group["weight_decay"])}
@@ -72,4 +74,4 @@ def _adam(kind: Kind, group: Mapping[str, Any], state: Mapping[str, float], weig
     steps |= {"mean_corrected": mean / (1 - beta1**number), "square_corrected": square / (1 - beta2**number)}
     steps["step"] = rate * steps["mean_corrected"] / (math.sqrt(steps["square_corrected"]) + epsilon)
     steps["decay"] = rate * decay * weight if kind == "adamw" else 0.0
-    return Worked(settings, steps, -steps["step"] - steps["decay"])
+    return WorkedUpdate(settings, steps, -steps["step"] - steps["decay"])

@@ -12,12 +12,13 @@ from transformers import PreTrainedModel
 
 from pipeline.errors import ConfigError
 from pipeline.evaluation.losses import Batch, on_device
+from pipeline.modeling.build import load_model
 from pipeline.modeling.open_and_export import give_weights, open_for_training
 from pipeline.tasks import Split, Task
 from pipeline.training.checkpointing.checkpoints import step_of
 from pipeline.training.checkpointing.random_states import random_states, restore_random_states
 from pipeline.training.checkpointing.training_state_dict import restore_saved_optimizer, restore_weights
-from pipeline.training.dissection import Rate, Subject
+from pipeline.training.dissection import NextRate, Subject
 from pipeline.training.optimization.parameter_groups import build_optimizer
 from pipeline.training.optimization.schedules import learning_rate, num_steps
 from pipeline.training.optimization.sparsity import freeze
@@ -42,12 +43,12 @@ def fixed_batch(split: Split, device: torch.device) -> Batch:
     return {name: values[:, :BATCH_LENGTH] if values.ndim > 1 else values for name, values in batch.items()}
 
 
-def rate_after(config: TrainConfig, step: int, max_steps: int) -> Rate:
+def rate_after(config: TrainConfig, step: int, max_steps: int) -> NextRate:
     """The learning rate of the next step that has one above 0: the first of a warm-up has none. After the last step
     that of the last."""
     following = range(step, min(step + 2, max_steps))
-    rates = [Rate(learning_rate(config, one, max_steps), one + 1, is_last=False) for one in following]
-    last = Rate(learning_rate(config, max_steps - 1, max_steps), max_steps, is_last=step >= max_steps)
+    rates = [NextRate(learning_rate(config, one, max_steps), one + 1, is_last=False) for one in following]
+    last = NextRate(learning_rate(config, max_steps - 1, max_steps), max_steps, is_last=step >= max_steps)
     return next((rate for rate in rates if rate.value > 0), last)
 
 
@@ -83,6 +84,24 @@ def subject_of_checkpoint(
         decode=decoder(artifact / "model" / "tokenizer.json"),
         optimizer=optimizer,
         rate=rate_after(config, step, num_steps(config, len(train), train.target_tokens)),
+    )
+
+
+def subject_of_model(
+    folder: Path, step: int, config: TrainConfig, task: Task, validation: Split, device: torch.device
+) -> Subject:
+    """An exported model, whose optimizer is not known. Raises ConfigError where it is too large or quantized."""
+    model = load_model(folder)
+    check_size(model)
+    return Subject(
+        config=config,
+        task=task,
+        model=model.to(device),
+        step=step,
+        batch=fixed_batch(validation, device),
+        decode=decoder(folder / "tokenizer.json"),
+        optimizer=None,
+        rate=None,
     )
 
 

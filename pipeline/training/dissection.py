@@ -19,10 +19,10 @@ from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.modeling.module_hooks import ModulePass, first_tensor, record_modules
-from pipeline.modeling.stations import Kind, network_parts
+from pipeline.modeling.stations import PartKind, network_parts
 from pipeline.tasks import Task
 from pipeline.telemetry import anatomy as record
-from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, Station, Step, Token, Update
+from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Station, Token, Update
 from pipeline.telemetry.finite_differences import central_differences
 from pipeline.telemetry.update_by_hand import formula_of, work_out
 from pipeline.training.optimization.clipping import Clipping
@@ -38,7 +38,7 @@ SHOWN_TOKENS = 24
 
 
 @dataclass(frozen=True)
-class Rate:
+class NextRate:
     """A learning rate and the step of the training that has it; `is_last` where no step comes after that."""
 
     value: float
@@ -60,7 +60,7 @@ class Subject:
     """The text of tokens."""
     optimizer: torch.optim.Optimizer | None
     """Over the model's parameters, as it was after `step` steps. None where that is not known."""
-    rate: Rate | None
+    rate: NextRate | None
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ def dissect(subject: Subject) -> Anatomy:
     )
 
 
-def _batch(subject: Subject, by_hand: LossByHand) -> record.Batch:
+def _batch(subject: Subject, by_hand: LossByHand) -> record.ShownBatch:
     ids = subject.batch["input_ids"]
     first = ids[0].tolist()[:SHOWN_TOKENS]
     tokens = [Token(one, subject.decode([one])) for one in first]
-    return record.Batch(*ids.shape, by_hand.num_targets, tokens)
+    return record.ShownBatch(rows=ids.shape[0], length=ids.shape[1], targets=by_hand.num_targets, tokens=tokens)
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def _gradients_at_inputs(blocks: Mapping[str, nn.Module]) -> Iterator[dict[str, 
             handle.remove()
 
 
-def _stations(kinds: Mapping[str, Kind], found: ModulePass, arriving: Mapping[str, float]) -> list[Station]:
+def _stations(kinds: Mapping[str, PartKind], found: ModulePass, arriving: Mapping[str, float]) -> list[Station]:
     """In the order of the forward pass; a block after its parts."""
     stations = []
     for name, figures in found.modules.items():
@@ -250,8 +250,9 @@ def _named(subject: Subject, number: int) -> Token:
 
 
 def _choose_entries(trained: Mapping[str, nn.Parameter], gradients: Mapping[str, torch.Tensor]) -> list[_Entry]:
-    """The entry with the largest gradient in each of some parameters, which are spread over the depth."""
-    names = [name for name, gradient in gradients.items() if bool(gradient.any())]
+    """The entry with the largest gradient in each of some matrices, which are spread over the depth."""
+    moved = [name for name, gradient in gradients.items() if bool(gradient.any())]
+    names = [name for name in moved if gradients[name].ndim >= 2] or moved
     chosen = [names[round(part * (len(names) - 1) / max(1, NUM_ENTRIES - 1))] for part in range(NUM_ENTRIES)]
     entries = []
     for name in dict.fromkeys(chosen) if names else ():
@@ -268,7 +269,7 @@ def _update(
     gradients: Mapping[str, torch.Tensor],
     weights: Mapping[str, torch.Tensor],
     norm: float,
-) -> Step:
+) -> OptimizerStep:
     """Clip the gradient and let the optimizer take a step, on the copy. `weights` are those before it."""
     model, optimizer, rate = subject.model, subject.optimizer, subject.rate
     assert optimizer is not None
@@ -286,7 +287,7 @@ def _update(
     changes = {name: model.get_parameter(name).detach().double() - weights[name].double() for name in gradients}
     with evaluating(model):
         after = float(objective())
-    return Step(
+    return OptimizerStep(
         optimizer=subject.config.optim,
         learning_rate=rate.value,
         rate_of_step=rate.step,

@@ -111,6 +111,40 @@ def export(
     guarded(work, debug)
 
 
+def anatomy(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, help="After so many steps of its training. By default the last.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="By default anatomy-STEP.html in the run's folder.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Take one step of a training apart: a batch through the network, back, and into an update, with its formulas."""
+
+    def work() -> None:
+        from pipeline import atomic
+        from pipeline.config.loading import load_config
+        from pipeline.engine.artifacts import Workspace
+        from pipeline.reporting.anatomy_page import render_anatomy
+        from pipeline.reporting.anatomy_words import summary_lines
+        from pipeline.stages import STAGES
+        from pipeline.verbs.training_of_run import training_of_run
+
+        run = load_config(config, overrides or (), ("run",)).run
+        workspace = Workspace(run.workspace, STAGES)
+        training = training_of_run(workspace, run.name, f"descent run {shlex.quote(str(config))}")
+        found = training.anatomy(step, complain)
+        page = html or workspace.run(run.name) / f"anatomy-{found.step}.html"
+        atomic.write_bytes(page, render_anatomy(found, run.name).encode())
+        print("\n".join(summary_lines(found, run.name)))
+        print(f"page         {page}  (open in a browser)")
+
+    guarded(work, debug)
+
+
 def replay(
     folder: Annotated[Path, typer.Argument(help="An autopsy, as a training that diverged names it.")],
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
