@@ -162,7 +162,7 @@ class Update:
     by_optimizer: FiniteFloat
     """The same between two weights in float32."""
     rounding: FiniteFloat
-    """Distance between neighbouring numbers of float32 at the weight."""
+    """Distance between neighbouring numbers of float32 at the weight, before or after, whichever is larger."""
 
 
 @dataclass(frozen=True)

@@ -280,10 +280,11 @@ def _update(
     set_learning_rate(optimizer, rate.value)
     foreseen = [_foresee(optimizer, entry, model.base_model_prefix) for entry in entries]
     optimizer.step()
-    updates = [
-        replace(one, by_optimizer=float(entry.parameter.detach().reshape(-1)[entry.place]) - entry.weight)
-        for entry, one in zip(entries, foreseen, strict=True)
-    ]
+    updates = []
+    for entry, one in zip(entries, foreseen, strict=True):
+        moved = float(entry.parameter.detach().reshape(-1)[entry.place])
+        rounding = float(np.spacing(np.float32(max(abs(entry.weight), abs(moved)))))
+        updates.append(replace(one, by_optimizer=moved - entry.weight, rounding=rounding))
     changes = {name: model.get_parameter(name).detach().double() - weights[name].double() for name in gradients}
     with evaluating(model):
         after = float(objective())
@@ -330,7 +331,7 @@ def _foresee(optimizer: torch.optim.Optimizer, entry: _Entry, prefix: str) -> Up
         worked={} if by_hand is None else by_hand.steps,
         by_hand=None if by_hand is None else by_hand.change,
         by_optimizer=0.0,
-        rounding=float(np.spacing(np.float32(abs(entry.weight)))),
+        rounding=0.0,
     )
 
 

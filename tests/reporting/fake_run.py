@@ -11,6 +11,19 @@ from typing import Any
 
 from pipeline.atomic import digest_json
 from pipeline.engine.manifests import content_digest
+from pipeline.telemetry.anatomy import (
+    Alternative,
+    Anatomy,
+    Clip,
+    Difference,
+    Example,
+    Loss,
+    OptimizerStep,
+    ShownBatch,
+    Station,
+    Token,
+    Update,
+)
 from pipeline.telemetry.verdicts import Evidence, Verdict
 
 TOKENS = {"train": 482113, "validation": 24500, "test": 25120}
@@ -351,3 +364,98 @@ def make_run(
         )
     (folders["train"] / "metrics.jsonl").write_text("".join(metrics_lines(num_steps)))
     return folders
+
+
+def fake_anatomy(step: int, num_layers: int = NUM_LAYERS, task: str = "causal_lm", formula: str = "adamw") -> Anatomy:
+    """A plausible anatomy of a step. `formula` is that of the optimizer."""
+    token = Token(17, " <b>the</b>")
+    is_number = task == "regression"
+    stations = [Station("embed_tokens", "embedding", [1, 128, 256], 0.1, 0.4, 0.03, None)]
+    for layer in range(num_layers):
+        shape = [1, 128, 256]
+        stations += [
+            Station(f"layers.{layer}.self_attn", "attention", shape, 0.5 + layer, 3.1, 0.0123, None, None, 0.71),
+            Station(f"layers.{layer}.mlp", "mlp", shape, 1.5 + layer, 4.1, 0.0456, None, 0.03),
+            Station(f"layers.{layer}", "block", shape, 2.5 + layer, 9.1, 0.07 / (layer + 1), 0.93 + layer / 100),
+        ]
+    stations += [
+        Station("norm", "norm", [1, 128, 256], 1.01, 3.9, 0.0789, None),
+        Station("lm_head", "head", [1, 128, 4096], 2.34, 17.5, 0.00567, None),
+    ]
+    example = Example(
+        before="Return the <script>number",
+        target=None if is_number else token,
+        wanted=1.25 if is_number else None,
+        output=3.9577,
+        log_normalizer=None if is_number else 8.9267,
+        loss=4.969,
+        by_hand=-0.0038791,
+        by_autograd=-0.0038792,
+        likeliest=[] if is_number else [Alternative(token, 0.1069), Alternative(Token(3, "\n"), 0.04)],
+    )
+    loss = Loss(
+        formula="squared_error" if is_number else "cross_entropy",
+        settings={},
+        by_hand=4.9571,
+        parts={"router": 0.04738},
+        objective=5.00448,
+        by_torch=5.004481,
+        guess=None if is_number else 8.31777,
+        examples=[example] * 3,
+        num_outputs=1 if is_number else 4096,
+        gradient_norm=0.0602,
+        gradient_difference=6.5e-8,
+    )
+    differences = [
+        Difference("layers.0.self_attn.q_proj", [3, 14], 0.0853, 0.039943, 0.0399426, 5.00448865, 5.00448785, 1e-5)
+    ]
+    worked = {
+        "adamw": (
+            {"lr": 0.00293, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1},
+            {"exp_avg": 0.00040037, "exp_avg_sq": 1.2292e-6, "step": 325.0},
+            {"t": 326.0, "mean": 0.0043546, "square": 8.0938e-5, "mean_corrected": 0.0043547,
+             "square_corrected": 8.0939e-5, "step": 0.0014202, "decay": 2.5e-5},
+        ),
+        "sgd": (
+            {"lr": 0.05, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.01},
+            {"momentum_buffer": 0.0321},
+            {"with_decay": 0.040796, "momentum": 0.069686},
+        ),
+        "": ({}, {}, {}),
+    }[formula]  # fmt: skip
+    update = Update(
+        parameter="layers.0.self_attn.q_proj",
+        index=[3, 14],
+        weight=0.0853,
+        gradient=0.039943,
+        formula=formula or None,  # type: ignore[arg-type]
+        settings=worked[0],
+        state=worked[1],
+        worked=worked[2],
+        by_hand=-0.0014452 if formula else None,
+        by_optimizer=-0.00144519,
+        rounding=7.45e-9,
+    )
+    return Anatomy(
+        format=1,
+        step=step,
+        task=task,
+        num_parameters=TOTAL,
+        num_trainable=TOTAL,
+        batch=ShownBatch(1, 128, 128, [token] * 24),
+        stations=stations,
+        loss=loss,
+        differences=differences,
+        no_differences="",
+        update=OptimizerStep(
+            optimizer="adamw_torch_fused",
+            learning_rate=0.00293,
+            rate_of_step=step + 1,
+            is_last_rate=False,
+            clip=Clip(1.3913, 1.0, 0.71875, 0.718749, {}),
+            updates=[update],
+            predicted_change=-0.482,
+            after=4.6637,
+        ),
+        no_update="",
+    )

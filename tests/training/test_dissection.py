@@ -150,7 +150,7 @@ def test_every_figure_is_that_of_a_naive_computation(
         name = full(one.parameter)
         change = (dict(model.named_parameters())[name].detach() - before[name])[tuple(one.index)].item()
         assert one.by_hand == pytest.approx(change, rel=1e-4)
-        assert abs(one.by_optimizer - one.by_hand) <= one.rounding
+        assert abs(one.by_optimizer - one.by_hand) <= 2 * one.rounding
         assert one.weight == before[name][tuple(one.index)].item()
     after = torch.nn.functional.cross_entropy(
         model(input_ids=ids, use_cache=False).logits.flatten(0, 1), labels.flatten()

@@ -1,0 +1,88 @@
+"""The page about a step says what its record says, in the words of its task and optimizer."""
+
+# ruff: noqa: RUF001  (minus as in the formulas)
+from __future__ import annotations
+
+import math
+from html import unescape
+
+import pytest
+from reporting.fake_run import fake_anatomy
+
+from pipeline.reporting.anatomy_page import render_anatomy
+from pipeline.reporting.anatomy_words import figure, summary_lines
+from pipeline.reporting.formats import real
+
+
+@pytest.mark.parametrize("task", ["causal_lm", "classification", "regression"])
+def test_the_page_says_the_numbers_of_the_record(task: str) -> None:
+    anatomy = fake_anatomy(1300, task=task)
+    text = unescape(render_anatomy(anatomy, "demo"))
+    for station in anatomy.stations:
+        assert station.name in text
+        for value in (station.rms, station.largest, station.gradient_norm, station.factor, station.entropy):
+            assert value is None or real(value, 3) in text
+    loss, update, step = anatomy.loss, anatomy.update.updates[0], anatomy.update
+    numbers = [loss.by_hand, loss.objective, loss.by_torch, loss.parts["router"], step.after, step.clip.norm]
+    numbers += [
+        step.clip.factor,
+        step.learning_rate,
+        update.weight,
+        update.gradient,
+        update.by_hand,
+        update.by_optimizer,
+    ]
+    numbers += [update.state["exp_avg"], *update.worked.values()][2:]
+    numbers += [anatomy.differences[0].autograd, anatomy.differences[0].central, loss.examples[0].by_hand]
+    numbers += [loss.examples[0].by_autograd, loss.examples[0].output, loss.examples[0].loss]
+    for number in numbers:
+        assert figure(number) in text, number
+    assert real(step.predicted_change, 3) in text
+    assert f"{anatomy.differences[0].loss_up:.10f}" in text
+    assert real(math.prod(0.93 + layer / 100 for layer in range(12)), 3) in text, "over all blocks"
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("causal_lm", "log Σ<sub>j</sub> exp(z<sub>j</sub>) − z<sub>target</sub>"),
+        ("classification", "Of each of the 128 documents the model is to tell the class."),
+        ("regression", "loss = (ŷ − y)²"),
+    ],
+)
+def test_the_formula_is_that_of_the_task(task: str, words: str) -> None:
+    page = render_anatomy(fake_anatomy(10, task=task), "demo")
+    assert words in page
+    assert ("softmax" in page) == (task != "regression")
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [("adamw", "η m̂ / (√v̂ + ε)"), ("sgd", "μ b + (1 − τ) g"), ("", "Its formula is not worked out here")],
+)
+def test_the_update_is_told_by_the_optimizers_formula(formula: str, words: str) -> None:
+    assert words in render_anatomy(fake_anatomy(10, formula=formula), "demo")
+
+
+def test_text_stays_text_and_nothing_comes_from_elsewhere() -> None:
+    page = render_anatomy(fake_anatomy(10), "<i>demo</i>")
+    assert "<b>the</b>" not in page
+    assert "<i>demo" not in page
+    assert "<script" not in page
+    assert "default-src 'none'" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert len(page.encode()) < 100_000
+
+
+def test_deep_networks_are_drawn_in_part_and_told_whole() -> None:
+    page = render_anatomy(fake_anatomy(10, num_layers=96), "demo")
+    assert "parts are left out" in page
+    assert all(f"layers.{layer}.mlp" in page for layer in range(96))
+
+
+def test_the_terminal_gets_it_in_a_few_lines() -> None:
+    lines = summary_lines(fake_anatomy(10), "demo")
+    assert len(lines) == 6
+    assert all(len(line) < 160 for line in lines)
+    assert "4.9571" in lines[1]
+    assert "within 1.3 roundings" in lines[4]
