@@ -20,18 +20,15 @@ from pipeline.reporting.anatomy_words import (
     worst_difference,
 )
 from pipeline.reporting.formats import real
-from pipeline.reporting.jinja_templates import TEMPLATES, template
+from pipeline.reporting.jinja_templates import TEMPLATES, render
 from pipeline.tasks import task_named
 from pipeline.telemetry.anatomy import Anatomy, Station
 
 
 def render_anatomy(anatomy: Anatomy, run: str) -> str:
     """The whole page of a run's step. The same record gives the same bytes."""
-    return template("anatomy_page.html.j2", escapes=True).render(
-        run=run,
-        view=anatomy_view(anatomy),
-        css=Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "anatomy.css"))),
-    )
+    css = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "anatomy.css")))
+    return str(render("anatomy_page.html.j2", run=run, view=anatomy_view(anatomy), css=css))
 
 
 def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:

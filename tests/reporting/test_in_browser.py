@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE_SECONDS
-from reporting.fake_run import labelled_changes, make_run, metrics_lines
+from reporting.fake_run import fake_anatomy, labelled_changes, make_run, metrics_lines
 
+from pipeline.reporting.anatomy_page import render_anatomy
 from pipeline.reporting.html import render_report
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.reporting.run_data import read_run
@@ -110,3 +111,11 @@ def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, kind: str, width: i
             folders[name] = tmp_path / "nowhere"
     page = render_report(read_run(folders, ReportConfig()), "training: it failed" if kind == "failed" else "")
     assert laid_out(page, tmp_path, width, dark=width == 1024) == []
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("num_layers", [3, 96])
+def test_the_anatomy_of_a_step_is_laid_out_alike(tmp_path: Path, num_layers: int, width: int) -> None:
+    page = render_anatomy(fake_anatomy(1300, num_layers), "demo")
+    page = page.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
+    assert laid_out(page, tmp_path, width, dark=width == 390) == ["0 flow diagrams are shown"]

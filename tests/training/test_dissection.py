@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from training.test_labelled import make_labelled
-from training.tiny import LLAMA, make_inputs, run_train
+from training.test_sharded import train_sharded
+from training.tiny import LLAMA, in_processes, make_inputs, run_train
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import load_model
@@ -32,6 +32,10 @@ CPU = torch.device("cpu")
 def subject_at(inputs: dict[str, Path], folder: Path, step: int, **changes: Any) -> Subject:
     """Train, and take what a checkpoint has."""
     run_train(inputs, folder, **{**SHORT, **changes})
+    return subject_of(inputs, folder, step, **changes)
+
+
+def subject_of(inputs: dict[str, Path], folder: Path, step: int, **changes: Any) -> Subject:
     config = TrainConfig(**{**SHORT, "learning_rate": 0.01, "warmup_steps": 2, **changes})
     task = task_of_split(inputs["pack"], "train")
     train, validation = (task.open_split(inputs["pack"], inputs["encode"], split) for split in ("train", "validation"))
@@ -213,6 +217,19 @@ def test_mixtures_tied_weights_and_other_optimizers(tmp_path: Path, architecture
     assert kinds == ["embedding", *["attention", "mlp", "block"] * 2, "norm", "head"]
 
 
+@pytest.mark.slow
+def test_a_sharded_training_is_taken_apart_whole(tmp_path: Path) -> None:
+    """Its checkpoint is in parts, its model stage a recipe without weights."""
+    inputs = make_inputs(tmp_path / "inputs", "llama", LLAMA, materialize_limit=0)
+    assert in_processes(2, train_sharded, inputs, tmp_path, "output", True, SHORT | {"save_steps": 2}) == [75, 75]
+    found = dissect(subject_of(inputs, tmp_path, 4))
+    assert found.loss.by_torch == pytest.approx(found.loss.objective, rel=1e-6)
+    assert {*found.update.updates[0].state} == {"step", "exp_avg", "exp_avg_sq"}
+    for one in found.update.updates:
+        assert one.state["step"] == 4
+        assert abs(one.by_optimizer - one.by_hand) <= 2 * one.rounding
+
+
 def test_what_is_frozen_and_an_exported_model(llama_inputs: dict[str, Path], tmp_path: Path) -> None:
     frozen = ["embed_tokens", "layers\\.0\\."]
     subject = subject_at(llama_inputs, tmp_path, 4, freeze=frozen)
@@ -224,7 +241,7 @@ def test_what_is_frozen_and_an_exported_model(llama_inputs: dict[str, Path], tmp
     assert first["embed_tokens"].gradient_norm is None
     assert first["layers.1"].factor is None, "nothing goes back into what is frozen"
     exported = subject_of_model(
-        tmp_path / "output/model", 6, subject.config, subject.task, replace(subject).task.open_split(
+        tmp_path / "output/model", 6, subject.config, subject.task, subject.task.open_split(
             llama_inputs["pack"], llama_inputs["encode"], "validation"
         ), CPU,
     )  # fmt: skip
