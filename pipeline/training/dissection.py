@@ -19,7 +19,7 @@ from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.modeling.module_hooks import ModulePass, first_tensor, record_modules
-from pipeline.modeling.stations import PartKind, network_parts
+from pipeline.modeling.network_parts import PartKind, network_parts
 from pipeline.tasks import Task
 from pipeline.telemetry import anatomy as record
 from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Station, Token, Update
