@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.evaluation.metrics import Figure
 from pipeline.reporting import formats
+from pipeline.telemetry.verdicts import verdicts_of, worst
 
 LONGEST_LABEL = 10
 MAX_ROWS = 16
@@ -143,8 +145,8 @@ def _reached(training: Mapping[str, Any], tag: str, labels: Labels, i: int) -> s
 
 
 def evaluation_rows(evaluation: Mapping[str, Any], labels: Labels) -> list[Cells]:
-    """Figures of the test split, by source, of baselines, and of benchmarks: a name, a cell for each run, of two their
-    difference, and which is better."""
+    """Figures of the test split, by source, of baselines, and of benchmarks, and the worst verdict on each run's result:
+    a name, a cell for each run, of two their difference, and which is better."""
     figures = {key: Figure(**figure) for key, figure in evaluation["figures"].items()}
     main = figures[evaluation["main"]]
     rows = [
@@ -155,7 +157,7 @@ def evaluation_rows(evaluation: Mapping[str, Any], labels: Labels) -> list[Cells
     sources = list(evaluation["sources"].items())
     rows += [_measure(f"  of {name}", row, main, labels) for name, row in sources[:MAX_ROWS] if len(sources) > 1]
     rows += [
-        _measure(f"  by {name}", {**row, "best": None}, main, labels)
+        _measure(f"  by {name}", row, replace(main, better=""), labels)
         for name, row in evaluation["baselines"].items()
         if any(row["differences"])
     ]
@@ -163,6 +165,11 @@ def evaluation_rows(evaluation: Mapping[str, Any], labels: Labels) -> list[Cells
         _measure(name, row, Figure(name, name, better=row["better"]), labels)
         for name, row in list(evaluation["benchmarks"].items())[:MAX_ROWS]
     ]
+    found = [worst(verdicts_of(verdicts)) for verdicts in evaluation["health"]]
+    if any(found):
+        words = ", ".join({one.what.replace("_", " "): None for one in found if one is not None and not one.is_healthy})
+        cells = ["-" if one is None else one.verdict for one in found]
+        rows.append(["health of the result", *cells, *if_two(labels, ""), words])
     return rows
 
 
@@ -171,7 +178,7 @@ def _measure(name: str, row: Mapping[str, Any], figure: Figure, labels: Labels) 
         return formats.written(value, figure.style)
 
     best = None if row["best"] is None else f"{labels[row['best']]} is {'better' if len(labels) == 2 else 'best'}"
-    words = best or ("" if row["comparable"] or not figure.better else "not comparable")
+    words = best or row["doubt"] or ("" if row["comparable"] or not figure.better else "not comparable")
     change = change_in_words(row["values"], _points if figure.style == "percent" else write)
     return [name, *written_cells(row["values"], write), *if_two(labels, change), words]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pipeline.comparison.figure_noise import Between, Noise
 from pipeline.comparison.recorded_run import Run, have_same, open_run
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import describe_differences, differing
@@ -24,6 +25,9 @@ SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 CURVES = ("train/loss", "eval/loss", "throughput/tokens_per_second", "seconds", "target_tokens")
 MAX_EVALUATIONS, MAX_STEPS = 5, 9
 """Shared evaluations, and steps in all, at which curves are compared."""
+
+WITHIN, NO_INTERVAL = "within its interval", "no interval"
+"""Why of two figures none is the better one: other documents of the same kind might turn it, or it is not known."""
 
 ROUNDING = 1e-9
 """Figures whose relative difference is less are the same."""
@@ -44,7 +48,7 @@ def compare_opened(workspace: Workspace, runs: Runs) -> dict[str, Any]:
     """The same of runs that were opened.
 
     A list of figures has one for each run, or None. `differences` are from the first run's. `best` is the index of the
-    best run, or None where there is none.
+    best run, or None where there is none, be it that the difference may be chance (`doubt`).
     """
     stages = [stage.name for stage in workspace.stages]
     return {
@@ -246,20 +250,27 @@ def _evaluation(runs: Runs) -> dict[str, Any]:
         [run.summary("evaluate").get(name) or {} for run in runs] for name in ("test", "sources", "baselines")
     )
 
-    def measured(figure: Figure, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return _measured([group.get(figure.key) for group in groups], figure, figure.key not in unlike)
+    noise = Noise(runs)
+
+    def measured(figure: Figure, groups: Sequence[Mapping[str, Any]], source: str | None = None) -> dict[str, Any]:
+        row = _measured([group.get(figure.key) for group in groups], figure, figure.key not in unlike)
+        return _judged(row, figure, noise.of(figure.key, groups, source))
 
     def of_each(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         names = dict.fromkeys(name for group in groups for name in group)
-        return {name: measured(main, [group.get(name, {}) for group in groups]) for name in names}
+        return {name: measured(main, [group.get(name, {}) for group in groups], name) for name in names}
 
     return {
         "main": main.key,
         "figures": {key: asdict(figure) for key, figure in figures.items()},
         "measures": {key: measured(of, tests) for key, of in figures.items() if any(key in test for test in tests)},
         "sources": of_each(sources),
-        "baselines": of_each(baselines),
+        "baselines": {
+            name: _measured([one.get(name, {}).get(main.key) for one in baselines], replace(main, better=""), True)
+            for name in dict.fromkeys(name for one in baselines for name in one)
+        },
         "benchmarks": _benchmarks(runs),
+        "health": [run.summary("evaluate").get("health") for run in runs],
         "notes": notes,
     }
 
@@ -281,7 +292,7 @@ def _benchmarks(runs: Runs) -> dict[str, Any]:
         is_comparable = len({score.documents for score in known}) == 1
         row = _measured(values, Figure(name, name, better=better), is_comparable)
         if row["best"] is not None and not _is_clearly_best(known, better):
-            row["best"] = None
+            row |= {"best": None, "doubt": WITHIN}
         rows[name] = row | {"standard_errors": errors, "better": better}
     return rows
 
@@ -306,7 +317,29 @@ def _measured(values: list[float | None], figure: Figure, is_comparable: bool) -
     known = sorted((value for value in values if value is not None), reverse=figure.better == "higher")
     if is_comparable and figure.better and len(known) > 1 and not is_same(known[0], known[1]):
         best = values.index(known[0])
-    return {"values": values, "differences": [None, *differences[1:]], "best": best, "comparable": is_comparable}
+    return {
+        "values": values,
+        "differences": [None, *differences[1:]],
+        "best": best,
+        "comparable": is_comparable,
+        "interval": None,
+        "doubt": "",
+    }
+
+
+def _judged(row: dict[str, Any], figure: Figure, interval_of: Between) -> dict[str, Any]:
+    """None is the best where the `interval` of the best figure less the second best one has 0 in it, or is not known;
+    `doubt` then says so."""
+    if row["best"] is None:
+        return row
+    known = [index for index, value in enumerate(row["values"]) if value is not None]
+    best, second = sorted(known, key=lambda index: row["values"][index], reverse=figure.better == "higher")[:2]
+    interval = interval_of(second, best)
+    if interval is None:
+        return row | {"best": None, "doubt": NO_INTERVAL}
+    low, high = interval
+    is_clear = high < 0 if figure.better == "lower" else low > 0
+    return row | {"interval": [low, high]} | ({} if is_clear else {"best": None, "doubt": WITHIN})
 
 
 def _evaluation_notes(runs: Runs, every: Collection[str]) -> tuple[list[str], set[str]]:

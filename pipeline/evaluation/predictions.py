@@ -17,10 +17,9 @@ from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.errors import DivergedError
 from pipeline.evaluation.losses import Rows, model_logits, on_device
 from pipeline.evaluation.metrics import LabelMetric
+from pipeline.evaluation.scored_documents import PREDICTIONS
 from pipeline.evaluation.scores import compare_labels, score_labels, score_predictions
 from pipeline.modeling.inputs import evaluating
-
-PREDICTIONS = "predictions.parquet"
 
 
 def predict(

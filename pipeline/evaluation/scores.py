@@ -21,7 +21,7 @@ def score(rows: NDArray[np.float64], metrics: Sequence[TextMetric]) -> dict[str,
     asked for, what they were taken over, and `intervals`."""
     totals = Totals.from_row(rows.sum(0))
     figures: dict[str, Callable[[Totals], float | None]] = {
-        "loss": _loss,
+        "loss": mean_loss,
         **{metric.key: metric.compute for metric in metrics},
     }
     counts = {unit: getattr(totals, unit) for unit in ("tokens", "bytes", "documents")}
@@ -95,7 +95,8 @@ def compare_labels(
     return bootstrap(difference, len(references)) if metric.has_interval else None
 
 
-def _loss(totals: Totals) -> float:
+def mean_loss(totals: Totals) -> float:
+    """Of a token, in nats."""
     return totals.nll / totals.tokens
 
 

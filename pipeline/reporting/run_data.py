@@ -129,9 +129,9 @@ class RunData:
 
     @property
     def health(self) -> list[Verdict]:
-        """What is said of the model before training and of the training, worst first. Of a training that is not over:
-        what held when its records ended."""
-        found = verdicts_of(self.summary("model").get("health"))
+        """What is said of the model before training, of the training and of its result, worst first. Of a training that
+        is not over: what held when its records ended."""
+        found = [one for stage in ("model", "evaluate") for one in verdicts_of(self.summary(stage).get("health"))]
         if "train" in self.manifests:
             return by_severity([*found, *verdicts_of(self.summary("train").get("health"))])
         return by_severity([*found, *self.recorded_health])

@@ -11,6 +11,7 @@ from pipeline.engine.stage import Stage, StageContext
 from pipeline.evaluation.benchmarks import Exported, Scores
 from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.tasks import Task, main_metric, task_named, task_of_split
+from pipeline.telemetry.result_verdicts import judge_result
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
-    """Write `evaluation.json`: scores of the test split and of each source in it, baselines, and samples; and what else
-    the task writes, such as predictions.
+    """Write `evaluation.json`: scores of the test split and of each source in it, baselines, samples, and verdicts
+    (`health`); and what else the task writes, such as predictions.
 
     Processes share out what the model computes; process 0 alone scores it and writes.
     """
@@ -42,6 +43,11 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
         evaluation["benchmarks"] = [asdict(score) for found in benchmarks for score in found.scores]
         remarks = [text for found in benchmarks for text in found.warnings]
         evaluation["warnings"] = [*evaluation.get("warnings", ()), *remarks]
+    verdicts = judge_result(evaluation)
+    for verdict in verdicts:
+        if not verdict.is_healthy:
+            context.progress.say(f"health: {verdict.in_words}; {verdict.remedy}")
+    evaluation["health"] = [verdict.as_json() for verdict in verdicts]
     atomic.write_json(context.output / "evaluation.json", evaluation)
     return evaluation
 
@@ -82,7 +88,7 @@ def _uses_seed(config: Config) -> bool:
 
 STAGE = Stage(
     name="evaluate",
-    version=4,
+    version=5,
     config=EvaluateConfig,
     run=run,
     inputs=("train", "model", "pack/train", "pack/test", "curate/train", "curate/test"),
@@ -92,4 +98,5 @@ STAGE = Stage(
     distributed=True,
     headline=main_result,
     noun="evaluation",
+    summary_keys_in_run_json=("health",),
 )

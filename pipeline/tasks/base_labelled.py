@@ -192,7 +192,8 @@ class Labelled(Task):
             metrics,
             self.baseline(train, names) if config.baselines else None,
         )
-        write_predictions(context.output, {"id": list(ids), **self.columns(logits, test.targets, names)})
+        told = self.columns(logits, test.targets, names)
+        write_predictions(context.output, {"id": list(ids), "source": list(sources), **told})
         packed = json.loads((inputs["pack"] / "test/pack.json").read_bytes())
         others = self.figures_of_others(metrics)
         of_every = np.full(len(every), -np.inf)  # documents without a label are not among them

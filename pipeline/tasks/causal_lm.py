@@ -192,12 +192,14 @@ class CausalLm(Task, type="causal_lm"):
         return round_trip, lost, int(not lost and round_trip["lost_first_spaces"] > 0)
 
     def evaluate(self, context: TaskContext, predicted: Any, before: Any) -> dict[str, Any]:
-        """Scores of the test split and of each source in it, baselines, and samples.
+        """Scores of the test split and of each source in it, baselines, and samples. Writes `documents.parquet`, a row
+        for each test document.
 
         Where test documents do not decode to themselves, bits per byte and baselines are left out, and `withheld` says
         why. Where only leading spaces are lost, one bit a document is charged for them.
         """
         from pipeline.corpus.document_shards import read_documents
+        from pipeline.evaluation.scored_documents import write_documents
         from pipeline.evaluation.scores import bits_of, loss_of, score
         from pipeline.evaluation.worst_documents import worst_documents
 
@@ -216,6 +218,8 @@ class CausalLm(Task, type="causal_lm"):
             for name, rows in totals.of_sources():
                 sources[name] = score(rows, metrics)
                 bar.update()
+        named = [(document.id, document.source) for document in read_documents(inputs["curate"] / "test")]
+        write_documents(context.output, named, totals.rows)
         has_baselines = config.baselines and not lost
         figures = (loss_of(totals.rows), "loss") if lost else (bits_of(totals.rows) / totals.heldout.bytes_of, BITS.key)
         return {

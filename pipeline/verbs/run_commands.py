@@ -64,10 +64,11 @@ def _closing_lines(config: Config, view: RunView) -> list[str]:
     metric, model = main_metric(evaluation), view.folder / "model"
     others = ", ".join(f"{name} {one[metric]:.3f}" for name, one in evaluation["baselines"].items())
     compared = f"; {others}" if others else ""
+    health = [verdict for one in (train, evaluation) for verdict in verdicts_of(one.get("health"))]
     longer = how_to_train_longer(config.train, train["steps"]) if view.was_built("train") else ""
     usage = Usage.of(model)
     return [
-        f"result       {main_result(evaluation)}{compared}; {headline(verdicts_of(train.get('health')))}",
+        f"result       {main_result(evaluation)}{compared}; {headline(health)}",
         f"report       {view.folder / 'report.html'}  (open in a browser)",
         f"tensorboard  tensorboard --logdir {shlex.quote(str(view.folder))}",
         *([f"longer       {longer}"] if longer else []),

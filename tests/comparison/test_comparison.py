@@ -18,6 +18,7 @@ from pipeline.config import Config
 from pipeline.engine.artifacts import Workspace
 from pipeline.errors import MissingInputError, StorageError
 from pipeline.plain_yaml import dump
+from pipeline.telemetry.verdicts import Evidence, Verdict
 
 Changes = dict[str, dict[str, Any]]
 
@@ -100,8 +101,15 @@ def relations(found: dict[str, Any]) -> dict[str, str]:
     return {row["stage"]: row["relation"] for row in found["stages"]}
 
 
+def sharp(test: dict[str, Any], half: float = 1e-3) -> dict[str, Any]:
+    """Scores with intervals of half that width on both sides."""
+    known = {key: value for key, value in test.items() if key != "documents" and value is not None}
+    return test | {"intervals": {key: [value - half, value + half] for key, value in known.items()}}
+
+
 def scored(**values: Any) -> dict[str, Any]:
-    return {"loss": 3.6, "perplexity": 37.0, "bits_per_byte": 2.0, "token_accuracy": 0.3, "documents": 277} | values
+    found = {"loss": 3.6, "perplexity": 37.0, "bits_per_byte": 2.0, "token_accuracy": 0.3, "documents": 277} | values
+    return sharp(found)
 
 
 def test_with_another_tokenizer_bits_per_byte_compare_and_losses_do_not(workspace: Workspace) -> None:
@@ -151,8 +159,10 @@ def test_with_other_held_out_documents_nothing_is_called_better(workspace: Works
 def test_classifications_are_better_the_more_is_right(workspace: Workspace) -> None:
     task = {"model": {"task": "classification"}}
     better = labelled_changes()
-    better["evaluate"] |= {"test": {"accuracy": 0.9, "f1_macro": 0.7, "loss": 0.5, "documents": 38}}
-    write_run(workspace, "a", settings=task, summaries=labelled_changes())
+    better["evaluate"] |= {"test": sharp({"accuracy": 0.9, "f1_macro": 0.7, "loss": 0.5, "documents": 38})}
+    own = labelled_changes()
+    own["evaluate"] |= {"test": sharp({"accuracy": 0.812, "f1_macro": 0.79, "loss": 0.41, "documents": 40})}
+    write_run(workspace, "a", settings=task, summaries=own)
     write_run(workspace, "b", settings=task, summaries=better)
     found, text = compared(workspace)
     sides = {key: row["best"] for key, row in found["evaluation"]["measures"].items()}
@@ -163,7 +173,7 @@ def test_classifications_are_better_the_more_is_right(workspace: Workspace) -> N
 
 def test_regressions_are_better_the_smaller_the_error(workspace: Workspace) -> None:
     for name, mse, r2 in (("a", 0.5, 0.6), ("b", 0.25, 0.8)):
-        test = {"mse": mse, "mae": 0.4 + mse * 1e-14, "r2": r2, "pearson": None, "documents": 40}
+        test = sharp({"mse": mse, "mae": 0.4 + mse * 1e-14, "r2": r2, "pearson": None, "documents": 40})
         evaluation = {"task": "regression", "test": test, "sources": {}, "baselines": {}, "samples": []}
         write_run(workspace, name, settings={"model": {"task": "regression"}}, summaries={"evaluate": evaluation})
     found, text = compared(workspace)
@@ -171,7 +181,8 @@ def test_regressions_are_better_the_smaller_the_error(workspace: Workspace) -> N
     assert measures["mse"]["best"] == measures["r2"]["best"] == 1
     assert (measures["mae"]["differences"], measures["mae"]["best"]) == ([None, 0], None)  # of rounding alone
     nothing = [None, None]
-    assert measures["pearson"] == {"values": nothing, "differences": nothing, "best": None, "comparable": True}
+    unknown = {"values": nothing, "differences": nothing, "best": None, "comparable": True}
+    assert measures["pearson"] == unknown | {"interval": None, "doubt": ""}
     assert "Pearson's r" in text
 
 
@@ -350,7 +361,7 @@ def test_a_benchmark_is_better_only_beyond_its_noise(workspace: Workspace) -> No
     rows = found["evaluation"]["benchmarks"]
     # The difference of two such scores has a standard error of 0.028.
     assert [row["best"] for row in rows.values()] == [None, 1]
-    assert re.search(r"hellaswag/rc_0shot acc +0.3000 +0.3400 +\+0.04000\n", text)
+    assert re.search(r"hellaswag/rc_0shot acc +0.3000 +0.3400 +\+0.04000 +within its interval\n", text)
     assert re.search(r"…lls_coding/rc_5shot acc +0.3000 +0.3700 +\+0.07000 +b is better", text)
     found, text = compared(workspace, "a", "c")
     assert {row["best"] for row in found["evaluation"]["benchmarks"].values()} == {None}
@@ -359,3 +370,33 @@ def test_a_benchmark_is_better_only_beyond_its_noise(workspace: Workspace) -> No
         0.3,
         None,
     ]
+
+
+def test_a_figure_is_better_only_beyond_its_interval(workspace: Workspace) -> None:
+    def result(bits: float, half: float) -> Changes:
+        test = sharp({"bits_per_byte": bits, "documents": 277}, half) | {"token_accuracy": bits / 10}
+        verdict = Verdict("result", "within_noise", "warning", Evidence(None, f"{bits} is noise")).as_json()
+        return {"evaluate": {"test": test, "sources": {"docs": test}, "health": [verdict] if bits < 1.9 else []}}
+
+    write_run(workspace, "a", summaries=result(2.0, 0.03))
+    write_run(workspace, "b", summaries=result(1.951, 0.04))
+    write_run(workspace, "c", summaries=result(1.94, 0.04))
+    write_run(workspace, "d", summaries=result(1.8, 0.03))
+    # 0.03 and 0.04 make 0.05 of independent figures.
+    found, text = compared(workspace)
+    row = found["evaluation"]["measures"]["bits_per_byte"]
+    assert (row["best"], row["doubt"]) == (None, "within its interval")
+    assert row["interval"] == pytest.approx([-0.049 - 0.05, -0.049 + 0.05])
+    assert found["evaluation"]["sources"]["docs"]["best"] is None
+    assert "within its interval" in text
+    assert "is better" not in text
+    assert found["evaluation"]["measures"]["token_accuracy"]["doubt"] == "no interval"
+    found, text = compared(workspace, "a", "c")
+    row = found["evaluation"]["measures"]["bits_per_byte"]
+    assert (row["best"], row["doubt"]) == (1, "")
+    assert "c is better" in text
+    # Of three the best is held against the second best.
+    assert compared(workspace, "a", "b", "c")[0]["evaluation"]["measures"]["bits_per_byte"]["best"] is None
+    found, text = compared(workspace, "a", "c", "d")
+    assert found["evaluation"]["measures"]["bits_per_byte"]["best"] == 2
+    assert re.search("health of the result +- +- +warning +within noise", text)

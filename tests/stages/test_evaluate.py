@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from evaluation.tiny import tiny_model
@@ -59,8 +60,13 @@ def test_its_identity_is_what_it_reads() -> None:
 def evaluation(tmp_path_factory: pytest.TempPathFactory, inputs: dict[str, Path]) -> dict:
     output = tmp_path_factory.mktemp("evaluate") / "out"
     summary, _ = run_stage(STAGE, EvaluateConfig(samples=SAMPLES), inputs, output)
-    assert [path.name for path in output.iterdir()] == ["evaluation.json"]
+    assert sorted(path.name for path in output.iterdir()) == ["documents.parquet", "evaluation.json"]
     assert json.loads((output / "evaluation.json").read_text()) == summary
+    documents = pq.read_table(output / "documents.parquet").to_pydict()
+    for figure in ("tokens", "bytes", "documents"):
+        assert sum(documents[figure]) == summary["test"][figure]
+    assert sum(documents["nll"]) / sum(documents["tokens"]) == pytest.approx(summary["test"]["loss"], rel=1e-12)
+    assert {*documents["source"]} == summary["sources"].keys()
     return summary
 
 
