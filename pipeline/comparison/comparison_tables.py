@@ -145,8 +145,8 @@ def _reached(training: Mapping[str, Any], tag: str, labels: Labels, i: int) -> s
 
 
 def evaluation_rows(evaluation: Mapping[str, Any], labels: Labels) -> list[Cells]:
-    """Figures of the test split, by source, of baselines, and of benchmarks, and the worst verdict on each run's result:
-    a name, a cell for each run, of two their difference, and which is better."""
+    """Figures of the test split, by source, of baselines, and of benchmarks, and the worst verdict on each result: a
+    name, a cell for each run, of two their difference, and which is better."""
     figures = {key: Figure(**figure) for key, figure in evaluation["figures"].items()}
     main = figures[evaluation["main"]]
     rows = [

@@ -46,7 +46,9 @@ def test_two_runs_on_one_screen_without_torch(compared: Project, without_torch) 
     assert "  differ by their inputs alone: evaluate, report\n" in text
     assert "data: the same\n" in text
     assert "slow did not reach tiny's last validation loss" in text
-    assert text.count("tiny is better") == 7, "five measures and the main one of two sources"
+    assert text.count("tiny is better") == 6, "five measures and the main one of a source"
+    assert re.search(r"of \w+ .* no interval\n", text), "the other source has a few documents"
+    assert re.search(r"health of the result +critical +critical +no better than baseline\n", text)
 
 
 def test_its_figures_are_those_of_the_runs(compared: Project) -> None:
