@@ -33,6 +33,7 @@ VERBS = (
     workspace_commands.status,
     run_commands.explain,
     workspace_commands.diff,
+    workspace_commands.report,
     workspace_commands.verify,
     workspace_commands.gc,
     run_commands.estimate,

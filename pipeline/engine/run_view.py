@@ -233,11 +233,11 @@ class RunView:
             self._state[UNFINISHED] = {name: dict(summary) for name, summary in told.items() if any(summary.values())}
             self._write()
 
-    def leave(self, error: BaseException) -> None:
-        """After a failure: report what a long stage has done, and show the last whole result again. No error here hides
-        the one that ended the run."""
+    def leave(self) -> None:
+        """After a failure: report what was done, and show the last whole result again. No error here hides the one that
+        ended the run."""
         with suppress(Exception):
-            if self._has_begun_long_work() and not isinstance(error, InterruptedUnsaved):
+            if self._begun or self._stages:
                 self._tell_unfinished(self._state["message"])
             if (shown := self._shown_stages()) is not None:
                 self._show_again(shown)
@@ -368,7 +368,7 @@ def running(workspace: Workspace, config: Configuration, on_wait: Callable[[str]
                 view.finish()
         except BaseException as error:
             view.fail(error)
-            view.leave(error)
+            view.leave()
             raise
 
 

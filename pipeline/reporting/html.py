@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -45,7 +46,8 @@ _FIRST_COMPARED = ("configuration", "evaluation")
 def render_report(run: RunData, unfinished: str = "", renewed_every: int = 0) -> str:
     """The page of a run. The same run data gives the same bytes. `unfinished` says what ended a run that is not whole,
     or that it goes on. The page loads itself again after `renewed_every` seconds, unless that is 0."""
-    head = Markup('<p class="lead">{}</p>\n').format(run.sentence) + _figures(run, unfinished)
+    badge = "running" if renewed_every else "not finished"
+    head = Markup('<p class="lead">{}</p>\n').format(run.sentence) + _figures(run, unfinished, badge)
     return _page(Shown([run]), run.title, "training report", head, SECTIONS, renewed_every)
 
 
@@ -88,16 +90,16 @@ def _page(
     )
 
 
-def _figures(run: RunData, unfinished: str) -> Markup:
-    return render("tiles.html.j2", unfinished=unfinished, tiles=figure_tiles(run), warnings=run.warnings)
+def _figures(run: RunData, unfinished: str, badge: str = "not finished") -> Markup:
+    return render("tiles.html.j2", unfinished=unfinished, badge=badge, tiles=figure_tiles(run), warnings=run.warnings)
 
 
-def figure_tiles(run: RunData) -> list[dict[str, str]]:
-    """The figures at the top: value, unit, and a remark."""
-    tiles: list[dict[str, str]] = []
+def figure_tiles(run: RunData) -> list[dict[str, Any]]:
+    """The figures at the top: value, unit, and a remark; `of` is the tag and the step of a record's value."""
+    tiles: list[dict[str, Any]] = []
 
-    def tile(value: str, unit: str, remark: str, sign: str = "") -> None:
-        tiles.append({"value": value, "unit": unit, "remark": remark, "sign": sign})
+    def tile(value: str, unit: str, remark: str, sign: str = "", of: tuple[str, int] | None = None) -> None:
+        tiles.append({"value": value, "unit": unit, "remark": remark, "sign": sign, "of": of})
 
     own, main = run.own_figure, run.words.main
     if own is not None:
@@ -117,7 +119,19 @@ def figure_tiles(run: RunData) -> list[dict[str, str]]:
         if train.get("steps"):
             remark = f"{formats.count(train['steps'])} steps" + (f" · {remark}" if remark else "")
         tile(formats.duration(train["seconds"]), "training time", remark)
+    elif last := run.metrics.last.get("train/loss"):
+        tile(formats.real(last[1]), f"training {run.words.loss}", _so_far(run, last[0]), of=("train/loss", last[0]))
     if verdict := worst(run.health):
         name = verdict.kind if verdict.is_healthy else verdict.what.replace("_", " ")
         tile(verdict.verdict, f"health: {name}", verdict.evidence.words, health_section.sign_of(verdict))
     return tiles
+
+
+def _so_far(run: RunData, step: int) -> str:
+    """How far a training came that is not over, or was not brought to its end."""
+    words = [f"after {formats.plural(step, 'step', formats.count)}"]
+    if validation := run.metrics.last.get("eval/loss"):
+        words.append(f"validation {formats.real(validation[1])} at step {formats.count(validation[0])}")
+    if speed := run.metrics.last.get("throughput/tokens_per_second"):
+        words.append(f"{formats.compact(speed[1])} tokens/s")
+    return " · ".join(words)

@@ -149,6 +149,12 @@ class Metrics:
     """What the report draws of a training."""
 
     num_lines: int = 0
+    last_step: int | None = None
+    """Of the last record."""
+
+    last: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """The last value of each curve, with its step."""
+
     curves: dict[str, Curve] = field(default_factory=dict)
     gradients: LayerGrid = field(default_factory=LayerGrid)
     updates: LayerGrid = field(default_factory=LayerGrid)
@@ -178,10 +184,13 @@ def read_curves(path: Path) -> Metrics:
     routes: dict[str, Add | None] = {}
     for record in read_records(path):
         metrics.num_lines += 1
+        metrics.last_step = record["step"]
         for tag, value in with_layers(record).items():
             if tag not in routes:
                 routes[tag] = metrics._route(tag)
             add = routes[tag]
             if add is not None and isinstance(value, (int, float)):
                 add(record["step"], value)
+                if tag in metrics.curves:
+                    metrics.last[tag] = (record["step"], value)
     return metrics

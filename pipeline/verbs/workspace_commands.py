@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.console.error_exit import guarded
-from pipeline.errors import ConfigError, MissingInputError, StorageError, storage_errors
+from pipeline.errors import ConfigError, InterruptedUnsaved, MissingInputError, StorageError, storage_errors
 from pipeline.verbs.command_options import ConfigArgument, DebugOption, OverridesArgument
 
 if TYPE_CHECKING:
     from pipeline.engine.artifacts import Workspace
     from pipeline.engine.run_config import RunConfig
+
+WATCH_SECONDS, MAX_WATCH_SECONDS = 10.0, 86_400.0
 
 
 def status(
@@ -78,6 +81,52 @@ def diff(
         print(json.dumps(found, indent=1) if as_json else format_comparison(found))
 
     guarded(work, debug)
+
+
+def report(
+    config: ConfigArgument,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[SECONDS] [KEY=VALUE]", help="How often --watch looks. And settings.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Renew the page while the run goes on, every 10 seconds or every SECONDS.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the page of a run as far as it has come: report-live.html in its folder."""
+    overrides = [word for word in words or () if "=" in word]
+    seconds = _seconds([word for word in words or () if "=" not in word], watch)
+
+    def work() -> None:
+        from pipeline.config.loading import load_config
+        from pipeline.reporting.live_page import live_pages
+
+        loaded = load_config(config, overrides, ("run", "report"))
+        workspace, is_told = _workspace(loaded.run), False
+        with storage_errors(workspace.root), suppress(InterruptedUnsaved):  # looking on is over: nothing is lost
+            for page in live_pages(workspace, loaded.run.name, loaded.report, seconds):
+                if not is_told:
+                    print(f"page  {page}  (open in a browser)", flush=True)
+                    is_told = True
+                if not watch:
+                    return
+
+    guarded(work, debug)
+
+
+def _seconds(words: Sequence[str], watch: bool) -> float:
+    """How often to look. Raises BadParameter for what is no such number."""
+    if not words:
+        return WATCH_SECONDS
+    if not watch or len(words) > 1:
+        raise typer.BadParameter(f"{words[-1]} is no setting (KEY=VALUE)", param_hint="KEY=VALUE")
+    try:
+        seconds = float(words[0])
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= MAX_WATCH_SECONDS:
+        raise typer.BadParameter(f"{words[0]} is no number of seconds from 0.1 to 86400", param_hint="SECONDS")
+    return seconds
 
 
 def verify(config: ConfigArgument, overrides: OverridesArgument = None, debug: DebugOption = False) -> None:

@@ -6,16 +6,20 @@ import json
 import re
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from harness import PATIENCE_SECONDS, STAGES, Project, select, wait_until
 
 from pipeline.config.loading import load_config
 from pipeline.engine import runner
+from pipeline.engine.plan import Selection
 from pipeline.engine.run_view import RunView
-from pipeline.engine.stage import Stage
-from pipeline.errors import StorageError, disk_full
+from pipeline.engine.stage import Stage, StageContext
+from pipeline.errors import BadDataError, InterruptedUnsaved, StorageError, disk_full
+from pipeline.stages import STAGES as STAGES_OF_ALL
 
 SLOWER = "train.learning_rate=0.003"
 LONG = (SLOWER, "train.max_steps=100000")
@@ -134,6 +138,26 @@ def test_a_failure_before_any_training_says_nothing_more_than_what_failed(finish
         assert shown(finished) == before
         assert not (finished.workspace / "runs/tiny/unfinished").exists()
         assert "\n  its folder still shows the result of " in finished.descent("status", "tiny.yaml").out
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_a_run_that_ends_before_any_training_gets_a_report_of_what_it_did(
+    finished: Project, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(context: StageContext) -> NoReturn:
+        raise InterruptedUnsaved(signal.SIGINT) if is_interrupted else BadDataError("curate: nothing <is> left")
+
+    before = shown(finished)
+    monkeypatch.chdir(finished.folder)
+    failing = tuple(replace(stage, run=ends) if stage.name == "curate" else stage for stage in STAGES_OF_ALL)
+    with pytest.raises((InterruptedUnsaved, BadDataError)):
+        runner.run(load_config(Path("tiny.yaml"), ["curate.test_fraction=0.2"]), Selection(failing))
+    page = (finished.workspace / "runs/tiny/unfinished/report.html").read_text()
+    assert "interrupted; nothing of the stage" in page if is_interrupted else "curate: nothing &lt;is&gt; left" in page
+    assert '<th scope="row">normalize</th>' in page
+    assert '<th scope="row">curate</th>' not in page
+    assert "No metrics were recorded." in page
+    assert shown(finished) == before
 
 
 def test_results_that_another_took_the_place_of_are_found_again(finished: Project) -> None:

@@ -1,0 +1,150 @@
+"""The page of a run that goes on: renewed when it gets on, until it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison.test_comparison import workspace, write_run
+from reporting.fake_run import metrics_lines
+from reporting.test_html import check
+from typer.testing import CliRunner
+
+from pipeline.atomic import digest_json, sealed
+from pipeline.cli import app
+from pipeline.engine.artifacts import Workspace
+from pipeline.engine.manifests import input_digests, read_manifest
+from pipeline.engine.work_folders import IDENTITY
+from pipeline.errors import MissingInputError
+from pipeline.reporting.live_page import live_pages
+from pipeline.reporting.report_config import ReportConfig
+
+__all__ = ["workspace"]  # a fixture
+
+
+class Training:
+    """A run whose training is at work: its records and its run.json can be written as the training would."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.view = workspace, workspace.run("a")
+        write_run(workspace, "a", until="model")
+        self.state = json.loads((self.view / "run.json").read_text())
+        stage, key = workspace.stage("train"), digest_json("training")[:16]
+        self.work = workspace.checkpoints(key)
+        self.work.mkdir(parents=True)
+        keys = {name: entry["key"] for name, entry in self.state["stages"].items()}
+        manifests = {name: read_manifest(workspace.artifact(name, key)) for name, key in keys.items()}
+        known = {name: manifest for name, manifest in manifests.items() if manifest is not None}
+        inputs = input_digests(stage, known)
+        identity = {"stage": "train", "section": {"max_steps": 300}, "seed": 42, "inputs": inputs}
+        (self.work / IDENTITY).write_text(json.dumps(sealed(identity)))
+        self.lines = list(metrics_lines(300))
+        self.tell(outcome="running", training=key)
+
+    def tell(self, **state: Any) -> None:
+        """Write run.json."""
+        self.state.pop("seal", None)
+        self.state |= state
+        (self.view / "run.json").write_text(json.dumps(sealed(self.state)))
+
+    def record(self, steps: int) -> None:
+        """Write the records of so many steps."""
+        (self.work / "metrics.jsonl").write_text("".join(self.lines[:steps]))
+
+
+@pytest.fixture
+def training(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Training:
+    monkeypatch.setattr(Workspace, "is_locked", lambda *_: True)
+    return Training(workspace)
+
+
+def files_of(workspace: Workspace) -> dict[str, tuple[int, int]]:
+    """Every file but the page, with its size and time."""
+    paths = [path for path in workspace.root.rglob("*") if path.is_file() and path.name != "report-live.html"]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+def test_the_page_follows_a_training_and_ends_with_it(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    training.record(10)
+    pages: list[str] = []
+    looked: list[float] = []
+
+    def goes_on(seconds: float) -> None:
+        looked.append(seconds)
+        if len(looked) == 2:
+            training.record(20)
+        if len(looked) == 3:
+            training.tell(outcome="failed", message="training diverged: <loss> 9", exit_code=70)
+
+    monkeypatch.setattr("time.sleep", goes_on)
+    before = files_of(training.workspace)
+    for path in live_pages(training.workspace, "a", ReportConfig(), 3.0):
+        pages.append(path.read_text())
+        assert path == training.view / "report-live.html"
+    assert looked == [3.0] * 3
+    assert len(pages) == 3, "looked at four times, written when something was new"
+    changed = {name for name, found in files_of(training.workspace).items() if found != before.get(name)}
+    assert {os.path.basename(name) for name in changed} == {"metrics.jsonl", "run.json"}, (
+        "nothing but the page is written"
+    )
+    for page, steps in zip(pages, (10, 20, 20), strict=True):
+        value = json.loads(training.lines[steps - 1])["train/loss"]
+        assert f'data-tag="train/loss" data-step="{steps}">{value:.3f}<' in page
+        check(page)
+    for page, steps in zip(pages, (10, 20), strict=False):
+        assert f"running training, step {steps} of " in check(page).text
+        assert re.search('<meta http-equiv="refresh" content="3">', page)
+    assert "refresh" not in pages[2]
+    assert "not finished training diverged: <loss> 9" in check(pages[2]).text
+
+
+def test_a_torn_record_is_passed_over(training: Training) -> None:
+    training.record(10)
+    with (training.work / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 11, "train/lo')
+    page = next(live_pages(training.workspace, "a", ReportConfig(), 10)).read_text()
+    assert 'data-step="10"' in page
+    assert "step 10 of " in page
+
+
+def test_before_the_training_the_stages_are_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workspace, "is_locked", lambda *_: True)
+    write_run(workspace, "a", until="normalize", state={"outcome": "running"})
+    page = next(live_pages(workspace, "a", ReportConfig(), 10)).read_text()
+    assert "running ingest, normalize done" in check(page).text
+
+
+def test_there_has_to_be_a_run(workspace: Workspace) -> None:
+    with pytest.raises(MissingInputError, match="there is no run to report of"):
+        next(live_pages(workspace, "a", ReportConfig(), 10))
+
+
+def test_the_command_writes_it_once_or_watches(training: Training) -> None:
+    training.record(5)
+    common = [str(training.view / "config.yaml"), f"run.workspace={training.workspace.root}"]
+    result = CliRunner().invoke(app, ["report", *common])
+    page = training.view / "report-live.html"
+    assert (result.exit_code, result.output) == (0, f"page  {page}  (open in a browser)\n")
+    assert 'data-step="5"' in page.read_text()
+
+    timer = threading.Timer(0.3, lambda: training.tell(outcome="done", exit_code=0))
+    timer.start()
+    result = CliRunner().invoke(app, ["report", *common, "--watch", "0.1"])
+    timer.join()
+    assert (result.exit_code, result.output) == (0, f"page  {page}  (open in a browser)\n")
+    assert "refresh" not in page.read_text()
+
+    for wrong in (["3"], ["--watch", "often"], ["--watch", "0"], ["--watch", "1", "2"]):
+        assert CliRunner().invoke(app, ["report", *common, *wrong]).exit_code == 2, wrong
+
+
+def test_a_killed_run_is_told(workspace: Workspace, tmp_path: Path) -> None:
+    write_run(workspace, "a", until="model", state={"outcome": "running"})
+    pages = [path.read_text() for path in live_pages(workspace, "a", ReportConfig(), 10)]
+    assert len(pages) == 1
+    assert "not finished the run was killed" in check(pages[0]).text
