@@ -9,10 +9,24 @@ from html import escape
 
 from pipeline.reporting.formats import real, shorten
 from pipeline.reporting.recorded_curves import Point
-from pipeline.reporting.svg_axes import line, linear_scale, log_scale, number, rect, step_axis, step_scale, svg, text
+from pipeline.reporting.svg_axes import (
+    Scale,
+    line,
+    linear_scale,
+    log_scale,
+    number,
+    rect,
+    step_axis,
+    step_scale,
+    svg,
+    text,
+)
 
 STEP_LABEL = "step (optimizer updates)"
 WIDTH, HEIGHT = 560, 280
+_TEXT_HEIGHT = 15.0
+_NEAR = 0.6
+"""How far beyond the curves a level is drawn, as a share of their range."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +41,20 @@ class Line:
     tag: str = ""
 
 
-def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool = False) -> str:
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line at a value that curves are held against."""
+
+    label: str
+    value: float
+
+
+def line_chart(
+    lines: Sequence[Line], *, title: str, y_label: str, log_y: bool = False, levels: Sequence[Level] = ()
+) -> str:
     """Series over training steps, with axes, grid and legend. Series without points are left out; "" when none has any.
 
-    On a logarithmic axis values that are not positive are left out.
+    On a logarithmic axis values that are not positive are left out. So are levels that lie far from all curves.
     """
     kept = [
         replace(each, points=points)
@@ -43,6 +67,8 @@ def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool =
     legend, rows = _legend(kept, right)
     top, bottom = 16.0 + 18 * rows, HEIGHT - 44
     values = [p[1] for each in kept for p in each.points]
+    levels = _near(levels, values)
+    values += [level.value for level in levels]
     y = log_scale(values, bottom, top) if log_y else linear_scale(values, bottom, top)
     left = 34 + 6.8 * max(3, *(len(name) for _, name in y.ticks))
     x = step_scale([p[0] for each in kept for p in each.points], left, right)
@@ -54,6 +80,7 @@ def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool =
     label = y_label + y.factor + (", log scale" if log_y else "")
     parts.append(text(-(top + bottom) / 2, 14, label, "label", "middle", ' transform="rotate(-90)"'))
     parts.append(legend)
+    parts += [line(left, y(level.value), right, y(level.value), "level") for level in levels]
     for each in kept:
         pixels = " ".join(f"{number(x(step))},{number(y(value))}" for step, value in each.points)
         hover = f' data-label="{escape(each.label)}"' + (f' data-tag="{escape(each.tag)}"' if each.tag else "")
@@ -63,9 +90,28 @@ def line_chart(lines: Sequence[Line], *, title: str, y_label: str, log_y: bool =
             parts += [
                 f'<circle cx="{number(x(s))}" cy="{number(y(v))}" r="3" class="dot {each.css}"/>' for s, v in shown
             ]
+    parts += _level_names(levels, y, right)
     scales = {"x": [left, right, x.low, x.high], "y": [bottom, top, y.low, y.high], "log": log_y}
     extra = f" data-lines='{json.dumps(scales)}'"
     return svg(WIDTH, HEIGHT, "".join(parts), f"{title}: {y_label} over {STEP_LABEL}", extra)
+
+
+def _near(levels: Sequence[Level], values: Sequence[float]) -> list[Level]:
+    """The levels for which a drawing of the values need not be much higher."""
+    room = _NEAR * (max(values) - min(values))
+    return [level for level in levels if min(values) - room <= level.value <= max(values) + room]
+
+
+def _level_names(levels: Sequence[Level], y: Scale, right: float) -> list[str]:
+    """The names of levels above their lines at the right end, or beside each other where lines are close."""
+    parts: list[str] = []
+    taken: list[tuple[float, float]] = []  # the height of each name, and where it begins
+    for level in sorted(levels, key=lambda level: -level.value):
+        at = y(level.value)
+        end = min((begin - 10 for height, begin in taken if abs(height - at) < _TEXT_HEIGHT), default=right)
+        taken.append((at, end - 6.2 * len(level.label)))
+        parts.append(text(end, at - 4, level.label, "level-name", "end"))
+    return parts
 
 
 def _legend(lines: Sequence[Line], right: float) -> tuple[str, int]:
@@ -87,6 +133,19 @@ def _legend(lines: Sequence[Line], right: float) -> tuple[str, int]:
             parts.append(text(at + 28, y, each.label, "legend"))
             at += widths[place]
     return "".join(parts), len(rows)
+
+
+def filled_legend(names: Sequence[tuple[str, str]], width: float) -> tuple[str, float]:
+    """Squares in the colours of a style sheet's classes, each with its name; and the height below them."""
+    parts, at, y = [], 16.0, 6.0
+    for name, css in names:
+        needed = 22 + 6.6 * len(name)
+        if at > 16 and at + needed > width:
+            at, y = 16.0, y + 18
+        parts.append(rect(at, y, 12, 12, f'class="{css}"'))
+        parts.append(text(at + 18, y + 10, name, "legend"))
+        at += needed + 14
+    return "".join(parts), y + 24
 
 
 @dataclass(frozen=True)

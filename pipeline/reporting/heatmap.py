@@ -21,14 +21,23 @@ _QUANTILE = 0.005
 _LABEL_CHARACTERS = 24
 
 
-def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[tuple[float, str]] = ()) -> str:
+def heat_map(
+    grid: LayerGrid,
+    *,
+    title: str,
+    scale_label: str,
+    marks: Sequence[tuple[float, str]] = (),
+    names: Sequence[str] | None = None,
+    height: float = 380,
+    what: str = "layer",
+) -> str:
     """Mean log10 of a figure per layer and column of steps, first layer on top; "" when there is nothing to draw.
 
     The colour scale spans all but the outermost 0.5 percent of cells, and at least one decade; what lies outside
     takes the end's colour. Cells without a positive value stay grey. `marks` are (value, words) pointed at on the
-    colour bar.
+    colour bar. `names` are those of the rows to be drawn, all where it is None; `what` says what a row is of.
     """
-    columns, layers = grid.columns(), list(grid.layers)
+    columns, layers = grid.columns(), list(grid.layers if names is None else names)
     rows = [grid.row(layer) for layer in layers]
     known = sorted(value for row in rows for value in row if value is not None)
     if not known:
@@ -36,7 +45,7 @@ def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[t
     low, high = known[int(_QUANTILE * (len(known) - 1))], known[math.ceil((1 - _QUANTILE) * (len(known) - 1))]
     pad = max(0.0, (1 - (high - low)) / 2)
     low, high = low - pad, high + pad
-    row_height = max(4.0, min(20.0, 380 / len(layers)))
+    row_height = max(4.0, min(20.0, height / len(layers)))
     labels = layer_labels(layers)
     left, right, top = 16 + 6.6 * max(map(len, labels)), WIDTH - 104, 8.0
     bottom = top + row_height * len(layers)
@@ -59,7 +68,7 @@ def heat_map(grid: LayerGrid, *, title: str, scale_label: str, marks: Sequence[t
         "values": [[None if value is None else round(value, 3) for value in row] for row in rows],
     }
     extra = f' data-heat="{escape(json.dumps(data, separators=(",", ":")))}"'
-    words = f"{title}: {scale_label} by layer over {STEP_LABEL}"
+    words = f"{title}: {scale_label} by {what} over {STEP_LABEL}"
     return svg(WIDTH, max(bottom, top + 120) + 44, "".join(parts), words, extra)
 
 

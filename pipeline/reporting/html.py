@@ -14,6 +14,7 @@ from pipeline.reporting.sections import (
     configuration_section,
     curves_section,
     evaluation_section,
+    experts_section,
     flow_section,
     gradients_section,
     health_section,
@@ -30,6 +31,7 @@ SECTIONS: tuple[PageSection, ...] = (
     flow_section.SECTION,
     curves_section.SECTION,
     gradients_section.SECTION,
+    experts_section.SECTION,
     evaluation_section.SECTION,
     loss_section.SECTION,
     samples_section.SECTION,
@@ -78,15 +80,17 @@ def _page(
         if body := body + section.draw(shown):
             link = section.link or section.title
             drawn.append({"name": section.name, "title": section.title, "link": link, "body": body})
-    return render(
-        "page.html.j2",
-        title=title,
-        kind=kind,
-        head=head,
-        sections=drawn,
-        renewed_every=renewed_every,
-        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+    return str(
+        render(
+            "page.html.j2",
+            title=title,
+            kind=kind,
+            head=head,
+            sections=drawn,
+            renewed_every=renewed_every,
+            css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+            script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        )
     )
 
 
@@ -123,7 +127,7 @@ def figure_tiles(run: RunData) -> list[dict[str, Any]]:
         tile(formats.real(last[1]), f"training {run.words.loss}", _so_far(run, last[0]), of=("train/loss", last[0]))
     if verdict := worst(run.health):
         name = verdict.kind if verdict.is_healthy else verdict.what.replace("_", " ")
-        tile(verdict.verdict, f"health: {name}", verdict.evidence.words, health_section.sign_of(verdict))
+        tile(verdict.verdict, f"health: {name}", verdict.evidence.words, health_section.sign_class(verdict))
     return tiles
 
 

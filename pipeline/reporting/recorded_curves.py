@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.telemetry.matrix_figures import LAYERS, with_layers
+from pipeline.telemetry.matrix_figures import with_layers
 from pipeline.training.recording.metrics_file import read_records
 
 MAX_BUCKETS = 240
@@ -87,8 +87,9 @@ def _merged(left: Bucket, right: Bucket) -> Bucket:
 
 @dataclass
 class LayerGrid:
-    """Mean log10 of one figure per layer and bucket of steps."""
+    """Mean log10 of one figure per layer and bucket of steps. Where `is_linear`, the log10 of the mean."""
 
+    is_linear: bool = False
     layers: dict[str, None] = field(default_factory=dict)
     _width_log2: int = 0
     _columns: dict[int, dict[str, list[float]]] = field(default_factory=dict)
@@ -107,10 +108,10 @@ class LayerGrid:
                     self._halve()
                     column = self._columns[step >> self._width_log2]
             self._last[step >> self._width_log2] = step
-            if 0 < value < math.inf:
+            if 0 < value < math.inf or (self.is_linear and value == 0):
                 cell = column.setdefault(layer, [0, 0.0])
                 cell[0] += 1
-                cell[1] += math.log10(value)
+                cell[1] += value if self.is_linear else math.log10(value)
 
         return add
 
@@ -140,6 +141,12 @@ class LayerGrid:
 
     def row(self, layer: str) -> list[float | None]:
         """The layer's mean log10 for each column, None where there is no positive figure."""
+        if self.is_linear:
+            return [math.log10(mean) if mean else None for mean in self.means(layer)]
+        return self.means(layer)
+
+    def means(self, layer: str) -> list[float | None]:
+        """The layer's mean for each column, of log10 where the grid is not linear."""
         cells = (self._columns[key].get(layer) for key in sorted(self._columns))
         return [None if cell is None else cell[1] / cell[0] for cell in cells]
 
@@ -158,21 +165,51 @@ class Metrics:
     curves: dict[str, Curve] = field(default_factory=dict)
     gradients: LayerGrid = field(default_factory=LayerGrid)
     updates: LayerGrid = field(default_factory=LayerGrid)
+    matrices: LayerGrid = field(default_factory=LayerGrid)
+    """The gradient's norm by matrix."""
+
+    outputs: LayerGrid = field(default_factory=LayerGrid)
+    """The norm of d(loss)/d(output) by module."""
+
+    experts: LayerGrid = field(default_factory=lambda: LayerGrid(is_linear=True))
+    """Loads over the even share, by layer and expert."""
+
+    expert_extremes: LayerGrid = field(default_factory=lambda: LayerGrid(is_linear=True))
+    """The least and the largest load of each layer."""
+
+    mean_loads: LayerGrid = field(default_factory=lambda: LayerGrid(is_linear=True))
+    """Shares of the tokens by expert, as means over the layers."""
+
+    times: LayerGrid = field(default_factory=lambda: LayerGrid(is_linear=True))
+    """Seconds a step by phase."""
 
     def curve(self, tag: str) -> Curve:
         """The series of a tag; an empty one when it was never logged."""
         return self.curves.get(tag) or Curve()
 
     def _route(self, tag: str) -> Add | None:
-        if tag.startswith(("train/", "eval/", "throughput/")):
+        """Where the values of a tag go; None for what is not drawn."""
+        part, _, rest = tag.partition("/")
+        name, _, figure = rest.rpartition("/")
+        if part == "train" and name == "expert_load":
+            return self.mean_loads.adder(f"expert {figure}")
+        if part in ("train", "eval", "throughput"):
             return self.curves.setdefault(tag, Curve()).add
-        if tag.startswith(LAYERS):
-            layer, _, figure = tag.removeprefix(LAYERS).rpartition("/")
-            if figure == "grad_norm":
-                return self.gradients.adder(layer)
-            if figure == "update_ratio":
-                return self.updates.adder(layer)
-        return None
+        if part == "time":
+            return self.times.adder(figure.removesuffix("_seconds"))
+        if part == "experts" and figure.startswith("load_"):
+            which = figure.removeprefix("load_")
+            if which.isdigit():
+                return self.experts.adder(f"{name} expert {which}")
+            return self.expert_extremes.adder(f"{name} {which}")
+        grids = {
+            ("layers", "grad_norm"): self.gradients,
+            ("layers", "update_ratio"): self.updates,
+            ("matrices", "grad_norm"): self.matrices,
+            ("probe", "out_grad_norm"): self.outputs,
+        }
+        grid = grids.get((part, figure))
+        return grid.adder(name) if grid is not None else None
 
 
 def read_curves(path: Path) -> Metrics:
@@ -185,7 +222,7 @@ def read_curves(path: Path) -> Metrics:
     for record in read_records(path):
         metrics.num_lines += 1
         metrics.last_step = record["step"]
-        for tag, value in with_layers(record).items():
+        for tag, value in (record | with_layers(record)).items():
             if tag not in routes:
                 routes[tag] = metrics._route(tag)
             add = routes[tag]

@@ -260,6 +260,10 @@ def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) 
             "train/grad_norm": norm,
             "train/grad_norm_clipped": min(1.0, norm),
             "train/clipped_share": float(norm > 1),
+            "time/data_seconds": 0.004 + abs(draw.gauss(0, 0.002)),
+            "time/forward_backward_seconds": 0.42 + draw.gauss(0, 0.01),
+            "time/optimizer_seconds": 0.11 + draw.gauss(0, 0.003),
+            "time/rest_seconds": 0.03,
         }
         for index, layer in enumerate(LAYERS if layers else ()):
             own = norm / (1 + index / 4) * math.exp(draw.gauss(0, 0.15))
@@ -269,6 +273,60 @@ def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) 
         if step % eval_steps == 0 or step == num_steps:
             values |= {"eval/loss": loss + 0.09, "eval/perplexity": math.exp(loss + 0.09)}
         yield json.dumps(values) + "\n"
+
+
+MATRICES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj")
+NUM_EXPERTS = 8
+
+
+def mixture_lines(num_steps: int) -> Iterator[str]:
+    """Lines of metrics.jsonl of a mixture of experts, with figures by matrix, from a probe and by expert. In the last
+    layer one expert gets no token."""
+    draw = random.Random(1)
+    for line in metrics_lines(num_steps, layers=False):
+        values = json.loads(line)
+        for layer in range(NUM_LAYERS):
+            for place, matrix in enumerate(MATRICES):
+                norm = values["train/grad_norm"] / (1 + layer / 3 + place) * math.exp(draw.gauss(0, 0.1))
+                norms = {"grad_norm": norm, "weight_norm": 11.0, "update_norm": 0.01}
+                values |= {f"matrices/layers.{layer}.{matrix}/{figure}": one for figure, one in norms.items()}
+            for module in ("self_attn", "block_sparse_moe"):
+                values[f"probe/layers.{layer}.{module}/out_grad_norm"] = (
+                    1e-3 * 0.9**layer * math.exp(draw.gauss(0, 0.1))
+                )
+            loads = [math.exp(draw.gauss(0, 0.2)) for _ in range(NUM_EXPERTS)]
+            loads[3] *= layer < NUM_LAYERS - 1
+            loads = [load * NUM_EXPERTS / sum(loads) for load in loads]
+            values |= {f"experts/layers.{layer}/load_{expert}": load for expert, load in enumerate(loads)}
+            values |= {f"experts/layers.{layer}/load_{what}": f(loads) for what, f in (("least", min), ("most", max))}
+        yield json.dumps(values) + "\n"
+
+
+def mixture_changes() -> dict[str, dict[str, Any]]:
+    """What is otherwise in the summaries of a mixture of experts whose attention is frozen."""
+    sizes = (
+        ("norms", 512, 512),
+        ("attention", 262_144, 0),
+        ("router", 2_048, 2_048),
+        ("experts", 4_177_920, 4_177_920),
+    )
+    parts = [{"name": "embed_tokens", "parameters": 1_048_576, "trainable": 1_048_576}]
+    parts += [
+        {"name": f"layers.{layer}.{part}", "parameters": size, "trainable": trained}
+        for layer in range(NUM_LAYERS)
+        for part, size, trained in sizes
+    ]
+    total, trainable = (sum(int(str(part[key])) for part in parts) for key in ("parameters", "trainable"))
+    facts = {"guess_loss": 8.318, "frequency_loss": 6.402}
+    bins = [
+        {"confidence": (place + 0.5) / 15, "accuracy": (place + 0.3) / 15, "predictions": 4000 // (place + 1)}
+        for place in range(15)
+    ]
+    return {
+        "model": {"parts": parts, "total": total, "trainable": trainable},
+        "train": {"facts": facts},
+        "evaluate": {"calibration": {"error": 0.0133, "bins": bins}},
+    }
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

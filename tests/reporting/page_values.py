@@ -24,3 +24,23 @@ def drawn_values(page: str) -> Iterator[tuple[str, list[tuple[int, float, float]
                 slope = value * abs(high / low) if scale["log"] else high - low
                 found.append((step, value, 0.006 / abs(top - bottom) * slope + 1e-12))
             yield unescape(tag), found
+
+
+def drawn_cells(page: str) -> dict[str, dict[str, dict[int, float]]]:
+    """Of every heat map, by its title: the value of each row by the last step of a column; 0 where it is grey."""
+    found = {}
+    for title, data in re.findall(r'aria-label="([^":]*): [^"]*" data-heat="([^"]*)"', page):
+        heat = json.loads(unescape(data))
+        found[title] = {
+            row: {step: 0.0 if value is None else 10**value for step, value in zip(heat["ends"], values, strict=True)}
+            for row, values in zip(heat["layers"], heat["values"], strict=True)
+        }
+    return found
+
+
+def drawn_stacks(page: str) -> Iterator[dict[str, dict[int, float]]]:
+    """Of every drawing of parts of a whole: values by tag and by the last step of a column."""
+    for data in re.findall(r'data-stacked="([^"]*)"', page):
+        stack = json.loads(unescape(data))
+        values = zip(stack["tags"], stack["values"], strict=True)
+        yield {tag: dict(zip(stack["ends"], of, strict=True)) for tag, of in values}

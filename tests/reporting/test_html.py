@@ -72,7 +72,7 @@ def check(page: str) -> Checker:
         ElementTree.fromstring(drawing)
     assert checker.tags.count("script") == 1
     assert not {"link", "img", "iframe", "object"} & set(checker.tags)
-    assert not re.search(r"https?://|@import|url\(|\bsrc=", page)
+    assert not re.search(r"https?://|@import|url\((?!#)|\bsrc=", page)
     assert not re.search(r"\b(nan|inf|None|undefined)\b", checker.text, re.IGNORECASE)
     return checker
 
@@ -127,7 +127,7 @@ def test_the_page_tells_the_run(page: str) -> None:
         "12 of 60 tokens stand so in the training text: a copied <run>",
         "tenth 1: 3 ids",
         "never in training: 40",
-        "9,123 21.0% 25.4%",
+        "sure to 21.0%, right in 25.4%: 9,123 predictions",
         "The expected calibration error, the mean distance, is 3.1%.",
         "5.123 essays a.txt#7 812 bytes <Oh>",
         "the model needs 26.1% more bits (+0.370 to +0.490)",

@@ -13,12 +13,21 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE_SECONDS
-from reporting.fake_run import fake_anatomy, labelled_changes, make_run, metrics_lines
+from reporting.fake_run import (
+    fake_anatomy,
+    health,
+    labelled_changes,
+    make_run,
+    metrics_lines,
+    mixture_changes,
+    mixture_lines,
+)
 
 from pipeline.reporting.anatomy_page import render_anatomy
-from pipeline.reporting.html import render_report
+from pipeline.reporting.html import render_pair, render_report
 from pipeline.reporting.report_config import ReportConfig
-from pipeline.reporting.run_data import read_run
+from pipeline.reporting.run_data import RunData, read_run
+from pipeline.reporting.sections.base_section import Compared
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -27,6 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="the
 MEASURE = """<style>body { font-family: Verdana, "DejaVu Sans", sans-serif; }</style>
 <script>
 const found = [], slack = 1;
+dispatchEvent(new Event(document.documentElement.dataset.printed === "yes" ? "beforeprint" : "resize"));
 const name = (element) => element.textContent + " (" + element.getAttribute("class") + ")";
 const cross = (a, b) => a.left < b.right - slack && b.left < a.right - slack;
 const meet = (a, b) => cross(a, b) && a.top < b.bottom - slack && b.top < a.bottom - slack;
@@ -46,12 +56,21 @@ for (const svg of document.querySelectorAll("svg")) {
       if (meet(at, box) && !within(at, box, 0)) found.push(name(text) + " runs into a box");
   });
 }
+for (const table of document.querySelectorAll(".wide"))
+  if (table.scrollWidth > table.clientWidth + 1) found.push("a table is cut: " + table.textContent.slice(0, 80));
+for (const section of document.querySelectorAll("section, .tile")) {
+  const edge = section.getBoundingClientRect().right;
+  for (const part of section.querySelectorAll("p, h2, h3, figure, dl, .samples, .tiles, .value, .unit, .remark"))
+    if (part.getBoundingClientRect().right > edge + slack)
+      found.push("leaves its section: " + part.textContent.slice(0, 80));
+}
 for (const cell of document.querySelectorAll("table.stacked td"))
   if (cell.getBoundingClientRect().right > innerWidth) found.push("a verdict is cut: " + cell.textContent);
 const width = document.documentElement.scrollWidth;
 if (width > innerWidth) found.push(`the page is ${width} px wide`);
 const shown = [...document.querySelectorAll("svg.flow")].filter((svg) => svg.getBoundingClientRect().width).length;
-if (shown !== 1) found.push(`${shown} flow diagrams are shown`);
+const pairs = document.querySelectorAll("#flow .pair").length;
+if (shown !== 1 + pairs) found.push(`${shown} flow diagrams are shown`);
 parent.postMessage(JSON.stringify({ found, width: innerWidth }), "*");
 </script>"""
 """In the widest of the fonts that a page may get."""
@@ -60,6 +79,16 @@ FRAME = """<!doctype html><pre id="found"></pre>
 <script>onmessage = (event) => { document.getElementById("found").textContent = event.data; };</script>
 <iframe src="page.html" style="width: WIDTHpx; height: 2000px; border: 0"></iframe>"""
 """A window is never narrower than 500 pixels; a frame is."""
+
+
+PRINTED_WIDTH = 718
+"""Of A4 paper between margins of 1 cm, in pixels."""
+
+
+def printed(page: str) -> str:
+    """A page that shows on a screen what it would on paper."""
+    page = page.replace("@media screen", "@media speech").replace("@media print", "@media all")
+    return page.replace("<html", '<html data-printed="yes"')
 
 
 def laid_out(page: str, folder: Path, width: int, *, dark: bool = False) -> list[str]:
@@ -92,25 +121,57 @@ def renamed(line: str, prefix: str, factor: int) -> str:
     return json.dumps({**record, "step": record["step"] * factor}) + "\n"
 
 
-@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
-@pytest.mark.parametrize("kind", ["whole", "failed", "classification", "long names and many steps"])
-def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, kind: str, width: int) -> None:
-    changes: dict[str, dict[str, Any]] = labelled_changes() if kind == "classification" else {}
+def run_of(kind: str, folder: Path) -> RunData:
+    """A run: whole, failed, a classification, a mixture of experts, or one with long names and many steps."""
+    changes: dict[str, dict[str, Any]] = {}
+    if kind == "classification":
+        changes = labelled_changes()
+    if kind == "mixture":
+        changes = mixture_changes()
     if kind == "long names and many steps":
         large = {"documents_out": 123_456_789, "bytes_out": 998_000_000_000}
         changes = {name: large for name in ("ingest", "normalize", "augment")}
         changes["curate"] = {
             "splits": {name: {"documents": 99_900, "bytes": 812} for name in ("train", "validation", "test")}
         }
-    folders = make_run(tmp_path / "run", 300, changes, "classification" if kind == "classification" else "causal_lm")
+    folders = make_run(folder, 300, changes, "classification" if kind == "classification" else "causal_lm")
+    if kind == "mixture":
+        (folders["train"] / "metrics.jsonl").write_text("".join(mixture_lines(300)))
     if kind == "long names and many steps":
         lines = [renamed(line, "decoder.model.", 70_001) for line in metrics_lines(300)]
         (folders["train"] / "metrics.jsonl").write_text("".join(lines))
     if kind == "failed":
-        for name in ("train", "evaluate"):
-            folders[name] = tmp_path / "nowhere"
-    page = render_report(read_run(folders, ReportConfig()), "training: it failed" if kind == "failed" else "")
-    assert laid_out(page, tmp_path, width, dark=width == 1024) == []
+        bad = health("loss", "training_diverged", "critical", "the loss rose from 3.0 to 9.0, and " + "so on, " * 40)
+        (folders["train"] / "manifest.json").unlink()
+        (folders["train"] / "health.jsonl").write_text(json.dumps(bad) + "\n")
+        folders["evaluate"] = folder / "nowhere"
+    return read_run(folders, ReportConfig())
+
+
+LAYOUTS = [
+    *(("whole", look) for look in ("390", "768", "1024 dark", "1440", "print")),
+    *(("failed", look) for look in ("390 dark", "1440")),
+    *(("classification", look) for look in ("390", "1440 dark")),
+    *(("mixture", look) for look in ("390 dark", "1440", "print")),
+    *(("long names and many steps", look) for look in ("390", "1440")),
+    *(("pair", look) for look in ("390", "1440 dark", "print")),
+]
+
+
+@pytest.mark.parametrize(("kind", "look"), LAYOUTS)
+def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, kind: str, look: str) -> None:
+    if kind == "pair":
+        runs = [run_of(one, tmp_path / one) for one in ("mixture", "failed")]
+        rows = [["train.learning_rate", "0.003", "0.01"], ["ingest.sources", '[{"name": "a"}]' * 12, "[]"]]
+        compared = {"configuration": Compared(["setting", "run-of-ten", "b"], rows, ["A note."])}
+        page = render_pair(runs, ["run-of-ten", "b"], ["", "training: it failed"], compared)
+    else:
+        page = render_report(run_of(kind, tmp_path / "run"), "training: it failed" if kind == "failed" else "")
+    assert len(page) < 3_000_000
+    if look == "print":
+        assert laid_out(printed(page), tmp_path, PRINTED_WIDTH) == []
+    else:
+        assert laid_out(page, tmp_path, int(look.split()[0]), dark="dark" in look) == []
 
 
 @pytest.mark.parametrize("width", [390, 1440])

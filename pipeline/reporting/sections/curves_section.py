@@ -7,12 +7,21 @@ from collections.abc import Iterator
 from markupsafe import Markup
 
 from pipeline.machine import rate_in_words
-from pipeline.reporting.charts import Line, line_chart
+from pipeline.reporting import formats
+from pipeline.reporting.charts import Level, Line, line_chart
 from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import PageSection, Shown
+from pipeline.reporting.stacked_chart import stacked_chart
 
 _SMOOTH_FROM_POINTS = 100
+_PHASES = {
+    "data": "waiting for data",
+    "forward_backward": "forward and backward",
+    "optimizer": "optimizer",
+    "rest": "rest",
+}
+"""Of a step, by the names in its records `time/<phase>_seconds`."""
 
 
 def _draw(shown: Shown) -> Markup:
@@ -24,12 +33,39 @@ def _draw(shown: Shown) -> Markup:
 def _charts(shown: Shown) -> Iterator[str]:
     labels = list(dict.fromkeys(run.words.loss for run in shown.runs))
     loss = [line for place in range(len(shown.runs)) for line in _losses(shown, place)]
-    yield line_chart(loss, title="Loss", y_label=" or ".join(labels))
+    levels = reference_levels(shown.runs[0])
+    if any(reference_levels(run) != levels for run in shown.runs):
+        levels = []
+    yield line_chart(loss, title="Loss", y_label=" or ".join(labels), levels=levels)
     yield _chart(shown, "Learning rate", "learning rate", ("learning rate", "train/learning_rate", "c3"))
     norms = ("before clipping", "train/grad_norm", "c4"), ("after clipping", "train/grad_norm_clipped", "c1 dashed")
     yield _chart(shown, "Gradient norm", "global gradient norm", *norms, log_y=True)
     speed = ("throughput", "throughput/tokens_per_second", "c5")
     yield _chart(shown, "Throughput", "target tokens per second", speed)
+    for run, name in zip(shown.runs, shown.names, strict=True):
+        times = run.metrics.times
+        phases = [(words, f"time/{phase}_seconds", times.means(phase)) for phase, words in _PHASES.items()]
+        yield stacked_chart(times.columns(), phases, title=f"Time {name}".strip(), y_label="seconds a step")
+
+
+def reference_levels(run: RunData) -> list[Level]:
+    """What the losses of a training are held against, in their unit: a uniform guess, one by how often each target
+    stands in the training split, and the best baseline of the evaluation.
+
+    A baseline's bits per byte are turned into nats a token by the model's own loss over its own bits per byte: both are
+    sums over the same tokens and the same bytes, so that is ln 2 x bytes / tokens of the test split.
+    """
+    facts, test = run.summary("train").get("facts") or {}, run.summary("evaluate").get("test") or {}
+    guess = facts.get("guess_loss") or run.start.get("uniform_loss")
+    found = [
+        ("guessing", guess),
+        ("token frequencies" if run.words.is_generative else "frequencies", facts.get("frequency_loss")),
+    ]
+    if run.words.main.key == "bits_per_byte" and test.get("loss") and test.get("bits_per_byte"):
+        nats = test["loss"] / test["bits_per_byte"]
+        best = min(run.baselines, key=lambda row: float(row["figure"]), default=None)
+        found += [(f"{best['name']}, test split", best["figure"] * nats)] if best else []
+    return [Level(f"{name} {formats.real(value)}", value) for name, value in found if isinstance(value, (int, float))]
 
 
 def _losses(shown: Shown, place: int) -> Iterator[Line]:
@@ -57,7 +93,7 @@ def _chart(shown: Shown, title: str, y_label: str, *lines: tuple[str, str, str],
 
 def _captions(run: RunData) -> list[str]:
     """In what the training computed, what share of the hardware's peak it reached, how it ended and was resumed."""
-    train = run.summary("train")
+    train, levels = run.summary("train"), reference_levels(run)
     peak, mfu, words = train.get("peak") or {}, train.get("mfu"), []
     if train.get("precision"):
         words.append(f"Products were computed in {train['precision']}.")
@@ -65,6 +101,8 @@ def _captions(run: RunData) -> list[str]:
         rate = rate_in_words(peak["flops_per_second"])
         words.append(f"The training reached {mfu:.0%} of {rate} a process, by its median record ({peak['source']}).")
     told = [" ".join(words)] if words else []
+    if levels:
+        told.append(f"Dotted, where they are near the curves: {'; '.join(level.label for level in levels)}.")
     told += [f"The training {run.early_end}."] if run.early_end else []
     if resumed := train.get("resumed_from_steps"):
         told.append(f"The training was interrupted and resumed from step {', '.join(map(str, resumed))}.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.modeling.layer_names import is_block, layer_of_matrix
 from pipeline.reporting.charts import sparkline
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import render
@@ -15,6 +16,8 @@ from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import MAX_ROWS, PageSection, Shown
 
 _TREND_POINTS = 48
+MAX_MODULES = 96
+"""Rows of a drawing."""
 
 
 def _draw(shown: Shown) -> Markup:
@@ -25,6 +28,7 @@ def _of_run(run: RunData) -> Markup:
     return render(
         "gradients.html.j2",
         heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
+        is_thinned=any(len(grid.layers) > MAX_MODULES for grid in (run.metrics.matrices, run.metrics.outputs)),
         steps_per_column=run.metrics.gradients.steps_per_column,
         layers=_layer_rows(run),
         start=run.start,
@@ -36,6 +40,26 @@ def _heat_maps(run: RunData) -> Iterator[str]:
     yield heat_map(run.metrics.gradients, title="Gradients", scale_label="gradient norm")
     marks = [(1e-3, "10⁻³, the usual size of a healthy update")]
     yield heat_map(run.metrics.updates, title="Updates", scale_label="update / weight norm", marks=marks)
+    flows = ("Gradient flow", run.metrics.matrices, "gradient norm", "matrix"), (
+        "Gradient flow through outputs", run.metrics.outputs, "norm of d(loss) / d(output)", "module"
+    )  # fmt: skip
+    for title, grid, label, what in flows:
+        if grid.layers.keys() != run.metrics.gradients.layers.keys():
+            names = evenly_of_blocks(list(grid.layers), MAX_MODULES)
+            yield heat_map(grid, title=title, scale_label=label, names=names, height=560, what=what)
+
+
+def evenly_of_blocks(names: Sequence[str], most: int) -> list[str]:
+    """Names of modules, of every block or, where they are more than `most`, of every second, third and so on, the last
+    block among them; what is in no block is always there."""
+    blocks = list(dict.fromkeys(layer for name in names if is_block(layer := layer_of_matrix(name))))
+    every = 1
+    while True:
+        kept = {block for place, block in enumerate(reversed(blocks)) if place % every == 0}
+        found = [name for name in names if (layer := layer_of_matrix(name)) in kept or not is_block(layer)]
+        if len(found) <= most or len(kept) <= 1:
+            return found
+        every += 1
 
 
 def _layer_rows(run: RunData) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ def _rows(run: RunData) -> list[dict[str, str]]:
             "kind": verdict.kind,
             "what": "" if verdict.what == verdict.kind else verdict.what.replace("_", " "),
             "verdict": verdict.verdict,
-            "sign": sign_of(verdict),
+            "sign": sign_class(verdict),
             "evidence": verdict.evidence.words,
             "since": "" if verdict.since is None else f"since step {formats.count(verdict.since)}",
             "remedy": "" if verdict.is_healthy else verdict.remedy,
@@ -33,7 +33,7 @@ def _rows(run: RunData) -> list[dict[str, str]]:
     ]
 
 
-def sign_of(verdict: Verdict) -> str:
+def sign_class(verdict: Verdict) -> str:
     """The class in the style sheet of a verdict: ok, warn, or none of what is unknown."""
     return "ok" if verdict.verdict == "healthy" else "" if verdict.is_healthy else "warn"
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from pipeline.reporting import formats
 from pipeline.reporting.charts import ChartBar, bar_chart
 from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.reliability import reliability_diagram
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import PageSection, Shown
 
@@ -19,13 +20,16 @@ def _draw(shown: Shown) -> Markup:
 
 
 def _of_run(run: RunData) -> Markup:
-    charts, calibration, worst = list(filter(None, _charts(run))), _calibration(run), _worst(run)
-    if not (charts or calibration["rows"] or worst):
+    found = run.summary("evaluate").get("calibration") or {}
+    charts, worst = list(filter(None, _charts(run))), _worst(run)
+    diagram = reliability_diagram(found.get("bins") or (), title="Calibration: how often the model was right")
+    if not (charts or diagram or worst):
         return Markup()
     return render(
         "loss.html.j2",
         charts=[Markup(chart) for chart in charts],
-        calibration=calibration,
+        reliability=Markup(diagram),
+        calibration_error=found.get("error"),
         worst_documents=worst,
         words=run.words,
     )
@@ -38,12 +42,6 @@ def _charts(run: RunData) -> Iterator[str]:
     yield bar_chart(bars, title="Loss by the number of tokens before the target", x_label=label)
     bars = [ChartBar(_group(one), one["loss"]) for one in evaluation.get("by_frequency") or ()]
     yield bar_chart(bars, title="Loss by how frequent tokens are in training", x_label=label)
-
-
-def _calibration(run: RunData) -> dict[str, Any]:
-    """`error`, and `rows` of how sure the model was, how often it was right, and of how many predictions."""
-    found = run.summary("evaluate").get("calibration") or {}
-    return {"error": found.get("error"), "rows": found.get("bins") or []}
 
 
 def _worst(run: RunData) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.network_drawing import network_drawing
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import MAX_ROWS, PageSection, Shown
 
@@ -16,6 +17,7 @@ def _draw(shown: Shown) -> Markup:
     return shown.beside(
         lambda run: render(
             "parameters.html.j2",
+            network=Markup(network_drawing(run.parts)),
             parts=_rows(run),
             num_parameters=run.num_parameters,
             num_trainable=run.summary("model").get("trainable"),
