@@ -192,6 +192,12 @@ class Task(Feature):
         smoothing, coefficient = config.label_smoothing_factor, config.z_loss_coef
         return cross_entropy_by_hand(outputs, labels, label_smoothing=smoothing, z_loss_coef=coefficient)
 
+    def target_losses(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
+        """The plain loss of each target, of the shape of `labels`: here the cross-entropy in nats, 0 for no target."""
+        from pipeline.evaluation.losses import token_losses
+
+        return token_losses(logits, batch["labels"])[0]
+
     def token_weights(self, batch: Batch) -> torch.Tensor:
         """Weight of each token in the router losses, (B, T). The weights of the tokens of one target add up to 1: here
         each target is a token."""

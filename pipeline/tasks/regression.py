@@ -96,6 +96,11 @@ class Regression(Labelled, type="regression"):
 
         return regression_by_hand(outputs, labels, config.huber_delta_used)
 
+    def target_losses(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
+        from pipeline.evaluation.losses import regression_losses
+
+        return regression_losses(logits, batch["labels"], config.huber_delta_used)
+
     def is_target(self, labels: torch.Tensor) -> torch.Tensor:
         return ~labels.isnan()
 

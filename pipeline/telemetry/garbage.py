@@ -114,7 +114,7 @@ def find_garbage(split: PackedSplit, tokenizer_file: Path) -> GarbageFacts | Non
         no_text[document] += bool(sign)
         before = worst.get(document)
         if (sign or ratio > VERY_DEAR) and (before is None or (sign and not before.sign)):
-            worst[document] = OddDocument(document + 1, round(ratio, 2), sign, _excerpt(text))
+            worst[document] = OddDocument(document + 1, round(ratio, 2), sign, excerpt_of(text))
     sizes = np.bincount(pieces.documents, minlength=len(ends))
     garbage = [one for document, one in worst.items() if no_text[document] >= MOSTLY * sizes[document]]
     others = [one for one in worst.values() if one not in garbage]
@@ -214,5 +214,6 @@ def _cut(start: int, stop: int, ends: NDArray[np.int64], length: int) -> tuple[N
     return bounds, np.repeat(documents, pieces)
 
 
-def _excerpt(text: str) -> str:
+def excerpt_of(text: str) -> str:
+    """How a text begins, on one line; what cannot be printed is a question mark."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))[:EXCERPT_CHARS]

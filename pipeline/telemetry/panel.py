@@ -86,11 +86,11 @@ class HealthPanel:
             levels[tag] = max(levels[tag], float(LEVELS[verdict.verdict]))
         return levels
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self, event: Verdict | None = None) -> list[Verdict]:
         """What is to be said after the last record, worst first: the findings, and one verdict for each kind that has
         none. What was critical and is over is a note. A training with too few records to be sure is judged by those
-        that it has."""
-        found = []
+        that it has. An `event` that no record holds is among them."""
+        found = [] if event is None else [event]
         for rule in RULES:
             readings = self._readings[rule.what]
             verdict = self._found.get(rule.what)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.errors import BadDataError
+from pipeline.tokens.document_parts import DocumentPart
 from pipeline.tokens.labels import LABELS
 from pipeline.tokens.packing import special_ids
 from pipeline.tokens.token_streams import INDEX, STREAM, TokenStream
@@ -147,6 +148,10 @@ class LabelledSplit:
     def num_tokens_in(self, indices: Iterable[int]) -> int:
         """Tokens of `batch(indices)` without padding."""
         return int(self.lengths[list(indices)].sum())
+
+    def documents_in(self, index: int) -> list[DocumentPart]:
+        """The one document that a sequence is of."""
+        return [DocumentPart(int(self.documents[index]), slice(0, 1), int(self.starts[index]))]
 
     def batch(self, indices: Iterable[int]) -> dict[str, NDArray[Any]]:
         """Sequences as `input_ids` and `attention_mask`, (n, longest) int64, padded on the right, and `labels` (n,):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MissingInputError
+from pipeline.tokens.document_parts import DocumentPart
 from pipeline.tokens.token_streams import INDEX, STREAM, TokenStream
 
 IGNORED_LABEL = -100
@@ -100,6 +101,18 @@ class PackedSplit:
             raise IndexError(f"window {index} of {len(self)}")
         start = index * self.block_size
         return self.stream[start : start + self.block_size + 1].astype(np.int64)
+
+    def documents_in(self, index: int) -> list[DocumentPart]:
+        """The documents whose tokens are targets of a window, in their order."""
+        start = index * self.block_size + 1
+        stop = min(start + self.block_size, self.num_tokens)
+        first, last = np.searchsorted(self.document_ends, [start, stop - 1], side="right").tolist()
+        found = []
+        for document in range(first, last + 1):
+            begin = max(start, int(self.document_ends[document - 1]) if document else 0)
+            end = min(stop, int(self.document_ends[document]))
+            found.append(DocumentPart(document, slice(begin - start, end - start), begin))
+        return found
 
     def batch(self, indices: Iterable[int]) -> dict[str, NDArray[np.int64]]:
         """Windows as `input_ids` and `labels`, both (len(indices), block_size).

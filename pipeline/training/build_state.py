@@ -98,6 +98,7 @@ def build(
         numerics=numerics_of(config, device, dims),
         train_split=train_split,
         validation_split=validation_split,
+        tokenizer_file=tokenizer_file if tokenizer_file is not None and tokenizer_file.is_file() else None,
         batches=batches,
         model=wrapped,
         unwrapped_model=model,

@@ -16,6 +16,7 @@ from pipeline.training.checkpointing.training_state_dict import take_snapshot
 from pipeline.training.early_stopping import ends_early, note_validation
 from pipeline.training.guarding.guards import check_finite, check_finite_weights
 from pipeline.training.guarding.rollback import roll_back
+from pipeline.training.guarding.spike_documents import name_spikes
 from pipeline.training.numerics import deterministic_algorithms
 from pipeline.training.recording.metrics_log import record_in_words
 from pipeline.training.routing import load_ratio
@@ -47,6 +48,7 @@ def train(state: TrainState) -> Counters:
             if state.due.log(state.counters.step):
                 review_steps(state)
                 log(state, result)
+                name_spikes(state)
             state.bar.update(1, state.headline)
 
             validate_if_due(state)

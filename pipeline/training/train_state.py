@@ -66,6 +66,9 @@ class TrainState:
     train_split: Split
     validation_split: Split
 
+    tokenizer_file: Path | None = None
+    """Tells the text of documents."""
+
     batches: GlobalBatches
     """The global batch of every step."""
 

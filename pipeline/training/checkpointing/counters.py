@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.training.guarding.spikes import SpikeWindow
+from pipeline.training.guarding.spikes import NamedSpike, SpikeWindow
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Counters:
     rollbacks: int = 0
     losses: SpikeWindow = field(default_factory=SpikeWindow)
     grad_norms: SpikeWindow = field(default_factory=SpikeWindow)
+    named_spikes: list[NamedSpike] = field(default_factory=list)
     lowest_loss: float | None = None
     lowest_loss_step: int | None = None
     validations_without_improvement: int = 0
@@ -37,7 +38,8 @@ class Counters:
     def from_state(cls, values: dict[str, Any]) -> Self:
         """The counters of a checkpoint, from what `asdict` gave."""
         windows = {name: SpikeWindow(**values[name]) for name in ("losses", "grad_norms")}
-        return cls(**{**values, **windows})
+        named = [NamedSpike(**spike) for spike in values.get("named_spikes", [])]
+        return cls(**{**values, **windows, "named_spikes": named})
 
     def note_best(self, loss: float) -> None:
         """Remember this step if its validation loss is the lowest so far."""

@@ -56,6 +56,9 @@ def _go_on_after(values: dict[str, Any], state: TrainState) -> str:
     if not state.due.end(counters.step) and (BEFORE_END in values or counters.evaluation_due):
         records = BEFORE_END if BEFORE_END in values else RECORDS
         counters.evaluation_due = state.due.validation(counters.step)
+        for spike in counters.named_spikes:  # what was told only because that training ended
+            if BEFORE_END in values and spike.told_at == counters.step:
+                spike.told_at, spike.words = None, ""
     counters.resumed_from_steps.append(counters.step)
     if state.processes.broadcast(state.processes.is_main and _lost_best(state.work, counters)):
         state.progress.say(

@@ -22,6 +22,7 @@ from pipeline.modeling.sharding import whole
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter, list_checkpoints, step_of
 from pipeline.training.checkpointing.random_states import GeneratorStates, generator_states
 from pipeline.training.guarding.autopsy import Autopsy
+from pipeline.training.guarding.spikes import MOST_NAMED, NamedSpike
 from pipeline.training.optimization.optimizers import family_of
 from pipeline.training.train_config import TrainConfig
 
@@ -114,7 +115,7 @@ class Guard:
             step, loss, norm = self._unjudged.pop(0)
             if self._config.on_loss_spike == "ignore":
                 continue
-            of_loss, of_norm = self._spikes_in(loss, norm)
+            of_loss, of_norm = self._spikes_in(step, loss, norm)
             if of_loss and self._config.on_loss_spike == "rollback":
                 return Spike(step, of_loss)
             if of_loss:
@@ -164,7 +165,7 @@ class Guard:
             return False
         if self._config.on_loss_spike != "skip":
             self._unjudged.append((record.step, loss, norm))
-        elif spikes := [words for words in self._spikes_in(loss, norm) if words]:
+        elif spikes := [words for words in self._spikes_in(record.step, loss, norm) if words]:
             self._count_skip(record, "; ".join(spikes), is_spike=True)
             return False
         counters.skipped_in_a_row = 0
@@ -180,7 +181,7 @@ class Guard:
         found = f"; {self._autopsy.perform(record.step, record.random)}" if needs_autopsy else ""
         self._say(f"warning: step {record.step} is skipped: {why}{found}")
 
-    def _spikes_in(self, loss: float, norm: float) -> list[str]:
+    def _spikes_in(self, step: int, loss: float, norm: float) -> list[str]:
         """What is odd about the loss and about the gradient norm of a step, in words; "" where nothing is. Takes both
         among those that judge the next."""
         config, counters = self._config, self._state.counters
@@ -188,6 +189,9 @@ class Guard:
         for name, value, window in (("loss", loss, counters.losses), ("gradient norm", norm, counters.grad_norms)):
             found = window.add(value, config.loss_spike_window, config.loss_spike_threshold)
             words.append(found.in_words(name) if found else "")
+        of = " and ".join(name for name, told in zip(("loss", "gradient norm"), words, strict=True) if told)
+        if of and len(counters.named_spikes) < MOST_NAMED:
+            counters.named_spikes.append(NamedSpike(step, of))
         return words
 
     def _diverged(self, what: str, record: StepRecord) -> DivergedError:

@@ -61,6 +61,21 @@ def deviation_of(value: float, recent: Sequence[float]) -> Deviation:
     return Deviation(value, deviations, math.exp(middle) if is_positive else middle, len(scaled))
 
 
+MOST_NAMED = 3
+"""Spikes of a training of which the documents are told."""
+
+
+@dataclass
+class NamedSpike:
+    """A spike whose documents are told: its step, and whether it is `of` the loss or the gradient norm. `told_at`: the
+    step of the record with which they were, None before; `words`: what was told, in process 0."""
+
+    step: int
+    of: str
+    told_at: int | None = None
+    words: str = ""
+
+
 @dataclass
 class SpikeWindow:
     """The values of the last steps, without spikes, that judge the next; and how many spikes there were."""

@@ -153,6 +153,12 @@ class MetricsLog:
             self._tell(verdict, step)
         return changed
 
+    def tell(self, verdict: Verdict, step: int) -> None:
+        """Tell a verdict that no record holds."""
+        if self._file is not None:
+            self._tell(verdict, step)
+            self._tensorboard.add(step, {}, texts={f"verdicts/{verdict.what}": verdict_markdown(verdict)})
+
     def _tell(self, verdict: Verdict, step: int) -> None:
         with (self._work / HEALTH).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"at": step, **verdict.as_json()}, allow_nan=False) + "\n")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.telemetry.layer_series import median_layers
+from pipeline.training.guarding.spike_documents import verdict_on_spikes
 from pipeline.training.precision import precision_in_words
 from pipeline.training.recording.metrics_log import read_metrics
 from pipeline.training.recording.peak_flops import peak_of
@@ -43,7 +44,9 @@ def summarize(state: TrainState) -> dict[str, Any]:
         "grad_norm_spikes": counters.grad_norms.spikes,
         "rollbacks": counters.rollbacks,
         "resumed_from_steps": counters.resumed_from_steps,
-        "health": [verdict.as_json() for verdict in panel.verdicts()] if panel is not None else [],
+        "health": [verdict.as_json() for verdict in panel.verdicts(verdict_on_spikes(counters))]
+        if panel is not None
+        else [],
         "facts": panel.facts.as_json() if panel is not None else {},
         "layers": median_layers(history),
         "library_versions": state.numerics,
