@@ -110,7 +110,7 @@ def find_garbage(split: PackedSplit, tokenizer_file: Path) -> GarbageFacts | Non
     no_text: Counter[int] = Counter()
     for piece in dearest.tolist():
         text = tokenizer.decode(split.stream[pieces.starts[piece] : pieces.ends[piece]].tolist())
-        document, ratio, sign = int(pieces.documents[piece]), float(pieces.prices[piece]) / middle, sign_of(text)
+        document, ratio, sign = int(pieces.documents[piece]), float(pieces.prices[piece]) / middle, garbage_sign(text)
         no_text[document] += bool(sign)
         before = worst.get(document)
         if (sign or ratio > VERY_DEAR) and (before is None or (sign and not before.sign)):
@@ -127,7 +127,7 @@ def find_garbage(split: PackedSplit, tokenizer_file: Path) -> GarbageFacts | Non
     )
 
 
-def sign_of(text: str) -> str:
+def garbage_sign(text: str) -> str:
     """What shows that a text is none, in words; "" where nothing does."""
     text = re.sub("^\ufffd{1,3}|\ufffd{1,3}$", "", text)  # a piece may begin and end within a character
     visible = "".join(text.split())
