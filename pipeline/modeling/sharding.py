@@ -100,10 +100,19 @@ def own_parts(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def sum_over_shards(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """All-reduce, over the processes that hold one copy of the model, what each summed over its `own_parts` of
     `tensors`. Either all tensors are sharded over one mesh, or none is and the sums stay as they are."""
+    return _reduce_over_shards(sums, tensors, distributed.ReduceOp.SUM)
+
+
+def largest_over_shards(largest: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The same with the largest of the values in the place of their sum."""
+    return _reduce_over_shards(largest, tensors, distributed.ReduceOp.MAX)
+
+
+def _reduce_over_shards(values: torch.Tensor, tensors: Sequence[torch.Tensor], operation: Any) -> torch.Tensor:
     meshes = {tensor.device_mesh for tensor in tensors if isinstance(tensor, DTensor)}
     for mesh in meshes:
-        distributed.all_reduce(sums, group=mesh.get_group(mesh.ndim - 1))
-    return sums
+        distributed.all_reduce(values, operation, group=mesh.get_group(mesh.ndim - 1))
+    return values
 
 
 def is_held_by_few(tensor: torch.Tensor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,8 +13,17 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pipeline.modeling.layer_names import matrix_name
-from pipeline.modeling.sharding import own_parts, sum_over_shards
-from pipeline.telemetry.histograms import NUM_BUCKETS, Buckets, count_entries, shown_buckets
+from pipeline.modeling.sharding import largest_over_shards, own_parts, sum_over_shards
+from pipeline.telemetry.histograms import (
+    NUM_BUCKETS,
+    NUM_SHOWN,
+    Buckets,
+    bounds_of,
+    buckets_between,
+    buckets_by_size,
+    count_between,
+    count_by_size,
+)
 from pipeline.telemetry.matrix_figures import MATRICES
 
 MOST_PARAMETERS = 2000
@@ -26,8 +36,8 @@ the gradient or there is none, None where it is not known."""
 
 @dataclass(frozen=True)
 class Before:
-    """Of this process's parts: norms of the gradients, shape (matrices,), copies of the weights, and the entries in
-    buckets of weights and gradients, shape (2, matrices, NUM_BUCKETS): empty where nobody asked for them."""
+    """Of this process's parts: norms of the gradients, shape (matrices,), copies of the weights, and the entries of
+    gradients in buckets, shape (matrices, NUM_BUCKETS): empty where nobody asked for histograms."""
 
     gradients: torch.Tensor
     weights: list[torch.Tensor]
@@ -37,8 +47,8 @@ class Before:
 @dataclass(frozen=True)
 class Measured:
     """Norms around one step: of each matrix's gradient, weights, update and, as far as it is known, update without
-    decay, one after the other in one dimension; the entries in buckets of weights and gradients, in one dimension too,
-    empty where nobody asked for them; and the part of each matrix that decayed."""
+    decay, one after the other in one dimension; the entries in buckets and bounds that `histograms` reads, in one
+    dimension too, empty where nobody asked for them; and the part of each matrix that decayed."""
 
     norms: torch.Tensor
     counts: torch.Tensor
@@ -72,7 +82,7 @@ class MatrixStatistics:
         if with_histograms:
             found = iter(own_parts(gradients))
             parts = [zero[:0] if parameter.grad is None else next(found) for parameter in self._parameters]
-            counts = torch.stack([count_entries(weights), count_entries(parts)])
+            counts = count_by_size(parts)
         return Before(torch.stack(norms), [part.clone() for part in weights], counts)
 
     @torch.no_grad()
@@ -83,6 +93,7 @@ class MatrixStatistics:
         (1 - c) D + c (W + D): no third copy of the weights is needed. `before` is used up.
         """
         changes, weights = before.weights, own_parts(self._parameters)
+        counts = self._counts(before) if before.counts.numel() else before.counts
         norms = [before.gradients, torch.stack(_norms(changes))]
         torch._foreach_sub_(changes, weights)
         norms.append(torch.stack(_norms(changes)))
@@ -94,9 +105,6 @@ class MatrixStatistics:
             torch._foreach_lerp_(decayed, [weights[index] for index in own], decay)
         if any(decays):
             norms.append(torch.stack(_norms(changes)))
-        counts = before.counts
-        if counts.numel():
-            counts = sum_over_shards(counts, self._parameters).flatten()
         return Measured(self._of_whole(torch.stack(norms)).flatten(), counts, decays)
 
     def tags(self, values: list[float], decays: list[float | None]) -> dict[str, float]:
@@ -120,10 +128,22 @@ class MatrixStatistics:
         `matrices/<name>/weights` and `/gradients`, from the `counts` of `Measured` on the host."""
         if not counts:
             return {}
-        rows = [counts[start : start + NUM_BUCKETS] for start in range(0, len(counts), NUM_BUCKETS)]
-        tags = [f"{MATRICES}{name}/{kind}" for kind in ("weights", "gradients") for name in self.names]
-        found = {tag: shown_buckets(row) for tag, row in zip(tags, rows, strict=True)}
+        count = len(self.names)
+        ends = accumulate((count, count, count * NUM_SHOWN), initial=0)
+        starts, highs, between, by_size = (counts[start:] for start in ends)
+        found: dict[str, Buckets] = {}
+        for index, name in enumerate(self.names):
+            own = between[index * NUM_SHOWN : (index + 1) * NUM_SHOWN]
+            found[f"{MATRICES}{name}/weights"] = buckets_between(-starts[index], highs[index], own)
+            own = by_size[index * NUM_BUCKETS : (index + 1) * NUM_BUCKETS]
+            found[f"{MATRICES}{name}/gradients"] = buckets_by_size(own)
         return {tag: buckets for tag, buckets in found.items() if buckets}
+
+    def _counts(self, before: Before) -> torch.Tensor:
+        """The bounds of the weights, their entries between them, and those of the gradients by size."""
+        bounds = largest_over_shards(bounds_of(before.weights), self._parameters)
+        counts = [count_between(before.weights, bounds).flatten(), before.counts.flatten()]
+        return torch.cat([bounds.flatten(), sum_over_shards(torch.cat(counts), self._parameters)])
 
     def _decays(self) -> list[float | None]:
         """Of each matrix the part that the last step took away."""

@@ -76,8 +76,7 @@ class MetricsLog:
         """Begin to append to the records as `rewind` left them, after a step; 0 in a new training."""
         if self._is_main:
             self._tensorboard = TensorBoardWriter(self._work / TENSORBOARD, partial(self._lose, TENSORBOARD))
-            if step > 0:
-                self._tensorboard.resume_after(step)
+            self._tensorboard.begin_at(step + 1 if step > 0 else 0)
             self._others = Trackers(self._due.config, self._work, self._label, step > 0, self._say)
             history = read_metrics(self._work)
             for record in history:

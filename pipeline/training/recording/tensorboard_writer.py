@@ -38,9 +38,9 @@ class TensorBoardWriter:
             self._give_up(error)
         self._write(Event(file_version="brain.Event:2"))
 
-    def resume_after(self, step: int) -> None:
-        """Tell a TensorBoard that is watching to forget what it has read of later steps: they are taken anew."""
-        self._write(Event(session_log=SessionLog(status=SessionLog.START), step=step + 1))
+    def begin_at(self, step: int) -> None:
+        """Tell a TensorBoard that is watching to forget what it has read from a step on: it is written anew."""
+        self._write(Event(session_log=SessionLog(status=SessionLog.START), step=step))
 
     def add(
         self,
@@ -85,9 +85,9 @@ class TensorBoardWriter:
 
 
 def _next_number(folder: Path) -> int:
-    """One more than that of every file that is there."""
+    """More than that of every file that is there, and of those that were there before."""
     numbers = [path.name.removeprefix(PREFIX).split(".")[0] for path in folder.iterdir()]
-    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return max([int(time.time()), *(1 + int(number) for number in numbers if number.isdecimal())])
 
 
 def _histogram(tag: str, buckets: Buckets) -> Any:

@@ -93,17 +93,19 @@ def test_a_tensorboard_that_watches_forgets_what_is_taken_anew(tmp_path):
     first.close()
     os.truncate(first.path, sizes[4])
     second = TensorBoardWriter(tmp_path, no_loss)
-    second.resume_after(4)
+    second.begin_at(5)
     second.add(5, {"loss": 0.5})
     assert second.path.name > first.path.name
     events.Reload()
     assert [(one.step, one.value) for one in events.Scalars("loss")] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 0.5)]
 
 
-def test_files_of_other_writers_come_first(tmp_path):
-    (tmp_path / "events.out.tfevents.1764500000.host.7.0").touch()
+def test_a_file_comes_after_all_others_whatever_the_clock_says(tmp_path):
     (tmp_path / "hint.txt").touch()
-    assert TensorBoardWriter(tmp_path, no_loss).path.name == "events.out.tfevents.1764500001"
+    first = TensorBoardWriter(tmp_path, no_loss).path
+    assert first.name > "events.out.tfevents.1764500000"
+    (tmp_path / "events.out.tfevents.9000000000.host.7.0").touch()
+    assert TensorBoardWriter(tmp_path, no_loss).path.name == "events.out.tfevents.9000000001"
 
 
 @pytest.mark.parametrize("what", ["a full disk", "a folder that is gone", "no folder from the start"])
@@ -112,10 +114,10 @@ def test_no_training_ends_for_it(gpt2_inputs, whole, tmp_path, monkeypatch, what
 
     def failing(self: Any, data: bytes) -> None:
         calls.append(data)
-        if len(calls) == 6 and what == "a full disk":
+        if len(calls) == 7 and what == "a full disk":
             self._writer.write(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        if len(calls) == 6 and what == "a folder that is gone":
+        if len(calls) == 7 and what == "a folder that is gone":
             remove(tmp_path / "work/tensorboard")
         write(self, data)
 
