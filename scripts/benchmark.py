@@ -6,7 +6,6 @@ Needs a finished `scripts/demo`. Run nothing else meanwhile.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -50,33 +49,56 @@ def show_warm() -> None:
         print(f"warm `descent {verb}`, median of 5 {statistics.median(times):7.2f} s")
 
 
-def show_telemetry(workspace: Path, pairs: int = 5, logging_steps: int = 2, steps: int = 60) -> None:
-    """What measuring every matrix costs: paired trainings with it at the default interval of five records, and at the
-    first three records alone. The demo's records are ten times as far apart as these."""
+TRAINING = """if True:
+    import sys, time
+    from pathlib import Path
+    from pipeline.main import main
+    from pipeline.training import due, loop
+
+    seconds, is_on, *arguments = sys.argv[1:]
+    if is_on == "False":
+        due.Due.telemetry = lambda self, step: False
+    train = loop.train
+
+    def timed(state):
+        started = time.process_time()
+        try:
+            return train(state)
+        finally:
+            Path(seconds).write_text(str(time.process_time() - started))
+
+    loop.train = timed
+    main(arguments)
+"""
+"""Runs a command with or without telemetry, and writes the processor's seconds of its training into a file."""
+
+
+def training_seconds(workspace: Path, steps: int, *, is_on: bool) -> float:
+    """Processor seconds of all threads, in which other programs count little, of the demo's first steps."""
+    settings = [f"run.workspace={workspace}", f"train.max_steps={steps}", "train.warmup_steps=10"]
+    settings += ["--only", "train", "--force", "train"]
+    told = workspace / "seconds"
+    command = [sys.executable, "-c", TRAINING, str(told), str(is_on), "run", CONFIG, *settings]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return float(told.read_text())
+
+
+def show_telemetry(workspace: Path, pairs: int = 5, steps: int = 200) -> None:
+    """What telemetry costs a training at its default, in pairs of trainings without and with it. Of its figures the
+    first three records have all, so a longer training pays less."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "workspace"
         for stage in ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model"):
             shutil.copytree(workspace / "artifacts" / stage, copy / "artifacts" / stage)
-        common = [
-            CONFIG,
-            f"run.workspace={copy}",
-            f"train.max_steps={steps}",
-            "train.warmup_steps=10",
-            "--only",
-            "train",
-        ]
-        ratios = []
+        costs = []
         for pair in range(pairs):
-            speeds = []
-            for interval in ("null", steps + logging_steps):
-                intervals = [f"train.logging_steps={logging_steps}", f"train.telemetry_steps={interval}"]
-                settings = [*intervals, "--force", "train"]
-                seconds("run", *common, *settings)
-                newest = max((copy / "artifacts/train").glob("*/manifest.json"), key=os.path.getmtime)
-                speeds.append(json.loads(newest.read_text())["summary"]["tokens_per_second"])
-            ratios.append(speeds[1] / speeds[0])
-            print(f"telemetry, pair {pair + 1}: {100 * (ratios[-1] - 1):+.1f} % time", flush=True)
-        print(f"telemetry, median            {100 * (statistics.median(ratios) - 1):+8.1f} % time")
+            order = (False, True) if pair % 2 else (True, False)
+            found = {is_on: training_seconds(copy, steps, is_on=is_on) for is_on in order}
+            costs.append(100 * (found[True] / found[False] - 1))
+            print(
+                f"telemetry, pair {pair + 1}: {found[False]:.1f} -> {found[True]:.1f} s, {costs[-1]:+.1f} %", flush=True
+            )
+        print(f"telemetry, median            {statistics.median(costs):+8.1f} % of the processor's time")
 
 
 if __name__ == "__main__":
