@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from harness import STAGES, Project
+from reporting.page_values import drawn_values
+from reporting.test_html import Checker
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,13 @@ def diff(project: Project, *names: str) -> dict[str, Any]:
     assert result.code == 0, result.err
     found: dict[str, Any] = json.loads(result.out)
     return found
+
+
+def parsed(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    return checker
 
 
 def records(project: Project, name: str) -> list[dict[str, Any]]:
@@ -149,3 +158,23 @@ def test_an_unknown_run_exits_66_with_the_nearest_name(compared: Project, tmp_pa
         66,
         f"descent: {tmp_path}: no run is called 'tiny'; descent status lists the runs\n",
     )
+
+
+def test_pages_draw_what_real_trainings_recorded(compared: Project, without_torch, tmp_path: Path) -> None:
+    """The report of a run, and the page of two of which one failed, without torch."""
+    result = without_torch(compared, ["diff", "tiny.yaml", "tiny", "bad", "--html", str(tmp_path / "page.html")])
+    assert (result.code, result.err) == (0, "")
+    runs = [records(compared, name) for name in ("tiny", "bad")]
+    report = (compared.workspace / "runs/tiny/report.html").read_text()
+    pair = (tmp_path / "page.html").read_text()
+    for page, of in ((report, runs[:1]), (pair, runs)):
+        assert (checked := parsed(page)).wrong == checked.open == []
+        for tag in ("train/loss", "train/learning_rate", "throughput/tokens_per_second"):
+            drawn = [points for name, points in drawn_values(page) if name == tag]
+            assert len(drawn) == len(of)
+            for points, run in zip(drawn, of, strict=True):
+                known = {line["step"]: line[tag] for line in run if tag in line}
+                assert [step for step, _, _ in points] == list(known)
+                assert all(value == pytest.approx(known[step], abs=error) for step, value, error in points)
+    assert "not finished training diverged: " in parsed(pair).text
+    assert "train.learning_rate 0.005 1000000000000.0" in parsed(pair).text

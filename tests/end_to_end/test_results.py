@@ -79,6 +79,36 @@ def test_an_interrupted_training_leaves_the_last_result_in_view_and_a_report_of_
     assert not (view / "earlier").exists()
 
 
+@pytest.mark.slow
+def test_a_page_follows_a_real_training_until_it_ends(finished: Project) -> None:
+    """The digests of what was there, and the training's own end, are those of a run that nobody looked at."""
+    view, before = finished.workspace / "runs/tiny", shown(finished)
+    page = view / "report-live.html"
+    training = finished.start("run", "tiny.yaml", *LONG)
+    wait_until(lambda: "training" in finished.state() and finished.state()["outcome"] == "running", training)
+    watching = finished.start("report", "tiny.yaml", "--watch", "0.2")
+    steps: list[int] = []
+
+    def has_got_on() -> bool:
+        found = re.search(r'data-tag="train/loss" data-step="(\d+)"', page.read_text() if page.exists() else "")
+        steps.extend([int(found[1])] if found else [])
+        return len({*steps}) >= 2
+
+    wait_until(has_got_on, watching)
+    assert 'http-equiv="refresh"' in page.read_text()
+    training.send_signal(signal.SIGTERM)
+    assert training.wait(PATIENCE_SECONDS) == 75
+    assert watching.wait(PATIENCE_SECONDS) == 0
+    assert "training: stopped by SIGTERM after step " in page.read_text()
+    assert 'http-equiv="refresh"' not in page.read_text()
+    assert shown(finished) == before
+    assert finished.descent("verify", "tiny.yaml").code == 0
+    records = (view / "unfinished/metrics.jsonl").read_text().splitlines()
+    losses = {record["step"]: record.get("train/loss") for record in map(json.loads, records)}
+    step, value = re.findall(r'data-tag="train/loss" data-step="(\d+)">([\d.]+)<', page.read_text())[0]
+    assert float(value) == pytest.approx(losses[int(step)], rel=1e-3)
+
+
 def test_a_killed_attempt_does_not_lend_its_settings_to_the_result(finished: Project) -> None:
     before = shown(finished)
     assert interrupt_training(finished, signal.SIGKILL)[0] == -9

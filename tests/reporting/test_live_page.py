@@ -20,7 +20,7 @@ from pipeline.cli import app
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.manifests import input_digests, read_manifest
 from pipeline.engine.work_folders import IDENTITY
-from pipeline.errors import MissingInputError
+from pipeline.errors import InterruptedUnsaved, MissingInputError
 from pipeline.reporting.live_page import live_pages
 from pipeline.reporting.report_config import ReportConfig
 
@@ -141,6 +141,16 @@ def test_the_command_writes_it_once_or_watches(training: Training) -> None:
 
     for wrong in (["3"], ["--watch", "often"], ["--watch", "0"], ["--watch", "1", "2"]):
         assert CliRunner().invoke(app, ["report", *common, *wrong]).exit_code == 2, wrong
+
+
+def test_who_stops_looking_has_lost_nothing(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(seconds: float) -> None:
+        raise InterruptedUnsaved(2)
+
+    monkeypatch.setattr("time.sleep", stopped)
+    arguments = [str(training.view / "config.yaml"), f"run.workspace={training.workspace.root}", "--watch"]
+    result = CliRunner().invoke(app, ["report", *arguments])
+    assert (result.exit_code, result.output.count("\n")) == (0, 1)
 
 
 def test_a_killed_run_is_told(workspace: Workspace, tmp_path: Path) -> None:
