@@ -11,6 +11,7 @@ from pipeline.reporting import formats
 from pipeline.reporting.jinja_templates import TEMPLATES, render
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections import (
+    activations_section,
     configuration_section,
     curves_section,
     evaluation_section,
@@ -31,6 +32,7 @@ SECTIONS: tuple[PageSection, ...] = (
     flow_section.SECTION,
     curves_section.SECTION,
     gradients_section.SECTION,
+    activations_section.SECTION,
     experts_section.SECTION,
     evaluation_section.SECTION,
     loss_section.SECTION,

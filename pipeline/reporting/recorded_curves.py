@@ -171,6 +171,12 @@ class Metrics:
     outputs: LayerGrid = field(default_factory=LayerGrid)
     """The norm of d(loss)/d(output) by module."""
 
+    scales: LayerGrid = field(default_factory=LayerGrid)
+    """The root mean square of outputs by module."""
+
+    attention: LayerGrid = field(default_factory=lambda: LayerGrid(is_linear=True))
+    """The entropy of attention by layer, as a part of that of looking evenly."""
+
     experts: LayerGrid = field(default_factory=lambda: LayerGrid(is_linear=True))
     """Loads over the even share, by layer and expert."""
 
@@ -207,6 +213,8 @@ class Metrics:
             ("layers", "update_ratio"): self.updates,
             ("matrices", "grad_norm"): self.matrices,
             ("probe", "out_grad_norm"): self.outputs,
+            ("probe", "out_rms"): self.scales,
+            ("attention", "entropy_mean"): self.attention,
         }
         grid = grids.get((part, figure))
         return grid.adder(name) if grid is not None else None

@@ -294,6 +294,8 @@ def mixture_lines(num_steps: int) -> Iterator[str]:
                 values[f"probe/layers.{layer}.{module}/out_grad_norm"] = (
                     1e-3 * 0.9**layer * math.exp(draw.gauss(0, 0.1))
                 )
+                values[f"probe/layers.{layer}.{module}/out_rms"] = 1 + 0.2 * layer + abs(draw.gauss(0, 0.1))
+            values[f"attention/layers.{layer}/entropy_mean"] = max(0.01, 1 - values["step"] / num_steps)
             loads = [math.exp(draw.gauss(0, 0.2)) for _ in range(NUM_EXPERTS)]
             loads[3] *= layer < NUM_LAYERS - 1
             loads = [load * NUM_EXPERTS / sum(loads) for load in loads]

@@ -27,8 +27,8 @@ from pipeline.reporting.recorded_curves import LayerGrid
 from pipeline.reporting.reliability import reliability_diagram
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.reporting.run_data import read_run
+from pipeline.reporting.sections.activations_section import evenly_of_blocks
 from pipeline.reporting.sections.curves_section import reference_levels
-from pipeline.reporting.sections.gradients_section import evenly_of_blocks
 
 
 def texts(svg: str) -> list[str]:
@@ -154,8 +154,11 @@ def test_every_cell_is_that_of_its_records(mixture: tuple[str, list[dict[str, An
         "Experts": lambda row: "experts/{}/load_{}".format(*row.split(" expert ")),
         "Gradient flow": lambda row: f"matrices/{row}/grad_norm",
         "Gradient flow through outputs": lambda row: f"probe/{row}/out_grad_norm",
+        "Outputs": lambda row: f"probe/{row}/out_rms",
+        "Attention": lambda row: f"attention/{row}/entropy_mean",
     }
     sizes = {"Experts": NUM_EXPERTS, "Gradient flow": len(MATRICES), "Gradient flow through outputs": 2}
+    sizes |= {"Outputs": 2, "Attention": 1}
     for title, tag in tags.items():
         assert len(cells[title]) == NUM_LAYERS * sizes[title]
         for row, steps in cells[title].items():

@@ -45,7 +45,9 @@ def _charts(shown: Shown) -> Iterator[str]:
     for run, name in zip(shown.runs, shown.names, strict=True):
         times = run.metrics.times
         phases = [(words, f"time/{phase}_seconds", times.means(phase)) for phase, words in _PHASES.items()]
-        yield stacked_chart(times.columns(), phases, title=f"Time {name}".strip(), y_label="seconds a step")
+        yield stacked_chart(
+            times.columns(), phases, title=f"Time {name}".strip(), y_label=f"seconds a step {name}".strip()
+        )
 
 
 def reference_levels(run: RunData) -> list[Level]:

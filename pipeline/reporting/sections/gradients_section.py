@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.modeling.layer_names import is_block, layer_of_matrix
 from pipeline.reporting.charts import sparkline
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
+from pipeline.reporting.sections.activations_section import MAX_MODULES, evenly_of_blocks
 from pipeline.reporting.sections.base_section import MAX_ROWS, PageSection, Shown
 
 _TREND_POINTS = 48
-MAX_MODULES = 96
-"""Rows of a drawing."""
 
 
 def _draw(shown: Shown) -> Markup:
@@ -47,19 +45,6 @@ def _heat_maps(run: RunData) -> Iterator[str]:
         if grid.layers.keys() != run.metrics.gradients.layers.keys():
             names = evenly_of_blocks(list(grid.layers), MAX_MODULES)
             yield heat_map(grid, title=title, scale_label=label, names=names, height=560, what=what)
-
-
-def evenly_of_blocks(names: Sequence[str], most: int) -> list[str]:
-    """Names of modules, of every block or, where they are more than `most`, of every second, third and so on, the last
-    block among them; what is in no block is always there."""
-    blocks = list(dict.fromkeys(layer for name in names if is_block(layer := layer_of_matrix(name))))
-    every = 1
-    while True:
-        kept = {block for place, block in enumerate(reversed(blocks)) if place % every == 0}
-        found = [name for name in names if (layer := layer_of_matrix(name)) in kept or not is_block(layer)]
-        if len(found) <= most or len(kept) <= 1:
-            return found
-        every += 1
 
 
 def _layer_rows(run: RunData) -> list[dict[str, Any]]:
