@@ -51,6 +51,9 @@ class DataFacts:
     garbage: GarbageFacts | None = None
     """Documents that are no text."""
 
+    label_evidence: float | None = None
+    """By how many standard deviations the tokens of texts tell their labels better than chance."""
+
 
 @dataclass(frozen=True)
 class HealthFacts:

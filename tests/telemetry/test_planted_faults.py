@@ -4,8 +4,11 @@ from the start; and healthy trainings, of which nothing is said."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,28 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from numpy.typing import NDArray
-from training.tiny import BLOCK_SIZE, LLAMA, VOCAB_SIZE, make_inputs, run_train, train_in_child, verdicts_told
+from telemetry.text_streams import GARBAGE, documents, tokenizer, write_texts
+from training.test_labelled import make_labelled
+from training.tiny import (
+    BLOCK_SIZE,
+    LLAMA,
+    VOCAB_SIZE,
+    context_for,
+    make_inputs,
+    run_train,
+    train_in_child,
+    verdicts_told,
+)
+from transformers import PreTrainedTokenizerFast
 
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.stages import model as model_stage
 from pipeline.telemetry.verdicts import Verdict, last_verdicts, verdicts_of
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.token_streams import StreamWriter
+from pipeline.tokens.tokenizers.base_tokenizer import EOS_TOKEN, PAD_TOKEN
+from pipeline.training.batches import GlobalBatches
+from pipeline.training.data_order import DataOrder
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 100,
@@ -28,6 +48,9 @@ SETTINGS: dict[str, Any] = {
     "eval_batches": 8,
     "save_steps": 1000,
 }
+GRADIENTS = ("vanishing_gradients", "exploding_gradients", "growing_gradients")
+"""Of a training that has diverged, these are chance."""
+
 MIXTURE = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 1}
 
 
@@ -84,6 +107,13 @@ def first_step(told: list[dict[str, Any]], what: str, severity: str) -> int:
     return next(line["at"] for line in told if (line["what"], line["verdict"]) == (what, severity))
 
 
+def assert_told_truly(told: list[dict[str, Any]], *critical: str) -> None:
+    """Every verdict has its numbers, and only these are critical."""
+    assert all(re.search(r"\d", line["evidence"]["words"]) for line in told)
+    others = {line["what"] for line in told if line["verdict"] == "critical" and line["kind"] != "speed"}
+    assert others <= set(critical)
+
+
 def test_a_learning_rate_of_10(tmp_path):
     found, told = trained(tmp_path, learning_rate=10.0)
     assert first_step(told, "loss_above_guessing", "critical") <= 10
@@ -91,18 +121,22 @@ def test_a_learning_rate_of_10(tmp_path):
     # Where such a training ends is chance; a loss that came down late makes of the verdict a note.
     assert first_step(told, "no_better_than_frequencies", "critical") <= 120
     assert "train.learning_rate" in found["unstable_updates"].remedy
+    of_losses = ("loss_above_guessing", "no_better_than_frequencies", "loss_diverged", "nothing_learned")
+    assert_told_truly(told, "unstable_updates", *of_losses, *GRADIENTS)
 
 
 def test_a_learning_rate_of_a_billionth(tmp_path):
     found, told = trained(tmp_path, learning_rate=1e-9)
     assert first_step(told, "stalled_updates", "critical") <= 10
     assert found["stalled_updates"].remedy == "raise train.learning_rate"
+    assert_told_truly(told, "stalled_updates", "no_better_than_frequencies", "nothing_learned")
 
 
 def test_random_letters_teach_nothing(tmp_path):
-    found, _ = trained(tmp_path, random_ids(4210), held_out=random_ids(401, 6))
+    found, told = trained(tmp_path, random_ids(4210), held_out=random_ids(401, 6))
     assert found["no_better_than_frequencies"].verdict == "critical"
     assert found["nothing_learned"].verdict == "critical"
+    assert_told_truly(told, "no_better_than_frequencies", "nothing_learned", "overfitting")
 
 
 def test_twenty_documents_for_many_epochs(tmp_path):
@@ -110,6 +144,7 @@ def test_twenty_documents_for_many_epochs(tmp_path):
     assert first_step(told, "many_epochs", "critical") <= 15
     assert found["overfitting"].verdict == "critical"
     assert found["overfitting"].since is not None
+    assert_told_truly(told, "many_epochs", "overfitting")
 
 
 def test_documents_of_one_token(tmp_path):
@@ -119,6 +154,79 @@ def test_documents_of_one_token(tmp_path):
     assert first_step(told, "one_token_documents", "warning") <= 2
     assert found["many_end_tokens"].verdict == "warning"
     assert "50.0%" in found["many_end_tokens"].evidence.words
+    assert_told_truly(told)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_shuffled_labels(tmp_path, task):
+    inputs = make_labelled(tmp_path, task, train_documents=400, are_shuffled=True)
+    run_train(inputs, tmp_path, **{**SETTINGS, "max_steps": 20})
+    told = [json.loads(line) for line in (tmp_path / "output/health.jsonl").read_text().splitlines()]
+    assert first_step(told, "labels_without_text", "warning") <= 2
+    assert_told_truly(told, "nothing_learned", "no_better_than_frequencies", "overfitting")
+
+
+def text_inputs(folder: Path, texts: Sequence[str]) -> dict[str, Path]:
+    """Inputs of a training on texts, with a tokenizer of bytes and pairs of them."""
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer(), pad_token=PAD_TOKEN, eos_token=EOS_TOKEN)
+    fast.save_pretrained(folder / "tokenizer")
+    for split, chosen in (("train", texts), ("validation", documents()[:8])):
+        write_texts(folder, split, chosen, tokenizer(), BLOCK_SIZE)
+    section = ModelConfig(architecture="llama", config=LLAMA)
+    model_stage.STAGE.run(context_for(section, {"tokenizer": folder / "tokenizer"}, folder / "model"))
+    return {name: folder / name for name in ("pack", "encode", "model")}
+
+
+@pytest.mark.parametrize(("batch", "place", "name"), [(1, 0, "dump"), (4, 75, "bytes"), (32, 150, "encoding")])
+def test_a_document_of_garbage_in_any_place_and_batch(tmp_path, batch, place, name):
+    texts = [*documents()[:place], GARBAGE[name][0], *documents()[place:150]]
+    inputs = text_inputs(tmp_path, texts)
+    batches = {"global_batch_size": batch, "per_device_train_batch_size": batch}
+    summary = run_train(inputs, tmp_path, **{**SETTINGS, **batches, "max_steps": 20, "eval_steps": 20})
+    told = [json.loads(line) for line in (tmp_path / "output/health.jsonl").read_text().splitlines()]
+    assert first_step(told, "garbage_documents", "warning") <= 2
+    [verdict] = [one for one in verdicts_of(summary["health"]) if one.what == "garbage_documents"]
+    assert (
+        f"1 of 151 training documents are no text: document {place + 1} ({GARBAGE[name][1]}" in verdict.evidence.words
+    )
+    assert_told_truly(told)
+
+
+def test_random_letters_are_told_before_the_first_step(tmp_path):
+    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz "), (40, 1500))
+    run_train(text_inputs(tmp_path, ["".join(text) for text in letters]), tmp_path, **{**SETTINGS, "max_steps": 20})
+    told = [json.loads(line) for line in (tmp_path / "output/health.jsonl").read_text().splitlines()]
+    assert first_step(told, "text_without_order", "warning") <= 2
+
+
+def test_a_slow_loader(tmp_path, monkeypatch):
+    read = GlobalBatches.__getitem__
+
+    def slowly(batches: GlobalBatches, step: int) -> Any:
+        time.sleep(0.06)
+        return read(batches, step)
+
+    monkeypatch.setattr(GlobalBatches, "__getitem__", slowly)
+    found, told = trained(tmp_path, max_steps=60)
+    assert min(line["at"] for line in told if line["what"] == "waiting_for_data") <= 6
+    assert found["waiting_for_data"].verdict in ("warning", "critical")
+    assert_told_truly(told)
+
+
+def test_a_spike_at_the_end(tmp_path):
+    """The windows of the last step are noise."""
+    ids, settings = ordered(8 * 16 * 100 + 1), {"max_steps": 100, "loss_spike_window": 32}
+    windows = DataOrder(800, 3).windows(8 * 99, 8).tolist()
+    for window in windows:
+        ids[16 * window + 1 : 16 * window + 17] = random_ids(16, window)
+    found, told = trained(tmp_path, ids, [64] * 200 + [1], **settings)
+    assert found["loss_spikes"].verdict == "warning"
+    assert first_step(told, "loss_spikes", "warning") == 100
+    words = found["documents_of_spikes"].evidence.words
+    assert "at step 100: document" in words
+    named = [int(number) for number in re.findall(r"document (\d+)", words.partition("step 100")[2])]
+    assert set(named) <= {(16 * window + 1 + place) // 64 + 1 for window in windows for place in (0, 15)}
+    assert_told_truly(told)
 
 
 def test_a_killed_training_tells_what_a_whole_one_tells(tmp_path):

@@ -136,6 +136,7 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("garbage_documents", "warning", losses(5), losses(5), garbage(0), garbage(1)),
     ("garbage_documents", "note", losses(5), losses(5), garbage(0, 20_000), garbage(1, 20_000)),
     ("odd_documents", "note", losses(5), losses(5), garbage(1), garbage(0, odd=1)),
+    ("labels_without_text", "warning", losses(5), losses(5), data(label_evidence=3.3), data(label_evidence=2.7)),
     ("many_epochs", "warning", losses(5), losses(5), {"epochs": 15}, {"epochs": 17}),
     ("many_epochs", "critical", losses(5), losses(5), {"epochs": 50, "is_pretrained": True}, {"epochs": 50}),
     (

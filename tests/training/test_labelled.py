@@ -40,12 +40,18 @@ ARCHITECTURES = {"llama": LLAMA, "gpt2": GPT2, "bert": SMALL, "mixtral": MIXTURE
 
 
 def make_labelled(
-    folder: Path, task: str, architecture: str = "llama", config: dict[str, Any] = LLAMA
+    folder: Path,
+    task: str,
+    architecture: str = "llama",
+    config: dict[str, Any] = LLAMA,
+    train_documents: int = 70,
+    are_shuffled: bool = False,
 ) -> dict[str, Path]:
-    """Inputs of the train stage: documents of which those with a token below 20 are of another class, or number."""
+    """Inputs of the train stage: documents of which those with a token below 20 are of another class, or number; or any
+    documents, with shuffled labels."""
     draw = np.random.default_rng(3)
     splits: dict[str, list[list[int]]] = {}
-    for split, count in (("train", 70), ("validation", 21), ("test", 9)):
+    for split, count in (("train", train_documents), ("validation", 21), ("test", 9)):
         splits[split] = [[*draw.integers(20, VOCAB_SIZE, draw.integers(1, 20)).tolist(), 1] for _ in range(count)]
         for document in splits[split][::2]:
             document[0] = int(draw.integers(2, 20))
@@ -58,6 +64,7 @@ def make_labelled(
             else ("high" if task == "classification" else "1")
             for d in documents
         ]
+        labels = np.random.default_rng(5).permutation(labels).tolist() if are_shuffled else labels
         write_labels(labels, folder / "encode" / split)
     section = PackConfig(block_size=16, strategy=task)
     pack.STAGE.run(context_for(section, {"encode": folder / "encode"}, folder / "labelled"))

@@ -10,6 +10,7 @@ from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.window import Window
 
 SMALLEST_GAIN = 0.05
+FEWEST_SIGMAS = 3.0
 
 RARE_GARBAGE = 1e-4
 """Share of the documents above which garbage is more than a note."""
@@ -116,6 +117,28 @@ class OddDocuments(Rule):
         return above(found.odd, {"note": 0.0}, None, words, _places(found.odd_examples), {"documents": found.odd})
 
 
+class LabelsWithoutText(Rule):
+    """Which tokens a text holds says nothing about its label. Labels may depend on more than that, on the order of
+    words, and a pretrained model may know it: for one it is a note."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "labels_without_text"
+    remedy: ClassVar = "see whether labels in ingest.sources stand beside their own texts (label_field)"
+    source: ClassVar = (
+        "calibrated: 3 standard deviations above chance; shuffled labels have 1 or less, reviews 20 or more"
+    )
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        found = facts.data.label_evidence
+        if found is None:
+            return None
+        words = f"the tokens of training texts tell their labels {found:.1f} standard deviations better than chance"
+        share = FEWEST_SIGMAS / found if found > 0 else 2.0
+        limits = {"note" if facts.is_pretrained else "warning": 1.0}
+        return above(share, limits, None, words, figures={"deviations": found})
+
+
 def _examples(examples: Sequence[OddDocument]) -> str:
     if not examples:
         return ""
@@ -146,4 +169,13 @@ class Epochs(Rule):
         return above(facts.epochs, {"warning": 16.0, "critical": 40.0}, None, words, figures={"epochs": facts.epochs})
 
 
-RULES = (EndTokens(), OneTokenDocuments(), RepeatedWindows(), NoOrder(), GarbageDocuments(), OddDocuments(), Epochs())
+RULES = (
+    EndTokens(),
+    OneTokenDocuments(),
+    RepeatedWindows(),
+    NoOrder(),
+    GarbageDocuments(),
+    OddDocuments(),
+    LabelsWithoutText(),
+    Epochs(),
+)

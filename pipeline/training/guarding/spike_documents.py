@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.training.train_state import TrainState
 
 STANDS_OUT = 1.3
-"""Times the median loss of the batch's rows."""
+"""Times the median loss of the batch's rows, or of the steps before, whichever is less."""
 
 NAMED, FEWEST_TARGETS, EXCERPT_TOKENS = 3, 4, 40
 
@@ -51,10 +51,11 @@ def name_spikes(state: TrainState) -> None:
     pending = [spike for spike in counters.named_spikes if spike.told_at is None]
     if not pending or not isinstance(split, PackedSplit | LabelledSplit):
         return
+    usual = median(counters.losses.values) if counters.losses.values else None
     for spike in pending:
         rows = rows_by_loss(state, spike.step)
         spike.told_at = counters.step
-        spike.words = f"{spike.of} at step {spike.step:,}: {_in_words(rows, split, state.tokenizer_file)}"
+        spike.words = f"{spike.of} at step {spike.step:,}: {_in_words(rows, usual, split, state.tokenizer_file)}"
     verdict = verdict_on_spikes(counters)
     if verdict is not None:
         state.log.tell(verdict, counters.step)
@@ -99,9 +100,12 @@ def _row_loss(split: PackedSplit | LabelledSplit, window: int, losses: NDArray[n
     return RowLoss(float(losses[whole].mean()), window, worst.document, own, worst.first_token)
 
 
-def _in_words(rows: Sequence[RowLoss], split: PackedSplit | LabelledSplit, tokenizer_file: Path | None) -> str:
+def _in_words(
+    rows: Sequence[RowLoss], usual: float | None, split: PackedSplit | LabelledSplit, tokenizer_file: Path | None
+) -> str:
     middle = median(row.loss for row in rows)
-    worst = [row for row in rows if row.loss > STANDS_OUT * middle or len(rows) == 1][:NAMED]
+    yardstick = middle if usual is None else min(middle, usual)
+    worst = [row for row in rows if row.loss > STANDS_OUT * yardstick][:NAMED]
     if not worst:
         return f"no row of its batch stands out; their losses are {rows[-1].loss:.4g} to {rows[0].loss:.4g}"
     told = []
@@ -109,8 +113,9 @@ def _in_words(rows: Sequence[RowLoss], split: PackedSplit | LabelledSplit, token
         text = _excerpt(split, row, tokenizer_file)
         figures = f"loss {row.document_loss:.4g}" + (f', "{text}"' if text else "")
         told.append(f"document {row.document + 1:,} ({figures})")
-    rest = f"; the median of its {len(rows):,} rows is {middle:.4g}" if len(rows) > 1 else ""
-    return f"{', '.join(told)} stand{'s' if len(told) == 1 else ''} out{rest}"
+    rest = f"the median of its {len(rows):,} rows is {middle:.4g}"
+    rest += "" if usual is None else f", of the steps before {usual:.4g}"
+    return f"{', '.join(told)} stand{'s' if len(told) == 1 else ''} out; {rest}"
 
 
 def _excerpt(split: PackedSplit | LabelledSplit, row: RowLoss, tokenizer_file: Path | None) -> str:

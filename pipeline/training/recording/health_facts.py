@@ -9,6 +9,8 @@ from transformers import PreTrainedConfig
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.data_facts import measure_data
 from pipeline.telemetry.facts import DataFacts, HealthFacts
+from pipeline.telemetry.label_facts import measure_labels
+from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.training.optimization.schedules import num_steps, num_warmup_steps
 from pipeline.training.recording.trackers import RunLabel
@@ -39,5 +41,11 @@ def health_facts(
         max_grad_norm=config.max_grad_norm,
         guess_loss=task.guess_loss(model_config),
         frequency_loss=task.frequency_loss(train, validation),
-        data=measure_data(train, tokenizer_file) if isinstance(train, PackedSplit) else DataFacts(),
+        data=_data_facts(train, tokenizer_file),
     )
+
+
+def _data_facts(train: Split, tokenizer_file: Path | None) -> DataFacts:
+    if isinstance(train, PackedSplit):
+        return measure_data(train, tokenizer_file)
+    return measure_labels(train) if isinstance(train, LabelledSplit) else DataFacts()
