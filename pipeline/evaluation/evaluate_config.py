@@ -53,7 +53,8 @@ class EvaluateConfig(Section):
     least block_size - stride tokens of context and costs block_size / stride times as much. Null is the block size."""
 
     per_device_eval_batch_size: Annotated[int, Runtime()] = Field(default=8, ge=1)
-    """Sequences that a device computes at once."""
+    """Sequences that a device computes at once. A processor computes windows of a language model by 128 tokens, or one
+    by one, whatever this is: so its figures do not depend on it."""
 
     baselines: bool = True
     """Compare a language model with token unigrams and bigrams, with `xz -9` and with itself before training, which is

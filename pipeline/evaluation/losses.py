@@ -17,6 +17,9 @@ from pipeline.distributed.collectives import ALONE, Collectives
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.tokens.packed_split import IGNORED_LABEL, PackedSplit
 
+TOKENS_AT_ONCE = 128
+"""Tokens that a processor computes at once, in whole windows. More are no faster there."""
+
 CHUNK_ELEMENTS = 2**24
 """Logits turned into float32 at once: 64 MiB. Bounds the memory at large vocabularies."""
 
@@ -210,6 +213,9 @@ def iterate_losses(
     Yields them batch by batch. Windows begin `stride` tokens apart (null: block_size) and each scores the tokens that
     no earlier one scored: every token but those of the first window then has at least block_size - stride tokens of
     context. The cost grows by block_size / stride. Processes share out the batches.
+
+    Kernels round by the shape of what they are given. So on a processor batches have as many windows as TOKENS_AT_ONCE
+    holds, whatever `batch_size` says: a loss has the same bits for any batch size and number of processes.
     """
 
     def losses(part: list[tuple[int, int]]) -> TokenFigures:
@@ -217,8 +223,9 @@ def iterate_losses(
         return token_figures(model_logits(model, batch), batch["labels"])
 
     spans = iter(strided_spans(split.num_tokens, split.block_size, stride or split.block_size))
+    rows = -(-TOKENS_AT_ONCE // split.block_size) if device.type == "cpu" else batch_size
     with evaluating(model):
-        yield from processes.in_turns(iter(lambda: list(islice(spans, batch_size)), []), losses)
+        yield from processes.in_turns(iter(lambda: list(islice(spans, rows)), []), losses)
 
 
 def strided_spans(num_tokens: int, block_size: int, stride: int) -> Iterable[tuple[int, int]]:

@@ -39,7 +39,8 @@ def evaluate(index: int, inputs: dict[str, Path], folder: Path, environ: dict[st
     with joined("test", device) as processes, meter:
         model = load_trained(model_folder, device, processes.dims)
         assert is_sharded(model) == bool(environ)
-        parts = [*iterate_losses(model, split, 1, device, stride=5, processes=processes)]
+        batch_size = 3 if processes.world_size > 1 else 8
+        parts = [*iterate_losses(model, split, batch_size, device, stride=5, processes=processes)]
         logits = predict(model, split, 1, device, processes=processes)
         samples = write_samples(
             model,
@@ -76,7 +77,7 @@ def test_processes_find_together_what_one_finds(tmp_path, environ):
     assert told["peak"] > size
     for index in range(2):
         others, tells = found(tmp_path / "together", index)
-        assert others["nll"] == pytest.approx(arrays["nll"], rel=1e-5)
+        assert others["nll"].tolist() == arrays["nll"].tolist()
         assert others["logits"] == pytest.approx(arrays["logits"], rel=1e-4, abs=1e-6)
         assert tells["texts"] == told["texts"]
         assert others["answers"] == pytest.approx(arrays["answers"], rel=1e-5)

@@ -129,7 +129,7 @@ def figures(told: Any) -> list[float]:
 def assert_same_evaluation(project: Project, expected: tuple[str, dict[str, Any]]) -> None:
     (key, found), (expected_key, told) = evaluation(project), expected
     assert key == expected_key
-    assert figures(found) == pytest.approx(figures(told), rel=1e-5)
+    assert figures(found) == pytest.approx(figures(told), rel=1e-9)
     assert (found["samples"], list(found["sources"])) == (told["samples"], list(told["sources"]))
     assert found["samples"]
 
