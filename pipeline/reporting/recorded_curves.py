@@ -16,7 +16,7 @@ from pipeline.telemetry.matrix_figures import with_layers
 from pipeline.training.recording.metrics_file import read_records
 
 MAX_BUCKETS = 240
-MAX_GRID_CELLS = 10_000
+MAX_GRID_CELLS = 7_000
 MAX_GRID_COLUMNS = 96
 
 Point = tuple[float, float]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from reporting.fake_run import (
 from reporting.page_values import drawn_cells, drawn_stacks, drawn_values
 
 from pipeline.reporting.charts import Level, Line, line_chart
-from pipeline.reporting.html import render_report
+from pipeline.reporting.html import render_pair, render_report
 from pipeline.reporting.network_drawing import network_drawing
 from pipeline.reporting.recorded_curves import LayerGrid
 from pipeline.reporting.reliability import reliability_diagram
@@ -130,7 +131,7 @@ def test_a_circle_for_each_group_of_predictions() -> None:
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
     """The page of a mixture of experts, and its records."""
     folders = make_run(tmp_path_factory.mktemp("mixture"), 0, mixture_changes())
-    lines = list(mixture_lines(90))
+    lines = list(mixture_lines(70))
     (folders["train"] / "metrics.jsonl").write_text("".join(lines))
     return render_report(read_run(folders, ReportConfig())), [json.loads(line) for line in lines]
 
@@ -162,7 +163,7 @@ def test_every_cell_is_that_of_its_records(mixture: tuple[str, list[dict[str, An
     for title, tag in tags.items():
         assert len(cells[title]) == NUM_LAYERS * sizes[title]
         for row, steps in cells[title].items():
-            assert steps.keys() == by_step.keys(), "a column for each of 90 steps"
+            assert steps.keys() == by_step.keys(), "a column for each of 70 steps"
             for step, value in steps.items():
                 assert value == pytest.approx(by_step[step][tag(row)], rel=2e-3), (row, step)
     assert set(cells["Experts"]["layers.11 expert 3"].values()) == {0.0}, "no token was sent to it"
@@ -175,6 +176,23 @@ def test_time_is_that_of_its_records(mixture: tuple[str, list[dict[str, Any]]]) 
         for tag, values in stack.items():
             assert values[record["step"]] == pytest.approx(record[tag], rel=1e-3)
     assert len(stack) == 4
+
+
+def test_the_page_of_two_large_models_stays_small(tmp_path: Path) -> None:
+    """64 layers of 9 matrices, 4 experts and 4 modules, whose figures are noise: no two cells have one colour."""
+    draw = random.Random(0)
+    folders = make_run(tmp_path, 0, mixture_changes())
+    layers, figures = range(64), [f"matrices/{{}}.m{matrix}/grad_norm" for matrix in range(9)]
+    figures += [f"matrices/{{}}.m{matrix}/weight_norm" for matrix in range(9)]
+    figures += [f"matrices/{{}}.m{matrix}/update_norm" for matrix in range(9)]
+    figures += [f"probe/{{}}.{module}/{what}" for module in "abcd" for what in ("out_grad_norm", "out_rms")]
+    figures += ["attention/{}/entropy_mean", *(f"experts/{{}}/load_{expert}" for expert in range(4))]
+    tags = [figure.format(f"layers.{layer}") for layer in layers for figure in figures]
+    lines = ({"step": step, **{tag: draw.lognormvariate(0, 1) for tag in tags}} for step in range(1, 97))
+    (folders["train"] / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = read_run(folders, ReportConfig())
+    assert len(render_report(run)) < 1_500_000
+    assert len(render_pair([run, run], ["a", "b"], ["", ""], {})) < 3_000_000
 
 
 def test_only_a_mixture_has_experts(mixture: tuple[str, list[dict[str, Any]]], tmp_path: Path) -> None:
