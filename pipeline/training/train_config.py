@@ -128,7 +128,8 @@ class TrainConfig(OptimizationConfig):
 
     telemetry_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Steps between two measurements of every matrix's gradient, weights and update; a multiple of `logging_steps`. The
-    first three records have them in any case. Null is 5 times `logging_steps`."""
+    first three records have them in any case. Null is 5 times `logging_steps`. TensorBoard gets histograms at the first
+    record and at every fifth of these steps."""
 
     eval_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Steps between two validations. Null validates after the last step only; that one always happens."""
@@ -180,8 +181,8 @@ class TrainConfig(OptimizationConfig):
     """The training ends when so many steps in a row were skipped, or so many rollbacks went to one checkpoint."""
 
     log_with: Annotated[list[Tracker], Runtime()] = Field(default=[])
-    """Trackers of Accelerate that get the records as well, beside metrics.jsonl and TensorBoard, under the run's name.
-    One that raises is warned of and left out."""
+    """Trackers of Accelerate that get the records as well, beside metrics.jsonl and TensorBoard, under the run's name
+    and with TensorBoard's tags. One that raises is warned of and left out."""
 
     project: Annotated[str, Runtime()] = Field(default="descent", min_length=1)
     """Name of the project, or experiment, in those trackers."""

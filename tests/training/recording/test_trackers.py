@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from accelerate import PartialState, tracking
-from training.tiny import SECTION, context_for, make_inputs, metrics, run_train
+from training.tiny import SECTION, context_for, make_inputs, metrics, outcome, run_train
 
 from pipeline.errors import ConfigError
 from pipeline.stages.train import STAGE
@@ -62,6 +62,16 @@ def test_a_tracker_gets_the_configuration_and_every_record(tmp_path, monkeypatch
     assert told["config"]["train.learning_rate"] == 0.01
     recorded = [line["step"] for line in metrics(tmp_path / "output")]
     assert [line["step"] for line in told["lines"]] == recorded == [3, 6, 6]
+    # The same numbers under the same tags as in TensorBoard, each once a step.
+    shown = {
+        tag: points
+        for tag, points in outcome(tmp_path, "output")["tensorboard"].items()
+        if isinstance(points[0][1], float)
+    }
+    assert "layers.1/self_attn.q_proj/grad_norm" in shown
+    for tag, points in shown.items():
+        given = [(line["step"], line[tag]) for line in told["lines"] if tag in line]
+        assert given == [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
 
 
 WHERE = {
