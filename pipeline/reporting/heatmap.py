@@ -18,7 +18,7 @@ from pipeline.reporting.svg_axes import line, log_label, number, rect, step_axis
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 _NUM_COLOURS = 48
 _QUANTILE = 0.005
-_LABEL_CHARACTERS = 24
+_LABEL_CHARACTERS, _LABEL_BEGINNING = 24, 6
 
 
 def heat_map(
@@ -73,15 +73,19 @@ def heat_map(
 
 
 def layer_labels(names: Sequence[str]) -> list[str]:
-    """Short names, still each its own: without what all names in dots begin with (`decoder.layers.3` -> `layers.3`),
-    and cut at the start, since they differ at the end."""
+    """Short names, still each its own: without what all names in dots begin with (`decoder.layers.3` -> `layers.3`).
+    Long ones are cut at the start, or in the middle where their ends are alike."""
     stems = [name.split(".")[:-2] for name in names if name.count(".") >= 2]
     common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*stems, strict=False))]
     start = "".join(f"{part}." for part in common)
     short = [name.removeprefix(start) for name in names]
     if len(set(short)) < len(names):
         short = list(names)
-    return [name if len(name) <= _LABEL_CHARACTERS else "…" + name[1 - _LABEL_CHARACTERS :] for name in short]
+    at_start = [name if len(name) <= _LABEL_CHARACTERS else "…" + name[1 - _LABEL_CHARACTERS :] for name in short]
+    if len(set(at_start)) == len(names):
+        return at_start
+    end = _LABEL_CHARACTERS - _LABEL_BEGINNING - 1
+    return [name if len(name) <= _LABEL_CHARACTERS else f"{name[:_LABEL_BEGINNING]}…{name[-end:]}" for name in short]
 
 
 def _cells(

@@ -126,6 +126,13 @@ def test_labels_of_layers_differ_where_their_names_do(names: list[str], labels: 
     assert layer_labels(names) == labels
 
 
+def test_labels_of_modules_that_end_alike_are_cut_in_the_middle() -> None:
+    names = [f"layers.{layer}.moe.experts.{what}" for layer in range(12) for what in ("gate_up_proj", "down_proj")]
+    labels = layer_labels(names)
+    assert labels[:2] == ["0.moe.…erts.gate_up_proj", "0.moe.experts.down_proj"]
+    assert len(set(labels)) == len(names)
+
+
 def test_a_heat_map_ends_with_the_last_step() -> None:
     grid = LayerGrid()
     add = grid.adder("layers.0")
