@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.manifests import read_manifest, warnings_of
+from pipeline.engine.work_folders import identity_of
 from pipeline.evaluation.benchmarks import Score
 from pipeline.evaluation.metrics import FEWEST_DOCUMENTS, Figure
 from pipeline.modeling.loading_code import BASE, Usage
@@ -34,13 +35,16 @@ class RunData:
     recorded_health: list[Verdict] = field(default_factory=list)
     """The last verdicts of the training's health.jsonl."""
 
+    begun: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What stages that were begun and are not done are work on: their `section` and `seed`."""
+
     def summary(self, stage: str) -> dict[str, Any]:
         """What the stage's `run` returned; empty when the stage is missing."""
         return self.manifests.get(stage, {}).get("summary") or {}
 
     def section(self, stage: str) -> dict[str, Any]:
         """The stage's settings that belong to its identity."""
-        return self.manifests.get(stage, {}).get("section") or {}
+        return {**self.begun, **self.manifests}.get(stage, {}).get("section") or {}
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
@@ -246,6 +250,11 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
         or read_object_or_empty(folder("model") / "model/config.json"),
         usage=usage or Usage("AutoModelForCausalLM"),
         recorded_health=last_verdicts(folder("train")),
+        begun={
+            name: identity
+            for name, folder_of in folders.items()
+            if name not in manifests and (identity := identity_of(folder_of)) is not None
+        },
     )
 
 

@@ -98,6 +98,7 @@ def test_the_page_follows_a_training_and_ends_with_it(training: Training, monkey
         check(page)
     for page, steps in zip(pages, (10, 20), strict=False):
         assert f"running training, step {steps} of " in check(page).text
+        assert "train max_steps 300 run.seed 42" in check(page).text, "what is not done yet has settings as well"
         assert re.search('<meta http-equiv="refresh" content="3">', page)
     assert "refresh" not in pages[2]
     assert "not finished training diverged: <loss> 9" in check(pages[2]).text

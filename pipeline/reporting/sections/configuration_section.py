@@ -37,7 +37,7 @@ def _given(run: RunData) -> list[tuple[str, str]]:
 def _all(run: RunData) -> list[dict[str, Any]]:
     """Every section's settings, flattened to dotted keys; those outside the identity are marked."""
     sections = []
-    for stage, manifest in run.manifests.items():
+    for stage, manifest in {**run.manifests, **run.begun}.items():
         rows = [(key, value, False) for key, value in _rows(manifest.get("section") or {})]
         rows += [(key, value, True) for key, value in _rows(manifest.get("runtime") or {})]
         if (seed := manifest.get("seed")) is not None:
