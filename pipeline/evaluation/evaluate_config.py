@@ -45,8 +45,8 @@ class EvaluateConfig(Section):
     """What is measured on the test split, for all of it and for each source: of a language model perplexity,
     bits_per_byte, token_accuracy and top_5_accuracy; of a classification accuracy and f1_macro; of a regression mse,
     mae, r2 and pearson. Null takes all of these of the task. There are no bits per byte where the tokenizer loses text
-    of that split. Of labels also metrics of the `evaluate` library: {type: evaluate, path: ...}. From 10 documents on
-    figures have 95 % intervals over documents."""
+    of that split. Also metrics of the `evaluate` library: {type: evaluate, path: ...}, of labels, or of samples and
+    how their documents go on. From 10 documents on figures have 95 % intervals over documents."""
 
     stride: int | None = Field(default=None, ge=1)
     """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -24,14 +25,22 @@ OPENING = re.compile(r"\s*\S+(?:\s+\S+){0,7}")
 OPENING_CHARS = 80
 
 
-def openings(texts: Iterable[str], total: int, number: int) -> Iterator[str]:
-    """The first words of `number` of the `total` texts, evenly spaced: at most 8 words and 80 characters."""
+def openings(texts: Iterable[str], total: int, number: int) -> Iterator[tuple[str, str]]:
+    """The first words of `number` of the `total` texts, evenly spaced: at most 8 words and 80 characters; and the rest
+    of each text."""
     number = min(number, total)
     wanted = {index * total // number for index in range(number)}
     for index, text in enumerate(texts):
         if index in wanted:
             match = OPENING.match(text[: 10 * OPENING_CHARS])
-            yield match.group()[:OPENING_CHARS] if match else ""
+            opening = match.group()[:OPENING_CHARS] if match else ""
+            yield opening, text[len(opening) :]
+
+
+def first_tokens(tokenizer: Tokenizer, text: str, number: int) -> str:
+    """The text of the first `number` tokens of a text."""
+    ends = [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets[:number]]
+    return text[: max(ends, default=0)]
 
 
 def write_samples(
@@ -45,12 +54,13 @@ def write_samples(
     pad_token_id: int,
     device: torch.device,
     processes: Collectives = ALONE,
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     """Continue each prompt as the opening of a document: after what the tokenizer puts before every text, such as
     `<s>`, or else after an end-of-document token, which documents follow in training.
 
-    Yields {"prompt", "text"}, where `text` is the continuation alone, ended by the end of the document or by
+    Yields {"prompt", "text", "settings"}: `text` is the continuation alone, ended by the end of the document or by
     `config.max_new_tokens`. One prompt at a time and with a seed of its own, so that no prompt changes another's text.
+    `settings` are those by which it can be written again; the seed is None where nothing is drawn.
     A prompt that fills more than half of the model's positions loses its beginning. torch's global random state is left
     as it was. Processes that hold parts of the model write every text together, others some each; each gets all.
     """
@@ -58,7 +68,7 @@ def write_samples(
     opening = Template.of(tokenizer).prefix or (eos_token_id,)
     devices = [device] if device.type == "cuda" else []
 
-    def write(numbered: tuple[int, str]) -> dict[str, str]:
+    def write(numbered: tuple[int, str]) -> dict[str, Any]:
         index, prompt = numbered
         ids = [*opening, *tokenizer.encode(prompt, add_special_tokens=False).ids]
         new_tokens = config.max_new_tokens
@@ -73,7 +83,12 @@ def write_samples(
             generation_config=_generation_config(config, new_tokens, eos_token_id, pad_token_id),
             synced_gpus=are_together or None,
         )
-        return {"prompt": prompt, "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist())}
+        settings = {"max_new_tokens": new_tokens, "temperature": config.temperature, "top_k": config.top_k}
+        return {
+            "prompt": prompt,
+            "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist()),
+            "settings": {**settings, "seed": seed + index if config.temperature > 0 else None},
+        }
 
     are_together = is_sharded(model)
     with evaluating(model), torch.random.fork_rng(devices):
@@ -89,7 +104,7 @@ def continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> s
 
 def continue_prompts(
     folder: Path, prompts: Sequence[str], config: SamplesConfig, seed: int
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     """`write_samples` with the model of a Hugging Face folder, as an exported run has it. All processes of the launch
     call it; the prompts are those of process 0.
 

@@ -23,10 +23,12 @@ class TokenRecords:
         self._frequency = np.zeros((2, FREQUENCY_GROUPS + 1))
         self._position = np.zeros((2, 64))
         self._calibration = np.zeros((3, CALIBRATION_BINS))
+        self._longest = 0
 
     def add(self, ids: NDArray[Any], found: TokenFigures) -> None:
         """Add the tokens `ids` (n,) and what the model gave for each."""
         ones = np.ones(len(ids))
+        self._longest = max(self._longest, int(found.context.max(initial=0)))
         losses = (found.nll, ones)
         _add(self._frequency, self._group_of[ids], losses)
         _add(self._position, np.frexp(found.context)[1] - 1, losses)  # 2^n <= context < 2^(n + 1)
@@ -36,7 +38,7 @@ class TokenRecords:
         """`by_position`: the loss in nats a token, by the least and the most tokens of context; `by_frequency`: by
         groups from the most frequent tokens to those never seen in training; `calibration`."""
         positions = [
-            {"from": 2**n, "to": 2 ** (n + 1) - 1, "loss": nll / tokens, "tokens": round(tokens)}
+            {"from": 2**n, "to": min(2 ** (n + 1) - 1, self._longest), "loss": nll / tokens, "tokens": round(tokens)}
             for n, (nll, tokens) in enumerate(self._position.T.tolist())
             if tokens
         ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline import atomic
 from pipeline.errors import DivergedError
 from pipeline.evaluation.evaluate_config import EvaluateConfig
-from pipeline.evaluation.metrics import Figure
+from pipeline.evaluation.metrics import Figure, TextMetric
 from pipeline.evaluation.metrics.bits_per_byte import BitsPerByte
 from pipeline.evaluation.metrics.perplexity import Perplexity, perplexity_of
 from pipeline.evaluation.metrics.token_accuracy import TokenAccuracy
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
+    from pipeline.config import Config
     from pipeline.evaluation.document_losses import DocumentTotals
+    from pipeline.evaluation.metrics.evaluate_module import EvaluateModule
     from pipeline.evaluation.token_records import TokenRecords
     from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.tokens.packed_split import PackedSplit
@@ -80,6 +82,16 @@ class CausalLm(Task, type="causal_lm"):
     @property
     def strategy(self) -> str:
         return "contiguous" if self.type == "causal_lm" else self.type
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        samples = config.evaluate.samples
+        texts = [one.key for one in config.evaluate.metrics or () if not isinstance(one, TextMetric)]
+        if texts and (samples.prompts or not samples.num_samples):
+            raise ValueError(
+                f"evaluate.metrics: {texts[0]} compares what the model writes with how test documents go on; leave "
+                "evaluate.samples.prompts empty, and num_samples above 0"
+            )
 
     def uses_seed(self, config: EvaluateConfig) -> bool:
         """The samples, unless each of their tokens is the likeliest."""
@@ -207,12 +219,14 @@ class CausalLm(Task, type="causal_lm"):
         assert isinstance(config, EvaluateConfig)
         totals, others = predicted
         round_trip, lost, bits_a_document = self._loss_of_text(inputs["encode"])
-        metrics = self.chosen_metrics(config)
+        chosen = self.chosen_metrics(config)
+        metrics = [metric for metric in chosen if isinstance(metric, TextMetric)]
+        of_texts = [metric for metric in chosen if not isinstance(metric, TextMetric)]
         if lost:
             metrics = [PERPLEXITY, *(metric for metric in metrics if metric.key not in (BITS.key, PERPLEXITY.key))]
         metrics.sort(key=lambda metric: metric.key != PERPLEXITY.key)  # beside the loss
         with progress.bar("metrics", total=len(totals.heldout.sources) + 1, unit="sources") as bar:
-            overall = score(totals.rows, metrics)
+            overall = score(totals.rows, metrics) | self._score_texts(context, others["samples"], of_texts)
             bar.update()
             sources = {}
             for name, rows in totals.of_sources():
@@ -231,7 +245,7 @@ class CausalLm(Task, type="causal_lm"):
             "samples": self._with_copies(context, others["samples"]),
             "worst_documents": worst_documents(read_documents(inputs["curate"] / "test"), *figures),
             "round_trip": round_trip,
-            **self.figures_of_others(metrics),
+            **self.figures_of_others([*metrics, *of_texts]),
             "withheld": {BITS.key: lost} if lost else {},
             "warnings": [NO_BITS] if lost else [ONE_BIT_MORE] if bits_a_document else [],
         }
@@ -256,7 +270,7 @@ class CausalLm(Task, type="causal_lm"):
                 bar.update()
         return {name: {**compare_bits(totals.rows, one.bits), "what": one.what} for name, one in coded.items()}
 
-    def _samples(self, context: TaskContext, trained: TrainedModel) -> list[dict[str, str]]:
+    def _samples(self, context: TaskContext, trained: TrainedModel) -> list[dict[str, Any]]:
         from pipeline.corpus.document_shards import count_documents, read_texts
         from pipeline.evaluation.samples import openings, write_samples
         from pipeline.tokens.tokenizer_folder import load_tokenizer
@@ -265,7 +279,8 @@ class CausalLm(Task, type="causal_lm"):
         config, documents = context.config.samples, context.inputs["curate"] / "test"
         test = self.open_split(context.inputs["pack"], context.inputs["encode"], "test")
         number = config.num_samples
-        prompts = config.prompts or list(openings(read_texts(documents), count_documents(documents), number))
+        found = () if config.prompts else openings(read_texts(documents), count_documents(documents), number)
+        prompts = config.prompts or [opening for opening, _ in found]
         samples = []
         with context.progress.bar("samples", total=len(prompts), unit="texts") as bar:
             for sample in write_samples(
@@ -283,7 +298,25 @@ class CausalLm(Task, type="causal_lm"):
                 bar.update()
         return samples
 
-    def _with_copies(self, context: TaskContext, samples: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    def _score_texts(
+        self, context: TaskContext, samples: Sequence[Mapping[str, Any]], metrics: Sequence[EvaluateModule]
+    ) -> dict[str, float | None]:
+        """Metrics of samples against the texts whose openings they continue, as far as a sample may reach."""
+        from pipeline.corpus.document_shards import count_documents, read_texts
+        from pipeline.evaluation.samples import first_tokens, openings
+        from pipeline.tokens.tokenizer_folder import load_tokenizer
+
+        if not metrics:
+            return {}
+        documents, tokenizer = context.inputs["curate"] / "test", load_tokenizer(context.inputs["train"] / "model")
+        found = openings(read_texts(documents), count_documents(documents), len(samples))
+        references = [
+            first_tokens(tokenizer, rest, sample["settings"]["max_new_tokens"])
+            for (_, rest), sample in zip(found, samples, strict=True)
+        ]
+        return {metric.key: metric.compute([one["text"] for one in samples], references) for metric in metrics}
+
+    def _with_copies(self, context: TaskContext, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Samples, each with `copied`: the longest run of its tokens that stands in the training stream, None where
         that is a phrase of a few tokens."""
         from pipeline.evaluation.memorization import longest_copies

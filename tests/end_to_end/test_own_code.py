@@ -219,7 +219,7 @@ def test_an_optimizer_of_ones_own_that_cannot_be_had_is_named(
             "evaluate.metrics=[./my_metric.py:Close]",
             "evaluate.metrics: Close is not measured in ./my_task.py:Steep; choose from",
         ),
-        ("evaluate.metrics=[{type: evaluate, path: f1}]", "evaluate.metrics: f1 is not measured in ./my_task.py:Steep"),
+        ("evaluate.metrics=[accuracy]", "evaluate.metrics: accuracy is not measured in ./my_task.py:Steep"),
         ("evaluate.metrics=[perplexty]", "evaluate.metrics.0.type: got 'perplexty'; allowed: "),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tokens.designs import Design
 from transformers import AutoTokenizer
 
 from pipeline.evaluation.evaluate_config import SamplesConfig
-from pipeline.evaluation.samples import continuation, openings, write_samples
+from pipeline.evaluation.samples import continuation, first_tokens, openings, write_samples
 from pipeline.tokens.tokenizer_folder import load_tokenizer
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
@@ -25,7 +27,7 @@ def model(tokenizer):
     return tiny_model(tokenizer.get_vocab_size())
 
 
-def write(model, tokenizer, prompts: list[str], seed: int = 1, **values) -> list[dict[str, str]]:
+def write(model, tokenizer, prompts: list[str], seed: int = 1, **values) -> list[dict[str, Any]]:
     section = SamplesConfig(**({"max_new_tokens": 12} | values))
     device = torch.device("cpu")
     return list(write_samples(model, tokenizer, prompts, section, seed, eos_token_id=1, pad_token_id=0, device=device))
@@ -57,7 +59,8 @@ def test_random_states_and_training_flags_stay(tokenizer) -> None:
 def test_no_temperature_takes_the_likeliest(model, tokenizer) -> None:
     greedy = write(model, tokenizer, ["The model"], temperature=0, max_new_tokens=1)
     assert greedy == write(model, tokenizer, ["The model"], seed=99, temperature=0, max_new_tokens=1)
-    assert greedy == write(model, tokenizer, ["The model"], top_k=1, max_new_tokens=1)
+    (of_one,) = write(model, tokenizer, ["The model"], top_k=1, max_new_tokens=1)
+    assert of_one["text"] == greedy[0]["text"]
     ids = torch.tensor([[1, *tokenizer.encode("The model").ids]])
     with torch.no_grad():
         logits = model(input_ids=ids).logits[0, -1]
@@ -106,7 +109,30 @@ def test_long_prompts_leave_room(tokenizer) -> None:
 
 def test_openings_are_first_words_of_texts_all_over() -> None:
     texts = [f"{number} is a number of a text with several words" for number in range(10)]
-    assert list(openings(texts, 10, 3)) == [f"{number} is a number of a text with" for number in (0, 3, 6)]
-    assert list(openings(["short\n one"], 1, 3)) == ["short\n one"]
-    assert list(openings(["x" * 999, " "], 2, 2)) == ["x" * 80, ""]
+    assert list(openings(texts, 10, 3)) == [
+        (f"{number} is a number of a text with", " several words") for number in (0, 3, 6)
+    ]
+    assert list(openings(["short\n one"], 1, 3)) == [("short\n one", "")]
+    assert list(openings(["x" * 999, " "], 2, 2)) == [("x" * 80, "x" * 919), ("", " ")]
     assert list(openings(texts, 10, 0)) == []
+
+
+def test_a_sample_is_written_again_by_the_settings_beside_it(model, tokenizer) -> None:
+    prompts = ["The model", "A text", PROSE[0] * 3]
+    for sample in write(model, tokenizer, prompts, seed=7, temperature=1.3, top_k=20, max_new_tokens=9):
+        assert sample["settings"].keys() == {"max_new_tokens", "temperature", "top_k", "seed"}
+        assert write(model, tokenizer, [sample["prompt"]], **sample["settings"]) == [sample]
+    (greedy,) = write(model, tokenizer, prompts[:1], temperature=0)
+    assert greedy["settings"]["seed"] is None
+
+
+def test_the_first_tokens_of_a_text_are_cut_from_it_unchanged(tokenizer) -> None:
+    text = " Größe: 日本\n and more"
+    pieces = [first_tokens(tokenizer, text, number) for number in range(200)]
+    assert pieces[0] == ""
+    assert pieces[-1] == text
+    assert all(text.startswith(piece) and len(piece) >= len(before) for before, piece in pairwise(pieces))
+    plain = "and more of the same"
+    for number in range(6):
+        cut = tokenizer.encode(first_tokens(tokenizer, plain, number), add_special_tokens=False).ids
+        assert cut == tokenizer.encode(plain, add_special_tokens=False).ids[:number]

@@ -198,6 +198,7 @@ def summaries() -> dict[str, dict[str, Any]]:
                     "prompt": "<script>alert(1)</script>",
                     "text": " is not run </div> by the report.\n" + "Words go on. " * 40,
                     "copied": {"tokens": 12, "of": 60, "text": "a copied <run>"},
+                    "settings": {"max_new_tokens": 64, "temperature": 0.8, "top_k": 50, "seed": 18},
                 },
             ],
         },

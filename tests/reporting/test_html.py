@@ -173,6 +173,7 @@ def test_charts_are_all_there(page: str) -> None:
 def test_samples_are_escaped_and_split_from_their_prompts(page: str) -> None:
     assert "<mark>Return the</mark> &lt;b&gt;number&lt;/b&gt; of bytes &amp; the size" in page
     assert "<mark>&lt;script&gt;alert(1)&lt;/script&gt;</mark> is not run &lt;/div&gt;" in page
+    assert page.count("temperature 0.8, top 50, at most 64 tokens, seed 18") == 1
 
 
 def test_names_from_the_data_are_escaped_everywhere(tmp_path: Path) -> None:

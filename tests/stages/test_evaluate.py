@@ -163,6 +163,39 @@ def test_given_prompts_are_used(tmp_path: Path, inputs: dict[str, Path]) -> None
     assert [sample["prompt"] for sample in summary["samples"]] == ["Once", ""]
 
 
+SCRIPT = """
+import datasets
+import evaluate
+
+
+class Shared(evaluate.Metric):
+    def _info(self):
+        text = datasets.Value("string")
+        features = datasets.Features({"predictions": text, "references": text})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"told": sum(len(p) * len(r) for p, r in zip(predictions, references))}
+"""
+
+
+def test_a_metric_of_the_evaluate_library_compares_samples_with_how_their_documents_go_on(
+    tmp_path: Path, inputs: dict[str, Path]
+) -> None:
+    (tmp_path / "told.py").write_text(SCRIPT)
+    metrics = ["bits_per_byte", {"type": "evaluate", "path": str(tmp_path / "told.py")}]
+    section = EvaluateConfig(metrics=metrics, baselines=False, samples=SAMPLES)
+    summary, _ = run_stage(STAGE, section, inputs, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(inputs["train"] / "model")
+    expected = 0
+    for sample, text in zip(summary["samples"], (PROSE[0].upper(), PROSE[3].upper()), strict=True):
+        assert text.startswith(sample["prompt"])
+        rest = tokenizer(text[len(sample["prompt"]) :], add_special_tokens=False)["input_ids"]
+        expected += len(sample["text"]) * len(tokenizer.decode(rest[: SAMPLES["max_new_tokens"]]))
+    assert summary["test"]["told"] == expected > 0
+    assert summary["figures"] == [{"key": "told", "name": "told", "style": "real", "better": "higher"}]
+
+
 def test_a_diverged_model_is_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
     model = tiny_model(300)
     with torch.no_grad():

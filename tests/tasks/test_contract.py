@@ -11,6 +11,7 @@ import torch
 from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.evaluation.losses import Batch
 from pipeline.tasks import TASKS, Task, main_metric, task_named, task_packed_by
+from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
 from pipeline.training.train_config import TrainConfig
 
@@ -94,6 +95,18 @@ def test_two_figures_of_one_name_are_refused(metrics: list[Any], called: str) ->
     check(["accuracy", {"type": "accuracy"}, "f1_macro", *metrics[:-1]])
     with pytest.raises(ValueError, match=f"evaluate.metrics: two figures are called {called}; remove one"):
         check(metrics)
+
+
+@pytest.mark.parametrize("samples", [{"prompts": ["Once"]}, {"num_samples": 0}])
+def test_metrics_of_what_a_model_writes_need_documents_to_go_on_from(samples: dict[str, Any]) -> None:
+    def check(**values: Any) -> None:
+        config = SimpleNamespace(pack=SimpleNamespace(strategy="contiguous"), train=None, ingest=None)
+        config.evaluate = EvaluateConfig(metrics=[{"type": "evaluate", "path": "rouge"}], **values)
+        CausalLm().check(config)
+
+    check()
+    with pytest.raises(ValueError, match=r"rouge compares what .* leave evaluate\.samples\.prompts empty"):
+        check(samples=samples)
 
 
 def test_its_names_lead_back_to_it(task: Task) -> None:

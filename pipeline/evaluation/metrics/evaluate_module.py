@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 class EvaluateModule(LabelMetric, type="evaluate"):
-    """A metric of the `evaluate` library, for documents with labels. It is given predictions and references: numbers of
-    classes, or numbers."""
+    """A metric of the `evaluate` library. It is given predictions and references: numbers of classes, or numbers; of a
+    language model texts, what it writes after the openings of `evaluate.samples.num_samples` test documents, and how
+    those go on for `max_new_tokens` tokens."""
+
+    measures: ClassVar = ("tokens", "classes", "numbers")
 
     path: str = Field(min_length=1)
     """A metric's script or its folder, or the name of one on the Hub, such as matthews_correlation."""
@@ -65,7 +68,9 @@ class EvaluateModule(LabelMetric, type="evaluate"):
             )
         return {}
 
-    def compute(self, predictions: NDArray[Any], references: NDArray[Any]) -> float | None:
+    def compute(
+        self, predictions: NDArray[Any] | Sequence[str], references: NDArray[Any] | Sequence[str]
+    ) -> float | None:
         """Raises ConfigError where the metric cannot be loaded, refuses what it is given, or gives no number."""
         try:
             module = _load(self.path, self.config_name, self.revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -27,9 +28,20 @@ def _rows(run: RunData) -> list[dict[str, Any]]:
         {
             **{name: formats.shorten(str(sample.get(name, "")), MAX_SAMPLE_CHARACTERS) for name in ("prompt", "text")},
             "copied": sample.get("copied"),
+            "settings": _settings(sample.get("settings") or {}),
         }
         for sample in (run.summary("evaluate").get("samples") or [])[:MAX_SAMPLES]
     ]
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """By which a sample can be written again."""
+    if not settings:
+        return ""
+    temperature, top_k, seed = (settings.get(name) for name in ("temperature", "top_k", "seed"))
+    chosen = f"temperature {temperature}{f', top {top_k}' if top_k else ''}" if temperature else "always the likeliest"
+    drawn = "" if seed is None else f", seed {seed}"
+    return f"{chosen}, at most {settings.get('max_new_tokens')} tokens{drawn}"
 
 
 SECTION = PageSection("samples", "Samples", _draw)
