@@ -20,6 +20,7 @@ from pipeline.pretrained.folder_checks import check_links, check_model_folder
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
+from pipeline.telemetry.anatomy import FOLDER
 from pipeline.telemetry.verdicts import HEALTH, headline, last_verdicts, verdicts_of
 from pipeline.training.checkpointing import checkpoints, continuing
 from pipeline.training.checkpointing.extending import adopt
@@ -62,7 +63,7 @@ class _Trained:
 
 def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
     """Write `model/` with the trained weights (of an adapter also `adapter/` alone), `training.json`, and the records
-    `metrics.jsonl`, `health.jsonl` and `tensorboard/`.
+    `metrics.jsonl`, `health.jsonl`, `anatomy/` and `tensorboard/`.
 
     While it runs, checkpoints and records are in `context.work`; a killed run goes on from there exactly. Process 0
     alone writes.
@@ -153,7 +154,7 @@ def _build_state(context: StageContext[TrainConfig], work: Path) -> TrainState:
         progress=context.progress,
         fail=context.fail,
         label=RunLabel(context.run_name, context.run_settings),
-        tokenizer_file=initial / "model" / "tokenizer.json",
+        artifact=initial,
     )
 
 
@@ -258,7 +259,7 @@ STAGE = Stage(
     inputs=("pack/train", "pack/validation", "model"),
     reads=("encode",),
     uses_seed=lambda config: True,  # the order of the data at least
-    records=("metrics.jsonl", HEALTH, "tensorboard/**"),
+    records=("metrics.jsonl", HEALTH, f"{FOLDER}/**", "tensorboard/**"),
     files=_files,
     check_launch=check_launcher,
     check=_check,

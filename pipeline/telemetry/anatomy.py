@@ -3,6 +3,7 @@ Imports nothing heavy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -240,6 +241,20 @@ def read_anatomy(folder: Path, step: int) -> Anatomy | None:
     except (OSError, ValidationError):
         return None
     return found if (found.format, found.step) == (FORMAT, step) else None
+
+
+def drop_anatomies(folder: Path, is_dropped: Callable[[int], bool]) -> None:
+    """Remove the records of some steps."""
+    for step in recorded_steps(folder):
+        if is_dropped(step):
+            atomic.remove(record_of(folder, step))
+
+
+def chosen_anatomies(folder: Path) -> list[Anatomy]:
+    """Of the records below a folder the first, the last, and one in the middle, as far as there are."""
+    whole = [found for step in recorded_steps(folder) if (found := read_anatomy(folder, step)) is not None]
+    places = sorted({0, len(whole) // 2, len(whole) - 1})
+    return [whole[place] for place in places] if whole else []
 
 
 def recorded_steps(folder: Path) -> list[int]:

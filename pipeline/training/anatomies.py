@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer
@@ -14,19 +15,31 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.losses import Batch, on_device
 from pipeline.modeling.build import load_model
 from pipeline.modeling.open_and_export import give_weights, open_for_training
+from pipeline.modeling.weights import model_tensors
 from pipeline.tasks import Split, Task
 from pipeline.training.checkpointing.checkpoints import step_of
 from pipeline.training.checkpointing.random_states import random_states, restore_random_states
-from pipeline.training.checkpointing.training_state_dict import restore_saved_optimizer, restore_weights
+from pipeline.training.checkpointing.training_state_dict import (
+    optimizer_entries,
+    restore_optimizer,
+    restore_saved_optimizer,
+    restore_weights,
+)
 from pipeline.training.dissection import NextRate, Subject
 from pipeline.training.optimization.parameter_groups import build_optimizer
 from pipeline.training.optimization.schedules import learning_rate, num_steps
 from pipeline.training.optimization.sparsity import freeze
 from pipeline.training.train_config import TrainConfig
 
+if TYPE_CHECKING:
+    from pipeline.training.train_state import TrainState
+
 BATCH_LENGTH, BATCH_TARGETS = 128, 4
 """Positions after which the rows of the batch are cut. There are so many rows that they have as many tokens, and at
 least so many targets."""
+
+MOST_PARAMETERS_IN_TRAINING = 50_000_000
+"""Of a model that a training takes apart by itself, in between."""
 
 MOST_PARAMETERS = 1_000_000_000
 """Of a model that `descent anatomy` takes apart: in float64 it takes 8 bytes each."""
@@ -84,6 +97,30 @@ def subject_of_checkpoint(
         decode=decoder(artifact / "model" / "tokenizer.json"),
         optimizer=optimizer,
         rate=rate_after(config, step, num_steps(config, len(train), train.target_tokens)),
+    )
+
+
+def subject_of_training(state: TrainState, artifact: Path) -> Subject:
+    """A copy of a training under way, on the CPU, where it takes nothing from what trains. `artifact` is the model
+    stage's. Raises ConfigError where the model is quantized."""
+    device = torch.device("cpu")
+    model = open_copy(artifact, state.config, state.seed, device)
+    copies = model_tensors(model)
+    with torch.no_grad():
+        for name, tensor in model_tensors(state.unwrapped_model).items():
+            copies[name].copy_(tensor)
+    optimizer = build_optimizer(state.config, model, device)
+    tensors, values = optimizer_entries(state.unwrapped_model, state.unwrapped_optimizer)
+    restore_optimizer(model, optimizer, {name: one.cpu().clone() for name, one in tensors.items()}, values)
+    return Subject(
+        config=state.config,
+        task=state.task,
+        model=model,
+        step=state.counters.step,
+        batch=fixed_batch(state.validation_split, device),
+        decode=decoder(artifact / "model" / "tokenizer.json"),
+        optimizer=optimizer,
+        rate=rate_after(state.config, state.counters.step, state.max_steps),
     )
 
 

@@ -60,13 +60,14 @@ def build(
     progress: Progress,
     fail: Callable[[BaseException], None],
     label: RunLabel,
-    tokenizer_file: Path | None = None,
+    artifact: Path | None = None,
 ) -> TrainState:
     """The state of a training before its first step, and what works on it.
 
     `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
     `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail(error)`
-    writes the error of a process that hangs into run.json. Verdicts on the text need the `tokenizer_file`.
+    writes the error of a process that hangs into run.json. `artifact` is that of the model stage; without it there are
+    neither verdicts on the text nor anatomies.
 
     Raises ConfigError if the schedule's phases are longer than the training.
     """
@@ -79,6 +80,7 @@ def build(
     batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
     peak = peak_of(device, config.mixed_precision)
     facts = None
+    tokenizer_file = None if artifact is None else artifact / "model" / "tokenizer.json"
     if processes.is_main:
         facts = health_facts(config, model.config, task, train_split, validation_split, label, tokenizer_file)
 
@@ -92,6 +94,7 @@ def build(
         max_steps=max_steps,
         seed=seed,
         work=work,
+        artifact=artifact,
         progress=progress,
         accelerator=accelerator,
         processes=processes,

@@ -338,7 +338,7 @@ def _foresee(optimizer: torch.optim.Optimizer, entry: _Entry, prefix: str) -> Up
 def _state_of(optimizer: torch.optim.Optimizer, entry: _Entry) -> dict[str, float]:
     """What the optimizer remembers of an entry: of tensors in the parameter's shape the entry, and single numbers."""
     state = {}
-    for name, value in optimizer.state.get(entry.parameter, {}).items():
+    for name, value in sorted(optimizer.state.get(entry.parameter, {}).items()):
         if isinstance(value, torch.Tensor) and value.shape == entry.parameter.shape:
             state[name] = float(value.reshape(-1)[entry.place])
         elif isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and value.numel() == 1):

@@ -55,6 +55,10 @@ class Due:
         is_first = step == self.config.logging_steps
         return self.telemetry(step) and (wanted or is_first or not self.new_sums(step))
 
+    def anatomy(self, step: int) -> bool:
+        """Take the step apart: before the first, and after 10, 100, 1,000, ... steps."""
+        return step == 0 or (step >= 10 and str(step).strip("0") == "1")
+
     def validation(self, step: int) -> bool:
         """Measure the validation split."""
         return self.end(step) or self.regular_validation(step)

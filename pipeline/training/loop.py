@@ -18,6 +18,7 @@ from pipeline.training.guarding.guards import check_finite, check_finite_weights
 from pipeline.training.guarding.rollback import roll_back
 from pipeline.training.guarding.spike_documents import name_spikes
 from pipeline.training.numerics import deterministic_algorithms
+from pipeline.training.recording.anatomy_records import record_anatomy
 from pipeline.training.recording.metrics_log import record_in_words
 from pipeline.training.routing import load_ratio
 from pipeline.training.train_state import TrainState
@@ -39,6 +40,7 @@ def train(state: TrainState) -> Counters:
             share_signals(state)
             if is_save_due(state):
                 save(state)
+        record_anatomy_if_due(state)
 
         while not is_done(state):
             batch = next_batch(state)
@@ -57,6 +59,7 @@ def train(state: TrainState) -> Counters:
             if is_save_due(state):
                 review_steps(state)
                 save(state)
+            record_anatomy_if_due(state)
     finish(state)
     return state.counters
 
@@ -167,6 +170,12 @@ def save(state: TrainState) -> None:
     check_finite_weights(state.unwrapped_model, counters.step, state.work)
     snapshot = take_snapshot(state, state.log.state())
     state.checkpoints.save(counters.step, snapshot.write, counters.best_step)
+
+
+def record_anatomy_if_due(state: TrainState) -> None:
+    """Take the step apart on a copy, by its number and at the end. Process 0 does, the others go on."""
+    if state.due.anatomy(state.counters.step) or (is_done(state) and not state.stop_signal):
+        record_anatomy(state)
 
 
 def finish(state: TrainState) -> None:

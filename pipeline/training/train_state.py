@@ -49,6 +49,9 @@ class TrainState:
     work: Path
     """Folder of checkpoints and records. The processes share it."""
 
+    artifact: Path | None
+    """The artifact of the model stage, which this training began with; None where there is none."""
+
     progress: Progress
     """Where people read messages."""
 

@@ -74,11 +74,12 @@ def _knows_the_best(config: TrainConfig, checkpoint: Path, earlier_steps: int) -
 def adopt(checkpoint: Path, work: Path) -> None:
     """Copy the progress of another training up to `checkpoint` into `work`: checkpoints as hard links, records as
     copies. Killed halfway, `work` holds an earlier checkpoint or none."""
+    from pipeline.telemetry.anatomy import FOLDER
     from pipeline.telemetry.verdicts import HEALTH
     from pipeline.training.recording.metrics_log import METRICS, TENSORBOARD
 
     work.mkdir(parents=True, exist_ok=True)
-    for name in (METRICS, HEALTH, TENSORBOARD):
+    for name in (METRICS, HEALTH, TENSORBOARD, FOLDER):
         remove(work / name)
         source = checkpoint.parent / name
         if source.is_dir():

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.telemetry.anatomy import drop_anatomies
 from pipeline.training.checkpointing.checkpoints import checkpoint_of, newest_valid, problem_of
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.random_states import seed_process
@@ -41,6 +42,7 @@ def resume(state: TrainState) -> None:
     if processes.is_main:
         sha256 = values.get(RECORDS_SHA256, {}).get(records)
         rewind(state.work, values.get(records, {}), state.progress.say, sha256)
+        drop_anatomies(state.work, lambda step: step >= state.counters.step or not state.due.anatomy(step))
         if checkpoint is not None:
             _tell(values["numerics"], state)
     state.log.open(state.counters.step)

@@ -18,6 +18,7 @@ from typing import Any, Self, TextIO
 from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
 from pipeline.errors import DivergedError
 from pipeline.machine import rate_in_words
+from pipeline.telemetry.anatomy import record_of, recorded_steps
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.histograms import Buckets
 from pipeline.telemetry.markdown import verdict_markdown
@@ -304,8 +305,10 @@ def _is_whole(record: Mapping[str, Any] | None) -> bool:
 
 
 def copy_records(work: Path, output: Path) -> None:
-    """Copy `metrics.jsonl`, `health.jsonl` and `tensorboard/` into an artifact, as far as they are there."""
-    for name in _names(work):
+    """Copy `metrics.jsonl`, `health.jsonl`, `anatomy/` and `tensorboard/` into an artifact, as far as they are
+    there."""
+    anatomies = [str(record_of(work, step).relative_to(work)) for step in recorded_steps(work)]
+    for name in [*_names(work), *anatomies]:
         if (work / name).is_file():
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(work / name, output / name)
