@@ -20,15 +20,14 @@ from pipeline.reporting.anatomy_words import (
     worst_difference,
 )
 from pipeline.reporting.formats import real
-from pipeline.reporting.jinja_templates import TEMPLATES, render
+from pipeline.reporting.jinja_templates import page_style, render
 from pipeline.tasks import task_named
 from pipeline.telemetry.anatomy import Anatomy, Station
 
 
 def render_anatomy(anatomy: Anatomy, run: str) -> str:
     """The whole page of a run's step. The same record gives the same bytes."""
-    css = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "anatomy.css")))
-    return str(render("anatomy_page.html.j2", run=run, view=anatomy_view(anatomy), css=css))
+    return str(render("anatomy_page.html.j2", run=run, view=anatomy_view(anatomy), css=page_style()))
 
 
 def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.reporting import formats
-from pipeline.reporting.jinja_templates import TEMPLATES, render
+from pipeline.reporting.jinja_templates import TEMPLATES, page_style, render
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections import (
     activations_section,
+    anatomy_section,
     configuration_section,
     curves_section,
     evaluation_section,
@@ -34,6 +35,7 @@ SECTIONS: tuple[PageSection, ...] = (
     gradients_section.SECTION,
     activations_section.SECTION,
     experts_section.SECTION,
+    anatomy_section.SECTION,
     evaluation_section.SECTION,
     loss_section.SECTION,
     samples_section.SECTION,
@@ -90,7 +92,7 @@ def _page(
             head=head,
             sections=drawn,
             renewed_every=renewed_every,
-            css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+            css=page_style(),
             script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
         )
     )

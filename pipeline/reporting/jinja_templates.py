@@ -19,6 +19,11 @@ def render(name: str, **values: Any) -> Markup:
     return Markup(_environment(escapes=True).get_template(name).render(**values))
 
 
+def page_style() -> Markup:
+    """The style sheets of a page."""
+    return Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "anatomy.css")))
+
+
 def render_text(name: str, **values: Any) -> str:
     """A template as text, with values as they are."""
     return _environment(escapes=False).get_template(name).render(**values)

@@ -19,6 +19,7 @@ from pipeline.reporting import formats
 from pipeline.reporting.recorded_curves import Metrics, read_curves
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.tasks import TaskWords, task_named
+from pipeline.telemetry.anatomy import Anatomy, chosen_anatomies
 from pipeline.telemetry.verdicts import Verdict, by_severity, last_verdicts, verdicts_of
 from pipeline.tokens.round_trip import loss_in_words
 
@@ -34,6 +35,8 @@ class RunData:
     usage: Usage
     recorded_health: list[Verdict] = field(default_factory=list)
     """The last verdicts of the training's health.jsonl."""
+    anatomies: list[Anatomy] = field(default_factory=list)
+    """What the training recorded of its first step, of one in the middle, and of its last."""
 
     begun: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What stages that were begun and are not done are work on: their `section` and `seed`."""
@@ -250,6 +253,7 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
         or read_object_or_empty(folder("model") / "model/config.json"),
         usage=usage or Usage("AutoModelForCausalLM"),
         recorded_health=last_verdicts(folder("train")),
+        anatomies=chosen_anatomies(folder("train")),
         begun={
             name: identity
             for name, folder_of in folders.items()

@@ -38,9 +38,6 @@ BATCH_LENGTH, BATCH_TARGETS = 128, 4
 """Positions after which the rows of the batch are cut. There are so many rows that they have as many tokens, and at
 least so many targets."""
 
-MOST_PARAMETERS_IN_TRAINING = 50_000_000
-"""Of a model that a training takes apart by itself, in between."""
-
 MOST_PARAMETERS = 1_000_000_000
 """Of a model that `descent anatomy` takes apart: in float64 it takes 8 bytes each."""
 

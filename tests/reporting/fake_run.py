@@ -23,6 +23,7 @@ from pipeline.telemetry.anatomy import (
     Station,
     Token,
     Update,
+    write_anatomy,
 )
 from pipeline.telemetry.verdicts import Evidence, Verdict
 
@@ -424,6 +425,8 @@ def make_run(
             )
         )
     (folders["train"] / "metrics.jsonl").write_text("".join(metrics_lines(num_steps)))
+    for step in (0, 10, 100, 200, num_steps):
+        write_anatomy(folders["train"], fake_anatomy(step, 4, task))
     return folders
 
 

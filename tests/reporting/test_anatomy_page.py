@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import math
+import re
 from html import unescape
+from pathlib import Path
 
 import pytest
-from reporting.fake_run import fake_anatomy
+from reporting.fake_run import fake_anatomy, make_run
 
 from pipeline.reporting.anatomy_page import render_anatomy
 from pipeline.reporting.anatomy_words import figure, summary_lines
 from pipeline.reporting.formats import real
+from pipeline.reporting.html import render_report
+from pipeline.reporting.report_config import ReportConfig
+from pipeline.reporting.run_data import read_run
 
 
 @pytest.mark.parametrize("task", ["causal_lm", "classification", "regression"])
@@ -86,3 +91,20 @@ def test_the_terminal_gets_it_in_a_few_lines() -> None:
     assert all(len(line) < 160 for line in lines)
     assert "4.9571" in lines[1]
     assert "within 1.3 roundings" in lines[4]
+
+
+def test_the_report_has_the_first_a_middle_and_the_last_step(tmp_path: Path) -> None:
+    folders = make_run(tmp_path, 300)
+    page = render_report(read_run(folders, ReportConfig()))
+    told = re.findall(r"<summary>((?:Before|After).*?)</summary>", page)
+    assert told == ["Before the first step", "After step 100", "After step 300"]
+    for name in ("step-00000000.json", "step-00000100.json"):
+        (folders["train"] / "anatomy" / name).write_text("{}")
+    page = render_report(read_run(folders, ReportConfig()))
+    assert re.findall(r"<summary>((?:Before|After).*?)</summary>", page)[0] == "After step 10", (
+        "what is damaged is none"
+    )
+    for path in (folders["train"] / "anatomy").iterdir():
+        path.unlink()
+    page = render_report(read_run(folders, ReportConfig()))
+    assert "This training recorded none. One does whose model has at most 50.0M parameters" in page
