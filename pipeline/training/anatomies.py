@@ -34,7 +34,7 @@ from pipeline.training.train_config import TrainConfig
 if TYPE_CHECKING:
     from pipeline.training.train_state import TrainState
 
-BATCH_LENGTH, BATCH_TARGETS = 128, 4
+BATCH_LENGTH, BATCH_TARGETS = 64, 4
 """Positions after which the rows of the batch are cut. There are so many rows that they have as many tokens, and at
 least so many targets."""
 

@@ -30,7 +30,7 @@ from pipeline.training.optimization.parameter_groups import set_learning_rate
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
 
-NUM_ENTRIES = 5
+NUM_ENTRIES = 4
 """Entries of parameters that are followed, each in another parameter."""
 
 CONTEXT_TOKENS = 12
@@ -110,6 +110,11 @@ def dissect(subject: Subject) -> Anatomy:
 
     The passes are in float32 and without dropout, whatever the training does: so formulas hold to the last digits.
     """
+    with _one_thread():
+        return _dissect(subject)
+
+
+def _dissect(subject: Subject) -> Anatomy:
     model = subject.model
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     parts = network_parts(model)
@@ -151,6 +156,18 @@ def dissect(subject: Subject) -> Anatomy:
         update=update,
         no_update="" if update else "the optimizer's state at this step is not kept",
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread of the processor: a small batch is no work for several, which mostly wait for each other,
+    and the order of sums is the same on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _batch(subject: Subject, by_hand: LossByHand) -> record.ShownBatch:

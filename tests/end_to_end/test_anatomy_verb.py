@@ -20,7 +20,7 @@ def test_of_a_finished_run_the_last_step_by_default(finished: Project) -> None:
     found = finished.descent("anatomy", "tiny.yaml")
     assert found.code == 0, found.err
     lines = found.out.splitlines()
-    assert lines[0].startswith("tiny, after 24 steps: a batch of 128 targets")
+    assert lines[0].startswith("tiny, after 24 steps: a batch of 64 targets")
     assert lines[-1].split()[:2] == ["page", "workspace/runs/tiny/anatomy-24.html"]
     page = (finished.workspace / "runs/tiny/anatomy-24.html").read_text()
     assert "after 24 steps of training" in page
