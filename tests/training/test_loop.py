@@ -14,7 +14,7 @@ from transformers.models.llama import modeling_llama
 
 from pipeline.errors import ConfigError, DivergedError
 from pipeline.telemetry.matrix_figures import figures_by_layer
-from pipeline.training import train_step
+from pipeline.training import loop, train_step
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.due import Due
 
@@ -172,6 +172,7 @@ def test_nothing_is_copied_from_the_device_between_records(tmp_path, monkeypatch
         return batch_of(self, step)
 
     monkeypatch.setattr(GlobalBatches, "__getitem__", counting)
+    monkeypatch.setattr(loop, "record_anatomy", lambda state: None)  # which copies all of the model, a few times a run
     for name in ("tolist", "cpu", "numpy", "item"):
         monkeypatch.setattr(torch.Tensor, name, noting(name))
     with Watch():
