@@ -21,6 +21,7 @@ from pipeline.engine.stage import StageContext
 from pipeline.errors import DescentError, storage_errors
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.progress import Progress
+from pipeline.telemetry.anatomy import record_of, recorded_steps
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.token_streams import StreamWriter
 from pipeline.training.train_config import TrainConfig
@@ -213,6 +214,7 @@ def outcome(folder: Path, output: str) -> dict[str, Any]:
         "optimizer": digest_file(last / "optimizer.safetensors"),
         "metrics": metrics(folder / output),
         "health": verdicts_told(folder / output),
+        "anatomies": {step: record_of(folder / output, step).read_text() for step in recorded_steps(folder / output)},
         "tensorboard": {tag: told for tag, told in shown.items() if not tag.startswith(MEASURED)},
     }
 
