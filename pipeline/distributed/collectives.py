@@ -55,6 +55,14 @@ class Collectives:
         distributed.all_reduce(total)
         return total
 
+    def all_reduce_largest(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The largest over all processes of each value of a tensor on the device, the same in each of them."""
+        if self.world_size == 1:
+            return tensor
+        largest = tensor.clone()
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return largest
+
     def all_gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in each of them; for small values on the host."""
         if self.world_size == 1:

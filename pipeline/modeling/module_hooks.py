@@ -12,22 +12,29 @@ from torch import nn
 
 from pipeline.modeling.inputs import evaluating
 
+Watcher = Callable[[torch.Tensor | None, Any], None]
+"""Gets the first tensor that a module is given, and what it gives."""
+
+
+def _nothing_yet() -> torch.Tensor:
+    return torch.zeros((), dtype=torch.float64)
+
 
 @dataclass
 class ModuleFigures:
     """Of a module's output, over all of its calls in one pass. Tensors are float64, of no dimension, on the device."""
 
-    kind: str
+    kind: str = ""
     """Its class."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = ()
     """Of the output of its first call."""
 
-    num_values: int = 0
-    squares: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    num_values: torch.Tensor = field(default_factory=_nothing_yet)
+    squares: torch.Tensor = field(default_factory=_nothing_yet)
     """Sum of the output's squares."""
 
-    largest: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    largest: torch.Tensor = field(default_factory=_nothing_yet)
     """Largest absolute value of the output."""
 
     gradient_squares: torch.Tensor | None = None
@@ -58,12 +65,17 @@ def record_modules(
     modules: Mapping[str, nn.Module],
     loss_of: Callable[[], torch.Tensor],
     parameters: Sequence[nn.Parameter] = (),
+    *,
+    watchers: Mapping[nn.Module, Watcher] | None = None,
+    tokens: torch.Tensor | None = None,
+    backward: bool = True,
 ) -> ModulePass:
     """Run `loss_of`, which calls the model and returns a loss, and measure the outputs of some of its modules.
 
     Of a module that gives several tensors the first is measured. One that is called several times, such as an
     activation that experts share, is measured over all calls. Also gives the gradients of the loss with respect to
-    `parameters`.
+    `parameters`. Each of the `watchers` is called after its module. `tokens` (B, T) tells padding from tokens: what is
+    given for padding does not count. Without the backward pass there are no gradients, and less memory is used.
 
     The pass is without dropout and without compiled code. It changes nothing: no parameter's `grad` is touched, and
     neither DistributedDataParallel nor FSDP hears of it (call the plain model, and all processes of a sharded one).
@@ -72,22 +84,33 @@ def record_modules(
     figures: dict[str, ModuleFigures] = {}
     outputs: list[tuple[str, torch.Tensor]] = []
 
-    def measure(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def measure(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             tensor = first_tensor(output)
             if tensor is not None and tensor.is_floating_point() and tensor.numel():
-                _add(figures.setdefault(name, ModuleFigures(type(module).__name__, tuple(tensor.shape))), tensor)
+                own = figures.setdefault(name, ModuleFigures(type(module).__name__, tuple(tensor.shape)))
+                _add(own, tensor.detach(), tokens)
                 outputs.append((name, tensor))
 
         return hook
 
+    def watch(watcher: Watcher) -> Any:
+        def hook(module: nn.Module, arguments: Any, named: Any, output: Any) -> None:
+            given = first_tensor([one for one in (*arguments, *named.values()) if isinstance(one, torch.Tensor)])
+            with torch.no_grad():
+                watcher(given, output)
+
+        return hook
+
     handles = [module.register_forward_hook(measure(name)) for name, module in modules.items()]
+    for module, watcher in (watchers or {}).items():
+        handles.append(module.register_forward_hook(watch(watcher), with_kwargs=True))
+    gradients: Sequence[torch.Tensor | None] = ()
     try:
-        with uncompiled(model), evaluating(model), torch.enable_grad():
+        with uncompiled(model), evaluating(model), torch.set_grad_enabled(backward):
             loss = loss_of()
             reached = [(name, output) for name, output in outputs if output.requires_grad]
             wanted = [*parameters, *(output for _, output in reached)]
-            gradients: Sequence[torch.Tensor | None] = ()
             if wanted and loss.requires_grad:
                 gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     finally:
@@ -96,7 +119,7 @@ def record_modules(
     for (name, _), gradient in zip(reached, gradients[len(parameters) :], strict=False):
         if gradient is not None:
             before = figures[name].gradient_squares
-            squares = _squares(gradient)
+            squares = _squares(gradient, torch.float64)  # small ones have squares that float32 does not hold
             figures[name].gradient_squares = squares if before is None else before + squares
     return ModulePass(loss.detach(), figures, tuple(gradients[: len(parameters)]))
 
@@ -124,14 +147,30 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
             module._compiled_call_impl = call
 
 
-def _add(figures: ModuleFigures, output: torch.Tensor) -> None:
-    values = output.detach()
-    figures.num_values += values.numel()
-    figures.squares = figures.squares.to(values.device) + _squares(values)
-    largest = torch.linalg.vector_norm(values, torch.inf).double()
-    figures.largest = torch.maximum(figures.largest.to(values.device), largest)
+def _add(figures: ModuleFigures, values: torch.Tensor, tokens: torch.Tensor | None) -> None:
+    values, count = without_padding(values, tokens)
+    figures.num_values = figures.num_values.to(values.device) + count
+    figures.squares = figures.squares.to(values.device) + _squares(values, torch.float32)
+    low, high = torch.aminmax(values)
+    figures.largest = torch.maximum(figures.largest.to(values.device), torch.maximum(high, -low).double())
 
 
-def _squares(values: torch.Tensor) -> torch.Tensor:
-    """In float64: squares of small gradients are zero in float32."""
-    return torch.linalg.vector_norm(values, dtype=torch.float64).square()
+def without_padding(values: torch.Tensor, tokens: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values with zeros for padding, and how many are none; of values that do not belong to the tokens (B, T), one
+    by one, all count."""
+    all_of_them = torch.full((), values.numel(), dtype=torch.float64, device=values.device)
+    if tokens is None:
+        return values, all_of_them
+    if values.shape[:2] == tokens.shape:
+        is_token = tokens
+    elif values.shape[:1] == (tokens.numel(),):
+        is_token = tokens.flatten()
+    else:
+        return values, all_of_them
+    is_token = is_token.view(*is_token.shape, *[1] * (values.ndim - is_token.ndim))
+    return values.where(is_token, 0.0), is_token.expand_as(values).sum(dtype=torch.float64)
+
+
+def _squares(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Their sum, added up in a precision."""
+    return torch.linalg.vector_norm(values, dtype=dtype).double().square()

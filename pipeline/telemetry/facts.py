@@ -73,6 +73,18 @@ class HealthFacts:
     frequency_loss: float | None = None
     """On the validation split, of a guess by how often each target stands in the training split."""
 
+    probe_tokens: int = 0
+    """At which the probe looks."""
+
+    num_experts: int | None = None
+    """Of a layer."""
+
+    top_k: int | None = None
+    """Experts that a token is sent to."""
+
+    attention_cap: float | None = None
+    """That no attention logit passes."""
+
     data: DataFacts = field(default_factory=DataFacts)
 
     def as_json(self) -> dict[str, Any]:

@@ -14,7 +14,18 @@ from typing import Any
 SEVERITIES = ("healthy", "unknown", "note", "warning", "critical")
 """Worst last."""
 
-KINDS = ("loss", "validation", "gradients", "updates", "activations", "experts", "data", "speed", "result")
+KINDS = (
+    "loss",
+    "validation",
+    "gradients",
+    "updates",
+    "activations",
+    "attention",
+    "experts",
+    "data",
+    "speed",
+    "result",
+)
 """What verdicts are about, in the order in which they are shown."""
 
 HEALTH = "health.jsonl"

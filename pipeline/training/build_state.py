@@ -20,6 +20,7 @@ from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.matrix_statistics import MatrixStatistics
+from pipeline.telemetry.model_probe import ModelProbe, probe_rows
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
@@ -88,6 +89,7 @@ def build(
     wrapped, optimizer = prepare(config, accelerator, dims, model, give_weights)
     decay_of = partial(family_of(config.optim).decoupled_decay, config.optim)
     due = Due(config, max_steps)
+    rows = probe_rows(validation_split, config.global_batch_size)
     state = TrainState(
         config=config,
         task=task,
@@ -111,6 +113,16 @@ def build(
         optimizer=optimizer,
         unwrapped_optimizer=optimizer.optimizer,
         matrix_statistics=MatrixStatistics(model, optimizer.optimizer, decay_of),
+        probe=ModelProbe(
+            model,
+            validation_split,
+            rows,
+            lambda output, batch: task.loss_sums(output, batch, config),
+            processes,
+            device,
+            config.micro_batch_size(dims.dp_world_size),
+            backward=not config.gradient_checkpointing,  # which is for a lack of memory
+        ),
         ema=WeightAverage(model, config.ema_decay),
         meter=Meter(model, train_split.block_size, peak, device, dims.world_size),
         due=due,

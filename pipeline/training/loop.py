@@ -35,6 +35,8 @@ def train(state: TrainState) -> Counters:
     with training_session(state):
         settle_buckets(state)
         resume(state)
+        if state.counters.step == 0:
+            log_start(state)
         if state.counters.evaluation_due:  # a signal came in the middle of it
             validate_if_due(state)
             share_signals(state)
@@ -104,12 +106,26 @@ def review_steps(state: TrainState) -> None:
         state.guard.note_rollback(spike, restored_step)
 
 
+def log_start(state: TrainState) -> None:
+    """Log what the probe sees of a model before its first step."""
+    if state.due.telemetry(0):
+        [figures] = to_host([state.probe.measure()])
+        state.log.log(state.counters, state.probe.tags(figures))
+
+
 def log(state: TrainState, result: StepResult) -> None:
     """Log the means over the steps since the last record. Raises DivergedError on a value that is not finite."""
     counters, matrices = state.counters, result.matrices
+    none = state.running_sums.norms[:0]
     # Together, in the only copy to the host that a record needs.
-    measured = [matrices.norms, matrices.counts] if matrices is not None else []
-    sums, *found = to_host([state.running_sums.totals(state.processes), *measured])
+    sums, norms, counts, figures = to_host(
+        [
+            state.running_sums.totals(state.processes),
+            matrices.norms if matrices is not None else none,
+            matrices.counts if matrices is not None else none,
+            state.probe.measure() if state.due.telemetry(counters.step) else none,
+        ]
+    )
     values: dict[str, float] = {
         "train/skipped_steps": counters.skipped_steps,
         "train/loss_spikes": counters.losses.spikes,
@@ -120,11 +136,10 @@ def log(state: TrainState, result: StepResult) -> None:
     values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
     histograms = {}
     if matrices is not None:
-        norms, counts = found
         values |= state.matrix_statistics.tags(norms, matrices.decays)
         histograms = state.matrix_statistics.histograms(counts)
     check_finite(values, counters.step, state.work)
-    state.log.log(counters, values, histograms)
+    state.log.log(counters, values | (state.probe.tags(figures) if figures else {}), histograms)
     state.headline = record_in_words(values, state.meter.peak_kind)
     if state.due.new_sums(counters.step):
         state.running_sums.reset()

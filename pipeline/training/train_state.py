@@ -17,6 +17,7 @@ from pipeline.distributed.collectives import Collectives
 from pipeline.progress import Progress, ProgressBar
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.matrix_statistics import MatrixStatistics
+from pipeline.telemetry.model_probe import ModelProbe
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
 from pipeline.training.checkpointing.counters import Counters
@@ -101,6 +102,9 @@ class TrainState:
 
     matrix_statistics: MatrixStatistics
     """Norms of each matrix's gradient, weights and update."""
+
+    probe: ModelProbe
+    """Looks at activations, attention and experts."""
 
     ema: WeightAverage
     """The moving average of the weights."""

@@ -54,6 +54,27 @@ def experts(least: float) -> Records:
     return losses(5, 5, 5, 5, 5, **{"train/expert_load/0": least / 2, "train/expert_load/1": 1 - least / 2})
 
 
+def probes(after: int = 0, **figures: Iterable[float]) -> Records:
+    """Five probes with the figures of each block."""
+    line: dict[str, float] = {"probe/loss": 5.0, "train/loss": 7.5, "probe/embed_tokens/out_grad_norm": 1.0}
+    for name, values in figures.items():
+        for i, value in enumerate(values):
+            place = ".mlp.act" if name.endswith("_units") else ""
+            part = "attention" if name.startswith(("entropy", "largest")) else "probe"
+            part = "experts" if name in ("load_most", "router_entropy") else part
+            line[f"{part}/layers.{i}{place}/{name}"] = value
+    return [{"step": step, **line} for step in range(after, after + 50, 10)]
+
+
+def looks(entropy: float, logit: float) -> Records:
+    return probes(entropy_mean=(1, entropy), largest_logit=(1, logit))
+
+
+def idle(share: float) -> Records:
+    [record, *_] = probes(growth=(1, 1), out_rms=(0.1, 0.1))
+    return [{**record, **{f"probe/layers.{i}.mlp/out_rms": share / 10 for i in range(2)}}]
+
+
 def waits(share: float, whole: float) -> Records:
     return losses(5, 5, 5, 5, 5, **{"time/data_seconds": share * whole, "time/rest_seconds": (1 - share) * whole})
 
@@ -74,6 +95,8 @@ def garbage(count: int, documents: int = 5000, odd: int = 0) -> dict[str, Any]:
 
 
 NOISY = [7.0, 6.0, 5.0, 4.05, 3.95, 4.0, 4.02, 3.98]
+
+PROBED, MIXTURE = {"probe_tokens": 512}, {"probe_tokens": 512, "num_experts": 8, "top_k": 2}
 
 TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] = [
     # rule, severity, healthy records, bad records, facts of the first, facts of the second
@@ -127,6 +150,58 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("stalled_updates", "critical", layers(ratios=(1e-9, 1e-9), rate=4e-4), layers(ratios=(1e-9, 1e-9)), {}, {}),
     ("idle_experts", "warning", experts(0.11), experts(0.09), {}, {}),
     ("idle_experts", "critical", experts(0.3), experts(0.005), {}, {}),
+    ("gradient_factor", "critical", probes(out_grad_norm=(1.1e-3, 1)), probes(out_grad_norm=(0.9e-3, 1)), {}, {}),
+    ("gradient_factor", "critical", probes(out_grad_norm=(900, 1)), probes(out_grad_norm=(1100, 1)), {}, {}),
+    ("gradient_factor", "critical", probes(out_grad_norm=(0.5, 1)), probes(out_grad_norm=(0, 1)), {}, {}),
+    ("dead_units", "warning", probes(dead_units=(0.18, 0)), probes(dead_units=(0.22, 0)), PROBED, PROBED),
+    ("dead_units", "critical", probes(dead_units=(0.9,)), probes(dead_units=(0.55,)), {"probe_tokens": 256}, PROBED),
+    ("saturated_units", "warning", probes(saturated_units=(0.18,)), probes(saturated_units=(0.22,)), PROBED, PROBED),
+    ("residual_growth", "warning", probes(growth=(50, 9, 1)), probes(growth=(50, 11, 1)), {}, {}),
+    ("residual_growth", "warning", probes(growth=(1, 9, 9, 1.1)), probes(growth=(1, 9, 9, 1.3)), {}, {}),
+    ("residual_growth", "warning", probes(growth=(1, 50)), probes(growth=(1, 50)), {"is_pretrained": True}, {}),
+    ("first_block", "note", probes(growth=(90, 1)), probes(growth=(110, 1)), {}, {}),
+    ("fading_activations", "critical", probes(growth=(1, 0.011)), probes(growth=(1, 0.009)), {}, {}),
+    ("fading_activations", "critical", probes(growth=(1, 1)), probes(growth=(0, 1)), {}, {}),
+    ("saturated_attention", "warning", looks(0.066, 110), looks(0.054, 110), {}, {}),
+    ("saturated_attention", "critical", looks(0.02, 90), looks(0.027, 110), {}, {}),
+    ("idle_blocks", "warning", idle(2e-3), idle(5e-4), {}, {}),
+    ("idle_blocks", "warning", idle(0.0), idle(5e-4), {}, {}),
+    ("large_attention_logits", "warning", probes(largest_logit=(900,)), probes(largest_logit=(1100,)), {}, {}),
+    (
+        "large_attention_logits",
+        "critical",
+        probes(largest_logit=(11000,)),
+        probes(largest_logit=(11000,)),
+        {"attention_cap": 30.0},
+        {},
+    ),
+    (
+        "uniform_attention",
+        "warning",
+        probes(200, entropy_lowest_head=(0.999, 0.99)),
+        probes(200, entropy_lowest_head=(0.999, 0.996)),
+        {},
+        {},
+    ),
+    (
+        "uniform_attention",
+        "warning",
+        probes(200, entropy_lowest_head=(1, 1)),
+        probes(200, entropy_lowest_head=(1, 1)),
+        {"frequency_loss": 8.0},
+        {},
+    ),
+    ("collapsed_router", "warning", probes(50, load_most=(2.6,)), probes(50, load_most=(2.8,)), MIXTURE, MIXTURE),
+    ("collapsed_router", "critical", probes(load_most=(2.8,)), probes(load_most=(1, 4)), MIXTURE, MIXTURE),
+    ("router_entropy", "warning", probes(200, router_entropy=(1, 0.999)), probes(200, router_entropy=(1, 1)), {}, {}),
+    (
+        "router_entropy",
+        "warning",
+        probes(200, router_entropy=(0.5, 0.022)),
+        probes(200, router_entropy=(0.5, 0.018)),
+        {},
+        {},
+    ),
     ("waiting_for_data", "warning", waits(0.18, 1.0), waits(0.22, 1.0), {}, {}),
     ("waiting_for_data", "critical", waits(0.8, 0.024), waits(0.8, 0.1), {}, {}),
     ("many_end_tokens", "warning", losses(5), losses(5), data(end_share=0.09), data(end_share=0.11)),

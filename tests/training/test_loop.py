@@ -36,14 +36,16 @@ def test_records_and_summary(inputs, tmp_path):
     lines = metrics(tmp_path / "output")
     assert [line["step"] for line in lines if "train/loss" in line] == [3, 6, 9, 12]
     assert [line["step"] for line in lines if "eval/loss" in line] == [6, 12]
-    first = lines[0]
+    before, first, *_ = lines
+    assert before["step"] == before["target_tokens"] == 0
+    assert before["probe/loss"] == pytest.approx(math.log(64), rel=0.05)
     assert first["train/loss"] == pytest.approx(math.log(64), rel=0.05)
     assert first["train/learning_rate"] == 0.01
     assert first["train/grad_norm_clipped"] <= first["train/grad_norm"]
     assert figures_by_layer(first).keys() == LAYERS
     assert [line["step"] for line in lines if figures_by_layer(line)] == [3, 6, 9]
     assert lines[-1]["eval/perplexity"] == pytest.approx(math.exp(lines[-1]["eval/loss"]))
-    assert summary["eval_loss"] < lines[2]["eval/loss"] < math.log(64)
+    assert summary["eval_loss"] < lines[3]["eval/loss"] < math.log(64)
     # 421 tokens make 26 full windows of 16 targets and one of 4; 48 sequences are drawn.
     assert (summary["steps"], summary["epochs"]) == (12, round(48 / 27, 6))
     assert 48 * 16 - 2 * 12 <= summary["target_tokens"] <= 48 * 16 - 12
@@ -66,9 +68,11 @@ def test_loss_and_weights_are_the_same_bits_whatever_is_measured(tmp_path, monke
     assert steps_measured == {
         "each step": [*range(1, 9)], "by default": [1, 2, 3, 5], "hardly": [1, 2, 3], "never": []
     }  # fmt: skip
-    judged = ("health/", "verdicts/")
+    probed = {name: [line["step"] for line in one["metrics"] if "probe/loss" in line] for name, one in found.items()}
+    assert probed == {name: [0, *steps] if steps else [] for name, steps in steps_measured.items()}
+    measured = ("matrices/", "probe/", "attention/", "experts/", "health/", "verdicts/")  # the last two judge it
     for one in found.values():
-        one["metrics"] = [_without(("matrices/", *judged), line) for line in one["metrics"]]
+        one["metrics"] = [_without(measured, line) for line in one["metrics"] if line["step"] > 0]
         one["tensorboard"] = {
             tag: told for tag, told in one["tensorboard"].items() if tag.startswith(("train/", "eval/"))
         }
@@ -83,7 +87,7 @@ def test_figures_do_not_depend_on_accumulation(inputs, tmp_path):
     for size in (1, 4):
         run_train(inputs, tmp_path / str(size), max_steps=3, per_device_train_batch_size=size)
     one, four = (
-        {tag: value for tag, value in metrics(tmp_path / size / "output")[0].items() if tag.startswith("matrices/")}
+        {tag: value for tag, value in metrics(tmp_path / size / "output")[1].items() if tag.startswith("matrices/")}
         for size in ("1", "4")
     )
     assert one.keys() == four.keys()

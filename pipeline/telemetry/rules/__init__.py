@@ -1,6 +1,8 @@
 """What is judged, a file a kind. Imports nothing heavy."""
 
 from pipeline.telemetry.rules import (
+    activations_rules,
+    attention_rules,
     data_rules,
     experts_rules,
     gradients_rules,
@@ -16,6 +18,8 @@ RULES: tuple[Rule, ...] = (
     *validation_rules.RULES,
     *gradients_rules.RULES,
     *updates_rules.RULES,
+    *activations_rules.RULES,
+    *attention_rules.RULES,
     *experts_rules.RULES,
     *data_rules.RULES,
     *speed_rules.RULES,

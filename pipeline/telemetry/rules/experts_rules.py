@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.layer_series import names_in_words
+from pipeline.telemetry.probe_figures import EXPERTS, figure_by_module
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
+from pipeline.telemetry.rules.loss_rules import NO_BETTER
+from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
 LOAD = "train/expert_load/"
+FEWEST_TOKENS = 32
+"""Of the probe, for each expert: loads of fewer are chance."""
+
+UNDECIDED, FROZEN = 0.9999, 0.02
+"""Of the entropy of choosing evenly."""
 
 
 class IdleExpert(Rule):
@@ -35,4 +44,56 @@ class IdleExpert(Rule):
         return above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures)
 
 
-RULES = (IdleExpert(),)
+class CollapsedRouter(Rule):
+    """In one layer nearly all tokens go to the same experts. Fresh routers are uneven, so the first steps count only
+    where all tokens go to them."""
+
+    kind: ClassVar = "experts"
+    what: ClassVar = "collapsed_router"
+    remedy: ClassVar = "raise train.router_aux_loss_coef or train.router_z_loss_coef, lower train.learning_rate"
+    source: ClassVar = "Shazeer et al. 2017; Fedus et al. 2022; calibrated: fresh layers reach 1.9 of the even share"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        loads = figure_by_module(window.record, EXPERTS, "load_most")
+        if not loads or not facts.num_experts or not facts.top_k or facts.top_k >= facts.num_experts:
+            return None
+        if facts.probe_tokens * facts.top_k < FEWEST_TOKENS * facts.num_experts:
+            return None  # loads of so few tokens are chance
+        most = facts.num_experts / facts.top_k
+        limit = 0.9 * min(most, 3.0)
+        highest = max(loads, key=lambda name: loads[name])
+        is_settled = window.step >= max(2 * facts.warmup_steps, 50)
+        limits = {"warning": limit / most, "critical": 0.99} if is_settled else {"critical": 0.99}
+        high = [name for name, load in loads.items() if load > most * next(iter(limits.values()))]
+        words = f"the busiest expert of {highest} gets {loads[highest]:.3g} times its even share at step "
+        words += f"{window.step:,}; all tokens are {most:.3g} times"
+        words += f"; too much in {names_in_words(high)}" if high else ""
+        figures = {"load": loads[highest], "all": most}
+        return above(loads[highest] / most, limits, window, words, names_in_words(high), figures)
+
+
+class RouterEntropy(Rule):
+    """A router that does not tell tokens apart after training has begun in earnest, or that leaves no doubt at all."""
+
+    kind: ClassVar = "experts"
+    what: ClassVar = "router_entropy"
+    remedy: ClassVar = "lower train.router_aux_loss_coef or train.router_z_loss_coef; see train.learning_rate"
+    source: ClassVar = "Zoph et al. 2022 (ST-MoE), on routers; calibrated: 0.75 to 0.98 of an even choice's is healthy"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        entropies = figure_by_module(window.record, EXPERTS, "router_entropy")
+        if not entropies or not is_late(window, facts):
+            return None
+        least, most = min(entropies.values()), max(entropies.values())
+        words = f"the routers' entropies are {least:.3g} to {most:.6g} of an even choice's at step {window.step:,}"
+        figures = {"least": least, "most": most}
+        has_learned = facts.frequency_loss is None or window.loss <= NO_BETTER * facts.frequency_loss
+        if least > UNDECIDED and not has_learned:
+            where = names_in_words(list(entropies))
+            return Reading("warning", Evidence(window.step, words, where, figures))
+        frozen = [name for name, entropy in entropies.items() if entropy < FROZEN]
+        share = FROZEN / least if least > 0 else 1e9
+        return above(share, {"warning": 1.0}, window, words, names_in_words(frozen), figures)
+
+
+RULES = (IdleExpert(), CollapsedRouter(), RouterEntropy())

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import blocks_in, names_in_words
+from pipeline.telemetry.probe_figures import figure_by_block
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.rules.loss_rules import Spikes
 from pipeline.telemetry.verdicts import Evidence
@@ -121,4 +122,38 @@ class GradientSpikes(Spikes):
     noun: ClassVar = "the gradient's norm"
 
 
-RULES = (Vanishing(), Exploding(), Growing(), AlwaysClipped(), GradientSpikes())
+class GradientFactor(Rule):
+    """What each block does to the gradient on its way back compounds: to less than a thousandth, or more than a
+    thousandfold, from the last block's output to the first's."""
+
+    kind: ClassVar = "gradients"
+    what: ClassVar = "gradient_factor"
+    remedy: ClassVar = (
+        "residual connections, norms or fewer layers (model.config), other weights (model.initialization)"
+    )
+    source: ClassVar = (
+        "Pascanu, Mikolov & Bengio 2013; Glorot & Bengio 2010, section 4.2; calibrated: 0.55 to 0.77 in all"
+    )
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        norms = figure_by_block(window.record, "out_grad_norm")
+        if len(norms) < 2:
+            return None
+        names = list(norms)
+        first, last, steps = norms[names[0]], norms[names[-1]], len(norms) - 1
+        where = f"{names[0]} to {names[-1]}"
+        if first == 0 or last == 0:
+            zero = names_in_words([name for name, norm in norms.items() if norm == 0])
+            words = f"the gradient with respect to what {zero} gives is zero at step {window.step:,}"
+            return Reading("critical", Evidence(window.step, words, zero, {"first": first, "last": last}))
+        whole = first / last
+        each = whole ** (1 / steps)
+        words = f"on its way back the gradient is multiplied by {each:.3g} a block at step {window.step:,}: "
+        words += f"{each:.3g}^{steps} = {whole:.2g} from {names[-1]} to {names[0]}"
+        share = max(whole / EXPLODING_RATIO, VANISHING_RATIO / whole)
+        return above(
+            share, {"critical": 1.0}, window, words, where if share > 1 else "", {"whole": whole, "each": each}
+        )
+
+
+RULES = (Vanishing(), Exploding(), GradientFactor(), Growing(), AlwaysClipped(), GradientSpikes())

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from pipeline.modeling.parameters import mixture_of
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.data_facts import measure_data
 from pipeline.telemetry.facts import DataFacts, HealthFacts
 from pipeline.telemetry.label_facts import measure_labels
+from pipeline.telemetry.model_probe import probe_rows
 from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.training.optimization.schedules import num_steps, num_warmup_steps
@@ -29,6 +31,7 @@ def health_facts(
     """The facts of a training, from its settings and a look at its splits. The settings of the `label` tell whether the
     model is pretrained."""
     max_steps = num_steps(config, len(train), train.target_tokens)
+    num_experts, top_k = mixture_of(model_config) or (None, None)
     is_pretrained = (label.settings.get("model") or {}).get("pretrained") is not None
     return HealthFacts(
         predicts=task.predicts,
@@ -41,6 +44,10 @@ def health_facts(
         max_grad_norm=config.max_grad_norm,
         guess_loss=task.guess_loss(model_config),
         frequency_loss=task.frequency_loss(train, validation),
+        probe_tokens=validation.num_tokens_in(probe_rows(validation, config.global_batch_size)),
+        num_experts=num_experts,
+        top_k=top_k,
+        attention_cap=getattr(model_config.get_text_config(), "attn_logit_softcapping", None),
         data=_data_facts(train, tokenizer_file),
     )
 

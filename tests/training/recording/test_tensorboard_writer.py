@@ -38,8 +38,9 @@ def whole(gpt2_inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 def test_a_layer_is_a_folder_with_its_matrices_and_their_histograms(whole):
     shown = outcome(whole, "output")["tensorboard"]
     folders = {tag.split("/")[0] for tag in shown}
-    assert folders == {*LAYERS, "train", "eval", "health", "verdicts", "gradient_flow"}
-    line = metrics(whole / "output")[0]
+    assert folders == {*LAYERS, "train", "eval", "probe", "attention", "health", "verdicts", "gradient_flow"}
+    _, line = metrics(whole / "output")[:2]
+    assert [step for step, _ in shown["attention/h.1/entropy_mean"]][:2] == [0, 1]
     weights = line["matrices/h.1.attn.c_attn/weight_norm"]
     assert shown["h.1/attn.c_attn/weight_norm"][0] == (1, pytest.approx(weights))
     assert {tag.rpartition("/")[2] for tag in shown if tag.startswith("wte/weight/")} > {"weights", "gradients"}
@@ -114,10 +115,10 @@ def test_no_training_ends_for_it(gpt2_inputs, whole, tmp_path, monkeypatch, what
 
     def failing(self: Any, data: bytes) -> None:
         calls.append(data)
-        if len(calls) == 7 and what == "a full disk":
+        if len(calls) == 8 and what == "a full disk":
             self._writer.write(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        if len(calls) == 7 and what == "a folder that is gone":
+        if len(calls) == 8 and what == "a folder that is gone":
             remove(tmp_path / "work/tensorboard")
         write(self, data)
 

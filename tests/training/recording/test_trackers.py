@@ -61,7 +61,7 @@ def test_a_tracker_gets_the_configuration_and_every_record(tmp_path, monkeypatch
     assert told["finished"]
     assert told["config"]["train.learning_rate"] == 0.01
     recorded = [line["step"] for line in metrics(tmp_path / "output")]
-    assert [line["step"] for line in told["lines"]] == recorded == [3, 6, 6]
+    assert [line["step"] for line in told["lines"]] == recorded == [0, 3, 6, 6]
     # The same numbers under the same tags as in TensorBoard, each once a step.
     shown = {
         tag: points
@@ -155,4 +155,4 @@ def test_a_tracker_that_raises_is_left_out_and_no_training_fails_for_it(tmp_path
     assert said.count("test: warning: wandb of train.log_with is left out: no route to host\n") == 1
     assert calls["wandb"][-1] == place
     assert calls["wandb"].count(place) == 1
-    assert calls["mlflow"] == ["__init__", "start", "store_init_configuration", *["log"] * 3, "finish"]
+    assert calls["mlflow"] == ["__init__", "start", "store_init_configuration", *["log"] * 4, "finish"]

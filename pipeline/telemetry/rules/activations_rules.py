@@ -1,0 +1,160 @@
+"""Rules of the activations: hidden units that no longer tell anything, and a residual stream that grows or fades.
+
+A residual stream grows with the square root of its depth at most (De & Smith 2020; Xiong et al. 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.layer_series import names_in_words
+from pipeline.telemetry.probe_figures import PROBE, figure_by_module
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.verdicts import Evidence
+from pipeline.telemetry.window import Window
+
+FEWEST_TOKENS = 512
+"""On fewer, units that are rarely active look dead."""
+
+GROWTH, GROWTH_OF_A_BLOCK, FADED, IDLE = 100.0, 10.0, 0.01, 1e-3
+
+
+class _UnitsRule(Rule):
+    """A large share of the hidden units of a layer."""
+
+    kind: ClassVar = "activations"
+    figure: ClassVar[str]
+    noun: ClassVar[str]
+    limits: ClassVar[dict[str, float]]
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        shares = figure_by_module(window.record, PROBE, self.figure)
+        if not shares or facts.probe_tokens < FEWEST_TOKENS:
+            return None
+        most = max(shares, key=lambda name: shares[name])
+        smallest = next(iter(self.limits.values()))
+        high = [name for name, share in shares.items() if share > smallest]
+        words = f"{shares[most]:.1%} of the units of {most} {self.noun} at step {window.step:,}"
+        words += f"; more than {smallest:.0%}: {names_in_words(high)}" if high else ""
+        return above(shares[most], self.limits, window, words, names_in_words(high), {"share": shares[most]})
+
+
+class DeadUnits(_UnitsRule):
+    what: ClassVar = "dead_units"
+    remedy: ClassVar = "lower train.learning_rate or raise train.warmup_steps; another activation (model.config)"
+    source: ClassVar = 'Lu et al. 2019, "Dying ReLU and Initialization"; calibrated: healthy trainings have none'
+    figure: ClassVar = "dead_units"
+    noun: ClassVar = "give nothing for any token"
+    limits: ClassVar = {"warning": 0.2, "critical": 0.5}
+
+
+class SaturatedUnits(_UnitsRule):
+    what: ClassVar = "saturated_units"
+    remedy: ClassVar = "smaller weights (model.initialization), lower train.learning_rate"
+    source: ClassVar = "Glorot & Bengio 2010, on saturated units; the share is calibrated"
+    figure: ClassVar = "saturated_units"
+    noun: ClassVar = "stand at a bound for nearly all tokens"
+    limits: ClassVar = {"warning": 0.2}
+
+
+class ResidualGrowth(Rule):
+    """From the first block to the last a token's norm grows a hundredfold, or tenfold in one block. Pretrained models
+    are not judged."""
+
+    kind: ClassVar = "activations"
+    what: ClassVar = "residual_growth"
+    remedy: ClassVar = "smaller weights (model.initialization), fewer layers (model.config), lower train.learning_rate"
+    source: ClassVar = "De & Smith 2020; Xiong et al. 2020: with depth a stream grows like its root; calibrated: 1.9"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        _, *growth = figure_by_module(window.record, PROBE, "growth").items() or [("", 0.0)]
+        if not growth or facts.is_pretrained or min(value for _, value in growth) <= 0:
+            return None
+        name, most = max(growth, key=lambda one: one[1])
+        whole = math.exp(sum(math.log(value) for _, value in growth))
+        words = f"at step {window.step:,} {name} makes tokens {most:.3g} times as large as it gets them (limit "
+        words += f"{GROWTH_OF_A_BLOCK:g}), all blocks behind the first {whole:.3g} times (limit {GROWTH:g})"
+        share = max(most / GROWTH_OF_A_BLOCK, whole / GROWTH)
+        figures = {"most": most, "whole": whole}
+        return above(share, {"warning": 1.0}, window, words, name if share > 1 else "", figures)
+
+
+class FirstBlock(Rule):
+    """The first block drowns the embeddings. Only a note: where branches end in norms, and embeddings are small, a
+    factor of 70 is healthy."""
+
+    kind: ClassVar = "activations"
+    what: ClassVar = "first_block"
+    remedy: ClassVar = "larger embeddings (model.initialization, embedding_std)"
+    source: ClassVar = "calibrated: OLMo 2's 0.02 under branches of 1 make 70"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        growth = figure_by_module(window.record, PROBE, "growth")
+        if not growth or facts.is_pretrained:
+            return None
+        name, factor = next(iter(growth.items()))
+        words = f"{name} makes tokens {factor:.3g} times as large as their embeddings at step {window.step:,}"
+        return above(factor, {"note": GROWTH}, window, words, name if factor > GROWTH else "", {"factor": factor})
+
+
+class Fading(Rule):
+    """What a block gives is a hundredth of what the first block gets, or nothing."""
+
+    kind: ClassVar = "activations"
+    what: ClassVar = "fading_activations"
+    remedy: ClassVar = "larger weights (model.initialization), residual connections or fewer layers (model.config)"
+    source: ClassVar = "Glorot & Bengio 2010; the factor is calibrated: in healthy trainings no block shrinks tokens"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        growth = figure_by_module(window.record, PROBE, "growth")
+        if not growth:
+            return None
+        whole, sizes = 1.0, {}
+        for name, factor in growth.items():
+            whole *= factor
+            sizes[name] = whole
+        least = min(sizes, key=lambda name: sizes[name])
+        low = [name for name, size in sizes.items() if size < FADED]
+        words = f"tokens come out of {least} at {sizes[least]:.2g} of their size before the first block, at step "
+        words += f"{window.step:,}" + (f"; below {FADED:g}: {names_in_words(low)}" if low else "")
+        if sizes[least] == 0:
+            return Reading("critical", Evidence(window.step, words, names_in_words(low), {"size": 0.0}))
+        return above(
+            FADED / sizes[least], {"critical": 1.0}, window, words, names_in_words(low), {"size": sizes[least]}
+        )
+
+
+class IdleBlocks(Rule):
+    """Before training attention and feed-forward networks add next to nothing to what passes by them, in every block.
+    Branches that begin at zero are a choice, and no matter of it."""
+
+    kind: ClassVar = "activations"
+    what: ClassVar = "idle_blocks"
+    remedy: ClassVar = "larger weights (model.initialization, std)"
+    source: ClassVar = "calibrated: fresh branches add 1 % or more"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        growth = figure_by_module(window.record, PROBE, "growth")
+        sizes = figure_by_module(window.record, PROBE, "out_rms")
+        added = {
+            name: max((sizes[part] for part in sizes if part.startswith(f"{name}.")), default=0.0) / sizes[name]
+            for name in growth
+            if sizes.get(name)
+        }
+        if (
+            window.step > 0
+            or not added
+            or min(added.values()) == 0
+            or any(abs(one - 1) > 1e-4 for one in growth.values())
+        ):
+            return None
+        most = max(added, key=lambda name: added[name])
+        words = f"before training the branches of {most} add {added[most]:.2g} of what passes by them, others less"
+        figures = {"share": added[most]}
+        return above(IDLE / added[most], {"warning": 1.0}, window, words, names_in_words(list(added)), figures)
+
+
+RULES = (DeadUnits(), SaturatedUnits(), ResidualGrowth(), FirstBlock(), Fading(), IdleBlocks())

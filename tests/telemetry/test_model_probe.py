@@ -1,0 +1,265 @@
+"""What the probe measures is what loops over tokens, heads and keys give; and it changes nothing."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from modeling.checkpoints import SHAPE
+from torch import nn
+from training.tiny import GPT2, LLAMA, VOCAB_SIZE, make_tokenizer
+from transformers.modeling_utils import AttentionInterface
+
+from pipeline.distributed.collectives import ALONE
+from pipeline.evaluation.losses import cross_entropy_sums
+from pipeline.modeling.build import build_model, load_hf_tokenizer
+from pipeline.modeling.model_config import ModelConfig
+from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
+from pipeline.telemetry.model_probe import ModelProbe, probe_rows
+from pipeline.telemetry.transfer import to_host
+
+ROWS, LENGTH = 3, 16
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": LLAMA,
+    "gpt2": {**GPT2, "activation_function": "relu"},
+    "mixtral": {**SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "grok1": {**SHAPE, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 8, "attn_logit_softcapping": 0.5},
+    "gemma2": {**LLAMA, "head_dim": 8, "sliding_window": 5, "attn_logit_softcapping": 0.5},
+}
+
+
+class Rows:
+    """A split of fixed rows; `padded`: the second half of the last is padding."""
+
+    block_size = LENGTH
+
+    def __init__(self, *, padded: bool = False) -> None:
+        self.ids = np.random.default_rng(0).integers(2, VOCAB_SIZE, (ROWS, LENGTH))
+        self.padded = padded
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def batch(self, indices: Any) -> dict[str, Any]:
+        chosen = list(indices)
+        batch = {"input_ids": self.ids[chosen], "labels": np.roll(self.ids[chosen], -1, 1)}
+        if self.padded:
+            batch["attention_mask"] = np.ones_like(batch["input_ids"])
+            batch["attention_mask"][-1, LENGTH // 2 :] = 0
+            batch["labels"][-1, LENGTH // 2 - 1 :] = -100
+        return batch
+
+    def num_targets(self, indices: Any) -> int:
+        return int((self.batch(indices)["labels"] != -100).sum())
+
+    def num_tokens_in(self, indices: Any) -> int:
+        return self.num_targets(indices)
+
+    @property
+    def target_tokens(self) -> int:
+        return self.num_targets(range(ROWS))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    make_tokenizer(folder)
+    return load_hf_tokenizer(folder)
+
+
+def make_model(tokenizer: Any, architecture: str, **changes: Any) -> Any:
+    section = ModelConfig(architecture=architecture, config={**MODELS[architecture], **changes})
+    model = build_model(section, tokenizer, 0).train()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(part in name for part in ("q_proj", "k_proj", "c_attn")):
+                parameter *= 20  # attention that has learned to look somewhere
+    return model
+
+
+def loss_sums(output: Any, batch: Any) -> Any:
+    return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=0.0, z_loss_coef=0.0)
+
+
+def probed(model: Any, split: Rows, size: int = ROWS) -> dict[str, float]:
+    probe = ModelProbe(model, split, range(ROWS), loss_sums, ALONE, torch.device("cpu"), size)
+    return probe.tags(to_host([probe.measure()])[0])
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_figures_are_those_of_loops(tokenizer, architecture):
+    model = make_model(tokenizer, architecture)
+    model.set_attn_implementation("eager")
+    split = Rows()
+    found = probed(model, split, size=2)
+
+    kept: dict[str, tuple[Any, Any]] = {}
+    handles = [
+        module.register_forward_hook(lambda module, given, output, path=path: kept.update({path: output}))
+        for path, module in model.named_modules()
+    ]
+    batch = {name: torch.from_numpy(values) for name, values in split.batch(range(ROWS)).items()}
+    model.eval()
+    output = model(input_ids=batch["input_ids"], use_cache=False, output_attentions=True)
+    for handle in handles:
+        handle.remove()
+    loss = nn.functional.cross_entropy(output.logits.flatten(0, 1), batch["labels"].flatten())
+    assert found["probe/loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+    first, second = ("h.0", "h.1") if architecture == "gpt2" else ("layers.0", "layers.1")
+    blocks = [kept[f"{model.base_model_prefix}.{name}"] for name in (first, second)]
+    blocks = [one[0] if isinstance(one, tuple) else one for one in blocks]
+    gradients = torch.autograd.grad(loss, blocks, retain_graph=True)
+    for name, values, gradient in zip((first, second), blocks, gradients, strict=True):
+        rms = values.double().square().mean().sqrt().item()
+        assert found[f"probe/{name}/out_rms"] == pytest.approx(rms, rel=1e-5)
+        assert found[f"probe/{name}/out_max"] == pytest.approx(values.abs().max().item() / rms, rel=1e-5)
+        assert found[f"probe/{name}/out_grad_norm"] == pytest.approx(gradient.double().norm().item(), rel=1e-4)
+    ratios = [
+        math.log(after.norm().item() / before.norm().item())
+        for before, after in zip(*(one.double().flatten(0, 1) for one in blocks), strict=True)
+    ]
+    assert found[f"probe/{second}/growth"] == pytest.approx(math.exp(np.mean(ratios)), rel=1e-5)
+
+    for name, weights in zip((first, second), output.attentions, strict=True):
+        by_head = [[] for _ in range(weights.shape[1])]
+        for row in weights.tolist():
+            for head, queries in enumerate(row):
+                for query in queries:
+                    seen = [weight for weight in query if weight > 0]
+                    if len(seen) > 1:
+                        by_head[head].append(-sum(p * math.log(p) for p in seen) / math.log(len(seen)))
+        means = [float(np.mean(values)) for values in by_head]
+        assert found[f"attention/{name}/entropy_mean"] == pytest.approx(np.mean(means), rel=1e-4)
+        assert found[f"attention/{name}/entropy_lowest_head"] == pytest.approx(min(means), rel=1e-4)
+        assert found[f"attention/{name}/entropy_mean"] < 0.999  # it looks somewhere
+        router = kept.get(f"{model.base_model_prefix}.{name}.{'moe.router' if architecture == 'grok1' else 'mlp.gate'}")
+        if router is not None:
+            loads, entropies = [0.0] * router[0].shape[-1], []
+            for logits in router[0].double().softmax(-1).tolist():
+                for expert in sorted(range(len(logits)), key=lambda index: -logits[index])[:2]:
+                    loads[expert] += len(logits) / 2 / (ROWS * LENGTH)
+                entropies.append(-sum(p * math.log(p) for p in logits) / math.log(len(logits)))
+            assert [found[f"experts/{name}/load_{index}"] for index in range(len(loads))] == pytest.approx(loads)
+            assert found[f"experts/{name}/load_most"] == pytest.approx(max(loads))
+            assert found[f"experts/{name}/load_least"] == pytest.approx(min(loads))
+            assert found[f"experts/{name}/router_entropy"] == pytest.approx(np.mean(entropies), rel=1e-5)
+    assert any(tag.startswith("experts/") for tag in found) == (architecture in ("mixtral", "grok1"))
+    assert {tag for tag in found if tag.endswith("/dead_units")}
+
+
+def test_padding_does_not_count(tokenizer):
+    """What stands where there is no token changes no figure but those of the hidden units."""
+    model = make_model(tokenizer, "mixtral")
+    split, other = Rows(padded=True), Rows(padded=True)
+    other.ids[-1, LENGTH // 2 :] = 5
+    one, two = probed(model, split), probed(model, other)
+    assert {tag: one[tag] for tag in one if "_units" not in tag} == pytest.approx(
+        {tag: two[tag] for tag in two if "_units" not in tag}, rel=1e-6
+    )
+    assert one != pytest.approx(probed(model, Rows()), rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_whatever_computes_attention_the_figures_are_the_same(tokenizer, architecture):
+    model = make_model(tokenizer, architecture)
+    found = []
+    for name in ("eager", "sdpa"):
+        model.set_attn_implementation(name)
+        found.append(probed(model, Rows()))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("keys", "scaling", "entropy"), [("alike", 1.0, 1.0), ("own", 100.0, 0.0), ("own", 0.0, 1.0)])
+def test_even_attention_has_entropy_1_and_a_look_at_one_key_0(keys, scaling, entropy):
+    length = 8
+    each = torch.eye(length).expand(1, 2, length, length)
+    query, key = (torch.ones(1, 2, length, 4),) * 2 if keys == "alike" else (each, each)
+    sums = attention_sums(nn.Module(), query, key, None, {"scaling": scaling})
+    assert (sums.entropies / sums.num_queries).tolist() == pytest.approx([entropy] * 2, abs=1e-6)
+    assert sums.num_queries.tolist() == [length - 1] * 2  # the first query sees itself alone
+    assert sums.largest_logit.item() == pytest.approx((4 if keys == "alike" else 1) * scaling)
+
+
+def test_of_long_sequences_queries_are_drawn_evenly_and_masks_are_kept():
+    torch.manual_seed(0)
+    length = 2 * MOST_QUERIES + 3
+    query, key = torch.randn(1, 4, length, 8), torch.randn(1, 2, length, 8)
+    causal = torch.ones(length, length).tril().bool()[None, None]
+    added = torch.zeros(1, 1, length, length).masked_fill(~causal, torch.finfo(torch.float32).min)
+    found = [attention_sums(nn.Module(), query, key, mask, {"scaling": 0.3}) for mask in (None, causal, added)]
+    probabilities = (query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.3 + added).softmax(-1)
+    expected = [
+        np.mean([
+            -sum(p * math.log(p) for p in probabilities[0, head, at].tolist() if p > 0) / math.log(at + 1)
+            for at in range(length - 1, 0, -3)
+        ])
+        for head in range(4)
+    ]  # fmt: skip
+    for sums in found:
+        assert (sums.entropies / sums.num_queries).tolist() == pytest.approx(expected, rel=1e-4)
+    assert attention_sums(nn.Module(), query, key, None, {"s_aux": torch.zeros(4)}) is None
+    assert attention_sums(nn.Module(), query, key, "a block mask", {}) is None
+
+
+def test_dead_and_saturated_units_are_counted(tokenizer):
+    model = make_model(tokenizer, "gpt2")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.bias[:16] = -1e3
+    found = probed(model, Rows())
+    assert found["probe/h.1.mlp.act/dead_units"] == 16 / 64
+    assert found["probe/h.0.mlp.act/dead_units"] < 0.1
+    model = make_model(tokenizer, "gpt2", activation_function="tanh")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.bias[:16] = 9
+        model.transformer.h[1].mlp.c_fc.bias[16:24] = -9
+    found = probed(model, Rows())
+    assert found["probe/h.1.mlp.act/saturated_units"] == 24 / 64
+    assert found["probe/h.0.mlp.act/saturated_units"] == 0
+
+
+def test_a_probe_changes_nothing(tokenizer):
+    model = make_model(tokenizer, "mixtral")
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    model.model.layers[1].eval()
+    for block in model.model.layers:
+        block.compile(backend="eager")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    interface = AttentionInterface.get_interface, AttentionInterface.get, dict(AttentionInterface._global_mapping)
+
+    def state() -> Any:
+        return (
+            {name: value.clone() for name, value in model.state_dict().items()},
+            [parameter.grad.clone() for parameter in model.parameters()],
+            [module.training for module in model.modules()],
+            [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+            [module._compiled_call_impl is None for module in model.modules()],
+            torch.get_rng_state(),
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            str(torch._dynamo.utils.counters),
+            torch.is_grad_enabled(),
+            dict(vars(model.config)),
+        )
+
+    before = state()
+    assert probed(model, Rows())
+    after = state()
+    assert all(torch.equal(one, after[0][name]) for name, one in before[0].items())
+    assert all(torch.equal(one, other) for one, other in zip(before[1], after[1], strict=True))
+    assert before[2:5] == after[2:5]
+    assert torch.equal(before[5], after[5])
+    assert before[6:] == after[6:]
+    assert (AttentionInterface.get_interface, AttentionInterface.get) == interface[:2]
+    assert AttentionInterface._global_mapping == interface[2]
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (4, 2), (100, 3)])
+def test_rows_are_half_of_a_global_batch_at_most(batch, rows):
+    assert probe_rows(Rows(), batch) == range(rows)
