@@ -86,7 +86,7 @@ def diff(
 def report(
     config: ConfigArgument,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[SECONDS] [KEY=VALUE]", help="How often --watch looks. And settings.")
+        list[str] | None, typer.Argument(metavar="SECONDS|KEY=VALUE", help="How often --watch looks. And settings.")
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Renew the page while the run goes on, every 10 seconds or every SECONDS.")
