@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -42,22 +43,28 @@ class LossSums(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenSums:
-    """Sums over targets: negative log-likelihood in nats, targets, and targets predicted."""
+    """Sums over targets: negative log-likelihood in nats, targets, and targets predicted; and `spread_sums`."""
 
     nll: float
     tokens: int
     correct: int
+    spread: list[float]
 
     @classmethod
     def from_tensor(cls, sums: torch.Tensor) -> TokenSums:
-        """From the (3,) tensor of `token_sums`, after the caller has added up those of all processes."""
-        nll, tokens, correct = sums.tolist()
-        return cls(nll, round(tokens), round(correct))
+        """From the (6,) tensor of `token_sums`, after the caller has added up those of all processes."""
+        nll, tokens, correct, *spread = sums.tolist()
+        return cls(nll, round(tokens), round(correct), spread)
 
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood in nats a token."""
         return self.nll / self.tokens
+
+    @property
+    def loss_error(self) -> float:
+        """The standard error of that mean."""
+        return standard_error(self.nll, self.tokens, self.spread)
 
 
 def cross_entropy_sums(
@@ -155,6 +162,23 @@ def token_figures(logits: torch.Tensor, labels: torch.Tensor) -> TokenFigures:
     return TokenFigures(*(values.cpu().numpy() for values in found))
 
 
+def spread_sums(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """How a batch's losses differ from row to row, for `standard_error`: of a row with the loss L in all and n targets
+    the sums of L^2, L n and n^2, (3,) float64. `targets` says which of `losses`, (B, T) or (B,), count; others are
+    0."""
+    of_row = losses.reshape(len(losses), -1).sum(-1, dtype=torch.float64)
+    counts = targets.reshape(len(losses), -1).sum(-1, dtype=torch.float64)
+    return torch.stack([of_row.square().sum(), (of_row * counts).sum(), counts.square().sum()])
+
+
+def standard_error(loss: float, count: float, spread: Sequence[float]) -> float:
+    """Of the mean loss of a target, `loss / count`, as a ratio of sums over rows (Cochran 1977, "Sampling Techniques"):
+    targets of one row are not independent."""
+    squares, products, counts = spread
+    mean = loss / count
+    return math.sqrt(max(0.0, squares - 2 * mean * products + mean**2 * counts)) / count
+
+
 class Rows(Protocol):
     """What a split is cut into, by index."""
 
@@ -163,17 +187,22 @@ class Rows(Protocol):
 
 
 def token_sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood in nats, the number of targets, and the number predicted exactly: (3,) float64."""
+    """Negative log-likelihood in nats, the number of targets, the number predicted exactly, and `spread_sums`: (6,)
+    float64."""
     nll, correct = token_losses(logits, labels)
     targets = labels != IGNORED_LABEL
-    return torch.stack([nll.sum(dtype=torch.float64), targets.sum().double(), correct.sum().double()])
+    sums = torch.stack([nll.sum(dtype=torch.float64), targets.sum().double(), correct.sum().double()])
+    return torch.cat([sums, spread_sums(nll, targets)])
 
 
 def number_sums(logits: torch.Tensor, labels: torch.Tensor, huber_delta: float | None) -> torch.Tensor:
-    """The loss of a regression, the number of targets, the squared error and the absolute error: (4,) float64."""
-    loss = regression_losses(logits, labels, huber_delta).sum(dtype=torch.float64)
-    errors = (logits.squeeze(-1).double() - labels).where(~labels.isnan(), 0.0)
-    return torch.stack([loss, (~labels.isnan()).sum().double(), errors.square().sum(), errors.abs().sum()])
+    """The loss of a regression, the number of targets, the squared error, the absolute error, and `spread_sums`: (7,)
+    float64."""
+    losses, targets = regression_losses(logits, labels, huber_delta), ~labels.isnan()
+    errors = (logits.squeeze(-1).double() - labels).where(targets, 0.0)
+    loss = losses.sum(dtype=torch.float64)
+    sums = torch.stack([loss, targets.sum().double(), errors.square().sum(), errors.abs().sum()])
+    return torch.cat([sums, spread_sums(losses, targets)])
 
 
 def shared_batches(

@@ -206,14 +206,16 @@ class Task(Feature):
         return batch["labels"] != IGNORED_LABEL
 
     def validation_sums(self, logits: torch.Tensor, batch: Batch, config: TrainConfig) -> torch.Tensor:
-        """What a validation adds up over batches and processes, (n,) float64: here loss, targets, and hits."""
+        """What a validation adds up over batches and processes, (n,) float64: here loss, targets, hits, and
+        how losses differ from row to row."""
         from pipeline.evaluation.losses import token_sums
 
         return token_sums(logits, batch["labels"])
 
     @abstractmethod
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
-        """The figures of a validation from its sums, `loss` among them; lower losses are better."""
+        """The figures of a validation from its sums: `loss`, of which less is better, its standard error `loss_error`,
+        and others."""
 
     @abstractmethod
     def predict(self, context: TaskContext, trained: TrainedModel) -> Any:

@@ -135,12 +135,13 @@ class CausalLm(Task, type="causal_lm"):
         return float(found @ costs / found.sum())
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
-        """The loss in nats a token, and perplexity where a float holds it."""
+        """The loss in nats a token, its standard error, and perplexity where a float holds it."""
         from pipeline.evaluation.losses import TokenSums
 
-        loss = TokenSums.from_tensor(sums).loss
-        perplexity = perplexity_of(loss)
-        return {"loss": loss} if perplexity is None else {"loss": loss, "perplexity": perplexity}
+        found = TokenSums.from_tensor(sums)
+        perplexity = perplexity_of(found.loss)
+        losses = {"loss": found.loss, "loss_error": found.loss_error}
+        return losses if perplexity is None else {**losses, "perplexity": perplexity}
 
     def predict(self, context: TaskContext, trained: TrainedModel) -> tuple[DocumentTotals, dict[str, Any]]:
         """Sums of losses for each document of the test split; what else the evaluation has: where the loss comes from,

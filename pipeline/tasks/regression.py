@@ -110,9 +110,12 @@ class Regression(Labelled, type="regression"):
         return number_sums(logits, batch["labels"], config.huber_delta_used)
 
     def validation_means(self, sums: torch.Tensor) -> dict[str, float]:
-        """The loss of a document, its squared error and its absolute error."""
-        loss, count, squared, absolute = sums.tolist()
-        return {"loss": loss / count, "mse": squared / count, "mae": absolute / count}
+        """The loss of a document, its standard error, the squared error and the absolute error."""
+        from pipeline.evaluation.losses import standard_error
+
+        loss, count, squared, absolute, *spread = sums.tolist()
+        error = standard_error(loss, count, spread)
+        return {"loss": loss / count, "loss_error": error, "mse": squared / count, "mae": absolute / count}
 
     def predictions(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """The predicted number."""

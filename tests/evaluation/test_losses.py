@@ -15,6 +15,8 @@ from pipeline.evaluation.losses import (
     iterate_losses,
     model_logits,
     shared_batches,
+    spread_sums,
+    standard_error,
     strided_spans,
     token_losses,
     token_sums,
@@ -95,6 +97,19 @@ def test_sums_are_those_of_all_tokens(model, split, batch_size: int) -> None:
     assert sums.nll == pytest.approx(sum(nll), abs=TOLERANCE * len(nll))
     assert (sums.tokens, sums.correct) == (len(nll), sum(correct))
     assert sums.loss == pytest.approx(sum(nll) / len(nll), abs=TOLERANCE)
+
+
+def test_the_error_of_a_mean_is_that_of_rows_drawn_anew() -> None:
+    """Rows of different numbers of targets, whose losses are alike within a row; the right value is the spread of the
+    mean over many draws of rows."""
+    draw = np.random.default_rng(0)
+    counts = draw.integers(1, 7, size=200)
+    losses = np.where(np.arange(6) < counts[:, None], draw.normal(3, 1, (200, 1)) + draw.normal(0, 0.3, (200, 6)), 0)
+    labels = np.where(np.arange(6) < counts[:, None], 1, -100)
+    spread = spread_sums(torch.tensor(losses), torch.tensor(labels) != -100).tolist()
+    drawn = draw.integers(0, 200, size=(4000, 200))
+    means = losses.sum(1)[drawn].sum(1) / counts[drawn].sum(1)
+    assert standard_error(losses.sum(), counts.sum(), spread) == pytest.approx(means.std(), rel=0.05)
 
 
 @pytest.mark.parametrize("dp_world_size", [2, 3, 5])

@@ -53,12 +53,16 @@ def test_bits_beside_the_tokens_are_charged() -> None:
     assert found == pytest.approx((30 / math.log(2) + 2) / 35, rel=1e-15)
 
 
+def one_row(loss: float) -> torch.Tensor:
+    return torch.tensor([loss, 1, 0, loss**2, loss, 1], dtype=torch.float64)
+
+
 def test_a_perplexity_that_no_number_holds_is_not_given() -> None:
     rows = np.array([[5000.0, 1, 0, 1, 1, 0, 0]])
     assert score(rows, [TEXT["perplexity"]])["perplexity"] is None
     assert score(rows * 10, [TEXT["perplexity"]])["loss"] == 5000
-    assert CausalLm().validation_means(torch.tensor([701.0, 1, 0])) == {"loss": 701}
-    assert CausalLm().validation_means(torch.tensor([699.0, 1, 0]))["perplexity"] == math.exp(699)
+    assert CausalLm().validation_means(one_row(701.0)) == {"loss": 701, "loss_error": 0}
+    assert CausalLm().validation_means(one_row(699.0))["perplexity"] == math.exp(699)
     withheld = {"task": "causal_lm", "test": {"perplexity": None}, "withheld": {"bits_per_byte": "lost"}}
     assert main_result(withheld) == "perplexity beyond all numbers (no bits per byte: its tokenizer loses text)"
 

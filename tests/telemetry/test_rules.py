@@ -42,11 +42,12 @@ def layers(gradients: Iterable[float] = (1, 1), ratios: Iterable[float] = (1e-3,
     return [{"step": step, **line} for step in range(10, 60, 10)]
 
 
-def validated(training: Iterable[float], validation: Iterable[float], every: int = 100) -> Records:
+def validated(training: Iterable[float], validation: Iterable[float], every: int = 100, **others: float) -> Records:
     found: Records = []
     for i, (own, other) in enumerate(zip(training, validation, strict=True)):
         step = (i + 1) * every
-        found += [{"step": step - 5 + j, "train/loss": own} for j in range(5)] + [{"step": step, "eval/loss": other}]
+        found += [{"step": step - 5 + j, "train/loss": own} for j in range(5)]
+        found.append({"step": step, "eval/loss": other, **others})
     return found
 
 
@@ -137,6 +138,14 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
         {},
     ),
     ("overfitting", "critical", validated((5, 4, 4, 4), (5, 4, 5, 5)), validated((5, 4, 3, 2), (5, 4, 5, 5)), {}, {}),
+    (
+        "overfitting",
+        "warning",
+        validated((5, 4, 3, 2), (5, 4, 5, 5), **{"eval/loss_error": 0.55}),
+        validated((5, 4, 3, 2), (5, 4, 5, 5), **{"eval/loss_error": 0.45}),
+        {},
+        {},
+    ),
     ("generalization_gap", "warning", validated((4, 3), (5, 4.2)), validated((4, 3), (5, 4.8)), {}, {}),
     ("nothing_learned", "critical", validated((7, 7), (6.8, 6.8)), validated((7, 7), (7, 6.9)), {}, {}),
     ("vanishing_gradients", "critical", layers((1.1e-3, 1)), layers((0.9e-3, 1)), {}, {}),

@@ -9,12 +9,15 @@ from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
 from pipeline.telemetry.rules.loss_rules import NO_BETTER
 from pipeline.telemetry.window import Window
 
+NOISE = 2.0
+"""Standard errors of a validation loss that two of them may differ by chance."""
+
 REPEATS = "train for fewer steps, get more data, or set train.early_stopping_patience and train.export: best"
 
 
 class Overfitting(Rule):
-    """The validation loss rises above its best, in two validations, while the training loss falls and is a tenth below
-    it. Without that distance both are merely noisy."""
+    """The validation loss rises above its best, in two validations and by more than its noise, while the training loss
+    falls and is a tenth below it. Without that distance both are merely noisy."""
 
     kind: ClassVar = "validation"
     what: ClassVar = "overfitting"
@@ -32,8 +35,11 @@ class Overfitting(Rule):
         words += f"at step {step:,}" + (
             f", and the training loss has fallen from {training:.4g} to {window.loss:.4g} since" if is_learning else ""
         )
-        limits = {"warning": 0.02, "critical": 0.10}
-        figures = {"loss": window.evals[-1], "best": best}
+        # Both are of the same texts, so their difference is less noisy than either.
+        error = window.record.get("eval/loss_error", 0.0)
+        noise = NOISE * error / best if best > 0 else 0.0
+        limits = {"warning": max(0.02, noise), "critical": max(0.10, 2 * noise)}
+        figures = {"loss": window.evals[-1], "best": best, "error": error}
         return above(rise if is_learning else 0.0, limits, window, words, figures=figures)
 
 

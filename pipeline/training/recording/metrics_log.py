@@ -239,9 +239,15 @@ def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:
 
 
 def validation_line(values: Mapping[str, float]) -> str:
-    """A validation in a few words, for the terminal; values of the averaged weights go last."""
+    """A validation in a few words, for the terminal, losses with their standard errors; values of the averaged weights
+    go last."""
     figures = {tag.removeprefix("eval/"): value for tag, value in values.items() if tag.startswith("eval/")}
-    words = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()]
+    errors = {name.removesuffix("_error"): value for name, value in figures.items() if name.endswith("_error")}
+    words = [
+        f"{name.replace('_', ' ')} {value:.4g}" + (f" ± {errors[name]:.2g}" if name in errors else "")
+        for name, value in figures.items()
+        if not name.endswith("_error")
+    ]
     return f"validation {', '.join(words)}"
 
 

@@ -27,5 +27,7 @@ def test_a_record_in_a_few_words() -> None:
 
 
 def test_a_validation_in_a_few_words() -> None:
-    values = {"eval/loss": 2.34567, "eval/perplexity": 10.441, "eval/ema_loss": 2.25}
-    assert validation_line({**values, "health/loss": 0.0}) == "validation loss 2.346, perplexity 10.44, ema loss 2.25"
+    values = {"eval/loss": 2.34567, "eval/perplexity": 10.441, "eval/loss_error": 0.0312, "eval/ema_loss": 2.25}
+    assert validation_line({**values, "health/loss": 0.0}) == (
+        "validation loss 2.346 ± 0.031, perplexity 10.44, ema loss 2.25"
+    )
