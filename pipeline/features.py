@@ -79,11 +79,11 @@ class Feature(Section):
 
 
 def features_in(value: Any) -> Iterator[Feature]:
-    """The features in a section, or in a value of a setting; of a feature first itself."""
+    """The features in a section, or in a value of a setting, that may shape a result; of a feature first itself."""
     if isinstance(value, Feature):
         yield value
     if isinstance(value, Section):
-        value = [getattr(value, name) for name in type(value).model_fields]
+        value = [getattr(value, name) for name in type(value).model_fields if not value.is_runtime(name)]
     if isinstance(value, (list, tuple)):
         for one in value:
             yield from features_in(one)

@@ -50,7 +50,9 @@ class EvaluateConfig(Section):
 
     stride: int | None = Field(default=None, ge=1)
     """Tokens between the beginnings of two windows, at most `pack.block_size`. A smaller one gives every token at
-    least block_size - stride tokens of context and costs block_size / stride times as much. Null is the block size."""
+    least block_size - stride tokens of context and costs block_size / stride times as much, as in transformers' guide
+    to perplexity. Null is the block size: windows side by side, as in lm-evaluation-harness' loglikelihood_rolling,
+    but that there the first begins with an end of document, and the last one reaches back to be full."""
 
     per_device_eval_batch_size: Annotated[int, Runtime()] = Field(default=8, ge=1)
     """Sequences that a device computes at once. A processor computes windows of a language model by 128 tokens, or one

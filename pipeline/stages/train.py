@@ -249,6 +249,9 @@ def _weights(config: TrainConfig) -> list[Path]:
 
 def _check(config: Config) -> None:
     family_of(config.train.optim).check(config.train.optim)
+    for benchmark in config.train.benchmarks if config.train.benchmark_steps is not None else ():
+        benchmark.files_of_key()
+        benchmark.check()
 
 
 STAGE = Stage(

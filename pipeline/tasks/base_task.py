@@ -124,8 +124,9 @@ class Task(Feature):
         for metric in config.evaluate.metrics or ():
             if of_key.setdefault(metric.key, metric) != metric:
                 raise ValueError(f"evaluate.metrics: two figures are called {metric.key}; remove one")
-        if config.evaluate.benchmarks and self.predicts != "tokens":
-            raise ValueError(f"evaluate.benchmarks are for language models, not for {self.type}; remove them")
+        for section, found in (("evaluate", config.evaluate), ("train", config.train)):
+            if getattr(found, "benchmarks", None) and self.predicts != "tokens":
+                raise ValueError(f"{section}.benchmarks are for language models, not for {self.type}; remove them")
         for names, words in LOSS_SETTINGS.items() if config.train is not None else ():
             fields = type(config.train).model_fields
             given = any(getattr(config.train, name) != fields[name].default for name in names)

@@ -59,6 +59,10 @@ class Due:
         """Take the step apart: before the first, and after 10, 100, 1,000, ... steps."""
         return step == 0 or (step >= 10 and str(step).strip("0") == "1")
 
+    def benchmarks(self, step: int) -> bool:
+        """Measure the benchmarks, in the record of the step."""
+        return _is_multiple(step, self.config.benchmark_steps)
+
     def validation(self, step: int) -> bool:
         """Measure the validation split."""
         return self.end(step) or self.regular_validation(step)

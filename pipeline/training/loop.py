@@ -10,6 +10,7 @@ from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.telemetry.transfer import to_host
 from pipeline.training.batches import GlobalBatch
+from pipeline.training.benchmarking import benchmark
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.resume import resume
 from pipeline.training.checkpointing.training_state_dict import take_snapshot
@@ -138,6 +139,8 @@ def log(state: TrainState, result: StepResult) -> None:
     if matrices is not None:
         values |= state.matrix_statistics.tags(norms, matrices.decays)
         histograms = state.matrix_statistics.histograms(counts)
+    if state.due.benchmarks(counters.step):
+        values |= benchmark(state)
     check_finite(values, counters.step, state.work)
     state.log.log(counters, values | (state.probe.tags(figures) if figures else {}), histograms)
     state.headline = record_in_words(values, state.meter.peak_kind)

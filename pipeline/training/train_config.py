@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError
+from pipeline.evaluation.evaluate_config import AnyBenchmark
 from pipeline.machine import bf16_support
 from pipeline.section import WORKSPACE, Alternatives, Choice, Runtime
 from pipeline.training.optimization.optimization_config import OptimizationConfig
@@ -138,6 +139,14 @@ class TrainConfig(OptimizationConfig):
     """At most this many times `global_batch_size` sequences in one validation. Null takes the whole validation
     split."""
 
+    benchmark_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
+    """Steps between two measurements of `benchmarks` by the weights of then; a multiple of `logging_steps`. The records
+    get them as `benchmark/<task>/<metric>`. Null measures none while training."""
+
+    benchmarks: Annotated[list[AnyBenchmark], Runtime()] = Field(default_factory=list)
+    """What is measured every `benchmark_steps`. Left out, those of `evaluate.benchmarks`; a smaller `limit` may suit
+    better here."""
+
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """End the training when so many validations in a row, of those every `eval_steps`, did not lower the lowest
     validation loss (`eval/loss`) by more than `early_stopping_threshold`, as transformers' EarlyStoppingCallback does.
@@ -227,7 +236,11 @@ class TrainConfig(OptimizationConfig):
 
     @classmethod
     def complete(cls, values: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
-        """A name in `init_from` stands for the model of that run in this workspace."""
+        """A name in `init_from` stands for the model of that run in this workspace. Benchmarks are those of the
+        evaluation."""
+        evaluate = whole.get("evaluate")
+        if values.get("benchmark_steps") is not None and "benchmarks" not in values and isinstance(evaluate, dict):
+            values = {**values, "benchmarks": evaluate.get("benchmarks", [])}
         name, run = values.get("init_from"), whole.get("run")
         if not isinstance(name, str) or "/" in name or not isinstance(run, dict):
             return values
@@ -266,4 +279,11 @@ class TrainConfig(OptimizationConfig):
                 f"telemetry_steps {self.telemetry_interval} is not a multiple of "
                 f"logging_steps {self.logging_steps}; change one of them"
             )
+        if self.benchmark_steps is not None and self.benchmark_steps % self.logging_steps:
+            raise ValueError(
+                f"benchmark_steps {self.benchmark_steps} is not a multiple of "
+                f"logging_steps {self.logging_steps}; change one of them"
+            )
+        if self.benchmark_steps is not None and not self.benchmarks:
+            raise ValueError("benchmark_steps needs benchmarks; name some in evaluate.benchmarks, or here")
         return self

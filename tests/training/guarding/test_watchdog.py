@@ -120,12 +120,20 @@ def test_forward_passes_count_as_progress(tmp_path, monkeypatch):
     monkeypatch.setattr(watchdog, "POLLS", 10_000)
     monkeypatch.setattr(watchdog.os, "_exit", ended.append)
     network = nn.Linear(1, 1)
-    with Watchdog(limit, network, tmp_path, 0, print, lambda error: None):
+    with Watchdog(limit, network, tmp_path, 0, print, lambda error: None) as dog:
         for _ in range(8):
             clock[0] += 0.9 * limit
             seen = looks[0]
             wait_until(lambda seen=seen: looks[0] > seen + 1)
             network(network.weight)
+        with dog.resting():  # a benchmark in process 0, say
+            clock[0] += 5 * limit
+            seen = looks[0]
+            wait_until(lambda: looks[0] > seen + 1)
+        clock[0] += 0.9 * limit
+        seen = looks[0]
+        wait_until(lambda: looks[0] > seen + 1)
+        network(network.weight)
     assert not ended
     assert not (tmp_path / "hang").exists()
 
