@@ -107,4 +107,4 @@ def test_the_report_has_the_first_a_middle_and_the_last_step(tmp_path: Path) -> 
     for path in (folders["train"] / "anatomy").iterdir():
         path.unlink()
     page = render_report(read_run(folders, ReportConfig()))
-    assert "This training recorded none. One does whose model has at most 50.0M parameters" in page
+    assert "This training recorded no anatomy. One does whose model has at most 50.0M parameters" in page
