@@ -24,9 +24,10 @@ SOURCES = {
     "factors": "Factors that multiply from layer to layer: Y. Bengio, P. Simard, P. Frasconi, 1994; X. Glorot, Y. "
     "Bengio, 2010; R. Pascanu, T. Mikolov, Y. Bengio, On the Difficulty of Training Recurrent Neural Networks, 2013.",
     "clip": "Clipping by the norm: Pascanu et al., 2013.",
-    "sgd": "Momentum: B. Polyak, 1964; I. Sutskever et al., 2013, in PyTorch's form.",
-    "adam": "Adam: D. Kingma, J. Ba, 2015, algorithm 1.",
-    "adamw": "AdamW: I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.",
+    "sgd": "Momentum: I. Sutskever et al., On the Importance of Initialization and Momentum in Deep Learning, 2013, in "
+    "PyTorch's form.",
+    "adam": "Adam: D. Kingma, J. Ba, Adam: A Method for Stochastic Optimization, 2015.",
+    "adamw": "AdamW: I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, 2019.",
 }
 
 PARTS = {

@@ -61,7 +61,7 @@ def _sgd(group: Mapping[str, Any], state: Mapping[str, float], weight: float, gr
 def _adam(
     kind: UpdateFormula, group: Mapping[str, Any], state: Mapping[str, float], weight: float, gradient: float
 ) -> WorkedUpdate:
-    """Kingma & Ba 2015, algorithm 1; with decoupled decay Loshchilov & Hutter 2019, algorithm 2."""
+    """Kingma & Ba 2015; with decoupled decay Loshchilov & Hutter 2019."""
     settings = {"lr": float(group["lr"]), "beta1": float(group["betas"][0]), "beta2": float(group["betas"][1])}
     settings |= {"eps": float(group["eps"]), "weight_decay": float(group["weight_decay"])}
     rate, beta1, beta2, epsilon, decay = settings.values()
