@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from pipeline.distributed.collectives import ALONE
 from pipeline.evaluation.loss_by_hand import LossByHand, TargetLoss
 from pipeline.evaluation.losses import Batch
 from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.modeling.module_hooks import ModulePass, first_tensor, record_modules
-from pipeline.modeling.network_parts import PartKind, network_parts
-from pipeline.tasks import Task
+from pipeline.modeling.network_parts import NetworkPart, network_parts
+from pipeline.tasks import Split, Task
 from pipeline.telemetry import anatomy as record
 from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Station, Token, Update
 from pipeline.telemetry.finite_differences import central_differences
+from pipeline.telemetry.model_probe import ModelProbe
+from pipeline.telemetry.probe_figures import ATTENTION, PROBE, figure_by_module
 from pipeline.telemetry.update_by_hand import formula_of, work_out
 from pipeline.training.optimization.clipping import Clipping
 from pipeline.training.optimization.parameter_groups import set_learning_rate
@@ -78,6 +81,19 @@ class _Entry:
         return [int(one) for one in np.unravel_index(self.place, self.parameter.shape)]
 
 
+@dataclass(frozen=True)
+class _OneBatch:
+    """A batch in the place of a split, as far as a probe reads one."""
+
+    rows: dict[str, np.ndarray]
+
+    def batch(self, indices: Iterable[int]) -> dict[str, Any]:
+        return {name: values[[*indices]] for name, values in self.rows.items()}
+
+    def num_targets(self, indices: Iterable[int]) -> int:
+        return len([*indices])
+
+
 class _Objective:
     """What training makes small, as a mean over the targets of a batch. Keeps the last pass's outputs and the gradient
     with respect to them."""
@@ -120,8 +136,9 @@ def _dissect(subject: Subject) -> Anatomy:
     parts = network_parts(model)
     objective = _Objective(subject)
     modules = {name: part.module for name, part in parts.items()}
+    tokens = subject.batch["attention_mask"].bool() if "attention_mask" in subject.batch else None
     with _gradients_at_inputs({name: part.module for name, part in parts.items() if part.kind == "block"}) as arriving:
-        found = record_modules(model, modules, objective, [parameter for _, parameter in trained])
+        found = record_modules(model, modules, objective, [parameter for _, parameter in trained], tokens=tokens)
     gradients = {
         name: gradient
         for (name, _), gradient in zip(trained, found.parameter_gradients, strict=True)
@@ -132,6 +149,7 @@ def _dissect(subject: Subject) -> Anatomy:
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise ValueError("the loss of the batch or its gradient is not finite")
 
+    stations = _stations(parts, found, arriving, _look_inside(subject))
     by_hand = subject.task.loss_by_hand(
         objective.outputs.double().cpu().numpy(), subject.batch["labels"].cpu().numpy(), subject.config
     )
@@ -149,7 +167,7 @@ def _dissect(subject: Subject) -> Anatomy:
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_trainable=sum(parameter.numel() for _, parameter in trained),
         batch=_batch(subject, by_hand),
-        stations=_stations({name: part.kind for name, part in parts.items()}, found, arriving),
+        stations=stations,
         loss=loss,
         differences=differences,
         no_differences=why_none,
@@ -198,20 +216,46 @@ def _gradients_at_inputs(blocks: Mapping[str, nn.Module]) -> Iterator[dict[str, 
             handle.remove()
 
 
-def _stations(kinds: Mapping[str, PartKind], found: ModulePass, arriving: Mapping[str, float]) -> list[Station]:
+def _look_inside(subject: Subject) -> dict[str, float]:
+    """What the probe of trainings sees of the batch, by tag: attention and hidden units."""
+    task, config, batch = subject.task, subject.config, subject.batch
+    rows = {name: values.cpu().numpy() for name, values in batch.items()}
+    probe = ModelProbe(
+        subject.model,
+        cast(Split, _OneBatch(rows)),
+        range(len(rows["input_ids"])),
+        lambda output, part: task.loss_sums(output, part, config),
+        ALONE,
+        subject.model.device,
+        len(rows["input_ids"]),
+        backward=False,
+    )
+    return probe.tags(probe.measure().tolist())
+
+
+def _stations(
+    parts: Mapping[str, NetworkPart], found: ModulePass, arriving: Mapping[str, float], inside: Mapping[str, float]
+) -> list[Station]:
     """In the order of the forward pass; a block after its parts."""
+    entropies = figure_by_module(inside, ATTENTION, "entropy_mean")
+    dead = figure_by_module(inside, PROBE, "dead_units")
     stations = []
     for name, figures in found.modules.items():
         gradient = None if figures.gradient_norm is None else _finite(float(figures.gradient_norm))
+        kind, block = parts[name].kind, parts[name].block
         stations.append(
             Station(
                 name=name,
-                kind=kinds[name],
+                kind=kind,
                 shape=list(figures.shape),
                 rms=_finite(float(figures.rms)),
                 largest=_finite(float(figures.largest)),
                 gradient_norm=gradient,
                 factor=_finite(arriving[name] / gradient) if gradient and name in arriving else None,
+                dead_share=next((share for unit, share in dead.items() if unit.startswith(f"{name}.")), None)
+                if kind == "mlp"
+                else None,
+                entropy=entropies.get(block) if kind == "attention" else None,
             )
         )
     return stations

@@ -82,7 +82,8 @@ def test_the_view_is_complete(finished_once: Project) -> None:
 
 def test_the_report_tells_apart_what_was_given(finished_once: Project) -> None:
     page = (finished_once.workspace / "runs/tiny/report.html").read_text()
-    apart = page[page.index("Given in the configuration</h3>") : page.index("<details>")]
+    begin = page.index("Given in the configuration</h3>")
+    apart = page[begin : page.index("<details>", begin)]
     expected = {"run.seed"}
 
     def walk(value: Any, key: str) -> None:

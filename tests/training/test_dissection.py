@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ def test_every_figure_is_that_of_a_naive_computation(
     assert factors == pytest.approx([sizes[0] / sizes[1], sizes[1] / sizes[2]], rel=1e-4)
     assert found.factor_per_block == pytest.approx((sizes[0] / sizes[2]) ** 0.5, rel=1e-4)
 
+    with torch.no_grad():
+        model.set_attn_implementation("eager")
+        seen = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
+    for layer, weights in enumerate(seen):
+        heads = [
+            -sum(one * math.log(one) for one in row.tolist() if one > 0) / math.log(place + 1)
+            for of_head in weights.double().flatten(0, 1)
+            for place, row in enumerate(of_head)
+            if place > 0
+        ]
+        [station] = [one for one in found.stations if one.name == f"layers.{layer}.self_attn"]
+        assert station.entropy == pytest.approx(sum(heads) / len(heads), rel=1e-4)
+    assert [one.dead_share for one in found.stations if one.kind == "mlp"] == [0, 0]
+
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     norm = sum(gradient.square().sum().item() for gradient in gradients.values()) ** 0.5
     clip = found.update.clip
@@ -228,6 +243,13 @@ def test_a_sharded_training_is_taken_apart_whole(tmp_path: Path) -> None:
     for one in found.update.updates:
         assert one.state["step"] == 4
         assert abs(one.by_optimizer - one.by_hand) <= 2 * one.rounding
+
+
+def test_units_that_give_nothing_are_counted(llama_inputs: dict[str, Path], tmp_path: Path) -> None:
+    subject = subject_at(llama_inputs, tmp_path, 4)
+    subject.model.get_parameter("model.layers.1.mlp.gate_proj.weight").data[:8] = 0
+    shares = {one.name: one.dead_share for one in dissect(subject).stations if one.kind == "mlp"}
+    assert shares == {"layers.0.mlp": 0, "layers.1.mlp": 8 / 32}
 
 
 def test_what_is_frozen_and_an_exported_model(llama_inputs: dict[str, Path], tmp_path: Path) -> None:
