@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.modeling.layer_names import layer_of_matrix
+from pipeline.telemetry.probe_figures import PROBE
 
 MATRICES, LAYERS = "matrices/", "layers/"
 LAYER_FIGURES = ("grad_norm", "param_norm", "update_ratio")
@@ -45,12 +46,14 @@ def in_folders(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tag_in_folder(tag: str) -> str:
-    """`matrices/<name>/<figure>` in the folder of its layer; any other tag as it is."""
-    if not tag.startswith(MATRICES):
+    """`matrices/<name>/<figure>` and `probe/<module>/<figure>` in the folder of their layer; any other tag as it is."""
+    part = next((part for part in (MATRICES, PROBE) if tag.startswith(part)), None)
+    name, _, figure = tag.removeprefix(part or "").rpartition("/")
+    if part is None or not name:
         return tag
-    name, _, figure = tag.removeprefix(MATRICES).rpartition("/")
     layer = layer_of_matrix(name)
-    return f"{layer}/{name.removeprefix(layer).removeprefix('.') or 'weight'}/{figure}"
+    inside = name.removeprefix(layer).removeprefix(".") or ("weight" if part == MATRICES else "output")
+    return f"{layer}/{inside}/{figure}"
 
 
 def with_layers(record: Mapping[str, Any]) -> dict[str, Any]:

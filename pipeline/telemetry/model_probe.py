@@ -22,6 +22,7 @@ from pipeline.modeling.sharding import reshard
 from pipeline.modeling.stations import BOUNDS, stations_of
 from pipeline.tasks import Split
 from pipeline.telemetry.attention_scores import AttentionSums, watching_attention
+from pipeline.telemetry.histograms import NUM_BUCKETS, PER_SIDE, Buckets, buckets_by_size, count_by_size
 from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, PROBE
 
 MOST_TOKENS = 4096
@@ -31,6 +32,12 @@ DEAD = 1e-3
 SATURATED, SATURATED_SHARE = 0.99, 0.95
 """A unit is saturated that is so near to a bound, as a part of the way from the middle, on more than this share of the
 tokens."""
+
+WIDEST = 2**15
+"""Outputs that are wider, such as logits over a large vocabulary, have no histogram: there are too many of them."""
+
+COUNTS = "counts of "
+"""How the sums are called that are entries in buckets."""
 
 MOST_EXPERTS = 64
 """Of a layer with more, the loads of single experts are not recorded."""
@@ -71,28 +78,40 @@ class ModelProbe:
         }  # of attention
         self._passes = [*_passes(split.batch(rows), processes, micro_batch_size)]
         self._names: list[str] = []
+        self._counted: list[str] = []
 
-    def measure(self) -> torch.Tensor:
-        """The figures on the device, (n,) float32, without a copy to the host. All processes call it."""
+    def measure(self, with_histograms: bool = False) -> torch.Tensor:
+        """The figures on the device, and the entries of each output in buckets if asked for, in one dimension, without
+        a copy to the host. All processes call it."""
         found = _Sums(self._device)
         for rows, counts in self._passes:
             batch = {name: torch.from_numpy(values).to(self._device) for name, values in rows.items()}
             own = _Sums(self._device)
             try:
-                self._pass(batch, own)
+                self._pass(batch, own, with_histograms)
             finally:
                 reshard(self._model)
             found.add(own, counts)
         found.reduce(self._processes)
         figures = self._figures(found)
         self._names = [*figures]
-        return torch.stack([*figures.values()]).float()
+        counted = {name: sums for name, sums in found.sums.items() if name.startswith(COUNTS)}
+        self._counted = [name.removeprefix(COUNTS) for name in counted]
+        return torch.cat([torch.stack([*figures.values()]).float(), *counted.values()])
 
     def tags(self, values: Sequence[float]) -> dict[str, float]:
         """The figures by tag, from what `measure` gave, on the host; without those that are not finite."""
-        return {name: value for name, value in zip(self._names, values, strict=True) if math.isfinite(value)}
+        return {name: value for name, value in zip(self._names, values, strict=False) if math.isfinite(value)}
 
-    def _pass(self, batch: Batch, found: _Sums) -> None:
+    def histograms(self, values: Sequence[float]) -> dict[str, Buckets]:
+        """The buckets of each module's output by `probe/<module>/activations`, from what `measure` gave, on the
+        host."""
+        counts = values[len(self._names) :]
+        rows = (counts[start : start + NUM_BUCKETS] for start in range(0, len(counts), NUM_BUCKETS))
+        found = {name: buckets_by_size(row) for name, row in zip(self._counted, rows, strict=True)}
+        return {f"{PROBE}{name}/activations": buckets for name, buckets in found.items() if buckets}
+
+    def _pass(self, batch: Batch, found: _Sums, with_histograms: bool) -> None:
         tokens = batch["attention_mask"].bool() if "attention_mask" in batch else None
 
         def loss_of() -> torch.Tensor:
@@ -108,6 +127,9 @@ class ModelProbe:
                 found.add_largest(f"logit {layer}", sums.largest_logit[None])
 
         watchers = self._watchers(found, tokens)
+        if with_histograms:
+            for name, module in {**self._stations.outputs, **self._stations.activations}.items():
+                watchers[module] = _counter(found, name, tokens, watchers.get(module))
         with watching_attention(attention, tokens):
             recorded = record_modules(
                 self._model,
@@ -259,6 +281,22 @@ def _unit_watcher(found: _Sums, name: str, bounds: tuple[float, float] | None, t
             is_near = (values - middle).abs() > SATURATED * half
             is_near, _ = without_padding(is_near.double(), tokens)
             found.add_sum(f"bounds {name}", is_near.flatten(0, -2).sum(0))
+
+    return watch
+
+
+def _counter(found: _Sums, name: str, tokens: torch.Tensor | None, other: Watcher | None) -> Watcher:
+    """Counts the entries of outputs by size, and lets the module's other watcher watch."""
+
+    def watch(given: torch.Tensor | None, output: Any) -> None:
+        values = first_tensor(output)
+        if values is not None and values.is_floating_point() and 0 < values.shape[-1] <= WIDEST:
+            values, count = without_padding(values.detach(), tokens)
+            counts = count_by_size([values])[0]
+            counts[PER_SIDE] -= values.numel() - count  # zeros in the place of padding
+            found.add_sum(f"{COUNTS}{name}", counts)
+        if other is not None:
+            other(given, output)
 
     return watch
 

@@ -49,8 +49,9 @@ class Due:
         return step <= FIRST_RECORDS * self.config.logging_steps or _is_multiple(step, self.config.telemetry_interval)
 
     def histograms(self, step: int) -> bool:
-        """Count the entries of the matrices in buckets, and draw: at the first record, at every fifth measurement that
-        the interval makes due, and at a record that there is only because the training ends."""
+        """Count the entries of matrices and outputs in buckets, and draw: before the first step, at the first record,
+        at every fifth measurement that the interval makes due, and at a record that there is only because the training
+        ends."""
         wanted = _is_multiple(step, HISTOGRAMS_EVERY * self.config.telemetry_interval)
         is_first = step == self.config.logging_steps
         return self.telemetry(step) and (wanted or is_first or not self.new_sums(step))

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from pipeline.errors import InterruptedRun
 from pipeline.modeling.inputs import trusted_inputs
 from pipeline.telemetry.transfer import to_host
@@ -110,8 +112,13 @@ def review_steps(state: TrainState) -> None:
 def log_start(state: TrainState) -> None:
     """Log what the probe sees of a model before its first step."""
     if state.due.telemetry(0):
-        [figures] = to_host([state.probe.measure()])
-        state.log.log(state.counters, state.probe.tags(figures))
+        [figures] = to_host([probe(state)])
+        state.log.log(state.counters, state.probe.tags(figures), state.probe.histograms(figures))
+
+
+def probe(state: TrainState) -> torch.Tensor:
+    """What the probe sees, on the device."""
+    return state.probe.measure(with_histograms=state.due.histograms(state.counters.step))
 
 
 def log(state: TrainState, result: StepResult) -> None:
@@ -122,9 +129,8 @@ def log(state: TrainState, result: StepResult) -> None:
     sums, norms, counts, figures = to_host(
         [
             state.running_sums.totals(state.processes),
-            matrices.norms if matrices is not None else none,
-            matrices.counts if matrices is not None else none,
-            state.probe.measure() if state.due.telemetry(counters.step) else none,
+            *((matrices.norms, matrices.counts) if matrices is not None else (none, none)),
+            probe(state) if state.due.telemetry(counters.step) else none,
         ]
     )
     values: dict[str, float] = {
@@ -142,7 +148,10 @@ def log(state: TrainState, result: StepResult) -> None:
     if state.due.benchmarks(counters.step):
         values |= benchmark(state)
     check_finite(values, counters.step, state.work)
-    state.log.log(counters, values | (state.probe.tags(figures) if figures else {}), histograms)
+    if figures:
+        values |= state.probe.tags(figures)
+        histograms |= state.probe.histograms(figures)
+    state.log.log(counters, values, histograms)
     state.headline = record_in_words(values, state.meter.peak_kind)
     if state.due.new_sums(counters.step):
         state.running_sums.reset()

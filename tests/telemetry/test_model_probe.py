@@ -18,7 +18,11 @@ from pipeline.distributed.collectives import ALONE
 from pipeline.evaluation.losses import cross_entropy_sums
 from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
+from pipeline.modeling.module_hooks import first_tensor
+from pipeline.telemetry import model_probe
 from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
+from pipeline.telemetry.histograms import buckets_by_size, count_by_size
+from pipeline.telemetry.matrix_figures import tag_in_folder
 from pipeline.telemetry.model_probe import ModelProbe, probe_rows
 from pipeline.telemetry.transfer import to_host
 
@@ -220,6 +224,47 @@ def test_dead_and_saturated_units_are_counted(tokenizer):
     found = probed(model, Rows())
     assert found["probe/h.1.mlp.act/saturated_units"] == 24 / 64
     assert found["probe/h.0.mlp.act/saturated_units"] == 0
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_histograms_are_of_what_modules_give(tokenizer, padded):
+    """Padding is left out, in however many passes; the figures stay."""
+    model, split = make_model(tokenizer, "gpt2"), Rows(padded=padded)
+    kept: dict[str, torch.Tensor] = {}
+    watched = {"h.0/output": "h.0", "h.1/mlp.act": "h.1.mlp.act", "h.0/attn": "h.0.attn"}
+    handles = [
+        model.transformer.get_submodule(path).register_forward_hook(
+            lambda module, given, output, name=name: kept.update({name: first_tensor(output)})
+        )
+        for name, path in watched.items()
+    ]
+    batch = {name: torch.from_numpy(values) for name, values in split.batch(range(ROWS)).items()}
+    mask = batch.get("attention_mask", torch.ones(ROWS, LENGTH)).bool()
+    with torch.no_grad():
+        model.eval()(input_ids=batch["input_ids"], attention_mask=mask.long())
+    for handle in handles:
+        handle.remove()
+
+    probe = ModelProbe(model.train(), split, range(ROWS), loss_sums, ALONE, torch.device("cpu"), 2)
+    [values] = to_host([probe.measure(with_histograms=True)])
+    found = {tag_in_folder(tag): buckets for tag, buckets in probe.histograms(values).items()}
+    assert {f"{name}/activations" for name in (*watched, "wte/output", "lm_head/output")} < found.keys()
+    for name, output in kept.items():
+        expected = count_by_size([output[mask]])[0].tolist()
+        moved = [abs(a[2] - b[2]) for a, b in zip(found[f"{name}/activations"], buckets_by_size(expected), strict=True)]
+        assert sum(moved) <= 0.01 * output.numel()  # passes of other sizes round otherwise
+        assert sum(count for _, _, count in found[f"{name}/activations"]) == output[mask].numel()
+    [plain] = to_host([probe.measure()])
+    assert probe.histograms(plain) == {}
+    assert probe.tags(plain) == probe.tags(values[: len(plain)])
+
+
+def test_outputs_that_are_too_wide_have_no_histogram(tokenizer, monkeypatch):
+    monkeypatch.setattr(model_probe, "WIDEST", VOCAB_SIZE - 1)
+    probe = ModelProbe(make_model(tokenizer, "llama"), Rows(), range(ROWS), loss_sums, ALONE, torch.device("cpu"), 2)
+    found = probe.histograms(to_host([probe.measure(with_histograms=True)])[0])
+    assert "probe/layers.1/activations" in found
+    assert "probe/lm_head/activations" not in found
 
 
 def test_a_probe_changes_nothing(tokenizer):

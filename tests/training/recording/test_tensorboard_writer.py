@@ -25,7 +25,7 @@ from pipeline.training.recording.tensorboard_writer import TensorBoardWriter
 from pipeline.training.train_config import TrainConfig
 
 SETTINGS: dict[str, Any] = {"logging_steps": 1, "telemetry_steps": 1, "save_steps": 4, "learning_rate": 1e-6}
-LAYERS = {"wpe", "wte", "h.0", "h.1", "ln_f"}
+LAYERS = {"wpe", "wte", "h.0", "h.1", "ln_f", "lm_head"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,9 @@ def test_a_layer_is_a_folder_with_its_matrices_and_their_histograms(whole):
     shown = outcome(whole, "output")["tensorboard"]
     folders = {tag.split("/")[0] for tag in shown}
     assert folders == {*LAYERS, "train", "eval", "probe", "attention", "health", "verdicts", "gradient_flow"}
-    _, line = metrics(whole / "output")[:2]
+    start, line, *_ = metrics(whole / "output")
+    assert shown["h.1/mlp.act/dead_units"][0] == (0, start["probe/h.1.mlp.act/dead_units"])
+    assert shown["h.1/output/growth"][0] == (0, pytest.approx(start["probe/h.1/growth"]))
     assert [step for step, _ in shown["attention/h.1/entropy_mean"]][:2] == [0, 1]
     weights = line["matrices/h.1.attn.c_attn/weight_norm"]
     assert shown["h.1/attn.c_attn/weight_norm"][0] == (1, pytest.approx(weights))
@@ -50,6 +52,7 @@ def test_a_layer_is_a_folder_with_its_matrices_and_their_histograms(whole):
     of_layers = {tag: told for tag, told in shown.items() if tag.split("/")[0] in LAYERS}
     histograms = {tag: told for tag, told in of_layers.items() if tag.endswith(("/weights", "/gradients"))}
     assert {step for told in histograms.values() for step, _ in told} == {1, 5, 10}
+    assert [step for step, _ in shown["h.1/mlp.act/activations"]] == [0, 1, 5, 10]
     of_matrix = dict(shown["h.0/mlp.c_fc/weights"])[1]
     assert of_matrix.num == sum(of_matrix.bucket) == 16 * 64
     edges = [of_matrix.min, *of_matrix.bucket_limit]
