@@ -56,9 +56,11 @@ TRAINING = """if True:
     from pipeline.main import main
     from pipeline.training import due, loop
 
-    seconds, is_on, *arguments = sys.argv[1:]
-    if is_on == "False":
+    seconds, measures, *arguments = sys.argv[1:]
+    if "telemetry" not in measures:
         due.Due.telemetry = lambda self, step: False
+    if "anatomies" not in measures:
+        loop.record_anatomy = lambda state: None
     train = loop.train
 
     def timed(state):
@@ -71,41 +73,46 @@ TRAINING = """if True:
     loop.train = timed
     main(arguments)
 """
-"""Runs a command with or without telemetry, and writes the processor's seconds of its training into a file."""
-
+"""Runs a command with what it is to measure, and writes the processor's seconds of its training into a file."""
 
 DEMO_STEPS, STEPS = 650, 60
 """Of the demo's training, with a record every 20 steps, and of one with a record every 2. Both measure ten times:
 before the first step, at the first three records and at every fifth; and three times with histograms."""
 
+ANATOMIES = 4 / 3
+"""Of the demo (before the first step, after 10, 100 and 650 steps), for each of the short training's."""
 
-def training_seconds(workspace: Path, *, is_on: bool) -> float:
+
+def training_seconds(workspace: Path, measures: str) -> float:
     """Processor seconds, in which other programs count little, of STEPS of the demo. In one thread: one that waits for
     others counts as busy."""
     settings = [f"run.workspace={workspace}", f"train.max_steps={STEPS}", "train.warmup_steps=10"]
     settings += ["train.logging_steps=2", "train.eval_batches=1", "--only", "train", "--force", "train"]
     told = workspace / "seconds"
-    command = [sys.executable, "-c", TRAINING, str(told), str(is_on), "run", CONFIG, *settings]
+    command = [sys.executable, "-c", TRAINING, str(told), measures, "run", CONFIG, *settings]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=one_thread)
     return float(told.read_text())
 
 
-def show_telemetry(workspace: Path, pairs: int = 5) -> None:
-    """What telemetry costs the demo's training at its default, in pairs of trainings without and with it."""
+def show_telemetry(workspace: Path, rounds: int = 5) -> None:
+    """What telemetry and anatomies cost the demo's training at their default: trainings without and with them, one
+    after the other, in turns."""
+    kinds = ("nothing", "telemetry", "anatomies")
+    costs: dict[str, list[float]] = {kind: [] for kind in kinds[1:]}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "workspace"
         for stage in ("ingest", "normalize", "curate", "augment", "tokenizer", "encode", "pack", "model"):
             shutil.copytree(workspace / "artifacts" / stage, copy / "artifacts" / stage)
-        costs = []
-        for pair in range(pairs):
-            order = (False, True) if pair % 2 else (True, False)
-            found = {is_on: training_seconds(copy, is_on=is_on) for is_on in order}
-            costs.append(100 * (found[True] - found[False]) / (found[False] * DEMO_STEPS / STEPS))
-            print(
-                f"telemetry, pair {pair + 1}: {found[False]:.1f} -> {found[True]:.1f} s, {costs[-1]:+.2f} %", flush=True
-            )
-        print(f"telemetry, median            {statistics.median(costs):+8.2f} % of the processor's time")
+        for turn in range(rounds):
+            found = {kind: training_seconds(copy, kind) for kind in kinds[:: -1 if turn % 2 else 1]}
+            whole = found["nothing"] * DEMO_STEPS / STEPS
+            for kind, factor in (("telemetry", 1.0), ("anatomies", ANATOMIES)):
+                costs[kind].append(100 * factor * (found[kind] - found["nothing"]) / whole)
+            print({kind: f"{seconds:.1f} s" for kind, seconds in found.items()}, flush=True)
+    for kind, shares in costs.items():
+        told = ", ".join(f"{share:+.2f}" for share in shares)
+        print(f"{kind}, median of {told}: {statistics.median(shares):+.2f} % of the processor's time")
 
 
 if __name__ == "__main__":
