@@ -36,7 +36,7 @@ def _against_baselines(evaluation: Mapping[str, Any]) -> Verdict:
     }
     if own is None or not others:
         return _unknown("the model was compared with no baseline")
-    if any(one["difference"] is None for one in others.values()):
+    if any(one.get("difference") is None for one in others.values()):
         return _unknown(f"no intervals of {evaluation['test'].get('documents', 0):,} test documents")
     found = [_against(name, own, one, words) for name, one in others.items()]
     return min(found, key=lambda one: one.evidence.figures["least_gain"])
@@ -49,7 +49,7 @@ def _against(name: str, own: float, baseline: Mapping[str, Any], words: TaskWord
     is_clear = least > 0 or most < 0
     is_share = main.style == "percent"
     shown = [f"{value:.1%}" if is_share else f"{value:.4g}" for value in (own, other)]
-    margin = f"{50 * (most - least):.1f} of 100" if is_share else f"{(most - least) / 2:.2g}"
+    margin = f"{50 * (most - least):.1f} of 100" if is_share else f"{(most - least) / 2:.2g} {main.name}"
     compared = ", ".join(
         [*filter(None, [words.verdict(own, other)]), f"±{margin}", *([] if is_clear else ["which is within the noise"])]
     )

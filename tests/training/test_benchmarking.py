@@ -77,6 +77,7 @@ def test_they_are_those_of_the_export_and_leave_no_trace(
     assert {f"benchmark/{score.task}/{score.metric}": score.value for score in scores} == found[12]
 
 
+@pytest.mark.slow
 def test_after_a_kill_they_stand_there_once(
     gpt2_inputs: dict[str, Path], settings: dict[str, Any], tmp_path: Path
 ) -> None:
