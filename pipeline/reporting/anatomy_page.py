@@ -15,6 +15,7 @@ from pipeline.reporting.anatomy_words import (
     in_roundings,
     place,
     relative,
+    setting,
     sources_of,
     update_lines,
     worst_difference,
@@ -74,6 +75,7 @@ def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
         "change": None if step is None else step.after - anatomy.loss.by_torch,
         "sources": sources_of(anatomy),
         "figure": figure,
+        "setting": setting,
         "short": lambda value: real(value, 3),
     }
 

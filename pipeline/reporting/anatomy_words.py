@@ -60,7 +60,11 @@ def figure(value: float) -> str:
 
 def setting(value: float) -> str:
     """A number that somebody chose, as they would write it."""
-    return f"{value:.6g}"
+    mantissa, _, exponent = f"{value:.6g}".partition("e")
+    if not exponent:
+        return mantissa
+    power = power_of_ten(int(exponent))
+    return power if mantissa == "1" else f"{mantissa}×{power}"
 
 
 def place(parameter: str, index: list[int]) -> str:
