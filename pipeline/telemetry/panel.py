@@ -71,7 +71,9 @@ class HealthPanel:
             return Verdict(rule.kind, rule.what, "healthy", readings[-1][1].evidence, rule.remedy, rule.source)
         before = self._found.get(rule.what)
         since = before.since if before is not None and not before.is_healthy else bad[0][0]
-        return Verdict(rule.kind, rule.what, severity, bad[-1][1].evidence, rule.remedy, rule.source, since)
+        last = bad[-1][1]
+        remedy = last.remedy or rule.remedy
+        return Verdict(rule.kind, rule.what, severity, last.evidence, remedy, rule.source, since)
 
     def levels(self) -> dict[str, float]:
         """`health/<kind>` -> 0 for healthy or unknown, 1 for a note, 2 for a warning, 3 for what is critical.

@@ -116,6 +116,14 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     (
         "loss_plateau",
         "warning",
+        losses(*(6.5 + 0.02 * i for i in range(60))),
+        losses(*(6.5 + 0.002 * i for i in range(60))),
+        {},
+        {},
+    ),
+    (
+        "loss_plateau",
+        "warning",
         losses(*(6.8 - 0.005 * i for i in range(60))),
         losses(*(6.8 - 0.0001 * i for i in range(60))),
         {},
@@ -274,6 +282,16 @@ def test_remedies_name_settings_that_exist():
             assert section in sections, rule.what
             if section == "train":
                 assert setting in TrainConfig.model_fields, rule.what
+
+
+@pytest.mark.parametrize("highest", [8.0, 8.2])
+def test_no_larger_rate_is_advised_where_the_loss_was_above_guessing(highest):
+    """Where a rate is too large the loss rises first, and stays beside that of frequencies when the rate falls."""
+    training = [7.9, *[highest] * 5, *[7.0] * 40]
+    verdicts = found([*losses(*training), {"step": 500, "eval/loss": 7.0}], {})
+    for what in ("no_better_than_frequencies", "nothing_learned"):
+        assert ("lower train.learning_rate" in verdicts[what].remedy) == (highest > 8.1)
+        assert ("raise train.learning_rate" in verdicts[what].remedy) == (highest < 8.1)
 
 
 def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():

@@ -17,12 +17,14 @@ class Reading:
     """What a rule finds at one record.
 
     `closeness`: how near a healthy figure is to the threshold, which is 1. `proves`: this record alone is enough.
+    `remedy`: in the place of the rule's own, where the usual one would do harm.
     """
 
     severity: str
     evidence: Evidence
     closeness: float = 0.0
     proves: bool = False
+    remedy: str = ""
 
 
 class Rule(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
 from typing import ClassVar
 
@@ -11,7 +12,16 @@ from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
 NO_BETTER = 0.98
+ABOVE_GUESSING = 0.1
 RATE = "lower train.learning_rate, or raise train.warmup_steps"
+TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
+
+
+def remedy_of_no_learning(window: Window, facts: HealthFacts) -> str:
+    """In the place of a larger learning rate, where the loss was above a uniform guess: a larger one would do harm."""
+    guess = facts.guess_loss
+    was_above = guess is not None and any(loss > guess + ABOVE_GUESSING for _, loss in window.history)
+    return TOO_LARGE if was_above else ""
 
 
 class AboveGuessing(Rule):
@@ -20,7 +30,7 @@ class AboveGuessing(Rule):
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_above_guessing"
-    remedy: ClassVar = f"{RATE}; see whether model.initialization draws weights that are too large"
+    remedy: ClassVar = TOO_LARGE
     source: ClassVar = "a uniform guess among V targets costs log V nats"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -29,7 +39,9 @@ class AboveGuessing(Rule):
             return None
         loss = window.loss
         words = f"the training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
-        return above(loss, {"critical": guess + 0.1}, window, words, figures={"loss": loss, "guessing": guess})
+        return above(
+            loss, {"critical": guess + ABOVE_GUESSING}, window, words, figures={"loss": loss, "guessing": guess}
+        )
 
 
 class NoBetterThanFrequencies(Rule):
@@ -48,13 +60,9 @@ class NoBetterThanFrequencies(Rule):
         words = (
             f"the training loss is {loss:.4g} at step {window.step:,}; guessing by frequencies costs {frequencies:.4g}"
         )
-        return above(
-            loss,
-            {"critical": NO_BETTER * frequencies},
-            window,
-            words,
-            figures={"loss": loss, "frequencies": frequencies},
-        )
+        figures = {"loss": loss, "frequencies": frequencies}
+        reading = above(loss, {"critical": NO_BETTER * frequencies}, window, words, figures=figures)
+        return replace(reading, remedy=remedy_of_no_learning(window, facts))
 
 
 class Diverged(Rule):
@@ -77,7 +85,7 @@ class Diverged(Rule):
 
 class Plateau(Rule):
     """A fifth of the training brought nothing, while the loss is hardly below that of frequencies. A flat loss far
-    below it is one that has converged."""
+    below it is one that has converged; one that rises is no plateau, and a larger rate no remedy."""
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_plateau"
@@ -96,7 +104,7 @@ class Plateau(Rule):
         before, now = median(recent[:quarter]), median(recent[-quarter:])
         words = f"the training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
         words += f"{window.step:,}; guessing by frequencies costs {facts.frequency_loss:.4g}"
-        is_flat = before - now < 0.005 * before
+        is_flat = -0.02 * before < before - now < 0.005 * before
         limit = 0.9 * facts.frequency_loss
         figures = {"before": before, "loss": now}
         return above(now if is_flat else 0.0, {"warning": limit}, window, words, figures=figures)

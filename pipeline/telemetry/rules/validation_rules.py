@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
-from pipeline.telemetry.rules.loss_rules import NO_BETTER
+from pipeline.telemetry.rules.loss_rules import NO_BETTER, remedy_of_no_learning
 from pipeline.telemetry.window import Window
 
 NOISE = 2.0
@@ -80,7 +81,8 @@ class NothingLearned(Rule):
         words = f"the best validation loss up to step {window.step:,} is {best:.4g}; guessing by frequencies costs "
         words += f"{frequencies:.4g}"
         figures = {"best": best, "frequencies": frequencies}
-        return above(best, {"critical": NO_BETTER * frequencies}, window, words, figures=figures)
+        reading = above(best, {"critical": NO_BETTER * frequencies}, window, words, figures=figures)
+        return replace(reading, remedy=remedy_of_no_learning(window, facts))
 
 
 RULES = (Overfitting(), Gap(), NothingLearned())
