@@ -7,12 +7,15 @@ from html import escape
 
 from pipeline.telemetry.verdicts import Verdict
 
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|])")
+TILDE = "&#126;"
+"""No backslash takes its meaning from it."""
 
 
 def plain_markdown(text: str) -> str:
     """Markdown that shows a text as it is, line by line."""
-    return "  \n".join(SPECIAL.sub(r"\\\1", escape(line, quote=False)) for line in text.strip().splitlines())
+    lines = [SPECIAL.sub(r"\\\1", escape(line, quote=False)) for line in text.strip().splitlines()]
+    return "  \n".join(lines).replace("~", TILDE)
 
 
 def quoted_markdown(text: str) -> str:
@@ -21,9 +24,10 @@ def quoted_markdown(text: str) -> str:
 
 
 def verdict_markdown(verdict: Verdict) -> str:
-    """A verdict with its evidence, its remedy and where its threshold is from."""
+    """A verdict with its evidence, its remedy and where its threshold is from. A rule that holds no more is over."""
     what, words = verdict.what.replace("_", " "), plain_markdown(verdict.evidence.words)
-    lines = [f"**{verdict.verdict}: {plain_markdown(what)}** {words}"]
+    severity = "over" if verdict.is_healthy and verdict.what != verdict.kind else verdict.verdict
+    lines = [f"**{severity}: {plain_markdown(what)}** {words}"]
     if verdict.remedy and not verdict.is_healthy:
         lines.append(f"What to do: {plain_markdown(verdict.remedy)}")
     if verdict.source:
