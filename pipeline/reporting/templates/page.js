@@ -70,7 +70,9 @@
   for (const table of tables) {
     const names = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent);
     for (const row of table.querySelectorAll("tbody tr"))
-      [...row.children].forEach((cell, place) => { if (place && names[place]) cell.dataset.label = names[place]; });
+      [...row.children].forEach((cell, place) => {
+        if (names[place] && (place || /^\d/.test(cell.textContent))) cell.dataset.label = names[place];
+      });
   }
   const fit = () => {
     for (const table of tables) table.classList.remove("labelled");
