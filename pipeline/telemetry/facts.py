@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,19 @@ class HealthFacts:
     def as_json(self) -> dict[str, Any]:
         """As a JSON object."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `as_json` gave; what a version of before had and this one has not is left out."""
+        data = _known(DataFacts, values.get("data") or {})
+        if data.get("garbage") is not None:
+            garbage = _known(GarbageFacts, data["garbage"])
+            for name in ("garbage_examples", "odd_examples"):
+                garbage[name] = tuple(OddDocument(**example) for example in garbage[name])
+            data["garbage"] = GarbageFacts(**garbage)
+        return cls(**{**_known(cls, values), "data": DataFacts(**data)})
+
+
+def _known(kind: type[DataFacts | GarbageFacts | HealthFacts], values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}

@@ -25,10 +25,13 @@ from pipeline.telemetry.token_bytes import token_bytes
 from pipeline.tokens.packed_split import PackedSplit
 
 PRICED_TOKENS, COUNTED_TOKENS, TOKENS_AT_ONCE = 2**26, 2**22, 2**20
-PIECE_BYTES, LEAST_BYTES, LEAST_PIECES = 1000, 64, 16
+PIECE_BYTES, LEAST_BYTES, LEAST_PIECES = 1000, 128, 16
 DEAR, SIGMAS, VERY_DEAR = 1.4, 6.0, 3.0
 """Times the median price a byte, and robust standard deviations above it, from which on a piece is looked at; and times
 the median from which on it is odd whatever its letters show."""
+
+FEWEST_DIGITS = 64
+"""Hexadecimal digits that are a dump: fewer may be some numbers of a text about numbers."""
 
 MOSTLY = 0.5
 """Share of a document's pieces from which on it is garbage, and not a text that holds some."""
@@ -137,13 +140,19 @@ def garbage_sign(text: str) -> str:
     latin = sum("\u00a0" <= letter <= "\u00ff" for letter in visible)
     if latin > 0.3 * count or 2 * len(WRONG_ENCODING.findall(visible)) > 0.02 * count:
         return "letters of another encoding"
-    words = "".join(HEX_WORD.findall(text)).replace("0x", "").replace("\\x", "")
-    letters = sum(letter in "abcdefABCDEF" for letter in words)
-    if len(words) > 0.5 * count and 0.08 * len(words) < letters < 0.7 * len(words):
+    words = [re.sub("0x|\\\\x", "", word) for word in HEX_WORD.findall(text)]
+    digits, letters = sum(map(len, words)), sum(map(_hex_letters, words))
+    with_letters = sum(len(word) for word in words if _hex_letters(word))
+    is_dump = digits > 0.5 * count and digits > FEWEST_DIGITS and with_letters > 0.35 * digits
+    if is_dump and letters < 0.7 * digits:
         return "hexadecimal digits"
     if sum(map(len, LONG_RUN.findall(text))) > 0.8 * count:
         return "characters without a space"
     return ""
+
+
+def _hex_letters(word: str) -> int:
+    return sum(letter in "abcdefABCDEF" for letter in word)
 
 
 def _is_no_character(letter: str) -> bool:

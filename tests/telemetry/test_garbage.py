@@ -53,6 +53,12 @@ def test_prose_with_tables_and_code_is_no_garbage(tmp_path, kind):
     assert (found.garbage, found.odd) == (0, 0), found
 
 
+def test_paragraphs_about_numbers_are_no_garbage(tmp_path):
+    paragraphs = [part for text in documents() for part in text.split("\n\n")]
+    found = look(tmp_path, paragraphs)
+    assert (found.garbage, found.odd) == (0, 0), found
+
+
 def test_another_language_is_odd_and_no_garbage(tmp_path):
     found = look(tmp_path, [*documents(), RUSSIAN])
     assert (found.garbage, found.odd) == (0, 1)

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
+FEWEST_STEPS = 150
+"""Healthy trainings of small models on little text are as good as frequencies after 60 to 100 steps."""
+
 
 @dataclass(frozen=True)
 class Reading:
     """What a rule finds at one record.
 
-    `closeness`: how near a healthy figure is to the threshold, which is 1. `proves`: this record alone is enough.
-    `remedy`: in the place of the rule's own, where the usual one would do harm.
+    `shares`: how near the figure is to the limit of each severity, which is 1; the smallest limit comes first.
+    `proves`: this record alone is enough. `remedy`: in the place of the rule's own, where the usual one would do harm.
     """
 
     severity: str
     evidence: Evidence
-    closeness: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
     proves: bool = False
     remedy: str = ""
+
+    @property
+    def closeness(self) -> float:
+        """The share of the smallest limit; 0 where there is none."""
+        return next(iter(self.shares.values()), 0.0)
 
 
 class Rule(ABC):
@@ -55,21 +63,30 @@ def above(
     words: str,
     where: str = "",
     figures: Mapping[str, float] | None = None,
+    base: float = 0.0,
 ) -> Reading:
-    """The reading of a figure that is bad above its limits, by severity; the smallest limit comes first."""
+    """The reading of a figure that is bad above its limits, by severity; the smallest limit comes first. How near it is
+    is told from `base`: 0, or what is right or, above the limits, so wrong that nothing can be worse."""
     severity = next((name for name, limit in reversed(list(limits.items())) if value > limit), "healthy")
     smallest = next(iter(limits.values()))
     shown = {**(figures or {}), "threshold": limits.get(severity, smallest)}
     evidence = Evidence(window.step if window else None, words, where, shown)
-    return Reading(severity, evidence, value / smallest if smallest > 0 else 0.0)
+    return Reading(severity, evidence, {name: _share(value - base, limit - base) for name, limit in limits.items()})
+
+
+def _share(distance: float, limit: float) -> float:
+    """How much of the distance from the base to the limit is used up; a limit below the base is one to stay away
+    from."""
+    if limit > 0:
+        return max(0.0, distance / limit)
+    return (limit / distance if distance < 0 else float("inf")) if limit < 0 else float(distance > 0)
 
 
 def is_late(window: Window, facts: HealthFacts) -> bool:
-    """Whether a model that learns must have begun to: twice the warm-up and a tenth of the training are over, and 20
-    records or 50 steps. A label a document teaches more slowly than one a token: there half of the training."""
+    """Whether a model that learns must have begun to: twice the warm-up and a tenth of the training are over, and
+    FEWEST_STEPS steps. A label a document teaches more slowly than one a token: there half of the training."""
     share = 0.1 if facts.predicts == "tokens" else 0.5
-    is_long = window.step >= 50 or window.num_losses >= 20
-    return is_long and window.step >= max(2 * facts.warmup_steps, share * facts.max_steps)
+    return window.step >= max(FEWEST_STEPS, 2 * facts.warmup_steps, share * facts.max_steps)
 
 
 def is_full(window: Window) -> bool:

@@ -41,7 +41,7 @@ class IdleExpert(Rule):
         words += f"; below 0.1: {len(idle)} of {len(loads)} experts" if idle else ""
         missing = 1 - loads[least] / fair
         figures = {"least": loads[least] / fair, "most": max(loads.values()) / fair}
-        return above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures)
+        return above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures, base=1.0)
 
 
 class CollapsedRouter(Rule):
@@ -69,7 +69,7 @@ class CollapsedRouter(Rule):
         words += f"{window.step:,}; all tokens are {most:.3g} times"
         words += f"; too much in {names_in_words(high)}" if high else ""
         figures = {"load": loads[highest], "all": most}
-        return above(loads[highest] / most, limits, window, words, names_in_words(high), figures)
+        return above(loads[highest] / most, limits, window, words, names_in_words(high), figures, base=1.0)
 
 
 class RouterEntropy(Rule):

@@ -116,10 +116,13 @@ class AlwaysClipped(Rule):
 
 
 class GradientSpikes(Spikes):
+    """One large gradient, which clipping cuts, does no harm where the loss stays; healthy trainings have some."""
+
     kind: ClassVar = "gradients"
     what: ClassVar = "gradient_spikes"
     tag: ClassVar = "train/grad_norm_spikes"
     noun: ClassVar = "the gradient's norm"
+    fewest: ClassVar = 3
 
 
 class GradientFactor(Rule):

@@ -11,7 +11,7 @@ from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_full, is
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
-NO_BETTER = 0.98
+NO_BETTER = 0.99
 ABOVE_GUESSING = 0.1
 RATE = "lower train.learning_rate, or raise train.warmup_steps"
 TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
@@ -40,7 +40,12 @@ class AboveGuessing(Rule):
         loss = window.loss
         words = f"the training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
         return above(
-            loss, {"critical": guess + ABOVE_GUESSING}, window, words, figures={"loss": loss, "guessing": guess}
+            loss,
+            {"critical": guess + ABOVE_GUESSING},
+            window,
+            words,
+            figures={"loss": loss, "guessing": guess},
+            base=guess,
         )
 
 
@@ -50,7 +55,7 @@ class NoBetterThanFrequencies(Rule):
     kind: ClassVar = "loss"
     what: ClassVar = "no_better_than_frequencies"
     remedy: ClassVar = "see whether the data has any order to learn; raise train.learning_rate or train.max_steps"
-    source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 2 % is calibrated"
+    source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 1 % is calibrated"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         frequencies = facts.frequency_loss
@@ -61,7 +66,8 @@ class NoBetterThanFrequencies(Rule):
             f"the training loss is {loss:.4g} at step {window.step:,}; guessing by frequencies costs {frequencies:.4g}"
         )
         figures = {"loss": loss, "frequencies": frequencies}
-        reading = above(loss, {"critical": NO_BETTER * frequencies}, window, words, figures=figures)
+        limits = {"critical": NO_BETTER * frequencies}
+        reading = above(loss, limits, window, words, figures=figures, base=frequencies)
         return replace(reading, remedy=remedy_of_no_learning(window, facts))
 
 
@@ -85,7 +91,8 @@ class Diverged(Rule):
 
 class Plateau(Rule):
     """A fifth of the training brought nothing, while the loss is hardly below that of frequencies. A flat loss far
-    below it is one that has converged; one that rises is no plateau, and a larger rate no remedy."""
+    below it is one that has converged; one at a learning rate on its way to zero says nothing; one that rises is no
+    plateau, and a larger rate no remedy."""
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_plateau"
@@ -97,6 +104,8 @@ class Plateau(Rule):
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         if facts.frequency_loss is None or not window.has_loss or window.step < 0.3 * facts.max_steps:
             return None
+        if window.record.get("train/learning_rate", facts.peak_rate) < facts.peak_rate / 2:
+            return None
         recent = [loss for step, loss in window.history if step >= window.step - facts.max_steps / 5]
         if len(recent) < 8 or not is_full(window):
             return None
@@ -107,12 +116,15 @@ class Plateau(Rule):
         is_flat = -0.02 * before < before - now < 0.005 * before
         limit = 0.9 * facts.frequency_loss
         figures = {"before": before, "loss": now}
-        return above(now if is_flat else 0.0, {"warning": limit}, window, words, figures=figures)
+        base = facts.frequency_loss
+        return above(now if is_flat else 0.0, {"warning": limit}, window, words, figures=figures, base=base)
 
 
 class Spikes(Rule):
-    """Values far above those before. A spike of the last records is worse than one that is over."""
+    """Values far above those before. Of the last records they are worse than those that are over, if there are as many
+    as `fewest`."""
 
+    fewest: ClassVar[int] = 1
     tag: ClassVar[str]
     noun: ClassVar[str]
     remedy: ClassVar = (
@@ -126,7 +138,7 @@ class Spikes(Rule):
             return None
         counts = window.spikes[self.tag]
         count, new = counts[-1], counts[-1] - counts[0]
-        severity = "warning" if new > 0 else "note" if count else "healthy"
+        severity = "warning" if new >= self.fewest else "note" if count else "healthy"
         words = f"{count:,.0f} spike{'' if count == 1 else 's'} of {self.noun} up to step {window.step:,}"
         words += f", {new:,.0f} of them in the last records" if new > 0 else ""
         return Reading(severity, Evidence(window.step, words, figures={"spikes": count}))

@@ -61,7 +61,7 @@ class Gap(Rule):
         has_learned = own < (facts.frequency_loss or 0.0)
         words = f"the validation loss is {loss:.4g} at step {window.step:,}, {loss / own:.2f} times the training loss"
         figures = {"loss": loss, "train_loss": own}
-        return above(loss / own if has_learned else 0.0, {"warning": 1.5}, window, words, figures=figures)
+        return above(loss / own if has_learned else 0.0, {"warning": 1.5}, window, words, figures=figures, base=1.0)
 
 
 class NothingLearned(Rule):
@@ -70,7 +70,7 @@ class NothingLearned(Rule):
     kind: ClassVar = "validation"
     what: ClassVar = "nothing_learned"
     remedy: ClassVar = "see whether data or labels have anything to learn; raise train.learning_rate or train.max_steps"
-    source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 2 % is calibrated"
+    source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 1 % is calibrated"
     at_once: ClassVar = True
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -81,7 +81,8 @@ class NothingLearned(Rule):
         words = f"the best validation loss up to step {window.step:,} is {best:.4g}; guessing by frequencies costs "
         words += f"{frequencies:.4g}"
         figures = {"best": best, "frequencies": frequencies}
-        reading = above(best, {"critical": NO_BETTER * frequencies}, window, words, figures=figures)
+        limits = {"critical": NO_BETTER * frequencies}
+        reading = above(best, limits, window, words, figures=figures, base=frequencies)
         return replace(reading, remedy=remedy_of_no_learning(window, facts))
 
 
