@@ -170,7 +170,9 @@ def _priced(split: PackedSplit, ends: NDArray[np.int64], vocabulary: _Vocabulary
     length = max(1, round(PIECE_BYTES * num_tokens / max(1, num_bytes)))
     prices = [_prices(counts[1 - half]) for half in (0, 1)]
     within = [
-        np.bincount(vocabulary.owner, weights=price[vocabulary.pairs], minlength=len(vocabulary.lengths))
+        np.bincount(vocabulary.owner, weights=price[vocabulary.pairs], minlength=len(vocabulary.lengths)).astype(
+            np.float64  # of no pairs, where each token is one byte, it is whole numbers
+        )
         for price in prices
     ]
     found = []

@@ -19,6 +19,7 @@ from pipeline.telemetry.facts import DataFacts, GarbageFacts, HealthFacts
 from pipeline.telemetry.garbage import find_garbage
 from pipeline.telemetry.panel import replay
 from pipeline.telemetry.token_bytes import token_bytes
+from pipeline.tokens.tokenizers.characters import Characters
 
 
 def look(folder: Path, texts: list[str], kind: str = "bytes") -> GarbageFacts:
@@ -57,6 +58,19 @@ def test_paragraphs_about_numbers_are_no_garbage(tmp_path):
     paragraphs = [part for text in documents() for part in text.split("\n\n")]
     found = look(tmp_path, paragraphs)
     assert (found.garbage, found.odd) == (0, 0), found
+
+
+def test_a_vocabulary_of_single_bytes_is_looked_at(tmp_path):
+    """Characters of plain ASCII: no token holds a pair of bytes."""
+    texts = [text.encode("ascii", "ignore").decode() for text in documents()]
+    texts[5] = GARBAGE["digits"][0]
+    encoder = Characters().train(texts)
+    encoder.save(str(tmp_path / "tokenizer.json"))
+    split = write_texts(tmp_path, "train", texts, encoder, 64)
+    assert max(map(len, token_bytes(tmp_path / "tokenizer.json"))) == 1
+    found = find_garbage(split, tmp_path / "tokenizer.json")
+    assert found is not None
+    assert [one.document for one in found.garbage_examples] == [6]
 
 
 def test_another_language_is_odd_and_no_garbage(tmp_path):
