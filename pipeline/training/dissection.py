@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -23,18 +23,15 @@ from pipeline.modeling.module_hooks import ModulePass, first_tensor, record_modu
 from pipeline.modeling.network_parts import NetworkPart, network_parts
 from pipeline.tasks import Split, Task
 from pipeline.telemetry import anatomy as record
-from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Station, Token, Update
+from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Station, Token
 from pipeline.telemetry.finite_differences import central_differences
 from pipeline.telemetry.model_probe import ModelProbe
 from pipeline.telemetry.probe_figures import ATTENTION, PROBE, figure_by_module
-from pipeline.telemetry.update_by_hand import formula_of, work_out
+from pipeline.training.followed_entries import Entry, choose_entries, foresee, with_outcome
 from pipeline.training.optimization.clipping import Clipping
 from pipeline.training.optimization.parameter_groups import set_learning_rate
 from pipeline.training.routing import Routing
 from pipeline.training.train_config import TrainConfig
-
-NUM_ENTRIES = 4
-"""Entries of parameters that are followed, each in another parameter."""
 
 CONTEXT_TOKENS = 12
 SHOWN_TOKENS = 24
@@ -64,21 +61,6 @@ class Subject:
     optimizer: torch.optim.Optimizer | None
     """Over the model's parameters, as it was after `step` steps. None where that is not known."""
     rate: NextRate | None
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """An entry of a parameter that is followed: its place when the parameter is flat."""
-
-    name: str
-    parameter: nn.Parameter
-    place: int
-    weight: float
-    gradient: float
-
-    @property
-    def index(self) -> list[int]:
-        return [int(one) for one in np.unravel_index(self.place, self.parameter.shape)]
 
 
 @dataclass(frozen=True)
@@ -154,7 +136,7 @@ def _dissect(subject: Subject) -> Anatomy:
         objective.outputs.double().cpu().numpy(), subject.batch["labels"].cpu().numpy(), subject.config
     )
     loss = _loss(subject, objective, by_hand, total)
-    entries = _choose_entries(dict(trained), gradients)
+    entries = choose_entries(dict(trained), gradients)
     weights = {name: parameter.detach().clone() for name, parameter in trained}
     update = None if subject.optimizer is None else _update(subject, objective, entries, gradients, weights, norm)
     for name, parameter in trained:
@@ -310,23 +292,10 @@ def _named(subject: Subject, number: int) -> Token:
     return Token(number, subject.decode([number]))
 
 
-def _choose_entries(trained: Mapping[str, nn.Parameter], gradients: Mapping[str, torch.Tensor]) -> list[_Entry]:
-    """The entry with the largest gradient in each of some matrices, which are spread over the depth."""
-    moved = [name for name, gradient in gradients.items() if bool(gradient.any())]
-    names = [name for name in moved if gradients[name].ndim >= 2] or moved
-    chosen = [names[round(part * (len(names) - 1) / max(1, NUM_ENTRIES - 1))] for part in range(NUM_ENTRIES)]
-    entries = []
-    for name in dict.fromkeys(chosen) if names else ():
-        place = int(gradients[name].abs().argmax())
-        weight = float(trained[name].detach().reshape(-1)[place])
-        entries.append(_Entry(name, trained[name], place, weight, float(gradients[name].reshape(-1)[place])))
-    return entries
-
-
 def _update(
     subject: Subject,
     objective: _Objective,
-    entries: list[_Entry],
+    entries: list[Entry],
     gradients: Mapping[str, torch.Tensor],
     weights: Mapping[str, torch.Tensor],
     norm: float,
@@ -339,13 +308,9 @@ def _update(
         model.get_parameter(name).grad = gradient.clone()
     clip = _clip(subject, norm)
     set_learning_rate(optimizer, rate.value)
-    foreseen = [_foresee(optimizer, entry, model.base_model_prefix) for entry in entries]
+    foreseen = [foresee(optimizer, entry, model.base_model_prefix) for entry in entries]
     optimizer.step()
-    updates = []
-    for entry, one in zip(entries, foreseen, strict=True):
-        moved = float(entry.parameter.detach().reshape(-1)[entry.place])
-        rounding = float(np.spacing(np.float32(max(abs(entry.weight), abs(moved)))))
-        updates.append(replace(one, by_optimizer=moved - entry.weight, rounding=rounding))
+    updates = [with_outcome(one, entry) for entry, one in zip(entries, foreseen, strict=True)]
     changes = {name: model.get_parameter(name).detach().double() - weights[name].double() for name in gradients}
     with evaluating(model):
         after = float(objective())
@@ -374,40 +339,7 @@ def _clip(subject: Subject, norm: float) -> Clip:
     return Clip(norm, config.max_grad_norm, factor, float(norms.clipped_norm / norms.norm) if norm else 1.0, others)
 
 
-def _foresee(optimizer: torch.optim.Optimizer, entry: _Entry, prefix: str) -> Update:
-    """The update of an entry by hand, before the optimizer's step."""
-    assert entry.parameter.grad is not None
-    gradient = float(entry.parameter.grad.reshape(-1)[entry.place])
-    group = next(one for one in optimizer.param_groups if any(p is entry.parameter for p in one["params"]))
-    formula, state = formula_of(optimizer, group), _state_of(optimizer, entry)
-    by_hand = None if formula is None else work_out(formula, group, state, entry.weight, gradient)
-    return Update(
-        parameter=matrix_name(entry.name, prefix),
-        index=entry.index,
-        weight=entry.weight,
-        gradient=gradient,
-        formula=formula,
-        settings={} if by_hand is None else by_hand.settings,
-        state={} if by_hand is None else state,
-        worked={} if by_hand is None else by_hand.steps,
-        by_hand=None if by_hand is None else by_hand.change,
-        by_optimizer=0.0,
-        rounding=0.0,
-    )
-
-
-def _state_of(optimizer: torch.optim.Optimizer, entry: _Entry) -> dict[str, float]:
-    """What the optimizer remembers of an entry: of tensors in the parameter's shape the entry, and single numbers."""
-    state = {}
-    for name, value in sorted(optimizer.state.get(entry.parameter, {}).items()):
-        if isinstance(value, torch.Tensor) and value.shape == entry.parameter.shape:
-            state[name] = float(value.reshape(-1)[entry.place])
-        elif isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and value.numel() == 1):
-            state[name] = float(value)
-    return state
-
-
-def _differences(subject: Subject, objective: _Objective, entries: list[_Entry]) -> tuple[list[Difference], str]:
+def _differences(subject: Subject, objective: _Objective, entries: list[Entry]) -> tuple[list[Difference], str]:
     """Central differences, or why there are none."""
     model = subject.model
     objective.batch = {name: one.double() if one.is_floating_point() else one for name, one in subject.batch.items()}
