@@ -104,9 +104,15 @@ def verdicts_of(values: Any) -> list[Verdict]:
 
 
 def by_severity(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The same, worst first, and in the order of KINDS."""
+    """The same, worst first. Of equally bad ones the earliest comes first: others may follow from it; then in the order
+    of KINDS."""
     kinds = {kind: position for position, kind in enumerate(KINDS)}
-    return sorted(verdicts, key=lambda one: (-SEVERITIES.index(one.verdict), kinds.get(one.kind, len(KINDS))))
+
+    def rank(one: Verdict) -> tuple[int, float, int]:
+        since = math.inf if one.since is None else one.since
+        return -SEVERITIES.index(one.verdict), since, kinds.get(one.kind, len(KINDS))
+
+    return sorted(verdicts, key=rank)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict | None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.telemetry.facts import DataFacts, GarbageFacts, HealthFacts
 from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.rules import RULES
-from pipeline.telemetry.verdicts import KINDS, Verdict, headline, worst
+from pipeline.telemetry.verdicts import KINDS, Verdict, by_severity, headline, verdicts_of, worst
 
 FACTS = HealthFacts(
     predicts="tokens",
@@ -360,6 +360,17 @@ def test_a_healthy_training_shows_the_figure_nearest_to_a_threshold():
     assert told["gradients"].verdict == "unknown"
     assert "experts" not in told
     assert headline(told.values()) == "healthy"
+
+
+def test_the_headline_is_what_was_wrong_first_of_what_is_worst():
+    """Updates that stall keep the loss where it is, and not the other way round."""
+    late = {"kind": "loss", "what": "no_better", "verdict": "critical", "evidence": {"words": "late"}, "since": 60}
+    early = {**late, "kind": "updates", "what": "stalled", "evidence": {"words": "early"}, "since": 6}
+    note = {**late, "what": "spikes", "verdict": "note", "evidence": {"words": "first of all"}, "since": 0}
+    result = {**late, "kind": "result", "what": "no_better", "evidence": {"words": "at the end"}, "since": None}
+    told = verdicts_of([result, late, note, early])
+    assert headline(told) == "critical: stalled: early"
+    assert [one.evidence.words for one in by_severity(told)] == ["early", "late", "at the end", "first of all"]
 
 
 def test_verdicts_survive_json_and_what_is_none_is_left_out():
