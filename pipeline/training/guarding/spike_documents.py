@@ -70,7 +70,9 @@ def rows_by_loss(state: TrainState, step: int) -> list[RowLoss]:
         batches = zip(state.batches[step - 1].micro_batches, state.batches.windows(step - 1), strict=True)
         for micro_batch, windows in batches:
             logits = model_logits(state.model, micro_batch)
-            losses = state.task.target_losses(logits, micro_batch, state.config).double().cpu().numpy()
+            losses = (
+                state.task.target_losses(logits, micro_batch, state.config).float().cpu().numpy().astype(np.float64)
+            )
             del logits
             for window, row in zip(windows, losses, strict=True):
                 own[window] = _row_loss(split, window, np.atleast_1d(row))
