@@ -52,6 +52,12 @@ class GlobalBatches:
         # Counted on the host and by each process for all of them, so that it needs no copy and no communication.
         return GlobalBatch(micro_batches, max(1, self._split.num_targets(windows)), self._split.num_tokens_in(windows))
 
+    def first_targets(self, step: int) -> list[int]:
+        """Targets of each process's first micro-batch."""
+        windows = self._order.windows(step * self._size, self._size).tolist()
+        starts = range(0, self._size, len(self._own) * self._micro_size)
+        return [self._split.num_targets(windows[start : start + self._micro_size]) for start in starts]
+
     def windows(self, step: int) -> list[list[int]]:
         """Which windows of the split are in each micro-batch of this process."""
         windows = self._order.windows(step * self._size, self._size).tolist()

@@ -64,6 +64,11 @@ class Due:
         """Measure the benchmarks, in the record of the step."""
         return _is_multiple(step, self.config.benchmark_steps)
 
+    def noise(self, step: int) -> bool:
+        """Measure the noise of the gradient: with the matrices, but not for a record that there is only because the
+        training ends. It goes into an average, which a longer training continues."""
+        return self.new_sums(step) and self.telemetry(step)
+
     def validation(self, step: int) -> bool:
         """Measure the validation split."""
         return self.end(step) or self.regular_validation(step)

@@ -23,6 +23,7 @@ from pipeline.training.guarding.spike_documents import name_spikes
 from pipeline.training.numerics import deterministic_algorithms
 from pipeline.training.recording.anatomy_records import record_anatomy
 from pipeline.training.recording.metrics_log import record_in_words
+from pipeline.training.recording.noise_record import measured_squares, note_noise
 from pipeline.training.routing import load_ratio
 from pipeline.training.train_state import TrainState
 from pipeline.training.train_step import StepResult, settle_buckets, train_step
@@ -126,11 +127,12 @@ def log(state: TrainState, result: StepResult) -> None:
     counters, matrices = state.counters, result.matrices
     none = state.running_sums.norms[:0]
     # Together, in the only copy to the host that a record needs.
-    sums, norms, counts, figures = to_host(
+    sums, norms, counts, figures, squares = to_host(
         [
             state.running_sums.totals(state.processes),
             *((matrices.norms, matrices.counts) if matrices is not None else (none, none)),
             probe(state) if state.due.telemetry(counters.step) else none,
+            measured_squares(state, result),
         ]
     )
     values: dict[str, float] = {
@@ -139,6 +141,7 @@ def log(state: TrainState, result: StepResult) -> None:
         "train/grad_norm_spikes": counters.grad_norms.spikes,
         **state.running_sums.means(sums),
         **state.meter.read(),
+        **note_noise(state, squares, result.target_tokens),
     }
     values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
     histograms = {}

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.modeling.inputs import model_inputs
 from pipeline.telemetry.matrix_statistics import Measured
+from pipeline.telemetry.noise_scale import own_gradient_squares
 from pipeline.training.accelerator import no_sync
 from pipeline.training.batches import GlobalBatch
 from pipeline.training.optimization.clipping import GradientNorms
@@ -33,6 +34,10 @@ class StepResult:
     grad_norms: GradientNorms
     learning_rate: float
 
+    small_squares: torch.Tensor | None
+    """The squared norm of this process's part of the gradient after the first of several micro-batches. None if it is
+    not due."""
+
     matrices: Measured | None
     """The figures of `MatrixStatistics`. None if they are not due or the step was skipped."""
 
@@ -48,6 +53,8 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     counters.target_tokens += batch.target_tokens
     state.guard.begin()
 
+    measures_noise = state.due.noise(counters.step) and len(batch.micro_batches) > 1 and state.loss_scaler is None
+    small_squares = None
     loss_sums: dict[str, torch.Tensor] = {}
     for micro_batch in batch.micro_batches:
         is_last = micro_batch is batch.micro_batches[-1]
@@ -55,6 +62,8 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
             losses = forward_backward(state, micro_batch, batch.target_tokens)
         for name, loss in losses.items():
             loss_sums[name] = loss_sums[name] + loss if name in loss_sums else loss.float()
+        if measures_noise and small_squares is None:
+            small_squares = own_gradient_squares(state.unwrapped_model)
     state.meter.mark("forward_backward")
 
     state.accelerator.unscale_gradients()  # fp16: once a step, before anything reads them
@@ -78,7 +87,7 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     state.meter.mark("optimizer")
     state.meter.stop(batch.num_tokens)
     state.count_seconds()
-    return StepResult(not is_taken, loss_sums, batch.target_tokens, grad_norms, rate, matrices)
+    return StepResult(not is_taken, loss_sums, batch.target_tokens, grad_norms, rate, small_squares, matrices)
 
 
 def forward_backward(

@@ -62,7 +62,7 @@ def test_a_longer_training_goes_on_and_repeats_to_the_bit(
     assert f"train: {reason}\n" in told
     assert "train: resuming at step 10\n" in told
     records = (finished.workspace / "artifacts/train" / long / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in records] == [4, 8, 12, 12, 16, 20, 24, 24]
+    assert [json.loads(line)["step"] for line in records] == [0, 4, 8, 12, 12, 16, 20, 24, 24]
     assert finished.plan(*CONSTANT)["train"]["action"] == "reuse"
     train(*CONSTANT, force=("train",))
     assert "train: the digests agree" in capsys.readouterr().err
@@ -113,7 +113,7 @@ def test_a_finished_training_is_rewarmed_and_repeats_to_the_bit(
     assert f"train: {reason}\n" in told
     assert "train: resuming at step 24\n" in told
     records = (finished.workspace / "artifacts/train" / long / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in records] == [4, 8, 12, 12, 16, 20, 24, 24, 28, 32, 36, 36, 40, 40]
+    assert [json.loads(line)["step"] for line in records] == [0, 4, 8, 12, 12, 16, 20, 24, 24, 28, 32, 36, 36, 40, 40]
     view = finished.workspace / "runs/tiny"
     assert (view / "report.html").exists(), "the earlier result stays in view"
 

@@ -51,7 +51,7 @@ def test_though_killed_it_is_that_of_one_that_never_ended(gpt2_inputs, tmp_path)
     assert outcome(long, "output2") == outcome(whole, "output0")
     assert outcome(short, "output0") == before
     steps = [line["step"] for line in metrics(long / "output2")]
-    assert steps == [3, 6, 6, 7, 7, 9, 12, 12], "recorded and validated at 7, where the earlier one ended"
+    assert steps == [0, 3, 6, 6, 7, 7, 9, 12, 12], "recorded and validated at 7, where the earlier one ended"
 
     assert go_on(long / "work", longer, {**REWARMED, "max_steps": 12}, **AGAIN) == 12
     assert train_in_child(gpt2_inputs, longer, **AGAIN) == 0

@@ -27,7 +27,7 @@ from pipeline.tokens.token_streams import StreamWriter
 from pipeline.training.train_config import TrainConfig
 
 VOCAB_SIZE, BLOCK_SIZE = 64, 16
-FULL_DISK_BYTES = 50_000
+FULL_DISK_BYTES = 60_000
 PLANTED = "model.layers.1.mlp.down_proj"
 LLAMA = {
     "hidden_size": 16,

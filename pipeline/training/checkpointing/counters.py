@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pipeline.telemetry.noise_scale import NoiseScale
 from pipeline.training.guarding.spikes import NamedSpike, SpikeWindow
 
 
@@ -30,6 +31,7 @@ class Counters:
     losses: SpikeWindow = field(default_factory=SpikeWindow)
     grad_norms: SpikeWindow = field(default_factory=SpikeWindow)
     named_spikes: list[NamedSpike] = field(default_factory=list)
+    noise_scale: NoiseScale = field(default_factory=NoiseScale)
     lowest_loss: float | None = None
     lowest_loss_step: int | None = None
     validations_without_improvement: int = 0
@@ -39,7 +41,8 @@ class Counters:
         """The counters of a checkpoint, from what `asdict` gave."""
         windows = {name: SpikeWindow(**values[name]) for name in ("losses", "grad_norms")}
         named = [NamedSpike(**spike) for spike in values.get("named_spikes", [])]
-        return cls(**{**values, **windows, "named_spikes": named})
+        scale = NoiseScale(**values["noise_scale"])
+        return cls(**{**values, **windows, "named_spikes": named, "noise_scale": scale})
 
     def note_best(self, loss: float) -> None:
         """Remember this step if its validation loss is the lowest so far."""

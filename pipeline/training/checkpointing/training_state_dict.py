@@ -72,7 +72,7 @@ def take_snapshot(state: TrainState, records: dict[str, dict[str, Any]]) -> Snap
     tensors[INTERVAL_NORMS] = sums.norms
     values = {
         "counters": asdict(state.counters),
-        "interval": [sums.num_steps, sums.target_tokens],
+        "interval": [sums.num_steps, sums.target_tokens, *sums.highest],
         "losses": list(sums.losses),
         "optimizer": scalars,
         "random": [states for states, _ in everyone],
@@ -159,7 +159,7 @@ def _restore_interval(state: TrainState, values: dict[str, Any], losses: torch.T
         own = losses.sum(dim=0) if processes.is_main else torch.zeros_like(losses[0])
     sums.losses = dict(zip(values["losses"], own.to(sums.norms.device), strict=True))
     sums.norms.copy_(norms)
-    sums.num_steps, sums.target_tokens = values["interval"]
+    sums.num_steps, sums.target_tokens, *sums.highest = values["interval"]
 
 
 def optimizer_entries(

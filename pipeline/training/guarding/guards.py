@@ -168,6 +168,7 @@ class Guard:
         elif spikes := [words for words in self._spikes_in(record.step, loss, norm) if words]:
             self._count_skip(record, "; ".join(spikes), is_spike=True)
             return False
+        self._state.running_sums.note(record.step, loss, norm)
         counters.skipped_in_a_row = 0
         return True
 

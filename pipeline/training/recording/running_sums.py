@@ -18,12 +18,14 @@ GRAD_NORM, CLIPPED_NORM, NUM_CLIPPED, CUT_SHARE = range(4)
 class RunningSums:
     """Sums over the steps since the last record. They are on the device until `totals` are copied to the host.
 
-    `losses`: sums over this process's targets, in nats. `norms`: the same on all processes.
+    `losses`: sums over this process's targets, in nats. `norms`: the same on all processes. `highest`: the highest loss
+    of a step, its step, and the highest gradient norm; empty before the first step that `note` gets.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.losses: dict[str, torch.Tensor] = {}
         self.norms = torch.zeros(4, device=device)
+        self.highest: list[float] = []
         self._cuts = config.max_grad_value is not None
         # Under a loss scale gradients may overflow; such a step is skipped and its norm counts as 0.
         self._may_overflow = config.mixed_precision == "fp16"
@@ -34,6 +36,16 @@ class RunningSums:
         self.norms.zero_()
         self.losses = {name: torch.zeros_like(total) for name, total in self.losses.items()}
         self.num_steps, self.target_tokens = 0, 0
+        self.highest = []
+
+    def note(self, step: int, loss: float, norm: float) -> None:
+        """Take a step that was read to the host: its mean loss and gradient norm."""
+        loss_before, step_before, norm_before = self.highest or (loss, step, norm)
+        self.highest = [
+            max(loss, loss_before),
+            step if loss > loss_before else step_before,
+            max(norm, norm_before),
+        ]
 
     def add(self, step: StepResult) -> None:
         """Add the losses and gradient norms of a step, unless it was skipped."""
@@ -59,10 +71,12 @@ class RunningSums:
         if not sums:
             return {}
         losses = dict(zip(self.losses, sums, strict=False))
+        highest = zip(("loss_max", "loss_max_step", "grad_norm_max"), self.highest, strict=False)
         grad_norm, clipped_norm, num_clipped, cut_share = sums[len(losses) :]
         return {
             **{f"train/{name}": total / self.target_tokens for name, total in losses.items()},
             "train/grad_norm": grad_norm / self.num_steps,
+            **{f"train/{name}": value for name, value in highest},
             "train/grad_norm_clipped": clipped_norm / self.num_steps,
             "train/clipped_share": num_clipped / self.num_steps,
             **({"train/cut_share": cut_share / self.num_steps} if self._cuts else {}),
