@@ -228,7 +228,7 @@ def test_mixtures_tied_weights_and_other_optimizers(tmp_path: Path, architecture
     assert found.update.clip.others == {"max_grad_value": 0.01}
     assert {one.formula for one in found.update.updates} == {None}
     assert any(one.by_optimizer for one in found.update.updates)
-    kinds = [station.kind for station in found.stations]
+    kinds = [station.kind for station in found.stations if station.name != "wpe"]  # positions of gpt2
     assert kinds == ["embedding", *["attention", "mlp", "block"] * 2, "norm", "head"]
 
 
