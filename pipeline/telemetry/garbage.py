@@ -34,7 +34,8 @@ FEWEST_DIGITS = 64
 """Hexadecimal digits that are a dump: fewer may be some numbers of a text about numbers."""
 
 MOSTLY = 0.5
-"""Share of a document's pieces from which on it is garbage, and not a text that holds some."""
+"""Share of a document's pieces from which on it is garbage, and not a text that holds some; and of a piece's letters
+that runs without a space make up."""
 
 LOOKED_AT, NAMED, EXCERPT_CHARS = 2000, 5, 40
 
@@ -146,7 +147,7 @@ def garbage_sign(text: str) -> str:
     is_dump = digits > 0.5 * count and digits > FEWEST_DIGITS and with_letters > 0.35 * digits
     if is_dump and letters < 0.7 * digits:
         return "hexadecimal digits"
-    if sum(map(len, LONG_RUN.findall(text))) > 0.8 * count:
+    if sum(map(len, LONG_RUN.findall(text))) > MOSTLY * count:
         return "characters without a space"
     return ""
 

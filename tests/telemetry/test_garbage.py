@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections import Counter
 from dataclasses import replace
@@ -86,6 +87,16 @@ def test_a_dump_within_prose_is_told_and_the_document_is_no_garbage(tmp_path):
     found = look(tmp_path, texts)
     assert (found.garbage, found.odd) == (0, 1)
     assert (found.odd_examples[0].document, found.odd_examples[0].sign) == (8, "hexadecimal digits")
+
+
+def test_paragraphs_with_an_attachment_are_garbage_where_it_is_most_of_them(tmp_path):
+    """Lines of 76 letters, as mail has them, below prose."""
+    paragraphs = [part for text in documents() for part in text.split("\n\n") if 150 < len(part) < 400]
+    letters = base64.encodebytes(NOISE[:570]).decode()
+    places = range(len(paragraphs) - 60, len(paragraphs), 5)
+    for place in places:
+        paragraphs[place] += "\n" + letters
+    assert look(tmp_path, paragraphs).garbage == len(places)
 
 
 def test_a_tenth_of_garbage_is_counted(tmp_path):
