@@ -99,11 +99,18 @@ NOISY = [7.0, 6.0, 5.0, 4.05, 3.95, 4.0, 4.02, 3.98]
 
 PROBED, MIXTURE = {"probe_tokens": 512}, {"probe_tokens": 512, "num_experts": 8, "top_k": 2}
 
+LABELS = {"predicts": "classes"}
+SWINGING = [*[8.0] * 5, *([4.0] * 7 + [8.5] * 7) * 4]
+"""Of few labels a step."""
+
 TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] = [
     # rule, severity, healthy records, bad records, facts of the first, facts of the second
     ("loss_above_guessing", "critical", losses(*[8.05] * 5), losses(*[8.15] * 5), {}, {}),
     ("no_better_than_frequencies", "critical", losses(*[6.9] * 30), losses(*[6.95] * 30), {}, {}),
     ("no_better_than_frequencies", "critical", losses(*[6.95] * 30), losses(*[6.95] * 30), {"warmup_steps": 200}, {}),
+    ("loss_above_guessing", "critical", losses(*SWINGING), losses(*[8.2] * 20), LABELS, LABELS),
+    ("loss_above_guessing", "critical", losses(*SWINGING), losses(*[17.0] * 5), LABELS, LABELS),
+    ("loss_diverged", "critical", losses(*SWINGING), losses(*SWINGING, *[8.2] * 15), LABELS, LABELS),
     ("loss_diverged", "critical", [*losses(*NOISY, *[5.3] * 9)], [*losses(*NOISY, *[6.0] * 9)], {}, {}),
     (
         "loss_plateau",
@@ -168,6 +175,7 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("vanishing_gradients", "critical", layers((1, 1)), layers((0, 1)), {}, {}),
     ("exploding_gradients", "critical", layers((900, 1)), layers((1100, 1)), {}, {}),
     ("growing_gradients", "critical", norms(*[1] * 6, *[90] * 9), norms(*[1] * 6, *[110] * 9), {}, {}),
+    ("always_clipped", "warning", norms(*[9] * 6, clipped=1.0), norms(*[1100] * 6, clipped=1.0), {}, {}),
     ("always_clipped", "note", norms(*[9] * 6, clipped=1.0), norms(*[11] * 6, clipped=1.0), {}, {}),
     ("unstable_updates", "warning", layers(ratios=(1e-3, 0.45)), layers(ratios=(1e-3, 0.55)), {}, {}),
     ("unstable_updates", "critical", layers(ratios=(1e-3, 0.01)), layers(ratios=(1e-3, 1.1)), {}, {}),

@@ -99,7 +99,8 @@ class Growing(Rule):
 
 
 class AlwaysClipped(Rule):
-    """Nearly every step is clipped, to less than a tenth: the limit sets the size of the steps."""
+    """Nearly every step is clipped, to less than a tenth: the limit sets the size of the steps. To less than a
+    thousandth it is a mistake: what is left is too small for SGD to move by, and beside Adam's epsilon."""
 
     kind: ClassVar = "gradients"
     what: ClassVar = "always_clipped"
@@ -112,7 +113,8 @@ class AlwaysClipped(Rule):
             return None
         words = f"the gradient's norm is {norm:.3g} at step {window.step:,}, clipped to {facts.max_grad_norm:g} in "
         words += f"{share:.0%} of the steps"
-        return above(norm if share > 0.95 else 0.0, {"note": 10 * facts.max_grad_norm}, window, words)
+        limits = {"note": 10 * facts.max_grad_norm, "warning": 1000 * facts.max_grad_norm}
+        return above(norm if share > 0.95 else 0.0, limits, window, words)
 
 
 class GradientSpikes(Spikes):

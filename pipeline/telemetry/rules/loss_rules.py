@@ -13,6 +13,7 @@ from pipeline.telemetry.window import Window
 
 NO_BETTER = 0.99
 ABOVE_GUESSING = 0.1
+SETTLED = 15
 RATE = "lower train.learning_rate, or raise train.warmup_steps"
 TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
 
@@ -20,8 +21,17 @@ TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are to
 def remedy_of_no_learning(window: Window, facts: HealthFacts) -> str:
     """In the place of a larger learning rate, where the loss was above a uniform guess: a larger one would do harm."""
     guess = facts.guess_loss
-    was_above = guess is not None and any(loss > guess + ABOVE_GUESSING for _, loss in window.history)
+    margin = ABOVE_GUESSING if facts.predicts == "tokens" else guess or 0.0
+    was_above = guess is not None and any(loss > guess + margin for _, loss in window.history)
     return TOO_LARGE if was_above else ""
+
+
+def settled_loss(window: Window, facts: HealthFacts) -> float:
+    """The median of the last losses; where a step has few targets, one a document, the least such median of the last
+    SETTLED records: medians of so few labels are far apart, and neighbours share four of five losses."""
+    if facts.predicts == "tokens":
+        return window.loss
+    return min([window.loss, *(loss for _, loss in window.history[-SETTLED:])])
 
 
 class AboveGuessing(Rule):
@@ -37,7 +47,7 @@ class AboveGuessing(Rule):
         guess = facts.guess_loss
         if guess is None or not window.has_loss or window.step <= facts.warmup_steps / 2:
             return None
-        loss = window.loss
+        loss = window.loss if window.loss > 2 * guess else settled_loss(window, facts)
         words = f"the training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
         return above(
             loss,
@@ -84,7 +94,7 @@ class Diverged(Rule):
             return None
         step, lowest, deviation = window.lowest
         limit = max((window.first_loss - lowest) / 2, 6 * deviation, 0.1 * abs(lowest))
-        loss = window.loss
+        loss = settled_loss(window, facts)
         words = f"the training loss is {loss:.4g} at step {window.step:,}; it was {lowest:.4g} at step {step:,}"
         return above(loss - lowest, {"critical": limit}, window, words, figures={"loss": loss, "lowest": lowest})
 
