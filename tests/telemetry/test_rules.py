@@ -99,6 +99,9 @@ NOISY = [7.0, 6.0, 5.0, 4.05, 3.95, 4.0, 4.02, 3.98]
 
 PROBED, MIXTURE = {"probe_tokens": 512}, {"probe_tokens": 512, "num_experts": 8, "top_k": 2}
 
+OTHER = {"frequency_loss": 8.9}
+"""Of a validation split that is another text."""
+
 LABELS = {"predicts": "classes"}
 SWINGING = [*[8.0] * 5, *([4.0] * 7 + [8.5] * 7) * 4]
 """Of few labels a step."""
@@ -237,6 +240,16 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ),
     ("waiting_for_data", "warning", waits(0.18, 1.0), waits(0.22, 1.0), {}, {}),
     ("waiting_for_data", "critical", waits(0.8, 0.024), waits(0.8, 0.1), {}, {}),
+    ("other_validation_text", "warning", losses(5), losses(5), {"frequency_loss": 8.7}, {"frequency_loss": 8.9}),
+    (
+        "overfitting",
+        "critical",
+        validated((5, 4, 3, 2), (5, 4, 5, 5)),
+        validated((5, 4, 3, 2), (5, 4, 5, 5)),
+        OTHER,
+        {},
+    ),
+    ("generalization_gap", "warning", validated((4, 3), (5, 4.8)), validated((4, 3), (5, 4.8)), OTHER, {}),
     ("many_end_tokens", "warning", losses(5), losses(5), data(end_share=0.09), data(end_share=0.11)),
     ("one_token_documents", "warning", losses(5), losses(5), data(one_token_share=0.18), data(one_token_share=0.22)),
     ("repeated_windows", "warning", losses(5), losses(5), data(repeated_share=0.045), data(repeated_share=0.055)),
@@ -306,6 +319,15 @@ def test_remedies_name_settings_that_exist():
             assert section in sections, rule.what
             if section == "train":
                 assert setting in TrainConfig.model_fields, rule.what
+
+
+def test_a_frozen_router_and_an_undecided_one_have_opposite_remedies():
+    frozen, undecided = (
+        found(probes(200, router_entropy=(0.5, 0.01)), {}),
+        found(probes(200, router_entropy=(1, 1)), {}),
+    )
+    assert frozen["router_entropy"].remedy.startswith("raise train.router_aux_loss_coef")
+    assert undecided["router_entropy"].remedy.startswith("lower train.router_aux_loss_coef")
 
 
 @pytest.mark.parametrize("highest", [8.0, 8.2])

@@ -11,6 +11,7 @@ from pipeline.telemetry.window import Window
 
 SMALLEST_GAIN = 0.05
 FEWEST_SIGMAS = 3.0
+UNLIKE = 1.1
 
 RARE_GARBAGE = 1e-4
 """Share of the documents above which garbage is more than a note."""
@@ -57,6 +58,34 @@ class RepeatedWindows(_DataRule):
     limits: ClassVar = {"warning": 0.05}
     fact: ClassVar = "repeated_share"
     words: ClassVar = "{:.1%} of the training windows repeat another token for token"
+
+
+def is_other_text(facts: HealthFacts) -> bool:
+    """Whether the frequencies of training tokens tell less of the validation split than an even guess."""
+    frequencies, guess = facts.frequency_loss, facts.guess_loss
+    return facts.predicts == "tokens" and frequencies is not None and guess is not None and frequencies > UNLIKE * guess
+
+
+class OtherValidationText(Rule):
+    """Frequencies of training tokens tell less of the validation split than an even guess: it is another language, or a
+    text that the tokenizer does not know. What a model learns then only makes it worse there."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "other_validation_text"
+    remedy: ClassVar = "compare the texts of ingest.sources: those of `split: validation` are unlike those of training"
+    source: ClassVar = (
+        "cross entropy of single symbols; calibrated: 0.6 to 0.9 of an even guess, 1.5 of another language"
+    )
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        frequencies, guess = facts.frequency_loss, facts.guess_loss
+        if facts.predicts != "tokens" or frequencies is None or not guess:
+            return None
+        words = f"guessing the validation tokens by their frequencies in training costs {frequencies:.4g}, "
+        words += f"guessing evenly {guess:.4g}"
+        figures = {"frequencies": frequencies, "guessing": guess}
+        return above(frequencies, {"warning": UNLIKE * guess}, None, words, figures=figures)
 
 
 class NoOrder(Rule):
@@ -170,6 +199,7 @@ class Epochs(Rule):
 
 
 RULES = (
+    OtherValidationText(),
     EndTokens(),
     OneTokenDocuments(),
     RepeatedWindows(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
@@ -93,7 +94,8 @@ class RouterEntropy(Rule):
             return Reading("warning", Evidence(window.step, words, where, figures))
         frozen = [name for name, entropy in entropies.items() if entropy < FROZEN]
         share = FROZEN / least if least > 0 else 1e9
-        return above(share, {"warning": 1.0}, window, words, names_in_words(frozen), figures)
+        reading = above(share, {"warning": 1.0}, window, words, names_in_words(frozen), figures)
+        return replace(reading, remedy=CollapsedRouter.remedy)
 
 
 RULES = (IdleExpert(), CollapsedRouter(), RouterEntropy())

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
+from pipeline.telemetry.rules.data_rules import is_other_text
 from pipeline.telemetry.rules.loss_rules import NO_BETTER, remedy_of_no_learning
 from pipeline.telemetry.window import Window
 
@@ -18,7 +19,8 @@ REPEATS = "train for fewer steps, get more data, or set train.early_stopping_pat
 
 class Overfitting(Rule):
     """The validation loss rises above its best, in two validations and by more than its noise, while the training loss
-    falls and is a tenth below it. Without that distance both are merely noisy."""
+    falls and is a tenth below it. Without that distance both are merely noisy. Of text unlike
+    that of training (`other_validation_text`) it rises as well."""
 
     kind: ClassVar = "validation"
     what: ClassVar = "overfitting"
@@ -32,6 +34,7 @@ class Overfitting(Rule):
         step, best, training = window.best_eval
         rise = min(window.evals) / best - 1 if best > 0 and len(window.evals) == 2 else 0.0
         is_learning = window.loss < training and window.loss < 0.9 * window.evals[-1]
+        is_learning = is_learning and not is_other_text(facts)
         words = f"the validation loss is {window.evals[-1]:.4g} at step {window.step:,}; its best is {best:.4g}, "
         words += f"at step {step:,}" + (
             f", and the training loss has fallen from {training:.4g} to {window.loss:.4g} since" if is_learning else ""
@@ -58,7 +61,7 @@ class Gap(Rule):
         if not is_judged or window.loss <= 0:
             return None
         loss, own = window.evals[-1], window.loss
-        has_learned = own < (facts.frequency_loss or 0.0)
+        has_learned = own < (facts.frequency_loss or 0.0) and not is_other_text(facts)
         words = f"the validation loss is {loss:.4g} at step {window.step:,}, {loss / own:.2f} times the training loss"
         figures = {"loss": loss, "train_loss": own}
         return above(loss / own if has_learned else 0.0, {"warning": 1.5}, window, words, figures=figures, base=1.0)
