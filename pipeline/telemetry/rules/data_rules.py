@@ -85,7 +85,7 @@ class OtherValidationText(Rule):
         words = f"guessing the validation tokens by their frequencies in training costs {frequencies:.4g}, "
         words += f"guessing evenly {guess:.4g}"
         figures = {"frequencies": frequencies, "guessing": guess}
-        return above(frequencies, {"warning": UNLIKE * guess}, None, words, figures=figures)
+        return above(frequencies, {"warning": UNLIKE * guess}, None, words, figures=figures, base=guess)
 
 
 class NoOrder(Rule):
