@@ -74,6 +74,9 @@ class HealthFacts:
     frequency_loss: float | None = None
     """On the validation split, of a guess by how often each target stands in the training split."""
 
+    batch_targets: float = 0.0
+    """Of a global batch, on average."""
+
     probe_tokens: int = 0
     """At which the probe looks."""
 

@@ -76,6 +76,10 @@ def idle(share: float) -> Records:
     return [{**record, **{f"probe/layers.{i}.mlp/out_rms": share / 10 for i in range(2)}}]
 
 
+def noise(batches: float) -> Records:
+    return losses(5, 5, 5, **{"train/grad_noise_scale": 100 * batches})
+
+
 def waits(share: float, whole: float) -> Records:
     return losses(5, 5, 5, 5, 5, **{"time/data_seconds": share * whole, "time/rest_seconds": (1 - share) * whole})
 
@@ -189,6 +193,7 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("gradient_factor", "critical", probes(out_grad_norm=(1.1e-3, 1)), probes(out_grad_norm=(0.9e-3, 1)), {}, {}),
     ("gradient_factor", "critical", probes(out_grad_norm=(900, 1)), probes(out_grad_norm=(1100, 1)), {}, {}),
     ("gradient_factor", "critical", probes(out_grad_norm=(0.5, 1)), probes(out_grad_norm=(0, 1)), {}, {}),
+    ("noisy_gradient", "note", noise(27), noise(33), {"batch_targets": 100.0}, {"batch_targets": 100.0}),
     ("dead_units", "warning", probes(dead_units=(0.18, 0)), probes(dead_units=(0.22, 0)), PROBED, PROBED),
     ("dead_units", "critical", probes(dead_units=(0.9,)), probes(dead_units=(0.55,)), {"probe_tokens": 256}, PROBED),
     ("saturated_units", "warning", probes(saturated_units=(0.18,)), probes(saturated_units=(0.22,)), PROBED, PROBED),

@@ -20,6 +20,7 @@ from pipeline.telemetry.window import WINDOW_RECORDS, Window
 VANISHING_RATIO = 1e-3
 EXPLODING_RATIO = 1e3
 EXPLODING_GROWTH = 100.0
+NOISY = 30.0
 DEPTH = "Bengio, Simard & Frasconi 1994; Glorot & Bengio 2010, section 4.2"
 
 
@@ -117,6 +118,23 @@ class AlwaysClipped(Rule):
         return above(norm if share > 0.95 else 0.0, limits, window, words)
 
 
+class NoisyGradient(Rule):
+    """A step's gradient is mostly noise. No fault, but the batch may grow with next to no loss of progress a target."""
+
+    kind: ClassVar = "gradients"
+    what: ClassVar = "noisy_gradient"
+    remedy: ClassVar = "a larger train.global_batch_size trains in fewer steps"
+    source: ClassVar = "McCandlish et al. 2018, on large batches; calibrated: small trainings reach 4 times"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        scale = window.record.get("train/grad_noise_scale")
+        if scale is None or facts.batch_targets <= 0:
+            return None
+        share = scale / facts.batch_targets
+        words = f"the gradient's noise scale is {scale:,.0f} targets at step {window.step:,}, {share:.3g} times a batch"
+        return above(share, {"note": NOISY}, window, words, figures={"scale": scale, "batches": share})
+
+
 class GradientSpikes(Spikes):
     """One large gradient, which clipping cuts, does no harm where the loss stays; healthy trainings have some."""
 
@@ -161,4 +179,4 @@ class GradientFactor(Rule):
         )
 
 
-RULES = (Vanishing(), Exploding(), GradientFactor(), Growing(), AlwaysClipped(), GradientSpikes())
+RULES = (Vanishing(), Exploding(), GradientFactor(), Growing(), AlwaysClipped(), NoisyGradient(), GradientSpikes())

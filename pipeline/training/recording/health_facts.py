@@ -44,6 +44,7 @@ def health_facts(
         max_grad_norm=config.max_grad_norm,
         guess_loss=task.guess_loss(model_config),
         frequency_loss=task.frequency_loss(train, validation),
+        batch_targets=config.global_batch_size * train.target_tokens / len(train),
         probe_tokens=validation.num_tokens_in(probe_rows(validation, config.global_batch_size)),
         num_experts=num_experts,
         top_k=top_k,
