@@ -16,6 +16,7 @@ from pipeline.distributed.collectives import Collectives
 from pipeline.evaluation.losses import Batch, LossSums
 from pipeline.modeling.expert_loads import balanced_mixture
 from pipeline.modeling.inputs import model_inputs
+from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.module_hooks import Watcher, first_tensor, record_modules, without_padding
 from pipeline.modeling.parameters import mixture_of
 from pipeline.modeling.sharding import reshard
@@ -55,6 +56,8 @@ class ModelProbe:
 
     A measurement changes nothing (see `record_modules`). The figures are those of all processes together: each takes a
     part of the rows, in passes of at most `micro_batch_size` of them. Without `backward` no gradients are measured.
+
+    With `warn` a model that fails in a pass is measured no more, which is said once; without it the error is raised.
     """
 
     def __init__(
@@ -68,8 +71,10 @@ class ModelProbe:
         micro_batch_size: int,
         *,
         backward: bool = True,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self._model, self._loss_sums, self._processes = model, loss_sums, processes
+        self._warn, self._has_failed = warn, False
         self._stations, self._backward, self._device = stations_of(model), backward, device
         self._targets = max(1, split.num_targets(rows))
         self._mixture, self._softmax_routers = mixture_of(model.config), balanced_mixture(model.config) is not None
@@ -83,21 +88,37 @@ class ModelProbe:
     def measure(self, with_histograms: bool = False) -> torch.Tensor:
         """The figures on the device, and the entries of each output in buckets if asked for, in one dimension, without
         a copy to the host. All processes call it."""
-        found = _Sums(self._device)
-        for rows, counts in self._passes:
-            batch = {name: torch.from_numpy(values).to(self._device) for name, values in rows.items()}
-            own = _Sums(self._device)
-            try:
-                self._pass(batch, own, with_histograms)
-            finally:
-                reshard(self._model)
-            found.add(own, counts)
+        found = None if self._has_failed else self._own_sums(with_histograms)
+        if self._warn is not None and any(self._processes.all_reduce_max(found is None)):
+            self._has_failed, self._names, self._counted = True, [], []
+            return torch.zeros(0, device=self._device)
+        assert found is not None
         found.reduce(self._processes)
         figures = self._figures(found)
         self._names = [*figures]
         counted = {name: sums for name, sums in found.sums.items() if name.startswith(COUNTS)}
         self._counted = [name.removeprefix(COUNTS) for name in counted]
         return torch.cat([torch.stack([*figures.values()]).float(), *counted.values()])
+
+    def _own_sums(self, with_histograms: bool) -> _Sums | None:
+        """The sums over this process's rows; None where the model failed."""
+        found = _Sums(self._device)
+        try:
+            for rows, counts in self._passes:
+                batch = {name: torch.from_numpy(values).to(self._device) for name, values in rows.items()}
+                own = _Sums(self._device)
+                try:
+                    self._pass(batch, own, with_histograms)
+                finally:
+                    reshard(self._model)
+                found.add(own, counts)
+        except Exception as error:
+            # Models do what they like, and no training is worth less than a look into it.
+            if self._warn is None:
+                raise
+            self._warn(f"warning: activations and attention are not measured: the probe failed ({one_line(error)})")
+            return None
+        return found
 
     def tags(self, values: Sequence[float]) -> dict[str, float]:
         """The figures by tag, from what `measure` gave, on the host; without those that are not finite."""

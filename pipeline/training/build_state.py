@@ -122,6 +122,7 @@ def build(
             device,
             config.micro_batch_size(dims.dp_world_size),
             backward=not config.gradient_checkpointing,  # which is for a lack of memory
+            warn=progress.say,
         ),
         ema=WeightAverage(model, config.ema_decay),
         meter=Meter(model, train_split.block_size, peak, device, dims.world_size),

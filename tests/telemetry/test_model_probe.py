@@ -11,7 +11,7 @@ import pytest
 import torch
 from modeling.checkpoints import SHAPE
 from torch import nn
-from training.tiny import GPT2, LLAMA, VOCAB_SIZE, make_tokenizer
+from training.tiny import GPT2, LLAMA, VOCAB_SIZE, make_inputs, make_tokenizer, metrics, run_train
 from transformers.modeling_utils import AttentionInterface
 
 from pipeline.distributed.collectives import ALONE
@@ -19,6 +19,7 @@ from pipeline.evaluation.losses import cross_entropy_sums
 from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.module_hooks import first_tensor
+from pipeline.progress import Progress
 from pipeline.telemetry import model_probe
 from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
 from pipeline.telemetry.histograms import buckets_by_size, count_by_size
@@ -265,6 +266,27 @@ def test_outputs_that_are_too_wide_have_no_histogram(tokenizer, monkeypatch):
     found = probe.histograms(to_host([probe.measure(with_histograms=True)])[0])
     assert "probe/layers.1/activations" in found
     assert "probe/lm_head/activations" not in found
+
+
+def test_a_model_that_fails_in_the_pass_is_measured_no_more_and_trains_on(tmp_path, monkeypatch):
+    inputs = make_inputs(tmp_path)
+    run_train(inputs, tmp_path / "whole")
+
+    def fail(*arguments: Any) -> None:
+        raise NotImplementedError("no derivative of this kernel\nin evaluation")
+
+    monkeypatch.setattr(model_probe, "watching_attention", fail)
+    said: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda progress, line: said.append(line))
+    run_train(inputs, tmp_path / "failing")
+    [line] = [line for line in said if "probe" in line]
+    assert line.startswith("warning: activations and attention are not measured: the probe failed (NotImplementedError")
+    assert "\n" not in line
+    whole, failing = (metrics(tmp_path / name / "output") for name in ("whole", "failing"))
+    assert any(tag.startswith("probe/") for record in whole for tag in record)
+    assert not any(tag.startswith("probe/") for record in failing for tag in record)
+    losses = [[record["train/loss"] for record in one if "train/loss" in record] for one in (whole, failing)]
+    assert losses[0] == losses[1]
 
 
 def test_a_probe_changes_nothing(tokenizer):
