@@ -47,7 +47,7 @@ def render_card(run: RunData) -> str:
         prompt=json.dumps(_prompt(run), ensure_ascii=False),
         cut=_cut(run),
         sources=[
-            {"name": _cell(name), "documents": of.get("documents", 0), "bytes": of.get("bytes", 0)}
+            {"name": _cell(_with_split(run, name)), "documents": of.get("documents", 0), "bytes": of.get("bytes", 0)}
             for name, of in list(run.sources.items())[:MAX_SOURCES]
         ],
         data_words=_data_words(run),
@@ -102,12 +102,17 @@ def front_matter(run: RunData) -> dict[str, Any]:
         if (kind := METRIC_OF_KEY.get(figure.key)) and (hub := kind.hub) and test.get(figure.key) is not None
     ]
     if metrics:
-        documents = f"Held-out documents of {', '.join(run.sources) or 'the training sources'}"
+        documents = f"Held-out documents of {', '.join(run.sources_of('test')) or 'the training sources'}"
         dataset = {"name": documents, "type": "custom", "split": "test"}
         task = dict(zip(("type", "name"), run.words.hub_task, strict=True))
         results = [{"task": task, "dataset": dataset, "metrics": metrics}]
         matter["model-index"] = [{"name": run.title, "results": results}]
     return matter
+
+
+def _with_split(run: RunData, name: str) -> str:
+    split = run.split_of_source.get(name)
+    return name if split is None else f"{name} (all {split})"
 
 
 def _origin(config: dict[str, Any]) -> str:

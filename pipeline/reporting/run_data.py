@@ -193,11 +193,24 @@ class RunData:
 
     @property
     def sources(self) -> dict[str, dict[str, Any]]:
-        """Documents and bytes of each source of the training text, as they left curate."""
+        """Documents and bytes of each source, as they left curate."""
         for stage in ("curate", "normalize", "ingest"):
             if found := self.summary(stage).get("sources"):
                 return dict(found)
         return {}
+
+    @property
+    def split_of_source(self) -> dict[str, str]:
+        """The split to which a source goes whole, where its setting names one."""
+        return {
+            str(source.get("name")): str(source["split"])
+            for source in self.section("ingest").get("sources") or ()
+            if isinstance(source, dict) and source.get("split")
+        }
+
+    def sources_of(self, split: str) -> list[str]:
+        """Names of the sources that give documents to a split."""
+        return [name for name in self.sources if self.split_of_source.get(name, split) == split]
 
     def splits(self, stage: str) -> dict[str, dict[str, Any]]:
         """What a stage counted in each split."""
@@ -229,7 +242,7 @@ class RunData:
                 words += f", {train['epochs']:.3g} epochs, on {self.words.target}s"
             elif train.get("target_tokens"):
                 words += f" on {formats.compact(train['target_tokens'])} {self.words.target}s"
-        names = list(self.sources)
+        names = self.sources_of("train")
         if names:
             words += f" of {', '.join(names[:3])}" + (f" and {len(names) - 3} more sources" if len(names) > 3 else "")
         return words + "."

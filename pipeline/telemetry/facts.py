@@ -86,6 +86,9 @@ class HealthFacts:
     top_k: int | None = None
     """Experts that a token is sent to."""
 
+    is_balanced: bool = False
+    """Whether a loss spreads tokens over the experts."""
+
     attention_cap: float | None = None
     """That no attention logit passes."""
 

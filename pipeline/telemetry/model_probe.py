@@ -24,7 +24,7 @@ from pipeline.modeling.stations import BOUNDS, stations_of
 from pipeline.tasks import Split
 from pipeline.telemetry.attention_scores import AttentionSums, watching_attention
 from pipeline.telemetry.histograms import NUM_BUCKETS, PER_SIDE, Buckets, buckets_by_size, count_by_size
-from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, PROBE
+from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, FEWEST_TOKENS, PROBE
 
 MOST_TOKENS = 4096
 DEAD = 1e-3
@@ -45,9 +45,10 @@ MOST_EXPERTS = 64
 
 
 def probe_rows(split: Split, global_batch_size: int) -> range:
-    """The first rows of a split: at most MOST_TOKENS tokens and half of a global batch, and at least one row. The same
-    for any number of processes."""
-    most = min(MOST_TOKENS // split.block_size, global_batch_size // 2, len(split))
+    """The first rows of a split: half of a global batch, but FEWEST_TOKENS or more and MOST_TOKENS or less, as far as
+    there are any. The same for any number of processes."""
+    fewest = -(-FEWEST_TOKENS // split.block_size)
+    most = min(max(global_batch_size // 2, fewest), max(MOST_TOKENS // split.block_size, 1), len(split))
     return range(max(1, most))
 
 

@@ -101,7 +101,8 @@ class HealthPanel:
             if verdict is not None and not verdict.is_healthy:
                 found.append(verdict)
             elif (over := self._over.get(rule.what)) is not None:
-                words = f"it was critical from step {over.since:,} on, and is over: {over.evidence.words}"
+                words = f"it was critical from step {over.since:,} on, and is over; when it last was, "
+                words += over.evidence.words
                 found.append(replace(over, verdict="note", evidence=replace(over.evidence, words=words)))
         told = {verdict.kind for verdict in found}
         for kind in dict.fromkeys(rule.kind for rule in RULES):
@@ -111,11 +112,12 @@ class HealthPanel:
 
     def _healthy(self, kind: str) -> Verdict | None:
         """The figure of a kind that is nearest to its threshold; None of a model without experts."""
-        last = [
-            (rule, self._readings[rule.what][-1][1])
-            for rule in RULES
-            if rule.kind == kind and self._readings[rule.what]
-        ]
+        last = []
+        for rule in RULES:
+            if rule.kind == kind and (readings := self._readings[rule.what]):
+                # One that is bad, and too few to decide, is no figure to show for health.
+                healthy = [reading for _, reading in readings if LEVELS[reading.severity] == 0]
+                last.append((rule, (healthy or [readings[-1][1]])[-1]))
         if not last:
             is_measured = kind != "experts"
             return Verdict(kind, kind, "unknown", Evidence(None, "nothing was measured")) if is_measured else None

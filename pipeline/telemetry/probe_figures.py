@@ -21,6 +21,9 @@ from pipeline.modeling.layer_names import is_block, layer_of_matrix
 
 PROBE, ATTENTION, EXPERTS = "probe/", "attention/", "experts/"
 
+FEWEST_TOKENS = 512
+"""On fewer, units that are rarely active look dead."""
+
 
 def figure_by_module(record: Mapping[str, float], part: str, figure: str) -> dict[str, float]:
     """One figure of all modules that a record has it of, from input to output; `part` is PROBE, ATTENTION or

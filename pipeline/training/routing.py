@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipeline.errors import ConfigError
 from pipeline.evaluation.losses import Batch, LossSums
@@ -17,6 +17,13 @@ from pipeline.tasks import Task
 from pipeline.training.train_config import TrainConfig
 
 LOAD = "expert_load/"
+
+
+def balance_coefficient(config: TrainConfig, hf_config: PreTrainedConfig) -> float:
+    """Of the loss that spreads tokens over experts: the training's, or else the model's own; 0 without one."""
+    if config.router_aux_loss_coef is not None:
+        return config.router_aux_loss_coef
+    return float(getattr(hf_config.get_text_config(), "router_aux_loss_coef", 0.0))
 
 
 class Routing:
@@ -48,7 +55,7 @@ class Routing:
             what = model.config.model_type + (f" for {task.type}" if has_head_over_labels(model.config) else "")
             raise ConfigError(f"train.{next(iter(given))}: {what} has no router that a loss balances; remove it")
         text = model.config.get_text_config()
-        self._balance: float = given.get("router_aux_loss_coef", getattr(text, "router_aux_loss_coef", 0.0))
+        self._balance = balance_coefficient(config, model.config)
         self._z: float = given.get("router_z_loss_coef", getattr(text, "router_z_loss_coef", 0.0))
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from reporting import fake_run
 from reporting.fake_run import figures, labelled_changes, lost_text_changes, make_run, write_manifest
 
 from pipeline.reporting.model_card import render_card
@@ -80,6 +81,17 @@ def test_it_depends_on_no_time_speed_version_or_runtime_setting(tmp_path: Path) 
         write_manifest(folder, manifest)
     (first["train"] / "metrics.jsonl").unlink()
     assert card(first) == before
+
+
+def test_a_source_that_is_held_out_is_not_what_the_model_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [{"name": "python_docs", "split": "train"}, {"name": "essays", "split": "test"}]
+    monkeypatch.setitem(fake_run.SECTIONS, "ingest", {"sources": sources})
+    text = card(make_run(tmp_path))
+    assert "target tokens of python_docs." in text
+    assert "| essays (all test) |" in text
+    assert "Held-out documents of essays\n" in text
 
 
 def test_names_cannot_break_the_tables(tmp_path: Path) -> None:

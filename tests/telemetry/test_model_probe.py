@@ -327,6 +327,14 @@ def test_a_probe_changes_nothing(tokenizer):
     assert AttentionInterface._global_mapping == interface[2]
 
 
-@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (4, 2), (100, 3)])
-def test_rows_are_half_of_a_global_batch_at_most(batch, rows):
-    assert probe_rows(Rows(), batch) == range(rows)
+@pytest.mark.parametrize(
+    ("batch", "block", "rows"), [(1, 64, 8), (32, 64, 16), (1000, 64, 64), (1, 1024, 1), (9, 8192, 1), (1000, 16, 100)]
+)
+def test_rows_are_half_of_a_global_batch_within_bounds(batch, block, rows):
+    class Split(Rows):
+        block_size = block
+
+        def __len__(self) -> int:
+            return 100
+
+    assert probe_rows(Split(), batch) == range(rows)

@@ -42,6 +42,16 @@ def layers(gradients: Iterable[float] = (1, 1), ratios: Iterable[float] = (1e-3,
     return [{"step": step, **line} for step in range(10, 60, 10)]
 
 
+def decays(share: float) -> Records:
+    """Three matrices, of which one has no decay."""
+    line = {f"matrices/layers.0.{name}/weight_norm": 2.0 for name in "abc"}
+    line |= {
+        f"matrices/layers.0.{name}/decay_norm": part
+        for name, part in zip("abc", (0, 2 * share, 2 * share), strict=True)
+    }
+    return [{"step": step, **line} for step in range(10, 60, 10)]
+
+
 def validated(training: Iterable[float], validation: Iterable[float], every: int = 100, **others: float) -> Records:
     found: Records = []
     for i, (own, other) in enumerate(zip(training, validation, strict=True)):
@@ -232,6 +242,15 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
         {"frequency_loss": 8.0},
         {},
     ),
+    ("strong_decay", "warning", decays(0.008), decays(0.012), {}, {}),
+    (
+        "collapsed_router",
+        "critical",
+        probes(50, load_most=(1, 4)),
+        probes(100, load_most=(1, 4)),
+        {**MIXTURE, "is_balanced": True},
+        {**MIXTURE, "is_balanced": True},
+    ),
     ("collapsed_router", "warning", probes(50, load_most=(2.6,)), probes(50, load_most=(2.8,)), MIXTURE, MIXTURE),
     ("collapsed_router", "critical", probes(load_most=(2.8,)), probes(load_most=(1, 4)), MIXTURE, MIXTURE),
     ("router_entropy", "warning", probes(200, router_entropy=(1, 0.999)), probes(200, router_entropy=(1, 1)), {}, {}),
@@ -342,7 +361,7 @@ def test_no_larger_rate_is_advised_where_the_loss_was_above_guessing(highest):
     verdicts = found([*losses(*training), {"step": 500, "eval/loss": 7.0}], {})
     for what in ("no_better_than_frequencies", "nothing_learned"):
         assert ("lower train.learning_rate" in verdicts[what].remedy) == (highest > 8.1)
-        assert ("raise train.learning_rate" in verdicts[what].remedy) == (highest < 8.1)
+        assert ("three times as large" in verdicts[what].remedy) == (highest < 8.1)
 
 
 def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():

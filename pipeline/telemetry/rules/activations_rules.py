@@ -10,13 +10,10 @@ from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
-from pipeline.telemetry.probe_figures import PROBE, figure_by_module
+from pipeline.telemetry.probe_figures import FEWEST_TOKENS, PROBE, figure_by_module
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
-
-FEWEST_TOKENS = 512
-"""On fewer, units that are rarely active look dead."""
 
 GROWTH, GROWTH_OF_A_BLOCK, FADED, IDLE = 100.0, 10.0, 0.01, 1e-3
 

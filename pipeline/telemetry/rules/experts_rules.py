@@ -46,8 +46,8 @@ class IdleExpert(Rule):
 
 
 class CollapsedRouter(Rule):
-    """In one layer nearly all tokens go to the same experts. Fresh routers are uneven, so the first steps count only
-    where all tokens go to them."""
+    """In one layer nearly all tokens go to the same experts. Fresh routers are uneven: a loss that balances them takes
+    its time, and without one the first steps count only where all tokens go to them."""
 
     kind: ClassVar = "experts"
     what: ClassVar = "collapsed_router"
@@ -63,7 +63,9 @@ class CollapsedRouter(Rule):
         most = facts.num_experts / facts.top_k
         limit = 0.9 * min(most, 3.0)
         highest = max(loads, key=lambda name: loads[name])
-        is_settled = window.step >= max(2 * facts.warmup_steps, 50)
+        is_settled = window.step >= max(2 * facts.warmup_steps, 100 if facts.is_balanced else 50)
+        if facts.is_balanced and not is_settled:
+            return None
         limits = {"warning": limit / most, "critical": 0.99} if is_settled else {"critical": 0.99}
         high = [name for name, load in loads.items() if load > most * next(iter(limits.values()))]
         words = f"the busiest expert of {highest} gets {loads[highest]:.3g} times its even share at step "

@@ -15,6 +15,7 @@ NO_BETTER = 0.99
 ABOVE_GUESSING = 0.1
 SETTLED = 15
 RATE = "lower train.learning_rate, or raise train.warmup_steps"
+BOTH_RATES = "try a train.learning_rate three times as large, and a third of it"
 TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
 
 
@@ -64,7 +65,7 @@ class NoBetterThanFrequencies(Rule):
 
     kind: ClassVar = "loss"
     what: ClassVar = "no_better_than_frequencies"
-    remedy: ClassVar = "see whether the data has any order to learn; raise train.learning_rate or train.max_steps"
+    remedy: ClassVar = f"see whether the data has any order to learn; {BOTH_RATES}, or raise train.max_steps"
     source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 1 % is calibrated"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -106,7 +107,7 @@ class Plateau(Rule):
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_plateau"
-    remedy: ClassVar = "raise train.learning_rate, or give the model more layers or width (model.config)"
+    remedy: ClassVar = f"{BOTH_RATES}, or give the model more layers or width (model.config)"
     source: ClassVar = (
         "calibrated: a fall of less than 0.5 % in a fifth of the training, above 90 % of frequencies' loss"
     )

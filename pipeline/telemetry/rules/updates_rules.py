@@ -17,6 +17,9 @@ from pipeline.telemetry.window import Window
 
 UNSTABLE_UPDATE, OVERWRITING_UPDATE, PROVEN_UPDATE = 0.5, 1.0, 10.0
 STALLED_UPDATE = 1e-5
+DECAY = 0.01
+"""Of the weights, a step: they forget in 100 steps what they were."""
+
 ADVICE = 'Karpathy, "Neural Networks: Zero to Hero", part 4'
 
 
@@ -63,4 +66,30 @@ class Stalled(Rule):
         return above(STALLED_UPDATE / middle if middle else 2.0, {"critical": 1.0}, window, words)
 
 
-RULES = (Unstable(), Stalled())
+class StrongDecay(Rule):
+    """Weight decay takes so much of the weights at each step that they follow the last gradients alone."""
+
+    kind: ClassVar = "updates"
+    what: ClassVar = "strong_decay"
+    remedy: ClassVar = "lower train.weight_decay, which takes the learning rate times itself of the weights a step"
+    source: ClassVar = "Loshchilov & Hutter 2019, on decoupled decay; calibrated: 0.03 % a step is healthy"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        shares = sorted(
+            decay / norm
+            for tag, decay in window.record.items()
+            if tag.endswith("/decay_norm") and decay > 0 and (norm := window.record[of_weights(tag)]) > 0
+        )
+        if not shares:
+            return None
+        middle = shares[len(shares) // 2]
+        words = f"weight decay takes {middle:.2%} of a matrix at step {window.step:,}, and more of half of them"
+        return above(middle, {"warning": DECAY}, window, words, figures={"share": middle})
+
+
+def of_weights(tag: str) -> str:
+    """The tag of a matrix's weight norm, from one of its other tags."""
+    return tag.rpartition("/")[0] + "/weight_norm"
+
+
+RULES = (Unstable(), Stalled(), StrongDecay())

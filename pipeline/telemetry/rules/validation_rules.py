@@ -8,7 +8,7 @@ from typing import ClassVar
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
 from pipeline.telemetry.rules.data_rules import is_other_text
-from pipeline.telemetry.rules.loss_rules import NO_BETTER, remedy_of_no_learning
+from pipeline.telemetry.rules.loss_rules import BOTH_RATES, NO_BETTER, remedy_of_no_learning
 from pipeline.telemetry.window import Window
 
 NOISE = 2.0
@@ -72,7 +72,7 @@ class NothingLearned(Rule):
 
     kind: ClassVar = "validation"
     what: ClassVar = "nothing_learned"
-    remedy: ClassVar = "see whether data or labels have anything to learn; raise train.learning_rate or train.max_steps"
+    remedy: ClassVar = f"see whether data or labels have anything to learn; {BOTH_RATES}, or raise train.max_steps"
     source: ClassVar = "the entropy of single symbols (Shannon 1951); the margin of 1 % is calibrated"
     at_once: ClassVar = True
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from pipeline.modeling.expert_loads import balanced_mixture
 from pipeline.modeling.parameters import mixture_of
 from pipeline.tasks import Split, Task
 from pipeline.telemetry.data_facts import measure_data
@@ -16,6 +17,7 @@ from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.training.optimization.schedules import num_steps, num_warmup_steps
 from pipeline.training.recording.trackers import RunLabel
+from pipeline.training.routing import balance_coefficient
 from pipeline.training.train_config import TrainConfig
 
 
@@ -48,6 +50,7 @@ def health_facts(
         probe_tokens=validation.num_tokens_in(probe_rows(validation, config.global_batch_size)),
         num_experts=num_experts,
         top_k=top_k,
+        is_balanced=balanced_mixture(model_config) is not None and balance_coefficient(config, model_config) > 0,
         attention_cap=getattr(model_config.get_text_config(), "attn_logit_softcapping", None),
         data=_data_facts(train, tokenizer_file),
     )
