@@ -42,10 +42,10 @@ def live_pages(workspace: Workspace, name: str, config: ReportConfig, seconds: f
 
 
 def write_page(folder: Path, run: Run, config: ReportConfig, seconds: float) -> Path:
-    """Write a run's page of now. While it goes on, the page loads itself again after so many `seconds`."""
-    is_running = run.outcome == RUNNING
+    """Write a run's page of now. While it goes on, the page loads itself again after so many `seconds`; not after 0."""
+    is_renewed = run.outcome == RUNNING and seconds > 0
     data = read_run(run.folders, config)
-    page = render_report(data, _standing(run, data.metrics.last_step), max(1, round(seconds)) if is_running else 0)
+    page = render_report(data, _standing(run, data.metrics.last_step), max(1, round(seconds)) if is_renewed else 0)
     atomic.write_bytes(folder / PAGE, page.encode())
     return folder / PAGE
 

@@ -104,12 +104,13 @@ def report(
         loaded = load_config(config, overrides, ("run", "report"))
         workspace, is_told = _workspace(loaded.run), False
         with storage_errors(workspace.root), suppress(InterruptedUnsaved):  # looking on is over: nothing is lost
-            for page in live_pages(workspace, loaded.run.name, loaded.report, seconds):
+            for page in live_pages(workspace, loaded.run.name, loaded.report, seconds if watch else 0.0):
                 if not is_told:
                     print(f"page  {page}  (open in a browser)", flush=True)
                     is_told = True
                 if not watch:
                     return
+            print("the run has ended; the page is its last", flush=True)
 
     guarded(work, debug)
 

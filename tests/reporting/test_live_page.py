@@ -132,12 +132,14 @@ def test_the_command_writes_it_once_or_watches(training: Training) -> None:
     page = training.view / "report-live.html"
     assert (result.exit_code, result.output) == (0, f"page  {page}  (open in a browser)\n")
     assert 'data-step="5"' in page.read_text()
+    assert 'http-equiv="refresh"' not in page.read_text(), "nobody would renew it"
 
     timer = threading.Timer(0.3, lambda: training.tell(outcome="done", exit_code=0))
     timer.start()
     result = CliRunner().invoke(app, ["report", *common, "--watch", "0.1"])
     timer.join()
-    assert (result.exit_code, result.output) == (0, f"page  {page}  (open in a browser)\n")
+    assert result.exit_code == 0
+    assert result.output == f"page  {page}  (open in a browser)\nthe run has ended; the page is its last\n"
     assert "refresh" not in page.read_text()
 
     for wrong in (["3"], ["--watch", "often"], ["--watch", "0"], ["--watch", "1", "2"]):
