@@ -37,6 +37,11 @@ class SamplesConfig(Section):
     top_k: int | None = Field(default=50, ge=1)
     """Sample from this many likeliest tokens only. Null samples from all."""
 
+    @property
+    def are_drawn(self) -> bool:
+        """Whether tokens are drawn, and not each the likeliest."""
+        return self.temperature > 0 and self.top_k != 1
+
 
 class EvaluateConfig(Section):
     """Metrics, baselines and samples on held-out documents."""

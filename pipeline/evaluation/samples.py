@@ -87,7 +87,7 @@ def write_samples(
         return {
             "prompt": prompt,
             "text": continuation(tokenizer, ids, output[0, len(ids) :].tolist()),
-            "settings": {**settings, "seed": seed + index if config.temperature > 0 else None},
+            "settings": {**settings, "seed": seed + index if config.are_drawn else None},
         }
 
     are_together = is_sharded(model)

@@ -96,8 +96,7 @@ class CausalLm(Task, type="causal_lm"):
     def uses_seed(self, config: EvaluateConfig) -> bool:
         """The samples, unless each of their tokens is the likeliest."""
         samples = config.samples
-        are_sampled = samples.temperature > 0 and samples.top_k != 1
-        return are_sampled and bool(samples.prompts or samples.num_samples)
+        return samples.are_drawn and bool(samples.prompts or samples.num_samples)
 
     def pack(self, context: TaskContext) -> dict[str, Any]:
         from pipeline.tokens.packing import pack_contiguous

@@ -186,7 +186,8 @@ def test_a_document_of_garbage_in_any_place_and_batch(tmp_path, batch, place, na
     assert first_step(told, "garbage_documents", "warning") <= 2
     [verdict] = [one for one in verdicts_of(summary["health"]) if one.what == "garbage_documents"]
     assert (
-        f"1 of 151 training documents are no text: document {place + 1} ({GARBAGE[name][1]}" in verdict.evidence.words
+        f"1 of 151 training documents that are long enough to tell are no text: document {place + 1} "
+        f"({GARBAGE[name][1]}" in verdict.evidence.words
     )
     assert_told_truly(told)
 

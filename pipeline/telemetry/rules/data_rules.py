@@ -120,7 +120,7 @@ class GarbageDocuments(Rule):
         found = facts.data.garbage
         if found is None:
             return None
-        words = f"{found.garbage:,} of {found.documents:,} training documents are no text"
+        words = f"{found.garbage:,} of {found.documents:,} training documents that are long enough to tell are no text"
         share = found.garbage / max(1, found.documents)
         limits = {"note": 0.0, "warning": RARE_GARBAGE}
         words += _examples(found.garbage_examples)
@@ -141,8 +141,8 @@ class OddDocuments(Rule):
         found = facts.data.garbage
         if found is None:
             return None
-        words = f"{found.odd:,} of {found.documents:,} training documents are unlike the others, or in part no text"
-        words += _examples(found.odd_examples)
+        words = f"{found.odd:,} of {found.documents:,} training documents that are long enough to tell are unlike the "
+        words += "others, or in part no text" + _examples(found.odd_examples)
         return above(found.odd, {"note": 0.0}, None, words, _places(found.odd_examples), {"documents": found.odd})
 
 
