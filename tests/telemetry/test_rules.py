@@ -251,7 +251,7 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
         {**MIXTURE, "is_balanced": True},
         {**MIXTURE, "is_balanced": True},
     ),
-    ("collapsed_router", "warning", probes(50, load_most=(2.6,)), probes(50, load_most=(2.8,)), MIXTURE, MIXTURE),
+    ("collapsed_router", "warning", probes(50, load_most=(2.9,)), probes(50, load_most=(3.1,)), MIXTURE, MIXTURE),
     ("collapsed_router", "critical", probes(load_most=(2.8,)), probes(load_most=(1, 4)), MIXTURE, MIXTURE),
     ("router_entropy", "warning", probes(200, router_entropy=(1, 0.999)), probes(200, router_entropy=(1, 1)), {}, {}),
     (

@@ -61,7 +61,7 @@ class CollapsedRouter(Rule):
         if facts.probe_tokens * facts.top_k < FEWEST_TOKENS * facts.num_experts:
             return None  # loads of so few tokens are chance
         most = facts.num_experts / facts.top_k
-        limit = 0.9 * min(most, 3.0)
+        limit = min(0.95 * most, 3.0)
         highest = max(loads, key=lambda name: loads[name])
         is_settled = window.step >= max(2 * facts.warmup_steps, 100 if facts.is_balanced else 50)
         if facts.is_balanced and not is_settled:
