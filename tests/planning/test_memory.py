@@ -5,7 +5,8 @@ carries out a run of a small model first, so that libraries are loaded and their
 stage of a larger one. The highest resident size of that, less the resident size before it, is compared with what
 `descent estimate` says of the same configuration. The models are such that activations make the peak: on the CPU,
 whose memory is the host's, the snapshot of weights and optimizer from which a checkpoint is written could be higher.
-Attention has no dropout, with which torch keeps its scores on the CPU, though not on a GPU. Where the processor has no
+For the same reason no anatomies are recorded: they are taken on a copy in the host's memory, in float64. Attention has
+no dropout, with which torch keeps its scores on the CPU, though not on a GPU. Where the processor has no
 bf16 all is computed in float32, as `mixed_precision: auto` has it: emulated, two steps take minutes.
 """
 
@@ -33,6 +34,10 @@ from pipeline.planning.devices import device_named
 from pipeline.planning.estimate import Estimator, Hardware
 from pipeline.engine.plan import Selection
 from pipeline.stages import STAGES
+
+from pipeline.training import loop
+
+loop.record_anatomy_if_due = lambda state: None
 
 path, small, large = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 
