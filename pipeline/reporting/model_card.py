@@ -222,9 +222,9 @@ def _limitations(run: RunData) -> list[str]:
             if words.is_generative
             else f"It was trained on documents that were cut after {formats.count(block)} tokens; cut longer ones too."
         )
-    limits.append(
-        "Its evaluation uses held-out documents of the same sources; it says nothing about other text or tasks."
-    )
+    tested = run.sources_of("test")
+    where = "the same sources" if tested == run.sources_of("train") else ", ".join(tested)
+    limits.append(f"Its evaluation uses held-out documents of {where}; it says nothing about other text or tasks.")
     worse, even = (
         " and ".join(
             f"{row['name']} ({row['value']})" for row in run.baselines if _standing(row, own, words) == standing

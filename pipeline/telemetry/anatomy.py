@@ -16,8 +16,8 @@ from pipeline import atomic
 FOLDER = "anatomy"
 """In a work folder and in the artifact of a training: its records, one a file."""
 
-MOST_PARAMETERS = 50_000_000
-"""Of a model that a training takes apart by itself."""
+MOST_RECORDED = 50_000_000
+"""Parameters of a model that a training takes apart by itself."""
 
 FORMAT = 1
 _PREFIX, _SUFFIX = "step-", ".json"

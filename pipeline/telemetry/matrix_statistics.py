@@ -26,8 +26,8 @@ from pipeline.telemetry.histograms import (
 )
 from pipeline.telemetry.matrix_figures import MATRICES
 
-MOST_PARAMETERS = 2000
-"""Of a model with more, vectors such as biases and the weights of norms are left out."""
+MOST_MATRICES = 2000
+"""Of a model with more matrices and vectors, vectors such as biases and the weights of norms are left out."""
 
 DecayOf = Callable[[Mapping[str, Any]], float | None]
 """The part of a weight that a step takes away apart from the gradient, by the optimizer's group: 0 where decay enters
@@ -65,7 +65,7 @@ class MatrixStatistics:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, decay_of: DecayOf) -> None:
         prefix = getattr(model, "base_model_prefix", "")
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        if len(named) > MOST_PARAMETERS:
+        if len(named) > MOST_MATRICES:
             named = [(name, parameter) for name, parameter in named if parameter.ndim >= 2] or named
         self.names = [matrix_name(name, prefix) for name, _ in named]
         self._parameters = [parameter for _, parameter in named]

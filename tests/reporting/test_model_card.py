@@ -92,6 +92,7 @@ def test_a_source_that_is_held_out_is_not_what_the_model_was_trained_on(
     assert "target tokens of python_docs." in text
     assert "| essays (all test) |" in text
     assert "Held-out documents of essays\n" in text
+    assert "uses held-out documents of essays; it says" in text
 
 
 def test_names_cannot_break_the_tables(tmp_path: Path) -> None:

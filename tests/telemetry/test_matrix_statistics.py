@@ -167,7 +167,7 @@ def test_gradients_too_small_to_square_are_seen():
 
 
 def test_of_too_many_parameters_only_matrices_are_measured(monkeypatch):
-    monkeypatch.setattr(matrix_statistics, "MOST_PARAMETERS", 9)
+    monkeypatch.setattr(matrix_statistics, "MOST_MATRICES", 9)
     net = Net()
     learn(net)
     names = {tag.split("/")[1] for tag in step(net, section_of("sgd"))[0]}

@@ -12,7 +12,7 @@ from pipeline.reporting.formats import compact
 from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import PageSection, Shown
-from pipeline.telemetry.anatomy import MOST_PARAMETERS, Anatomy
+from pipeline.telemetry.anatomy import MOST_RECORDED, Anatomy
 
 
 def _draw(shown: Shown) -> Markup:
@@ -26,7 +26,7 @@ def _of_run(run: RunData) -> Markup:
         "anatomies.html.j2",
         rows=[_row(one) for one in run.anatomies],
         views=[anatomy_view(one) for one in run.anatomies],
-        most_parameters=compact(MOST_PARAMETERS),
+        most_parameters=compact(MOST_RECORDED),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import is_disk_full
 from pipeline.modeling.sharding import is_sharded
-from pipeline.telemetry.anatomy import MOST_PARAMETERS, write_anatomy
+from pipeline.telemetry.anatomy import MOST_RECORDED, write_anatomy
 from pipeline.training.anatomies import subject_of_training
 from pipeline.training.dissection import dissect
 
@@ -24,7 +24,7 @@ def record_anatomy(state: TrainState) -> None:
     model, step = state.unwrapped_model, state.counters.step
     if state.artifact is None or not state.processes.is_main or is_sharded(model):
         return
-    if sum(parameter.numel() for parameter in model.parameters()) > MOST_PARAMETERS:
+    if sum(parameter.numel() for parameter in model.parameters()) > MOST_RECORDED:
         return
     try:
         write_anatomy(state.work, dissect(subject_of_training(state, state.artifact)))

@@ -37,7 +37,7 @@ def test_a_training_is_the_same_with_them_and_without(
     assert first.loss.by_hand == pytest.approx(first.loss.guess, abs=0.1), "before anything is learned"
     assert first.update.updates[0].state == {}
     assert (first.update.rate_of_step, last.update.rate_of_step, last.update.is_last_rate) == (2, 12, True)
-    monkeypatch.setattr(anatomy_records, "MOST_PARAMETERS", 100)
+    monkeypatch.setattr(anatomy_records, "MOST_RECORDED", 100)
     run_train(gpt2_inputs, tmp_path / "without")
     assert records(tmp_path / "without/output") == {}
     outcomes = [outcome(tmp_path / name, "output") for name in ("with", "without")]
