@@ -63,6 +63,16 @@ def test_a_frozen_model_has_outputs_and_no_gradients():
     assert found.modules["first"].num_values.item() == 16
 
 
+def test_without_a_backward_pass_no_graph_is_kept():
+    net, kept = Twice(), []
+    found = record_modules(
+        net, {"first": net.first}, lambda: kept.append(net(torch.ones(2, 8))) or kept[0].sum(), backward=False
+    )
+    assert not kept[0].requires_grad
+    assert found.modules["first"].gradient_norm is None
+    assert found.modules["first"].num_values.item() == 16
+
+
 def test_hooks_are_gone_after_an_error():
     net = Twice()
     with pytest.raises(RuntimeError):

@@ -416,6 +416,16 @@ def test_a_healthy_training_shows_the_figure_nearest_to_a_threshold():
     assert headline(told.values()) == "healthy"
 
 
+def test_one_bad_record_is_no_figure_to_show_for_health():
+    """What is called healthy has a healthy figure beside it, also where the last record alone passed the limit."""
+    records = layers(ratios=(1e-3, 2e-3))
+    records[-1] = {**layers(ratios=(1e-3, 0.6))[-1]}
+    told = found(records, {})["updates"]
+    assert told.verdict == "healthy"
+    assert "0.002" in told.evidence.words
+    assert "0.6" not in told.evidence.words
+
+
 def test_the_headline_is_what_was_wrong_first_of_what_is_worst():
     """Updates that stall keep the loss where it is, and not the other way round."""
     late = {"kind": "loss", "what": "no_better", "verdict": "critical", "evidence": {"words": "late"}, "since": 60}

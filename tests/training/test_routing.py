@@ -65,6 +65,24 @@ def gradient(model: Any, section: TrainConfig, rows: int) -> tuple[torch.Tensor,
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), sums
 
 
+@pytest.mark.parametrize(
+    ("architecture", "own", "given", "is_balanced"),
+    [
+        ("mixtral", 0.02, None, True),
+        ("mixtral", 0.02, 0.0, False),
+        ("mixtral", 0.0, 0.1, True),
+        ("mixtral", 0.0, None, False),
+        ("llama", None, None, False),
+    ],
+)
+def test_verdicts_know_whether_a_loss_balances_the_experts(tmp_path, architecture, own, given, is_balanced):
+    config = MIXTRAL if architecture == "mixtral" else LLAMA
+    own_setting = {} if own is None else {"router_aux_loss_coef": own}
+    inputs = make_inputs(tmp_path, architecture, {**config, **own_setting})
+    summary = run_train(inputs, tmp_path, max_steps=2, router_aux_loss_coef=given)
+    assert summary["facts"]["is_balanced"] is is_balanced
+
+
 @pytest.mark.parametrize("architecture", MIXTURES)
 def test_gradients_and_records_are_the_same_for_any_accumulation(tokenizer, architecture):
     model = build_model(ModelConfig(architecture=architecture, config=MIXTURES[architecture]), tokenizer, seed=1)
