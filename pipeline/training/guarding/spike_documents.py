@@ -89,7 +89,9 @@ def verdict_on_spikes(counters: Counters) -> Verdict | None:
     words = "; ".join(spike.words for spike in told)
     remedy = "look at the documents that are named; train.on_loss_spike: skip leaves such batches out"
     source = f"losses of single rows; one stands out from {STANDS_OUT} times the median on (calibrated)"
-    return Verdict("data", "documents_of_spikes", "note", Evidence(told[-1].step, words), remedy, source, told[0].told_at)
+    return Verdict(
+        "data", "documents_of_spikes", "note", Evidence(told[-1].step, words), remedy, source, told[0].told_at
+    )
 
 
 def _row_loss(split: PackedSplit | LabelledSplit, window: int, losses: NDArray[np.float64]) -> RowLoss:

@@ -117,6 +117,7 @@ def test_a_document_of_noise_is_named_by_its_spike(noisy, tmp_path):
     assert f"document {NOISE} (loss " in words
     assert '"w' in words, "some of its text"
     assert words in [one.evidence.words for one in last_verdicts(tmp_path / "output")]
+    assert [one["kind"] for one in summary["health"]].index("data") > 0, "the spike itself comes first"
 
 
 def test_noise_ranks_first_in_a_batch_of_any_size(noisy, tmp_path, monkeypatch):
