@@ -24,7 +24,7 @@ from pipeline.modeling.stations import BOUNDS, stations_of
 from pipeline.tasks import Split
 from pipeline.telemetry.attention_scores import AttentionSums, watching_attention
 from pipeline.telemetry.histograms import NUM_BUCKETS, PER_SIDE, Buckets, buckets_by_size, count_by_size
-from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, FEWEST_TOKENS, PROBE
+from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, FEWEST_TOKENS, NOT_FINITE, PROBE
 
 MOST_TOKENS = 4096
 DEAD = 1e-3
@@ -39,6 +39,9 @@ WIDEST = 2**15
 
 COUNTS = "counts of "
 """How the sums are called that are entries in buckets."""
+
+UNREACHED = -1.0
+"""Of the gradient with respect to an output on which the loss does not depend: left out on the host."""
 
 MOST_EXPERTS = 64
 """Of a layer with more, the loads of single experts are not recorded."""
@@ -122,8 +125,16 @@ class ModelProbe:
         return found
 
     def tags(self, values: Sequence[float]) -> dict[str, float]:
-        """The figures by tag, from what `measure` gave, on the host; without those that are not finite."""
-        return {name: value for name, value in zip(self._names, values, strict=False) if math.isfinite(value)}
+        """The figures by tag, from what `measure` gave, on the host. Of one that is not finite the name alone is told,
+        where that is no property of the figure itself."""
+        found: dict[str, float] = {}
+        for tag, value in zip(self._names, values, strict=False):
+            name, _, figure = tag.rpartition("/")
+            if math.isfinite(value):
+                found |= {} if value == UNREACHED else {tag: value}
+            elif figure in NOT_FINITE:
+                found[f"{name}/{NOT_FINITE[figure]}"] = 1.0
+        return found
 
     def histograms(self, values: Sequence[float]) -> dict[str, Buckets]:
         """The buckets of each module's output by `probe/<module>/activations`, from what `measure` gave, on the
@@ -190,9 +201,8 @@ class ModelProbe:
             figures[f"{PROBE}{name}/out_max"] = largest[f"output {name}"][0] / rms
             if (logs := sums.get(f"growth {name}")) is not None:
                 figures[f"{PROBE}{name}/growth"] = (logs[0] / logs[1]).exp()
-            # NaN where the loss depends on no such output: left out on the host.
             norm = of_output[2].sqrt() / self._targets
-            figures[f"{PROBE}{name}/out_grad_norm"] = norm.where(of_output[3] > 0, torch.nan)
+            figures[f"{PROBE}{name}/out_grad_norm"] = norm.where(of_output[3] > 0, UNREACHED)
         for name, module in self._stations.activations.items():
             if (of_units := largest.get(f"units {name}")) is not None:
                 is_dead = of_units <= DEAD * _rms(sums[f"units {name}"])

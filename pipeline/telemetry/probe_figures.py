@@ -11,6 +11,8 @@ A record of `pipeline.telemetry.model_probe` holds:
   largest_logit;
 * `experts/<layer>/<figure>`: load_least, load_most and load_<i>, over the even share; router_entropy, as a part of that
   of choosing evenly.
+
+Where one of NOT_FINITE is not, a name of its own says so with 1 in its place.
 """
 
 from __future__ import annotations
@@ -20,6 +22,14 @@ from collections.abc import Mapping
 from pipeline.modeling.layer_names import is_block, layer_of_matrix
 
 PROBE, ATTENTION, EXPERTS = "probe/", "attention/", "experts/"
+
+NOT_FINITE = {
+    "loss": "loss_not_finite",
+    "out_rms": "out_not_finite",
+    "out_grad_norm": "out_grad_not_finite",
+    "largest_logit": "logit_not_finite",
+}
+"""What is told of a figure that is infinite or no number."""
 
 FEWEST_TOKENS = 512
 """On fewer, units that are rarely active look dead."""

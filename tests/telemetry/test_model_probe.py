@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from modeling.checkpoints import SHAPE
+from telemetry.test_rules import FACTS
 from torch import nn
 from training.tiny import GPT2, LLAMA, VOCAB_SIZE, make_inputs, make_tokenizer, metrics, run_train
 from transformers.modeling_utils import AttentionInterface
@@ -25,6 +26,7 @@ from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
 from pipeline.telemetry.histograms import buckets_by_size, count_by_size
 from pipeline.telemetry.matrix_figures import tag_in_folder
 from pipeline.telemetry.model_probe import ModelProbe, probe_rows
+from pipeline.telemetry.panel import HealthPanel
 from pipeline.telemetry.transfer import to_host
 
 ROWS, LENGTH = 3, 16
@@ -258,6 +260,59 @@ def test_histograms_are_of_what_modules_give(tokenizer, padded):
     [plain] = to_host([probe.measure()])
     assert probe.histograms(plain) == {}
     assert probe.tags(plain) == probe.tags(values[: len(plain)])
+
+
+class Burst(torch.autograd.Function):
+    """The same forward, an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return gradient * torch.inf
+
+
+def overflow(model: Any) -> None:
+    model.model.layers[1].mlp.down_proj.weight.fill_(3e38)
+
+
+def overflow_queries(model: Any) -> None:
+    model.model.layers[1].self_attn.q_proj.weight.mul_(1e30)
+    model.model.layers[1].self_attn.k_proj.weight.mul_(1e30)
+
+
+def burst(model: Any) -> None:
+    model.model.layers[0].mlp.register_forward_hook(lambda module, given, output: Burst.apply(output))
+
+
+def mask(model: Any) -> None:
+    def hook(module: Any, given: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.index_fill(-1, torch.tensor([0]), -torch.inf)
+
+    model.lm_head.register_forward_hook(hook)
+
+
+@pytest.mark.parametrize(
+    ("plant", "where", "words"),
+    [
+        (overflow, "layers.1.mlp", "what layers.1.mlp gives is infinite"),
+        (overflow_queries, "layers.1", "an attention logit of layers.1 is infinite"),
+        (burst, "layers.0.self_attn", "the gradient with respect to what layers.0.self_attn gives is infinite"),
+        (mask, "", ""),
+    ],
+)
+def test_what_is_not_finite_first_is_named_at_once_and_no_number_is_infinite(tokenizer, plant, where, words):
+    model = make_model(tokenizer, "llama")
+    with torch.no_grad():
+        plant(model)
+    found = probed(model, Rows())
+    assert all(math.isfinite(value) for value in found.values())
+    told = HealthPanel(FACTS).add({"step": 0, **found})
+    named = [(one.verdict, one.evidence.where) for one in told if one.what == "not_finite"]
+    assert named == ([("critical", where)] if where else [])
+    assert all(one.evidence.words.startswith(words) for one in told if one.what == "not_finite")
 
 
 def test_outputs_that_are_too_wide_have_no_histogram(tokenizer, monkeypatch):

@@ -116,6 +116,9 @@ PROBED, MIXTURE = {"probe_tokens": 512}, {"probe_tokens": 512, "num_experts": 8,
 OTHER = {"frequency_loss": 8.9}
 """Of a validation split that is another text."""
 
+MASKED = [{**one, "probe/lm_head/out_not_finite": 1.0} for one in probes()]
+"""The head masks an output by an infinity."""
+
 LABELS = {"predicts": "classes"}
 SWINGING = [*[8.0] * 5, *([4.0] * 7 + [8.5] * 7) * 4]
 """Of few labels a step."""
@@ -204,6 +207,8 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("gradient_factor", "critical", probes(out_grad_norm=(900, 1)), probes(out_grad_norm=(1100, 1)), {}, {}),
     ("gradient_factor", "critical", probes(out_grad_norm=(0.5, 1)), probes(out_grad_norm=(0, 1)), {}, {}),
     ("noisy_gradient", "note", noise(27), noise(33), {"batch_targets": 100.0}, {"batch_targets": 100.0}),
+    ("not_finite", "critical", probes(out_rms=(1, 1)), probes(out_not_finite=(1,)), {}, {}),
+    ("not_finite", "critical", MASKED, [{**one, "probe/loss_not_finite": 1.0} for one in MASKED], {}, {}),
     ("dead_units", "warning", probes(dead_units=(0.18, 0)), probes(dead_units=(0.22, 0)), PROBED, PROBED),
     ("dead_units", "critical", probes(dead_units=(0.9,)), probes(dead_units=(0.55,)), {"probe_tokens": 256}, PROBED),
     ("saturated_units", "warning", probes(saturated_units=(0.18,)), probes(saturated_units=(0.22,)), PROBED, PROBED),

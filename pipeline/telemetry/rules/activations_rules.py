@@ -8,14 +8,56 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+from pipeline.modeling.layer_names import is_block, layer_of_matrix
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
-from pipeline.telemetry.probe_figures import FEWEST_TOKENS, PROBE, figure_by_module
+from pipeline.telemetry.probe_figures import ATTENTION, FEWEST_TOKENS, NOT_FINITE, PROBE, figure_by_module
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
 GROWTH, GROWTH_OF_A_BLOCK, FADED, IDLE = 100.0, 10.0, 0.01, 1e-3
+
+
+class NotFinite(Rule):
+    """On the way through the model something is infinite or no number; what comes first is named, of gradients what is
+    nearest to the loss. An output outside of the blocks counts only where the loss is not finite either: models may
+    mask outputs by infinities."""
+
+    kind: ClassVar = "activations"
+    what: ClassVar = "not_finite"
+    remedy: ClassVar = (
+        "lower train.learning_rate or go on from an earlier checkpoint; train.mixed_precision: no shows whether it is "
+        "the precision; smaller weights (model.initialization) where it is so before training"
+    )
+    source: ClassVar = "IEEE 754: what is computed from an infinity or from NaN is mostly NaN"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        record = window.record
+        if not any(tag.startswith(PROBE) for tag in record):
+            return None
+        is_loss_lost = f"{PROBE}{NOT_FINITE['loss']}" in record
+        outputs = figure_by_module(record, PROBE, NOT_FINITE["out_rms"])
+        inside = [name for name in outputs if is_loss_lost or is_block(layer_of_matrix(name))]
+        logits = list(figure_by_module(record, ATTENTION, NOT_FINITE["largest_logit"]))
+        gradients = list(figure_by_module(record, PROBE, NOT_FINITE["out_grad_norm"]))
+        # A block stands before its parts, which compute before it gives anything.
+        first = next((name for name in inside[1:] if name.startswith(f"{inside[0]}.")), inside[0]) if inside else ""
+        if logits and (not first or layer_of_matrix(first) == logits[0]):
+            return self._reading(window, logits[0], "an attention logit of {} is")
+        if first:
+            return self._reading(window, first, "what {} gives is")
+        if gradients:
+            return self._reading(window, gradients[-1], "the gradient with respect to what {} gives is")
+        if is_loss_lost:
+            return self._reading(window, "", "the probe's loss is")
+        words = f"outputs, attention logits and gradients are finite at step {window.step:,}"
+        return Reading("healthy", Evidence(window.step, words))
+
+    def _reading(self, window: Window, where: str, words: str) -> Reading:
+        words = f"{words.format(where)} infinite or no number at step {window.step:,}"
+        return Reading("critical", Evidence(window.step, words, where))
 
 
 class _UnitsRule(Rule):
@@ -154,4 +196,4 @@ class IdleBlocks(Rule):
         return above(IDLE / added[most], {"warning": 1.0}, window, words, names_in_words(list(added)), figures)
 
 
-RULES = (DeadUnits(), SaturatedUnits(), ResidualGrowth(), FirstBlock(), Fading(), IdleBlocks())
+RULES = (NotFinite(), DeadUnits(), SaturatedUnits(), ResidualGrowth(), FirstBlock(), Fading(), IdleBlocks())
