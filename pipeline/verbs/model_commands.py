@@ -115,7 +115,7 @@ def anatomy(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     step: Annotated[
-        int | None, typer.Option("--step", min=0, help="After so many steps of its training. By default the last.")
+        int | None, typer.Option("--step", min=0, help="After so many steps of its training. By default nearest the middle.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="By default anatomy-STEP.html in the run's folder.")
@@ -140,6 +140,8 @@ def anatomy(
         page = html or workspace.run(run.name) / f"anatomy-{found.step}.html"
         atomic.write_bytes(page, render_anatomy(found, run.name).encode())
         print("\n".join(summary_lines(found, run.name)))
+        chosen = "; without --step the one nearest the middle, where an update teaches most" if step is None else ""
+        print(f"steps        {training.listed}: --step N takes one{chosen}")
         print(f"page         {page}  (open in a browser)")
 
     guarded(work, debug)

@@ -61,8 +61,8 @@ class TrainingOfRun:
         return sorted({*self.records, *self.checkpoints, *([] if self.exported is None else [self.exported])})
 
     def anatomy(self, step: int | None, say: Callable[[str], None]) -> Anatomy:
-        """The anatomy of a step, the last by default: as the training recorded it, or else from a checkpoint, or from
-        the weights that were exported, whose optimizer is gone.
+        """The anatomy of a step, by default of the `telling_step`: as the training recorded it, or else from a
+        checkpoint, or from the weights that were exported, whose optimizer is gone.
 
         Raises MissingInputError for a step that is not there, DamageError for a broken checkpoint, DivergedError where
         the loss is not finite, and ConfigError for a model that is too large or quantized.
@@ -77,7 +77,14 @@ class TrainingOfRun:
         try:
             return dissect(subject)
         except ValueError as error:
-            raise DivergedError(f"anatomy: step {chosen}: {error}; take an earlier one: {self._listed()}") from None
+            raise DivergedError(f"anatomy: step {chosen}: {error}; take an earlier one: {self.listed}") from None
+
+    @property
+    def telling_step(self) -> int:
+        """Of the recorded steps, or else of all, the one nearest the middle of the training: before it little is
+        learned, and after it the learning rate goes down to where an update hardly changes the loss."""
+        known = sorted(self.records) or self.steps
+        return min(known, key=lambda step: (abs(2 * step - self.steps[-1]), step))
 
     def _choose(self, step: int | None) -> int:
         if not self.steps:
@@ -85,10 +92,12 @@ class TrainingOfRun:
                 f"anatomy: run {self.name} has no checkpoint yet; train.save_steps says how often one is saved"
             )
         if step is not None and step not in self.steps:
-            raise MissingInputError(f"--step {step}: run {self.name} has nothing of that step; it has {self._listed()}")
-        return self.steps[-1] if step is None else step
+            raise MissingInputError(f"--step {step}: run {self.name} has nothing of that step; it has {self.listed}")
+        return self.telling_step if step is None else step
 
-    def _listed(self) -> str:
+    @property
+    def listed(self) -> str:
+        """The steps in words: `0, 10 and 24`."""
         shown = [str(step) for step in self.steps]
         if len(shown) > MOST_LISTED:
             shown = [*shown[: MOST_LISTED // 2], "...", *shown[-MOST_LISTED // 2 :]]
@@ -106,7 +115,7 @@ class TrainingOfRun:
         if step not in self.checkpoints:
             return subject_of_model(self.artifact / "model", step, config, task, validation, device)
         if problem := problem_of(self.checkpoints[step]):
-            raise DamageError(f"{self.checkpoints[step]}: {problem}; take another step: {self._listed()}")
+            raise DamageError(f"{self.checkpoints[step]}: {problem}; take another step: {self.listed}")
         train = task.open_split(pack, encode, "train")
         seed = int(self.identity["seed"])
         return subject_of_checkpoint(self.checkpoints[step], config, task, train, validation, model, seed, device)

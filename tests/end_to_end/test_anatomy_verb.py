@@ -10,20 +10,24 @@ from end_to_end.test_finetune import OVERRIDES
 from harness import Project, tells
 from modeling.checkpoints import make_pretrained
 
+from pipeline.verbs.training_of_run import TrainingOfRun
+
 
 def checkpoints(project: Project) -> Path:
     return project.workspace / "checkpoints" / project.artifact("train").name
 
 
-def test_of_a_finished_run_the_last_step_by_default(finished: Project) -> None:
+def test_of_a_finished_run_the_recorded_step_nearest_the_middle_by_default(finished: Project) -> None:
+    """It records before the first step and after 10 and 24, and keeps the checkpoints of 20 and 24."""
     before = finished.digests()
     found = finished.descent("anatomy", "tiny.yaml")
     assert found.code == 0, found.err
     lines = found.out.splitlines()
-    assert lines[0].startswith("tiny, after 24 steps: a batch of 64 targets")
-    assert lines[-1].split()[:2] == ["page", "workspace/runs/tiny/anatomy-24.html"]
-    page = (finished.workspace / "runs/tiny/anatomy-24.html").read_text()
-    assert "after 24 steps of training" in page
+    assert lines[0].startswith("tiny, after 10 steps: a batch of 64 targets")
+    assert lines[-2].startswith("steps        0, 10, 20 and 24: --step N takes one; without --step")
+    assert lines[-1].split()[:2] == ["page", "workspace/runs/tiny/anatomy-10.html"]
+    page = (finished.workspace / "runs/tiny/anatomy-10.html").read_text()
+    assert "after 10 steps of training" in page
     assert "layers.1.self_attn" in page
     assert finished.digests() == before
     assert finished.descent("verify", "tiny.yaml").code == 0
@@ -70,6 +74,21 @@ def test_a_stopped_training_has_its_checkpoints(finished: Project) -> None:
     assert found.code == 0, found.err
     assert found.out.startswith("tiny, after 20 steps")
     assert "adamw_torch_fused" in found.out
+
+
+def test_the_telling_step_is_the_recorded_one_nearest_the_middle(tmp_path: Path) -> None:
+    def chosen(recorded: list[int], checkpoints: list[int]) -> int:
+        training = TrainingOfRun("tiny", tmp_path, tmp_path, {}, {})
+        # What is computed once: here it is given.
+        training.__dict__.update(records=dict.fromkeys(recorded, tmp_path), checkpoints=dict.fromkeys(checkpoints))
+        return training.telling_step
+
+    assert chosen([0, 10, 100, 300], [200, 300]) == 100
+    assert chosen([0, 10, 100, 1000, 1100], []) == 100, "100 and 1000 are as far from 550: the earlier one"
+    assert chosen([0, 10, 100, 1000, 1600], []) == 1000
+    assert chosen([0, 5], [5]) == 0
+    assert chosen([], [100, 200, 400]) == 200
+    assert chosen([], [7]) == 7
 
 
 @pytest.mark.slow
