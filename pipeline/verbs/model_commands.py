@@ -115,7 +115,7 @@ def anatomy(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     step: Annotated[
-        int | None, typer.Option("--step", min=0, help="After so many steps of its training. By default nearest the middle.")
+        int | None, typer.Option("--step", min=0, help="After so many of its steps. By default nearest the middle.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="By default anatomy-STEP.html in the run's folder.")
