@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
@@ -12,6 +13,7 @@ from pipeline.evaluation.benchmarks import Exported, Scores
 from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.tasks import Task, main_metric, task_named, task_of_split
 from pipeline.telemetry.result_verdicts import judge_result
+from pipeline.telemetry.verdicts import Verdict, verdicts_of
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -43,13 +45,23 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
         evaluation["benchmarks"] = [asdict(score) for found in benchmarks for score in found.scores]
         remarks = [text for found in benchmarks for text in found.warnings]
         evaluation["warnings"] = [*evaluation.get("warnings", ()), *remarks]
-    verdicts = judge_result(evaluation)
+    verdicts = _verdicts(evaluation, context.inputs["train"])
     for verdict in verdicts:
         if not verdict.is_healthy:
             context.progress.say(f"health: {verdict.in_words}; {verdict.remedy}")
     evaluation["health"] = [verdict.as_json() for verdict in verdicts]
     atomic.write_json(context.output / "evaluation.json", evaluation)
     return evaluation
+
+
+def _verdicts(evaluation: Mapping[str, Any], train: Path) -> list[Verdict]:
+    """What is said of a result, by the training whose artifact lies in `train`."""
+    from pipeline.engine.manifests import read_manifest
+    from pipeline.training.recording.metrics_file import read_records
+
+    manifest = read_manifest(train) or {"summary": {}}
+    losses = [record["train/loss"] for record in read_records(train / "metrics.jsonl") if "train/loss" in record]
+    return judge_result(evaluation, verdicts_of(manifest["summary"].get("health")), losses)
 
 
 def _measure(task: Task, context: StageContext[EvaluateConfig], trained: TrainedModel) -> tuple[Any, list[Scores]]:
@@ -88,7 +100,7 @@ def _uses_seed(config: Config) -> bool:
 
 STAGE = Stage(
     name="evaluate",
-    version=5,
+    version=6,
     config=EvaluateConfig,
     run=run,
     inputs=("train", "model", "pack/train", "pack/test", "curate/train", "curate/test"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from pipeline.evaluation.benchmarks import Score
@@ -15,14 +17,61 @@ FOR_INFORMATION = "xz_primed"
 
 PAIRED = "95 % interval of the difference over documents (bootstrap: Efron 1979)"
 GUESSING = "1.96 standard errors of a guesser's share"
-LEARN_MORE = "train longer (train.max_steps) or on more text; see the verdicts on the training"
+LEARN_MORE = "train longer (train.max_steps), or on more text"
+NO_LONGER_FALLS = (
+    "more steps of the same will not help, since the training loss no longer falls: give the model more layers or width "
+    "(model.config), or try a train.learning_rate three times as large, and a third of it"
+)
+LOOK = "see whether the training loss was still falling when the training ended; if so, train longer (train.max_steps)"
 MEASURE_MORE = "take more test documents (curate.test_fraction, or a source with `split: test`)"
 MAX_LISTED = 3
+FALL = 0.02
+"""By what part the training loss has to be lower at the end than in the middle to be called falling. Medians of ten
+losses of a training that learns nothing differ by 0.005."""
+
+FEWEST_LOSSES = 20
+BREAKS = ("loss", "validation", "gradients", "updates", "activations", "attention", "experts")
+"""Kinds of critical verdicts after which a result is explained by them."""
 
 
-def judge_result(evaluation: Mapping[str, Any]) -> list[Verdict]:
-    """Verdicts on the summary of an evaluation, worst first."""
-    return by_severity([_against_baselines(evaluation), *_against_chance(evaluation)])
+def judge_result(
+    evaluation: Mapping[str, Any], training: Sequence[Verdict] = (), losses: Sequence[float] = ()
+) -> list[Verdict]:
+    """Verdicts on the summary of an evaluation, worst first. The verdicts and the recorded losses of the `training` tell
+    one that was merely short from one that does not learn."""
+    against = _explained(_against_baselines(evaluation), training, losses)
+    return by_severity([against, *_against_chance(evaluation)])
+
+
+def last_fall(losses: Iterable[float]) -> tuple[float, float] | None:
+    """The median loss of the middle fifth of a training, and of its last; None of too few losses."""
+    found = list(losses)
+    part = len(found) // 5
+    if len(found) < FEWEST_LOSSES:
+        return None
+    return median(found[2 * part : 3 * part]), median(found[-part:])
+
+
+def _explained(verdict: Verdict, training: Sequence[Verdict], losses: Sequence[float]) -> Verdict:
+    """A bad result with its reason: what broke the training, that it was short, or that it had stopped to learn."""
+    if verdict.is_healthy:
+        return verdict
+    broken = next((one for one in by_severity(training) if one.verdict == "critical" and one.kind in BREAKS), None)
+    if broken is not None:
+        return replace(verdict, remedy=f"mend first what the training was told: {broken.name}: {broken.remedy}")
+    fall = last_fall(losses)
+    if verdict.what != "no_better_than_baseline" or fall is None:
+        return verdict
+    before, now = fall
+    is_falling = now < (1 - FALL) * before
+    words = (
+        f"{verdict.evidence.words}; the training loss {'was still falling' if is_falling else 'no longer fell'} when "
+    )
+    words += f"the training ended: its median was {before:.4g} in the middle fifth of the steps, {now:.4g} in the last"
+    evidence = replace(verdict.evidence, words=words)
+    if is_falling:
+        return replace(verdict, what="still_learning", verdict="note", evidence=evidence, remedy=LEARN_MORE)
+    return replace(verdict, evidence=evidence, remedy=NO_LONGER_FALLS)
 
 
 def _against_baselines(evaluation: Mapping[str, Any]) -> Verdict:
@@ -61,7 +110,7 @@ def _against(name: str, own: float, baseline: Mapping[str, Any], words: TaskWord
     if least > 0:
         return Verdict(KIND, KIND, "healthy", evidence, source=PAIRED)
     is_more = own > other if main.better == "higher" else own < other
-    what, remedy = ("within_noise", MEASURE_MORE) if is_more else ("no_better_than_baseline", LEARN_MORE)
+    what, remedy = ("within_noise", MEASURE_MORE) if is_more else ("no_better_than_baseline", LOOK)
     return Verdict(KIND, what, "critical" if most < 0 else "warning", evidence, remedy, PAIRED)
 
 

@@ -64,9 +64,14 @@ class Verdict:
         return LEVELS[self.verdict] == 0
 
     @property
+    def name(self) -> str:
+        """What was found, for people."""
+        return self.what.replace("_", " ")
+
+    @property
     def in_words(self) -> str:
         """The verdict with its whole reason."""
-        return f"{self.verdict}: {self.what.replace('_', ' ')}: {self.evidence.words}"
+        return f"{self.verdict}: {self.name}: {self.evidence.words}"
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON object."""

@@ -10,7 +10,7 @@ import pytest
 from pipeline.evaluation.metrics.accuracy import Accuracy
 from pipeline.evaluation.predictions import score_rows
 from pipeline.telemetry.result_verdicts import judge_result
-from pipeline.telemetry.verdicts import Verdict, headline
+from pipeline.telemetry.verdicts import Evidence, Verdict, headline
 
 
 def language_model(bits: float, documents: int = 50, **differences: tuple[float, list[float] | None]) -> dict[str, Any]:
@@ -58,6 +58,44 @@ def test_the_verdict_goes_by_the_least_that_is_gained(
     verdict = only(language_model(2.0, unigram=(4.0, [-2.2, -1.8]), bigram=bigram, xz_primed=(1.0, [0.9, 1.1])))
     assert (verdict.what, verdict.verdict) == (what, severity)
     assert words in verdict.evidence.words
+
+
+WORSE = language_model(2.0, bigram=(1.5, [0.4, 0.6]))
+FALLING = [7 * 0.99**step for step in range(50)]
+FLAT = [5.95 + 0.03 * (-1) ** step for step in range(50)]
+
+
+def test_a_short_training_that_still_learns_is_no_broken_one() -> None:
+    (short,) = judge_result(WORSE, (), FALLING)
+    assert (short.what, short.verdict) == ("still_learning", "note")
+    assert short.remedy.startswith("train longer")
+    # By hand: the middle fifth has records 20 to 29, the last 40 to 49; medians lie halfway between two.
+    middle, last = (3.5 * (0.99**step + 0.99 ** (step + 1)) for step in (24, 44))
+    assert f"still falling when the training ended: its median was {middle:.4g}" in short.evidence.words
+    assert f"{last:.4g} in the last" in short.evidence.words
+    (stuck,) = judge_result(WORSE, (), FLAT)
+    assert (stuck.what, stuck.verdict) == ("no_better_than_baseline", "critical")
+    assert "no longer fell" in stuck.evidence.words
+    assert "train longer" not in stuck.remedy
+    (few,) = judge_result(WORSE, (), FALLING[:19])
+    assert (few.what, few.verdict) == ("no_better_than_baseline", "critical")
+
+
+def test_of_a_broken_training_the_remedy_is_that_of_what_broke_it() -> None:
+    def told(kind: str, what: str, severity: str, since: int) -> Verdict:
+        return Verdict(kind, what, severity, Evidence(150, "9 of 7"), f"mend {what}", since=since)
+
+    training = [told("loss", "no_learning", "critical", 150), told("updates", "unstable_updates", "critical", 6)]
+    training.append(told("speed", "waiting_for_data", "critical", 3))
+    within = language_model(2.0, bigram=(2.1, [-0.3, 0.1]))
+    for evaluation in (WORSE, within):
+        (verdict,) = judge_result(evaluation, training, FALLING)
+        assert verdict.what == judge_result(evaluation)[0].what
+        assert verdict.remedy == "mend first what the training was told: unstable updates: mend unstable_updates"
+    (verdict,) = judge_result(WORSE, [told("loss", "loss_plateau", "warning", 60)], FALLING)
+    assert verdict.what == "still_learning", "a warning breaks no training"
+    better = language_model(2.0, bigram=(2.5, [-0.6, -0.4]))
+    assert judge_result(better, training, FALLING) == judge_result(better)
 
 
 def test_without_intervals_or_baselines_nothing_is_claimed() -> None:
