@@ -19,8 +19,8 @@ PAIRED = "95 % interval of the difference over documents (bootstrap: Efron 1979)
 GUESSING = "1.96 standard errors of a guesser's share"
 LEARN_MORE = "train longer (train.max_steps), or on more text"
 NO_LONGER_FALLS = (
-    "more steps of the same will not help, since the training loss no longer falls: give the model more layers or width "
-    "(model.config), or try a train.learning_rate three times as large, and a third of it"
+    "more steps of the same will not help, since the training loss no longer falls: give the model more layers or "
+    "width (model.config), or try a train.learning_rate three times as large, and a third of it"
 )
 LOOK = "see whether the training loss was still falling when the training ended; if so, train longer (train.max_steps)"
 MEASURE_MORE = "take more test documents (curate.test_fraction, or a source with `split: test`)"
@@ -37,7 +37,7 @@ BREAKS = ("loss", "validation", "gradients", "updates", "activations", "attentio
 def judge_result(
     evaluation: Mapping[str, Any], training: Sequence[Verdict] = (), losses: Sequence[float] = ()
 ) -> list[Verdict]:
-    """Verdicts on the summary of an evaluation, worst first. The verdicts and the recorded losses of the `training` tell
+    """Verdicts on an evaluation by its summary, worst first. The verdicts of the `training` and its losses tell
     one that was merely short from one that does not learn."""
     against = _explained(_against_baselines(evaluation), training, losses)
     return by_severity([against, *_against_chance(evaluation)])
