@@ -225,7 +225,10 @@ def _training_notes(runs: Runs, curves: Sequence[Curves]) -> list[dict[str, Any]
         "validation covers other parts of its text": differ(*windows),
     }
     notes = [{"text": text, "bars": True} for text, holds in found.items() if holds]
-    a_step = [next(reversed(curve["target_tokens"].values()), 0) / max(curve["seconds"], default=1) for curve in curves]
+    last = [max(curve["seconds"], default=0) or 1 for curve in curves]
+    a_step = [
+        next(reversed(curve["target_tokens"].values()), 0) / step for curve, step in zip(curves, last, strict=True)
+    ]
     if all(a_step) and max(a_step) > 1.01 * min(a_step):
         sizes = [f"{size:,.0f} targets in {run.state['name']}" for size, run in zip(a_step, runs, strict=True)]
         notes.append({"text": f"a step has {', '.join(sizes)}", "bars": False})

@@ -21,14 +21,14 @@ from pipeline.reporting.anatomy_words import (
     worst_difference,
 )
 from pipeline.reporting.formats import real
-from pipeline.reporting.jinja_templates import page_style, render
+from pipeline.reporting.jinja_templates import page_style, render, with_labels
 from pipeline.tasks import task_named
 from pipeline.telemetry.anatomy import Anatomy, Station
 
 
 def render_anatomy(anatomy: Anatomy, run: str) -> str:
     """The whole page of a run's step. The same record gives the same bytes."""
-    return str(render("anatomy_page.html.j2", run=run, view=anatomy_view(anatomy), css=page_style()))
+    return with_labels(render("anatomy_page.html.j2", run=run, view=anatomy_view(anatomy), css=page_style()))
 
 
 def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.reporting import formats
-from pipeline.reporting.jinja_templates import TEMPLATES, page_style, render
+from pipeline.reporting.jinja_templates import TEMPLATES, page_style, render, with_labels
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections import (
     activations_section,
@@ -84,7 +84,7 @@ def _page(
         if body := body + section.draw(shown):
             link = section.link or section.title
             drawn.append({"name": section.name, "title": section.title, "link": link, "body": body})
-    return str(
+    return with_labels(
         render(
             "page.html.j2",
             title=title,

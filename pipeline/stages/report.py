@@ -36,7 +36,7 @@ def report_failure(folder: Path, artifacts: Mapping[str, Path], config: ReportCo
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,
     config=ReportConfig,
     run=run,
     inputs=(EVERY_STAGE_BEFORE,),

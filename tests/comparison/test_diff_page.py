@@ -96,6 +96,14 @@ def test_a_run_before_its_first_stage(workspace: Workspace) -> None:
     assert "The model was not evaluated." in text
 
 
+def test_a_training_that_ended_before_its_first_step(workspace: Workspace, records: list[list[dict[str, Any]]]) -> None:
+    state = json.loads((workspace.run("b") / "run.json").read_text())
+    path = workspace.artifact("train", state["stages"]["train"]["key"]) / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 0, "target_tokens": 0, "seconds": 0.0}) + "\n")
+    text = check(comparison_page(workspace, ["a", "b"])).text
+    assert "a step has" not in text
+
+
 def test_the_command_writes_it(workspace: Workspace, tmp_path: Path) -> None:
     write_run(workspace, "a")
     write_run(workspace, "b")

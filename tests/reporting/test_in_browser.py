@@ -56,18 +56,21 @@ for (const svg of document.querySelectorAll("svg")) {
       if (meet(at, box) && !within(at, box, 0)) found.push(name(text) + " runs into a box");
   });
 }
-const canFit = document.getElementById("hover") !== null;  // a page without a script lets its tables be scrolled
 for (const table of document.querySelectorAll(".wide"))
-  if (canFit && table.scrollWidth > table.clientWidth + 1)
-    found.push("a table is cut: " + table.textContent.slice(0, 80));
+  if (table.scrollWidth > table.clientWidth + 1) found.push("a table is cut: " + table.textContent.slice(0, 80));
+const named = (cell) => cell.matches(".whole") || getComputedStyle(cell, "::before").content !== "none";
+for (const head of document.querySelectorAll("thead"))
+  if (!head.getBoundingClientRect().height && head.closest(".wide").getBoundingClientRect().width)
+    for (const cell of head.parentElement.querySelectorAll("tbody td:not(:empty)"))
+      if (!named(cell)) found.push("nothing says what this is: " + cell.textContent.slice(0, 80));
 for (const section of document.querySelectorAll("section, .tile")) {
   const edge = section.getBoundingClientRect().right;
   for (const part of section.querySelectorAll("p, h2, h3, figure, dl, .samples, .tiles, .value, .unit, .remark"))
     if (part.getBoundingClientRect().right > edge + slack)
       found.push("leaves its section: " + part.textContent.slice(0, 80));
 }
-for (const cell of document.querySelectorAll("table.stacked td"))
-  if (cell.getBoundingClientRect().right > innerWidth) found.push("a verdict is cut: " + cell.textContent);
+for (const cell of document.querySelectorAll("th, td"))
+  if (cell.getBoundingClientRect().right > innerWidth) found.push("a cell is cut: " + cell.textContent);
 const width = document.documentElement.scrollWidth;
 if (width > innerWidth) found.push(`the page is ${width} px wide`);
 const shown = [...document.querySelectorAll("svg.flow")].filter((svg) => svg.getBoundingClientRect().width).length;

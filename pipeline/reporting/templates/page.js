@@ -64,23 +64,4 @@
         (value === null ? "no value" : number(Math.pow(10, value))));
     });
   }
-
-  // A table that does not fit gives each of its rows as a list of names and values.
-  const tables = [...document.querySelectorAll(".wide > table:not(.stacked)")];
-  for (const table of tables) {
-    const names = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent);
-    for (const row of table.querySelectorAll("tbody tr"))
-      [...row.children].forEach((cell, place) => {
-        if (names[place] && (place || /^\d/.test(cell.textContent))) cell.dataset.label = names[place];
-      });
-  }
-  const fit = () => {
-    for (const table of tables) table.classList.remove("labelled");
-    const wide = tables.filter((table) => table.parentElement.scrollWidth > table.parentElement.clientWidth + 1);
-    for (const table of wide) table.classList.add("labelled");
-  };
-  fit();
-  addEventListener("resize", fit);
-  addEventListener("beforeprint", () => { for (const table of tables) table.classList.remove("labelled"); });
-  addEventListener("afterprint", fit);
 })();
