@@ -193,6 +193,9 @@ class Stage:
     summary_in_progress: Callable[[Path], Mapping[str, Any]] = field(default=lambda work: {})
     """What run.json is to say of work that failed, from its work folder. Only for stages with `checkpointing`."""
 
+    progress_line: Callable[[Path], str] = field(default=lambda work: "")
+    """How far work has come that is not done, from its work folder. Only for stages with `checkpointing`."""
+
     run_folder: RunFolder = field(default_factory=RunFolder)
     """What a run's folder shows of the artifact."""
 

@@ -14,6 +14,7 @@ from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import differing
 from pipeline.engine.manifests import Manifest, is_key
 from pipeline.engine.run_json import (
+    IN_PROGRESS,
     REMEDY,
     UNREADABLE,
     earlier_results,
@@ -30,7 +31,6 @@ from pipeline.engine.run_json import (
 )
 from pipeline.errors import ConfigError, MissingInputError
 
-LONGEST_MESSAGE = 100
 MAX_RUNS = 30
 """Runs that are listed, the last ones, unless all are asked for."""
 
@@ -74,8 +74,10 @@ def _runs(workspace: Workspace, states: Mapping[str, State], read_settings: Read
     settings = _told_settings([_settings_of(workspace.run(folder), read_settings) for folder in states])
     for (folder, state), told in zip(states.items(), settings, strict=True):
         outcome = outcome_of(workspace, folder, state)
-        lines.append(f"{folder:<{width}}  {outcome:<12} {when(state['started'])}  {_result(workspace, state)}".rstrip())
+        result = result_in_words(workspace, state)
+        lines.append(f"{folder:<{width}}  {outcome:<12} {when(state['started'])}  {result}".rstrip())
         lines += [f"  {printable(told)}"] if told else []
+        lines += [f"  {told}" for told in ([] if result else _unfinished(workspace, state))]
         if told := _still_shown(workspace, folder, state):
             lines.append(f"  its folder still shows {told}")
         kept = earlier_results(workspace, folder)
@@ -164,12 +166,12 @@ def _size(manifests: Sequence[Manifest]) -> str:
     return f"{sum(entry['size'] for manifest in manifests for entry in manifest['files'].values()) / 1e6:,.2f} MB"
 
 
-def _result(workspace: Workspace, state: State) -> str:
-    """The figures of a run, or why there are none."""
-    if result := result_in_words(workspace, state):
-        return result
-    message = printable(str(state.get("message", "")))
-    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
+def _unfinished(workspace: Workspace, state: State) -> list[str]:
+    """How far a run came that is not whole, and what ended it, each in one line."""
+    key, stages = str(state.get(IN_PROGRESS)), workspace.resumable
+    begun = [stage for name, stage in stages.items() if name not in state["stages"]] if is_key(key) else []
+    told = [stage.progress_line(workspace.checkpoints(key)) for stage in begun]
+    return [printable(line) for line in (*told, str(state.get("message", ""))) if line]
 
 
 def _age(seconds: float) -> str:

@@ -221,7 +221,7 @@ def nodes_of(run: RunData) -> tuple[dict[str, Node], list[Node]]:
         nodes["augment"].facts.insert(0, ("plus", f"+ {formats.plural(added, 'document', _shown)}"))
     for node in nodes.values():
         if not node.facts:
-            node.facts = [("", "nothing changed" if node.name in run.manifests else "no artifact")]
+            node.facts = [("", "nothing changed" if node.name in run.manifests else "not done")]
     return nodes, [_other_node(run, name) for name in run.manifests if name not in nodes]
 
 
@@ -283,8 +283,11 @@ def _model_facts(run: RunData) -> list[Fact]:
 
 
 def _train_facts(run: RunData) -> list[Fact]:
-    summary = run.summary("train")
+    summary, last = run.summary("train"), run.metrics.last.get("train/loss")
     words = []
+    if run.judged_so_far:
+        words.append(f"so far {run.judged_so_far}")
+        words += [f"loss {formats.real(last[1])}"] if last else []
     if "steps" in summary:
         words.append(formats.plural(summary["steps"], "step"))
     if "target_tokens" in summary:

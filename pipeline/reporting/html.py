@@ -49,10 +49,11 @@ _FIRST_COMPARED = ("configuration", "evaluation")
 """What a comparison begins with."""
 
 
-def render_report(run: RunData, unfinished: str = "", renewed_every: int = 0) -> str:
+def render_report(run: RunData, unfinished: str = "", *, is_running: bool = False, renewed_every: int = 0) -> str:
     """The page of a run. The same run data gives the same bytes. `unfinished` says what ended a run that is not whole,
-    or that it goes on. The page loads itself again after `renewed_every` seconds, unless that is 0."""
-    badge = "running" if renewed_every else "not finished"
+    or how far one has come that `is_running`. The page loads itself again after `renewed_every` seconds, unless that is
+    0."""
+    badge = "running" if is_running else "not finished"
     head = Markup('<p class="lead">{}</p>\n').format(run.sentence) + _figures(run, unfinished, badge)
     return _page(Shown([run]), run.title, "training report", head, SECTIONS, renewed_every)
 
@@ -130,14 +131,20 @@ def figure_tiles(run: RunData) -> list[dict[str, Any]]:
     elif last := run.metrics.last.get("train/loss"):
         tile(formats.real(last[1]), f"training {run.words.loss}", _so_far(run, last[0]), of=("train/loss", last[0]))
     if verdict := worst(run.health):
+        remark = verdict.evidence.words
+        if run.judged_so_far:
+            # What is not measured yet is no verdict on the rest.
+            healthy = (one for one in run.health if verdict.is_healthy and one.evidence.step is not None)
+            verdict = next(healthy, verdict)
+            remark = f"so far, {run.judged_so_far}: {verdict.evidence.words}"
         name = verdict.kind if verdict.is_healthy else verdict.what.replace("_", " ")
-        tile(verdict.verdict, f"health: {name}", verdict.evidence.words, health_section.sign_class(verdict))
+        tile(verdict.verdict, f"health: {name}", remark, health_section.sign_class(verdict))
     return tiles
 
 
 def _so_far(run: RunData, step: int) -> str:
     """How far a training came that is not over, or was not brought to its end."""
-    words = [f"after {formats.plural(step, 'step', formats.count)}"]
+    words = [f"at step {formats.count(step)}, the last record"]
     if validation := run.metrics.last.get("eval/loss"):
         words.append(f"validation {formats.real(validation[1])} at step {formats.count(validation[0])}")
     if speed := run.metrics.last.get("throughput/tokens_per_second"):

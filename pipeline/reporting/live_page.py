@@ -43,9 +43,10 @@ def live_pages(workspace: Workspace, name: str, config: ReportConfig, seconds: f
 
 def write_page(folder: Path, run: Run, config: ReportConfig, seconds: float) -> Path:
     """Write a run's page of now. While it goes on, the page loads itself again after so many `seconds`; not after 0."""
-    is_renewed = run.outcome == RUNNING and seconds > 0
-    data = read_run(run.folders, config)
-    page = render_report(data, _standing(run, data.metrics.last_step), max(1, round(seconds)) if is_renewed else 0)
+    is_running, data = run.outcome == RUNNING, read_run(run.folders, config)
+    renewed_every = max(1, round(seconds)) if is_running and seconds > 0 else 0
+    standing = _standing(run, data.metrics.last_step)
+    page = render_report(data, standing, is_running=is_running, renewed_every=renewed_every)
     atomic.write_bytes(folder / PAGE, page.encode())
     return folder / PAGE
 

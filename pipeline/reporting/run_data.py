@@ -20,8 +20,9 @@ from pipeline.reporting.recorded_curves import Metrics, read_curves
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.tasks import TaskWords, task_named
 from pipeline.telemetry.anatomy import Anatomy, chosen_anatomies
-from pipeline.telemetry.verdicts import Verdict, by_severity, last_verdicts, verdicts_of
+from pipeline.telemetry.verdicts import Verdict, by_severity, verdicts_of
 from pipeline.tokens.round_trip import loss_in_words
+from pipeline.training.recording.metrics_file import read_facts, verdicts_so_far
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class RunData:
     model_config: dict[str, Any]
     usage: Usage
     recorded_health: list[Verdict] = field(default_factory=list)
-    """The last verdicts of the training's health.jsonl."""
+    """The verdicts on a training that is not over, after its last record."""
+    recorded_facts: dict[str, Any] = field(default_factory=dict)
+    """What was known of such a training before its first step."""
     anatomies: list[Anatomy] = field(default_factory=list)
     """What the training recorded of its first step, of one in the middle, and of its last."""
 
@@ -137,11 +140,24 @@ class RunData:
     @property
     def health(self) -> list[Verdict]:
         """What is said of the model before training, of the training and of its result, worst first. Of a training that
-        is not over: what held when its records ended."""
+        is not over: what holds after its last record."""
         found = [one for stage in ("model", "evaluate") for one in verdicts_of(self.summary(stage).get("health"))]
         if "train" in self.manifests:
             return by_severity([*found, *verdicts_of(self.summary("train").get("health"))])
         return by_severity([*found, *self.recorded_health])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was known of the training before its first step: HealthFacts as JSON; empty where nothing was."""
+        return self.summary("train").get("facts") or self.recorded_facts
+
+    @property
+    def judged_so_far(self) -> str:
+        """Up to where a training was judged that is not over; "" of one that is, and before its first record."""
+        if "train" in self.manifests or not self.recorded_health or self.metrics.last_step is None:
+            return ""
+        steps = self.facts.get("max_steps")
+        return f"step {formats.count(self.metrics.last_step)}" + (f" of {formats.count(steps)}" if steps else "")
 
     @property
     def start(self) -> dict[str, Any]:
@@ -258,6 +274,7 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
 
     trained = folder("train") / "model"
     usage = Usage.of(trained)
+    is_begun = "train" in folders and "train" not in manifests
     return RunData(
         config=config,
         manifests=manifests,
@@ -265,7 +282,8 @@ def read_run(folders: Mapping[str, Path], config: ReportConfig) -> RunData:
         model_config=read_object_or_empty((trained / BASE if usage and usage.has_adapter else trained) / "config.json")
         or read_object_or_empty(folder("model") / "model/config.json"),
         usage=usage or Usage("AutoModelForCausalLM"),
-        recorded_health=last_verdicts(folder("train")),
+        recorded_health=verdicts_so_far(folder("train")) if is_begun else [],
+        recorded_facts=facts.as_json() if is_begun and (facts := read_facts(folder("train"))) else {},
         anatomies=chosen_anatomies(folder("train")),
         begun={
             name: identity

@@ -21,11 +21,12 @@ from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES
 from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_of_split
 from pipeline.telemetry.anatomy import FOLDER
-from pipeline.telemetry.verdicts import HEALTH, headline, last_verdicts, verdicts_of
+from pipeline.telemetry.verdicts import HEALTH, headline, verdicts_of
 from pipeline.training.checkpointing import checkpoints, continuing
 from pipeline.training.checkpointing.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
 from pipeline.training.optimization.optimizers import family_of
+from pipeline.training.recording.metrics_file import progress_line, verdicts_so_far
 from pipeline.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _in_short(summary: Mapping[str, Any]) -> str:
 
 
 def _in_progress(work: Path) -> dict[str, Any]:
-    return {"health": [verdict.as_json() for verdict in last_verdicts(work)]}
+    return {"health": [verdict.as_json() for verdict in verdicts_so_far(work)]}
 
 
 def _files(config: TrainConfig) -> dict[str, list[Path]]:
@@ -281,6 +282,7 @@ STAGE = Stage(
     headline=lambda summary: f"{summary['steps']:,} steps",
     noun="training",
     summary_in_progress=_in_progress,
+    progress_line=progress_line,
     summary_keys_in_run_json=("stopped_early", "health"),
     run_folder=RunFolder(
         links=("metrics.jsonl", HEALTH, "tensorboard"),

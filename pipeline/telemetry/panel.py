@@ -88,15 +88,15 @@ class HealthPanel:
             levels[tag] = max(levels[tag], float(LEVELS[verdict.verdict]))
         return levels
 
-    def verdicts(self, event: Verdict | None = None) -> list[Verdict]:
+    def verdicts(self, event: Verdict | None = None, *, is_over: bool = True) -> list[Verdict]:
         """What is to be said after the last record, worst first: the findings, and one verdict for each kind that has
-        none. What was critical and is over is a note. A training with too few records to be sure is judged by those
-        that it has. An `event` that no record holds is among them."""
+        none. What was critical and is over is a note. A training that is over with too few records to be sure is judged
+        by those that it has. An `event` that no record holds is among them."""
         found = [] if event is None else [event]
         for rule in RULES:
             readings = self._readings[rule.what]
             verdict = self._found.get(rule.what)
-            if readings and (verdict is None or verdict.is_healthy):
+            if is_over and readings and (verdict is None or verdict.is_healthy):
                 verdict = self._judge(rule, min(HOLDS_IN, len(readings)))
             if verdict is not None and not verdict.is_healthy:
                 found.append(verdict)
@@ -106,11 +106,11 @@ class HealthPanel:
                 found.append(replace(over, verdict="note", evidence=replace(over.evidence, words=words)))
         told = {verdict.kind for verdict in found}
         for kind in dict.fromkeys(rule.kind for rule in RULES):
-            if kind not in told and (verdict := self._healthy(kind)) is not None:
+            if kind not in told and (verdict := self._healthy(kind, is_over)) is not None:
                 found.append(verdict)
         return by_severity(found)
 
-    def _healthy(self, kind: str) -> Verdict | None:
+    def _healthy(self, kind: str, is_over: bool) -> Verdict | None:
         """The figure of a kind that is nearest to its threshold; None of a model without experts."""
         last = []
         for rule in RULES:
@@ -119,8 +119,8 @@ class HealthPanel:
                 healthy = [reading for _, reading in readings if LEVELS[reading.severity] == 0]
                 last.append((rule, (healthy or [readings[-1][1]])[-1]))
         if not last:
-            is_measured = kind != "experts"
-            return Verdict(kind, kind, "unknown", Evidence(None, "nothing was measured")) if is_measured else None
+            words = "nothing was measured" if is_over else "nothing was measured yet"
+            return None if kind == "experts" else Verdict(kind, kind, "unknown", Evidence(None, words))
         rule, reading = max(last, key=lambda one: one[1].closeness)
         return Verdict(kind, kind, "healthy", reading.evidence, "", rule.source)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
+import statistics
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,16 @@ from reporting.fake_run import metrics_lines
 from reporting.test_html import check
 from typer.testing import CliRunner
 
-from pipeline.atomic import digest_json, sealed
+from pipeline.atomic import digest_json, sealed, write_json
 from pipeline.cli import app
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.manifests import input_digests, read_manifest
+from pipeline.engine.status import format_status
 from pipeline.engine.work_folders import IDENTITY
 from pipeline.errors import InterruptedUnsaved, MissingInputError
 from pipeline.reporting.live_page import live_pages
 from pipeline.reporting.report_config import ReportConfig
+from pipeline.telemetry.facts import HealthFacts
 
 __all__ = ["workspace"]  # a fixture
 
@@ -50,7 +54,7 @@ class Training:
         """Write run.json."""
         self.state.pop("seal", None)
         self.state |= state
-        (self.view / "run.json").write_text(json.dumps(sealed(self.state)))
+        write_json(self.view / "run.json", sealed(self.state))
 
     def record(self, steps: int) -> None:
         """Write the records of so many steps."""
@@ -118,6 +122,69 @@ def test_before_the_training_the_stages_are_told(workspace: Workspace, monkeypat
     write_run(workspace, "a", until="normalize", state={"outcome": "running"})
     page = next(live_pages(workspace, "a", ReportConfig(), 10)).read_text()
     assert "running ingest, normalize done" in check(page).text
+
+
+FACTS = HealthFacts(
+    "tokens", 300, 10, 1e-3, 1.0, is_pretrained=False, stops_early=False, guess_loss=8.3, frequency_loss=6.125
+)
+
+
+def rows_of_health(page: str) -> dict[str, tuple[str, str]]:
+    """The verdict and the evidence of each row of the table, by what was judged."""
+    found = {}
+    for row in re.findall(r"<tr>.*?</tr>", page.split('id="health"')[1].split("</table>")[0], re.S)[1:]:
+        kind, verdict, evidence, *_ = (
+            re.sub("<[^>]+>", "", cell).strip() for cell in re.findall("<t[hd].*?</t[hd]>", row)
+        )
+        word, _, what = verdict.partition(" ")
+        found[what or kind] = (word, evidence)
+    return found
+
+
+def test_a_training_that_goes_on_is_judged_up_to_its_last_record(training: Training) -> None:
+    (training.work / "facts.json").write_text(json.dumps(FACTS.as_json()))
+    training.record(20)
+    [path] = itertools.islice(live_pages(training.workspace, "a", ReportConfig(), 10), 1)
+    page = path.read_text()
+    rows = rows_of_health(page)
+    loss = statistics.median(json.loads(line)["train/loss"] for line in training.lines[15:20])
+    assert rows["loss"] == (
+        "healthy",
+        f"the median training loss is {loss:.4g} at step 20; guessing evenly costs 8.3",
+    )
+    assert {"validation", "gradients", "updates", "activations", "attention"} <= rows.keys()
+    assert "Judged so far: up to step 20 of 300." in check(page).text
+    assert "so far step 20 of 300 loss" in check(page).text, "the box of the training in the drawing"
+    assert "no artifact" not in page
+    assert {"guessing 8.300", "token frequencies 6.125"} <= {
+        *re.findall(r"(?:guessing|token frequencies) [\d.]+", page)
+    }
+
+
+def test_the_evidence_is_that_of_the_last_record(training: Training) -> None:
+    (training.work / "facts.json").write_text(json.dumps(FACTS.as_json()))
+    told = []
+    for steps in (8, 12):
+        lines = [json.dumps({**json.loads(line), "train/loss": 50 - step}) for step, line in enumerate(training.lines)]
+        (training.work / "metrics.jsonl").write_text("\n".join(lines[:steps]) + "\n")
+        page = next(live_pages(training.workspace, "a", ReportConfig(), 10)).read_text()
+        told.append(rows_of_health(page)["loss above guessing"])
+    assert [(verdict, re.findall("is ([0-9]+)", words)[0]) for verdict, words in told] == [
+        ("critical", "45"),
+        ("critical", "41"),
+    ]
+
+
+def test_status_tells_how_far_it_has_come(training: Training) -> None:
+    (training.work / "facts.json").write_text(json.dumps(FACTS.as_json()))
+    training.record(20)
+    loss = json.loads(training.lines[19])["train/loss"]
+    line = f"  step 20 of 300, loss {loss:.3f}, healthy"
+    assert line in format_status(training.workspace, lambda path: {}).splitlines()
+    message = f"the training failed: {'because ' * 30}of this"
+    training.tell(outcome="failed", message=message, exit_code=70)
+    lines = format_status(training.workspace, lambda path: {}).splitlines()
+    assert lines[lines.index(line) + 1] == f"  {message}", "whole"
 
 
 def test_there_has_to_be_a_run(workspace: Workspace) -> None:

@@ -38,6 +38,7 @@ from pipeline.tokens.token_streams import StreamWriter
 from pipeline.tokens.tokenizers.base_tokenizer import EOS_TOKEN, PAD_TOKEN
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.data_order import DataOrder
+from pipeline.training.recording.metrics_file import read_facts, read_metrics, verdicts_so_far
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 100,
@@ -238,7 +239,13 @@ def test_a_killed_training_tells_what_a_whole_one_tells(tmp_path):
     assert [verdict.what for verdict in last_verdicts(killed / "work") if verdict.kind == "updates"] == [
         "stalled_updates"
     ]
+    so_far = {verdict.what: verdict for verdict in verdicts_so_far(killed / "work")}
+    assert so_far["stalled_updates"].evidence.step == read_metrics(killed / "work")[-1]["step"]
+    facts = read_facts(killed / "work")
+    assert facts is not None
+    assert facts.frequency_loss is not None
     assert train_in_child(inputs, killed, **slow) == 0
+    assert facts == read_facts(whole / "work"), "they were known before the first step"
     assert [line["what"] for line in verdicts_told(whole / "output0")] == ["stalled_updates"]
     assert verdicts_told(killed / "output1") == verdicts_told(whole / "output0")
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from training.tiny import make_inputs, run_train
 
 from pipeline.training import build_state
-from pipeline.training.recording.metrics_log import read_metrics
+from pipeline.training.recording.metrics_file import read_metrics
 
 
 def train(folder) -> list[dict[str, float]]:

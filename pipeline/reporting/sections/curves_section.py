@@ -57,7 +57,7 @@ def reference_levels(run: RunData) -> list[Level]:
     A baseline's bits per byte are turned into nats a token by the model's own loss over its own bits per byte: both are
     sums over the same tokens and the same bytes, so that is ln 2 x bytes / tokens of the test split.
     """
-    facts, test = run.summary("train").get("facts") or {}, run.summary("evaluate").get("test") or {}
+    facts, test = run.facts, run.summary("evaluate").get("test") or {}
     guess = facts.get("guess_loss") or run.start.get("uniform_loss")
     found = [
         ("guessing", guess),

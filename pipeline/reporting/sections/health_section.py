@@ -12,7 +12,7 @@ from pipeline.telemetry.verdicts import Verdict
 
 
 def _draw(shown: Shown) -> Markup:
-    tables = shown.beside(lambda run: render("health.html.j2", health=_rows(run)))
+    tables = shown.beside(lambda run: render("health.html.j2", health=_rows(run), so_far=run.judged_so_far))
     return tables + render("health_caption.html.j2") if any(run.health for run in shown.runs) else tables
 
 

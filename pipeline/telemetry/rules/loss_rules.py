@@ -49,7 +49,7 @@ class AboveGuessing(Rule):
         if guess is None or not window.has_loss or window.step <= facts.warmup_steps / 2:
             return None
         loss = window.loss if window.loss > 2 * guess else settled_loss(window, facts)
-        words = f"the training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
+        words = f"the median training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
         return above(
             loss,
             {"critical": guess + ABOVE_GUESSING},
@@ -73,9 +73,8 @@ class NoBetterThanFrequencies(Rule):
         if frequencies is None or not window.has_loss or not is_late(window, facts):
             return None
         loss = window.loss
-        words = (
-            f"the training loss is {loss:.4g} at step {window.step:,}; guessing by frequencies costs {frequencies:.4g}"
-        )
+        words = f"the median training loss is {loss:.4g} at step {window.step:,}"
+        words += f"; guessing by frequencies costs {frequencies:.4g}"
         figures = {"loss": loss, "frequencies": frequencies}
         limits = {"critical": NO_BETTER * frequencies}
         reading = above(loss, limits, window, words, figures=figures, base=frequencies)
@@ -96,7 +95,7 @@ class Diverged(Rule):
         step, lowest, deviation = window.lowest
         limit = max((window.first_loss - lowest) / 2, 6 * deviation, 0.1 * abs(lowest))
         loss = settled_loss(window, facts)
-        words = f"the training loss is {loss:.4g} at step {window.step:,}; it was {lowest:.4g} at step {step:,}"
+        words = f"the median training loss is {loss:.4g} at step {window.step:,}; it was {lowest:.4g} at step {step:,}"
         return above(loss - lowest, {"critical": limit}, window, words, figures={"loss": loss, "lowest": lowest})
 
 
@@ -122,7 +121,9 @@ class Plateau(Rule):
             return None
         quarter = len(recent) // 4
         before, now = median(recent[:quarter]), median(recent[-quarter:])
-        words = f"the training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
+        words = (
+            f"the median training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
+        )
         words += f"{window.step:,}; guessing by frequencies costs {facts.frequency_loss:.4g}"
         is_flat = -0.02 * before < before - now < 0.005 * before
         limit = 0.9 * facts.frequency_loss

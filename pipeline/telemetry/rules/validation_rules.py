@@ -37,7 +37,9 @@ class Overfitting(Rule):
         is_learning = is_learning and not is_other_text(facts)
         words = f"the validation loss is {window.evals[-1]:.4g} at step {window.step:,}; its best is {best:.4g}, "
         words += f"at step {step:,}" + (
-            f", and the training loss has fallen from {training:.4g} to {window.loss:.4g} since" if is_learning else ""
+            f", and the median training loss has fallen from {training:.4g} to {window.loss:.4g} since"
+            if is_learning
+            else ""
         )
         # Both are of the same texts, so their difference is less noisy than either.
         error = window.record.get("eval/loss_error", 0.0)
@@ -53,7 +55,7 @@ class Gap(Rule):
     kind: ClassVar = "validation"
     what: ClassVar = "generalization_gap"
     remedy: ClassVar = REPEATS
-    source: ClassVar = "calibrated: healthy trainings of one epoch reach 1.12 times the training loss"
+    source: ClassVar = "calibrated: healthy trainings of one epoch reach 1.12 times the median training loss"
     at_once: ClassVar = True
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -62,7 +64,8 @@ class Gap(Rule):
             return None
         loss, own = window.evals[-1], window.loss
         has_learned = own < (facts.frequency_loss or 0.0) and not is_other_text(facts)
-        words = f"the validation loss is {loss:.4g} at step {window.step:,}, {loss / own:.2f} times the training loss"
+        words = f"the validation loss is {loss:.4g} at step {window.step:,}"
+        words += f", {loss / own:.2f} times the median training loss"
         figures = {"loss": loss, "train_loss": own}
         return above(loss / own if has_learned else 0.0, {"warning": 1.5}, window, words, figures=figures, base=1.0)
 

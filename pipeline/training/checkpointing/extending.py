@@ -76,7 +76,8 @@ def adopt(checkpoint: Path, work: Path) -> None:
     copies. Killed halfway, `work` holds an earlier checkpoint or none."""
     from pipeline.telemetry.anatomy import FOLDER
     from pipeline.telemetry.verdicts import HEALTH
-    from pipeline.training.recording.metrics_log import METRICS, TENSORBOARD
+    from pipeline.training.recording.metrics_file import METRICS
+    from pipeline.training.recording.metrics_log import TENSORBOARD
 
     work.mkdir(parents=True, exist_ok=True)
     for name in (METRICS, HEALTH, TENSORBOARD, FOLDER):

@@ -1,11 +1,21 @@
-"""Reads `metrics.jsonl`. Imports nothing heavy."""
+"""Reads what a training has recorded: `metrics.jsonl`, `facts.json` and `health.jsonl`. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.panel import replay
+from pipeline.telemetry.rules import RULES
+from pipeline.telemetry.verdicts import Verdict, by_severity, headline, last_verdicts
+
+METRICS = "metrics.jsonl"
+FACTS = "facts.json"
+"""The HealthFacts of a training, in its work folder from its first step on."""
 
 
 def parse_record(line: bytes) -> dict[str, Any] | None:
@@ -22,3 +32,42 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     if path.is_file():
         with path.open("rb") as file:
             yield from (record for line in file if (record := parse_record(line)) is not None)
+
+
+def is_whole(record: Mapping[str, Any] | None) -> bool:
+    """Whether all values of a record are finite numbers."""
+    return record is not None and all(isinstance(one, (int, float)) and math.isfinite(one) for one in record.values())
+
+
+def read_metrics(work: Path) -> list[dict[str, Any]]:
+    """The whole records of `metrics.jsonl`, in order; none where it is gone."""
+    return [record for record in read_records(work / METRICS) if is_whole(record)]
+
+
+def read_facts(work: Path) -> HealthFacts | None:
+    """What is known of a training before its first step; None where that cannot be read."""
+    try:
+        return HealthFacts.from_json(json.loads((work / FACTS).read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def verdicts_so_far(work: Path) -> list[Verdict]:
+    """The verdicts after the last record of a training that is not over, worst first, and those on what no record
+    holds. Of one without `facts.json`, the verdicts that were recorded when they changed."""
+    changed, facts = last_verdicts(work), read_facts(work)
+    if facts is None:
+        return changed
+    judged = {rule.what for rule in RULES}
+    events = [verdict for verdict in changed if verdict.what not in judged]
+    return by_severity([*events, *replay(facts, read_metrics(work)).verdicts(is_over=False)])
+
+
+def progress_line(work: Path) -> str:
+    """How far a training that is not over has come, and its worst verdict; "" before its first record."""
+    losses = [record for record in read_metrics(work) if "train/loss" in record]
+    if not losses:
+        return ""
+    facts, last = read_facts(work), losses[-1]
+    steps = f"step {last['step']:,}" + (f" of {facts.max_steps:,}" if facts is not None else "")
+    return f"{steps}, loss {last['train/loss']:.3f}, {headline(verdicts_so_far(work))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import stat
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes
+from pipeline.atomic import digest_file, fsync_path, list_files, remove, write_bytes, write_json
 from pipeline.errors import DivergedError
 from pipeline.machine import rate_in_words
 from pipeline.telemetry.anatomy import record_of, recorded_steps
@@ -29,12 +28,12 @@ from pipeline.telemetry.verdicts import HEALTH, Evidence, Verdict
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.due import Due
 from pipeline.training.recording.gradient_flow import GradientFlow
-from pipeline.training.recording.metrics_file import parse_record, read_records
+from pipeline.training.recording.metrics_file import FACTS, METRICS, is_whole, parse_record, read_metrics
 from pipeline.training.recording.tensorboard_writer import TensorBoardWriter
 from pipeline.training.recording.throughput import PHASES
 from pipeline.training.recording.trackers import RunLabel, Trackers
 
-METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+TENSORBOARD = "tensorboard"
 RECORDS, BEFORE_END, RECORDS_SHA256 = "records", "records_before_end", "metrics_sha256"
 
 
@@ -50,7 +49,8 @@ class MetricsLog:
     The same goes to the trackers of `train.log_with`, under the name of the `label`.
 
     Every record is judged: it gets `health/<kind>` (HealthPanel.levels), and verdicts that change are said and appended
-    to `<work>/health.jsonl`. `facts` are those of this training, None in processes that record nothing.
+    to `<work>/health.jsonl`. `facts` are those of this training, None in processes that record nothing; they are in
+    `<work>/facts.json`, so that the records of a training that is not over can be judged by others.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class MetricsLog:
                 self._gradient_flow.add(record)
                 self._charted(record, record["step"])
             if self._facts is not None:
+                write_json(self._work / FACTS, self._facts.as_json())
                 self.panel = replay(self._facts, history)
                 (self._work / HEALTH).touch()  # empty where nothing has changed
             self._file = (self._work / METRICS).open("a", encoding="utf-8")
@@ -217,7 +218,8 @@ class MetricsLog:
 def _ended_by(error: DivergedError) -> Verdict:
     """The verdict on a training that this error ends."""
     source = "a loss, gradient or weight that is not finite, or a loss that going back does not mend"
-    return Verdict("loss", "training_diverged", "critical", Evidence(None, str(error)), RATE, source)
+    words = str(error).removeprefix("training diverged: ")
+    return Verdict("loss", "training_diverged", "critical", Evidence(None, words), RATE, source)
 
 
 def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:
@@ -280,6 +282,7 @@ def _clear_way(work: Path, warn: Callable[[str], None]) -> None:
     kinds = [
         (work / METRICS, stat.S_ISREG),
         (work / HEALTH, stat.S_ISREG),
+        (work / FACTS, stat.S_ISREG),
         (work / TENSORBOARD, stat.S_ISDIR),
         *((one, stat.S_ISREG) for one in events),
     ]
@@ -295,7 +298,7 @@ def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None
     if not path.exists() or digest_file(path) == sha256:
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and _is_whole(parse_record(line))]
+    kept = [line for line in lines if line.endswith(b"\n") and is_whole(parse_record(line))]
     if len(kept) < len(lines):
         warn(f"warning: {len(lines) - len(kept):,} lines of {path.name} cannot be read: left out of the records")
         write_bytes(path, b"".join(kept))
@@ -303,11 +306,6 @@ def _drop_unreadable(path: Path, warn: Callable[[str], None], sha256: str | None
         aside = path.with_name(f"altered-{path.name}")
         warn(f"warning: {path.name} was altered since the checkpoint, nobody knows where: moved to {aside.name}")
         os.replace(path, aside)
-
-
-def _is_whole(record: Mapping[str, Any] | None) -> bool:
-    """Whether all values of a record are finite numbers."""
-    return record is not None and all(isinstance(one, (int, float)) and math.isfinite(one) for one in record.values())
 
 
 def copy_records(work: Path, output: Path) -> None:
@@ -318,8 +316,3 @@ def copy_records(work: Path, output: Path) -> None:
         if (work / name).is_file():
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(work / name, output / name)
-
-
-def read_metrics(work: Path) -> list[dict[str, Any]]:
-    """The records of `metrics.jsonl`, in order; none where it is gone."""
-    return [record for record in read_records(work / METRICS) if _is_whole(record)]

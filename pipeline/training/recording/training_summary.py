@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.telemetry.layer_series import median_layers
 from pipeline.training.guarding.spike_documents import verdict_on_spikes
 from pipeline.training.precision import precision_in_words
-from pipeline.training.recording.metrics_log import read_metrics
+from pipeline.training.recording.metrics_file import read_metrics
 from pipeline.training.recording.peak_flops import peak_of
 from pipeline.training.train_state import TrainState
 
