@@ -9,7 +9,9 @@ from markupsafe import Markup
 
 from pipeline.reporting.anatomy_diagram import anatomy_diagram
 from pipeline.reporting.anatomy_words import (
+    OTHER_METHODS,
     PARTS,
+    alike,
     example_lines,
     figure,
     in_roundings,
@@ -17,13 +19,15 @@ from pipeline.reporting.anatomy_words import (
     relative,
     setting,
     sources_of,
+    unworked_methods,
     update_lines,
+    update_meaning,
     worst_difference,
 )
-from pipeline.reporting.formats import real
+from pipeline.reporting.formats import power, real
 from pipeline.reporting.jinja_templates import page_style, render, with_labels
 from pipeline.tasks import task_named
-from pipeline.telemetry.anatomy import Anatomy, Station
+from pipeline.telemetry.anatomy import Anatomy, Station, Update
 
 
 def render_anatomy(anatomy: Anatomy, run: str) -> str:
@@ -33,23 +37,21 @@ def render_anatomy(anatomy: Anatomy, run: str) -> str:
 
 def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
     """What the template shows: the record, and what is derived from it."""
-    predicts = task_named(anatomy.task).predicts
-    stations = anatomy.stations
+    stations, step = anatomy.stations, anatomy.update
+    updates = step.updates if step else []
     blocks = [one for one in stations if one.kind == "block"]
-    factor = anatomy.factor_per_block
-    step = anatomy.update
     return {
         "anatomy": anatomy,
-        "predicts": predicts,
+        "predicts": task_named(anatomy.task).predicts,
         "diagram": Markup(anatomy_diagram(stations)),
         "has_dead_shares": any(one.dead_share is not None for one in stations),
         "has_entropies": any(one.entropy is not None for one in stations),
+        "has_experts": "router" in anatomy.loss.parts,
         "blocks": blocks,
         "embedding": _first(stations, "embedding"),
         "head": _first(stations, "head"),
-        "factor": factor,
-        "product": None if factor is None else math.prod(one.factor for one in blocks if one.factor),
-        "num_factors": sum(one.factor is not None for one in blocks),
+        "read": [one for one in stations if one.loss_here is not None],
+        **_back(anatomy, blocks),
         "examples": [
             {"example": one, "lines": example_lines(anatomy.loss, one, anatomy.batch.targets)}
             for one in anatomy.loss.examples
@@ -61,22 +63,45 @@ def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
             for one in anatomy.differences
         ],
         "worst_difference": worst_difference(anatomy.differences),
-        "updates": []
-        if step is None
-        else [
-            {
-                "place": place(one.parameter, one.index),
-                "of": one,
-                "roundings": in_roundings(one),
-                "lines": update_lines(one, step.learning_rate),
-            }
-            for one in step.updates
+        "updates": [
+            {"place": place(one.parameter, one.index), "of": one, "roundings": in_roundings(one)} for one in updates
         ],
+        **_worked(updates),
+        "others": [(name, OTHER_METHODS.get(name, ("", ""))[0]) for name in unworked_methods(updates)],
         "change": None if step is None else step.after - anatomy.loss.by_torch,
         "sources": sources_of(anatomy),
         "figure": figure,
+        "alike": alike,
+        "power": power,
         "setting": setting,
         "short": lambda value: real(value, 3),
+    }
+
+
+def _back(anatomy: Anatomy, blocks: list[Station]) -> dict[str, Any]:
+    """The blocks' factors on the way back, their mean and product, and the block that changes the gradient most."""
+    passing = [one for one in blocks if one.factor]
+    return {
+        "factor": anatomy.factor_per_block,
+        "product": math.prod(one.factor for one in passing if one.factor) if passing else None,
+        "num_factors": len(passing),
+        "most": max(passing, key=lambda one: abs(math.log(one.factor or 1.0)), default=None),
+    }
+
+
+def _worked(updates: list[Update]) -> dict[str, Any]:
+    """The entry whose update is worked out: the first that has weight decay, or else the first of a known formula."""
+    known = [one for one in updates if one.by_hand is not None]
+    chosen = next((one for one in known if one.settings["weight_decay"]), known[0] if known else None)
+    if chosen is None:
+        return {"worked": None}
+    return {
+        "worked": {
+            "place": place(chosen.parameter, chosen.index),
+            "of": chosen,
+            "lines": update_lines(chosen),
+            "meaning": update_meaning(chosen),
+        }
     }
 
 

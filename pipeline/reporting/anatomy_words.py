@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.reporting.formats import count, percent, power_of_ten, real
+from pipeline.reporting.formats import count, percent, power, power_of_ten, real
 from pipeline.telemetry.anatomy import Anatomy, Difference, Example, Loss, Update
 
 DIGITS = 5
@@ -28,7 +30,39 @@ SOURCES = {
     "PyTorch's form.",
     "adam": "Adam: D. Kingma, J. Ba, Adam: A Method for Stochastic Optimization, 2015.",
     "adamw": "AdamW: I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, 2019.",
+    "lens": "The loss read between the blocks: nostalgebraist, interpreting GPT: the logit lens, 2020.",
 }
+
+OTHER_METHODS = {
+    "Muon": (
+        "B ← μ B + (1 − μ) G,  ΔW = −c η O − η λ W,  O: G + μ (B − G) made orthogonal by Newton and Schulz's iteration",
+        "Muon: K. Jordan et al., Muon: An Optimizer for Hidden Layers in Neural Networks, 2024; its size c: J. Liu et "
+        "al., Muon is Scalable for LLM Training, 2025.",
+    ),
+    "Adafactor": (
+        "v ≈ (mean of g² of the row × that of the column) / their mean,  u = g / √v,  Δw = −η u / max(1, RMS(u)) − η λ "
+        "w; in torch's own class η is a share of the size of w",
+        "Adafactor: N. Shazeer, M. Stern, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, 2018.",
+    ),
+    "Lion": (
+        "Δw = −η sign(β₁ m + (1 − β₁) g), besides the decay,  m ← β₂ m + (1 − β₂) g",
+        "Lion: X. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023.",
+    ),
+    "AdamW": (
+        "m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  Δw = −η m̂ / (√v̂ + ε) − η λ w",
+        "AdamW: I. Loshchilov, F. Hutter, 2019; with m and v in 8 bits: T. Dettmers et al., 8-bit Optimizers via "
+        "Block-wise Quantization, 2022.",
+    ),
+    "RMSprop": (
+        "v ← α v + (1 − α) g²,  Δw = −η g / (√v + ε)",
+        "RMSprop: T. Tieleman, G. Hinton, Lecture 6.5 of Neural Networks for Machine Learning, 2012.",
+    ),
+    "Adagrad": (
+        "v ← v + g²,  Δw = −η g / (√v + ε)",
+        "Adagrad: J. Duchi, E. Hazan, Y. Singer, Adaptive Subgradient Methods, 2011.",
+    ),
+}
+"""Optimizers whose updates are not worked out: the formula, as they have it by default, and its source."""
 
 PARTS = {
     "label_smoothing": "label smoothing",
@@ -52,10 +86,31 @@ class WorkedLine:
 
 def figure(value: float) -> str:
     """A number of the record, in five digits."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return real(value, DIGITS)
+    return real(value, DIGITS) if value == 0 or 1e-3 <= abs(value) < 1e6 else _scientific(value)
+
+
+def alike(values: Iterable[float | None]) -> Callable[[float], str]:
+    """A way to write numbers that stand in one column or calculation: all of them with a power of ten, or none."""
+    sizes = [abs(value) for value in values if value]
+    return figure if all(1e-3 <= size < 1e6 for size in sizes) else _scientific
+
+
+def _scientific(value: float) -> str:
+    if value == 0:
+        return "0"
     mantissa, _, exponent = f"{value:.{DIGITS - 1}e}".partition("e")
-    return f"{mantissa.replace('-', chr(0x2212))}×{power_of_ten(int(exponent))}"
+    times = f"×{power_of_ten(int(exponent))}" if int(exponent) else ""
+    return f"{mantissa.replace('-', chr(0x2212))}{times}"
+
+
+def _inner(number: str) -> str:
+    """A number inside a formula: in brackets where it has a sign."""
+    return f"({number})" if number.startswith("−") else number
+
+
+def _under(number: str) -> str:
+    """A number below a root or with an exponent: in brackets where it is more than digits."""
+    return number if number.replace(".", "").isdigit() else f"({number})"
 
 
 def setting(value: float) -> str:
@@ -93,10 +148,10 @@ def example_lines(loss: Loss, example: Example, num_targets: int) -> list[Worked
     if example.target is None:
         assert example.wanted is not None
         error = example.output - example.wanted
-        lines = [WorkedLine("error", "ŷ − y", f"{output} − {figure(example.wanted)}", figure(error))]
+        lines = [WorkedLine("error", "ŷ − y", f"{output} − {_inner(figure(example.wanted))}", figure(error))]
         if loss.formula == "squared_error":
             lines.append(WorkedLine("loss", "(ŷ − y)²", f"({figure(error)})²", figure(example.loss)))
-            slope, numbers = "2 (ŷ − y) / n", f"2 × {figure(error)} / {count(num_targets)}"
+            slope, numbers = "2 (ŷ − y) / n", f"2 × {_inner(figure(error))} / {count(num_targets)}"
         else:
             delta = loss.settings["huber_delta"]
             is_square = abs(error) <= delta
@@ -111,86 +166,118 @@ def example_lines(loss: Loss, example: Example, num_targets: int) -> list[Worked
             slope, numbers = "clip(ŷ − y, ±δ) / n", f"{figure(cut)} / {count(num_targets)}"
     else:
         assert example.log_normalizer is not None
+        normalizer, chance = figure(example.log_normalizer), math.exp(-example.loss)
         lines = [
             WorkedLine(
-                "loss", "log Σⱼ exp(zⱼ) − z", f"{figure(example.log_normalizer)} − {output}", figure(example.loss)
+                "probability p",
+                "exp(z) / Σⱼ exp(zⱼ) = exp(z − log Σⱼ exp(zⱼ))",
+                f"exp({output} − {normalizer})",
+                f"{figure(chance)} = {percent(chance)}",
             ),
-            WorkedLine(
-                "probability", "p = exp(−loss)", f"exp(−{figure(example.loss)})", percent(math.exp(-example.loss))
-            ),
+            WorkedLine("loss", "−log p = log Σⱼ exp(zⱼ) − z", f"{normalizer} − {_inner(output)}", figure(example.loss)),
         ]
-        chance = figure(math.exp(-example.loss))
-        slope, numbers = "(p − 1) / n", f"({chance} − 1) / {count(num_targets)}"
-        if loss.settings:
-            slope, numbers = "(p − y) / n, with what is below", "the softmax, the target and what is on top of it"
+        slope, numbers = _slope(loss, chance, normalizer, count(num_targets))
     lines.append(WorkedLine("gradient, by hand", slope, numbers, figure(example.by_hand)))
     lines.append(WorkedLine("gradient, by autograd", "", "", figure(example.by_autograd)))
     return lines
 
 
-def update_lines(update: Update, step_size: float) -> list[WorkedLine]:
+def _slope(loss: Loss, chance: float, normalizer: str, num_targets: str) -> tuple[str, str]:
+    """d(objective)/d(logit) of a target: the formula, and with its numbers."""
+    right, wanted, ours, given = "p", "1", figure(chance), "1"
+    if (smoothing := loss.settings.get("label_smoothing_factor")) is not None:
+        wanted, given = "(1 − s + s / C)", figure(1 - smoothing + smoothing / loss.num_outputs)
+    if (coefficient := loss.settings.get("z_loss_coef")) is not None:
+        right = "p (1 + 2 c log Σⱼ exp(zⱼ))"
+        ours = f"{ours} × (1 + 2 × {setting(coefficient)} × {_inner(normalizer)})"
+    return f"({right} − {wanted}) / n", f"({ours} − {given}) / {num_targets}"
+
+
+def update_lines(update: Update) -> list[WorkedLine]:
     """The update of an entry, line by line."""
-    if update.formula is None:
+    if update.formula is None or update.by_hand is None:
         return []
     settings, worked, state = update.settings, update.worked, update.state
-    gradient, weight = figure(update.gradient), figure(update.weight)
-    lines = []
-    used = gradient
-    decay = settings["weight_decay"]
-    if update.formula != "adamw" and decay:
-        used = figure(worked["with_decay"])
-        lines.append(WorkedLine("with decay", "g + λ w", f"{gradient} + {setting(decay)} × {weight}", used))
-    rate = figure(settings["lr"])
+    worked_out = [value for name, value in worked.items() if name != "t"]
+    write = alike([update.weight, update.gradient, update.by_hand, settings["lr"], *worked_out])
+    gradient, weight, rate = write(update.gradient), _inner(write(update.weight)), write(settings["lr"])
+    decay, lines = setting(settings["weight_decay"]), []
+    if update.formula != "adamw":
+        used = write(worked["with_decay"])
+        lines.append(WorkedLine("gradient with decay g", "g + λ w", f"{gradient} + {decay} × {weight}", used))
+    else:
+        used = gradient
+    change = write(update.by_hand)
     if update.formula == "sgd":
-        return lines + _sgd_lines(update, used, rate)
-    first, second, number = settings["beta1"], settings["beta2"], worked["t"]
-    mean, square = figure(worked["mean"]), figure(worked["square"])
-    before = [figure(state.get(name, 0.0)) for name in ("exp_avg", "exp_avg_sq")]
-    corrected = [figure(worked[name]) for name in ("mean_corrected", "square_corrected")]
-    step = figure(worked["step"])
+        return lines + _sgd_lines(update, write, rate, change)
+    first, second = settings["beta1"], settings["beta2"]
+    mean, square, far, wide, step = (
+        write(worked[name]) for name in ("mean", "square", "mean_corrected", "square_corrected", "step")
+    )
+    before = [_inner(write(state.get(name, 0.0))) for name in ("exp_avg", "exp_avg_sq")]
+    weighed = [f"{setting(b)} × {old} + {setting(1 - b)}" for b, old in zip((first, second), before, strict=True)]
+    corrections = [f"(1 − {power(setting(beta), int(worked['t']))})" for beta in (first, second)]
+    root = f"(√{_under(wide)} + {setting(settings['eps'])})"
     lines += [
-        WorkedLine(
-            "mean m", "β₁ m + (1 − β₁) g", f"{setting(first)} × {before[0]} + {setting(1 - first)} × {used}", mean
-        ),
-        WorkedLine(
-            "square v",
-            "β₂ v + (1 − β₂) g²",
-            f"{setting(second)} × {before[1]} + {setting(1 - second)} × ({used})²",
-            square,
-        ),
-        WorkedLine("m̂", "m / (1 − β₁ᵗ)", f"{mean} / (1 − {setting(first)}^{count(number)})", corrected[0]),
-        WorkedLine("v̂", "v / (1 − β₂ᵗ)", f"{square} / (1 − {setting(second)}^{count(number)})", corrected[1]),
-        WorkedLine(
-            "step", "η m̂ / (√v̂ + ε)", f"{rate} × {corrected[0]} / (√{corrected[1]} + {setting(settings['eps'])})", step
-        ),
+        WorkedLine("mean m", "β₁ m + (1 − β₁) g", f"{weighed[0]} × {_inner(used)}", mean),
+        WorkedLine("mean of squares v", "β₂ v + (1 − β₂) g²", f"{weighed[1]} × {_under(used)}²", square),
+        WorkedLine("m̂", "m / (1 − β₁ᵗ)", f"{mean} / {corrections[0]}", far),
+        WorkedLine("v̂", "v / (1 − β₂ᵗ)", f"{square} / {corrections[1]}", wide),
+        WorkedLine("step", "η m̂ / (√v̂ + ε)", f"{rate} × {_inner(far)} / {root}", step),
     ]
-    change = f"−{step}"
-    if update.formula == "adamw" and decay:
-        shrunk = figure(worked["decay"])
-        lines.append(WorkedLine("decay", "η λ w", f"{rate} × {setting(decay)} × {weight}", shrunk))
-        change = f"−{step} − {shrunk}"
-    return [*lines, _change(update, "−step − decay" if len(change) > len(step) + 1 else "−step", change)]
+    if update.formula == "adam":
+        return [*lines, WorkedLine("change of w", "−step", f"−{_inner(step)}", change)]
+    shrunk = write(worked["decay"])
+    lines.append(WorkedLine("weight decay", "η λ w", f"{rate} × {decay} × {weight}", shrunk))
+    return [*lines, WorkedLine("change of w", "−step − decay", f"−{_inner(step)} − {_inner(shrunk)}", change)]
 
 
-def _sgd_lines(update: Update, used: str, rate: str) -> list[WorkedLine]:
+def _sgd_lines(update: Update, write: Callable[[float], str], rate: str, change: str) -> list[WorkedLine]:
     settings, worked, momentum = update.settings, update.worked, update.settings["momentum"]
-    lines, direction = [], used
+    used = direction = write(worked["with_decay"])
+    lines = []
     if momentum:
-        before, buffer = update.state.get("momentum_buffer"), figure(worked["momentum"])
-        part = 1 - settings["dampening"]
-        numbers = used if before is None else f"{setting(momentum)} × {figure(before)} + {setting(part)} × {used}"
+        before, buffer = update.state.get("momentum_buffer"), write(worked["momentum"])
+        old = "" if before is None else f"{setting(momentum)} × {_inner(write(before))} + "
+        numbers = f"{old}{setting(1 - settings['dampening'])} × {_inner(used)}" if old else used
         formula = "b = g in the first step" if before is None else "μ b + (1 − τ) g"
         lines.append(WorkedLine("momentum b", formula, numbers, buffer))
         direction = buffer
         if "nesterov" in worked:
-            direction = figure(worked["nesterov"])
-            lines.append(WorkedLine("Nesterov", "g + μ b", f"{used} + {setting(momentum)} × {buffer}", direction))
-    return [*lines, _change(update, "−η b" if momentum else "−η g", f"−{rate} × {direction}")]
+            direction = write(worked["nesterov"])
+            numbers = f"{used} + {setting(momentum)} × {_inner(buffer)}"
+            lines.append(WorkedLine("Nesterov's b", "g + μ b", numbers, direction))
+    formula = "−η b" if momentum else "−η g"
+    return [*lines, WorkedLine("change of w", formula, f"−{rate} × {_inner(direction)}", change)]
 
 
-def _change(update: Update, formula: str, numbers: str) -> WorkedLine:
-    assert update.by_hand is not None
-    return WorkedLine("change", formula, numbers.replace("−−", ""), figure(update.by_hand))
+def update_meaning(update: Update) -> str:
+    """What the update did to the entry, in a sentence or two."""
+    moved, weight, rate = update.by_optimizer, update.weight, update.settings.get("lr")
+    write = alike([weight, weight + moved, moved])
+    told = f"So this weight goes from {write(weight)} to {write(weight + moved)}, by {write(moved)}"
+    if rate:
+        told += f", {real(abs(moved) / rate, 3)} times the learning rate"
+    if not moved:
+        return f"So this weight stays at {write(weight)}."
+    if not update.gradient:
+        return f"{told}."
+    slope = (
+        "positive: a larger weight would make the loss larger"
+        if update.gradient > 0
+        else ("negative: a larger weight would make the loss smaller")
+    )
+    if moved * update.gradient < 0:
+        return f"{told}. Its gradient is {slope}, so it is made {'smaller' if moved < 0 else 'larger'}."
+    return (
+        f"{told}. Its gradient is {slope}; still it is made {'smaller' if moved < 0 else 'larger'}, for what the "
+        "optimizer remembers of earlier batches, or the decay, weighs more than this one."
+    )
+
+
+def method_of(update: Update) -> str:
+    """The optimizer's method without the bits in which it keeps its memory: Lion of PagedLion8bit."""
+    return re.sub(r"^Paged|\d+bit$", "", update.method)
 
 
 def summary_lines(anatomy: Anatomy, run: str) -> list[str]:
@@ -201,24 +288,25 @@ def summary_lines(anatomy: Anatomy, run: str) -> list[str]:
     lines = [
         f"{run}, after {anatomy.step:,} steps: a batch of {batch.targets:,} targets through "
         f"{len(anatomy.stations):,} parts and back",
-        f"loss         {figure(loss.by_hand)} by its formula{guess}{extra}; torch's is "
-        f"{real(relative(loss.objective, loss.by_torch), 2)} from it",
-        f"gradient     of the outputs by hand is {real(loss.gradient_difference, 2)} from autograd's",
+        f"loss         {figure(loss.by_hand)} by its formula{guess}{extra}; torch's differs by "
+        f"{real(relative(loss.objective, loss.by_torch), 2)} of it",
+        f"gradient     at the outputs autograd's differs from the formula by {real(loss.gradient_difference, 2)} of it",
     ]
     if (factor := anatomy.factor_per_block) is not None:
-        lines[-1] += f"; a block passes it on {real(factor, 3)} times as large"
+        lines[-1] += f"; on the way back a block multiplies it by {real(factor, 3)}"
     if anatomy.differences:
         worst = real(worst_difference(anatomy.differences), 2)
         lines.append(
-            f"differences  two losses for each of {len(anatomy.differences)} weights give the gradient: {worst}"
+            f"check        moving each of {len(anatomy.differences)} weights up and down gives autograd's gradient to "
+            f"{worst} of it"
         )
     else:
-        lines.append(f"differences  none: {anatomy.no_differences}")
+        lines.append(f"check        no weights were moved: {anatomy.no_differences}")
     if (step := anatomy.update) is None:
         return [*lines, f"update       none: {anatomy.no_update}"]
     far = [found for one in step.updates if (found := in_roundings(one)) is not None]
-    told = f"by hand within {real(max(far), 2)} roundings of the optimizer's" if far else "the optimizer's own"
-    lines.append(f"update       {step.optimizer} with rate {real(step.learning_rate, 3)}: {told}")
+    told = f"by hand the same to {real(max(far), 2)} steps of float32" if far else "the optimizer's own"
+    lines.append(f"update       {step.optimizer} with learning rate {real(step.learning_rate, 3)}: {told}")
     change, foretold = step.after - loss.by_torch, step.predicted_change
     lines.append(
         f"after        the same batch costs {figure(step.after)}: {_signed(change)}; the gradient foretold "
@@ -234,6 +322,15 @@ def _signed(value: float) -> str:
 def sources_of(anatomy: Anatomy) -> list[str]:
     """The sources of the formulas on the page."""
     keys = [anatomy.loss.formula, *anatomy.loss.parts, "backward", "factors"]
+    if any(one.loss_here is not None for one in anatomy.stations):
+        keys.append("lens")
+    updates = anatomy.update.updates if anatomy.update is not None else []
     if anatomy.update is not None:
-        keys += ["clip", *dict.fromkeys(one.formula for one in anatomy.update.updates if one.formula)]
-    return [SOURCES[key] for key in keys if key in SOURCES]
+        keys += ["clip", *dict.fromkeys(one.formula for one in updates if one.formula)]
+    others = [OTHER_METHODS[name][1] for name in unworked_methods(updates) if name in OTHER_METHODS]
+    return [*(SOURCES[key] for key in keys if key in SOURCES), *others]
+
+
+def unworked_methods(updates: Iterable[Update]) -> list[str]:
+    """The methods whose updates are not worked out by hand."""
+    return [*dict.fromkeys(method_of(one) for one in updates if one.formula is None and one.method)]

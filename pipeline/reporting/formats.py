@@ -81,9 +81,14 @@ def with_error(value: float, standard_error: float | None) -> str:
     return real(value) + (f" ± {real(standard_error, 2)}" if standard_error is not None else "")
 
 
+def power(base: str, exponent: int) -> str:
+    """A power with a superscript exponent: 0.9²⁰¹."""
+    return f"{base}{str(exponent).translate(_SUPERSCRIPTS)}"
+
+
 def power_of_ten(exponent: int) -> str:
     """10 with a superscript exponent."""
-    return f"10{str(exponent).translate(_SUPERSCRIPTS)}"
+    return power("10", exponent)
 
 
 def shorten(text: str, limit: int) -> str:

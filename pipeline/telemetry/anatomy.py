@@ -64,6 +64,8 @@ class Station:
     """Of an mlp: the part of its units that give nothing for any token."""
     entropy: FiniteFloat | None = None
     """Of attention: mean entropy of its weights over that of uniform ones."""
+    loss_here: FiniteFloat | None = None
+    """Of a block and of what the first one is given: the loss, were it read in the place of the last block's output."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ class Update:
     """The same between two weights in float32."""
     rounding: FiniteFloat
     """Distance between neighbouring numbers of float32 at the weight, before or after, whichever is larger."""
+    method: str = ""
+    """The optimizer's class that moved it."""
 
 
 @dataclass(frozen=True)

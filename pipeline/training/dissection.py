@@ -28,6 +28,7 @@ from pipeline.telemetry.finite_differences import central_differences
 from pipeline.telemetry.model_probe import ModelProbe
 from pipeline.telemetry.probe_figures import ATTENTION, PROBE, figure_by_module
 from pipeline.training.followed_entries import Entry, choose_entries, foresee, with_outcome
+from pipeline.training.logit_lens import read_early
 from pipeline.training.optimization.clipping import Clipping
 from pipeline.training.optimization.parameter_groups import set_learning_rate
 from pipeline.training.routing import Routing
@@ -131,7 +132,7 @@ def _dissect(subject: Subject) -> Anatomy:
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise ValueError("the loss of the batch or its gradient is not finite")
 
-    stations = _stations(parts, found, arriving, _look_inside(subject))
+    stations = _stations(parts, found, arriving, _look_inside(subject), _losses_on_the_way(subject, parts))
     by_hand = subject.task.loss_by_hand(
         objective.outputs.double().cpu().numpy(), subject.batch["labels"].cpu().numpy(), subject.config
     )
@@ -215,8 +216,27 @@ def _look_inside(subject: Subject) -> dict[str, float]:
     return probe.tags(probe.measure().tolist())
 
 
+def _losses_on_the_way(subject: Subject, parts: Mapping[str, NetworkPart]) -> dict[str, float]:
+    """The loss by its formula, read after the embedding and after each block; of none where the model cannot be read
+    so."""
+    model, task, batch = subject.model, subject.task, subject.batch
+    blocks = {name: part.module for name, part in parts.items() if part.kind == "block"}
+    embeddings = [name for name, part in parts.items() if part.kind == "embedding"]
+    labels = batch["labels"].cpu().numpy()
+    try:
+        read = read_early(model, [*blocks.values()], lambda: model(**model_inputs(batch)).logits)
+    except (ValueError, TypeError, RuntimeError):
+        return {}
+    losses = [task.loss_by_hand(one.double().cpu().numpy(), labels, subject.config).loss for one in read]
+    return dict(zip([*embeddings[-1:], *blocks], losses[0 if embeddings else 1 :], strict=True))
+
+
 def _stations(
-    parts: Mapping[str, NetworkPart], found: ModulePass, arriving: Mapping[str, float], inside: Mapping[str, float]
+    parts: Mapping[str, NetworkPart],
+    found: ModulePass,
+    arriving: Mapping[str, float],
+    inside: Mapping[str, float],
+    losses: Mapping[str, float],
 ) -> list[Station]:
     """In the order of the forward pass; a block after its parts."""
     entropies = figure_by_module(inside, ATTENTION, "entropy_mean")
@@ -238,6 +258,7 @@ def _stations(
                 if kind == "mlp"
                 else None,
                 entropy=entropies.get(block) if kind == "attention" else None,
+                loss_here=_finite(losses[name]) if name in losses else None,
             )
         )
     return stations

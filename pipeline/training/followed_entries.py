@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.modeling.layer_names import matrix_name
 from pipeline.telemetry.anatomy import Update
 from pipeline.telemetry.update_by_hand import formula_of, work_out
+from pipeline.training.optimization.optimizers.muon_with_adamw import MuonWithAdamW
 
 NUM_ENTRIES = 4
 """Entries of parameters that are followed, each in another parameter."""
@@ -50,7 +51,8 @@ def foresee(optimizer: torch.optim.Optimizer, entry: Entry, prefix: str) -> Upda
     assert entry.parameter.grad is not None
     gradient = float(entry.parameter.grad.reshape(-1)[entry.place])
     group = next(one for one in optimizer.param_groups if any(p is entry.parameter for p in one["params"]))
-    formula, state = formula_of(optimizer, group), _state_of(optimizer, entry)
+    part = optimizer.part_of(group) if isinstance(optimizer, MuonWithAdamW) else optimizer
+    formula, state = formula_of(part, group), _state_of(optimizer, entry)
     by_hand = None if formula is None else work_out(formula, group, state, entry.weight, gradient)
     return Update(
         parameter=matrix_name(entry.name, prefix),
@@ -64,6 +66,7 @@ def foresee(optimizer: torch.optim.Optimizer, entry: Entry, prefix: str) -> Upda
         by_hand=None if by_hand is None else by_hand.change,
         by_optimizer=0.0,
         rounding=0.0,
+        method=type(part).__name__,
     )
 
 

@@ -434,13 +434,22 @@ def fake_anatomy(step: int, num_layers: int = NUM_LAYERS, task: str = "causal_lm
     """A plausible anatomy of a step. `formula` is that of the optimizer."""
     token = Token(17, " <b>the</b>")
     is_number = task == "regression"
-    stations = [Station("embed_tokens", "embedding", [1, 128, 256], 0.1, 0.4, 0.03, None)]
+    stations = [Station("embed_tokens", "embedding", [1, 128, 256], 0.1, 0.4, 0.03, None, loss_here=9.8765)]
     for layer in range(num_layers):
         shape = [1, 128, 256]
         stations += [
             Station(f"layers.{layer}.self_attn", "attention", shape, 0.5 + layer, 3.1, 0.0123, None, None, 0.71),
             Station(f"layers.{layer}.mlp", "mlp", shape, 1.5 + layer, 4.1, 0.0456, None, 0.03),
-            Station(f"layers.{layer}", "block", shape, 2.5 + layer, 9.1, 0.07 / (layer + 1), 0.93 + layer / 100),
+            Station(
+                f"layers.{layer}",
+                "block",
+                shape,
+                2.5 + layer,
+                9.1,
+                0.07 / (layer + 1),
+                0.93 + layer / 100,
+                loss_here=4.9571 + (num_layers - 1 - layer) / 8,
+            ),
         ]
     stations += [
         Station("norm", "norm", [1, 128, 256], 1.01, 3.9, 0.0789, None),
@@ -499,6 +508,7 @@ def fake_anatomy(step: int, num_layers: int = NUM_LAYERS, task: str = "causal_lm
         by_hand=-0.0014452 if formula else None,
         by_optimizer=-0.00144519,
         rounding=7.45e-9,
+        method={"adamw": "AdamW", "sgd": "SGD", "": "PagedLion8bit"}[formula],
     )
     return Anatomy(
         format=1,

@@ -123,6 +123,22 @@ def test_every_figure_is_that_of_a_naive_computation(
     assert factors == pytest.approx([sizes[0] / sizes[1], sizes[1] / sizes[2]], rel=1e-4)
     assert found.factor_per_block == pytest.approx((sizes[0] / sizes[2]) ** 0.5, rel=1e-4)
 
+    with torch.no_grad():  # the head reads what earlier blocks give
+        for name in ("embed_tokens", "layers.0", "layers.1"):
+            hidden = outputs[name].detach()
+            normed = hidden / (hidden.square().mean(-1, keepdim=True) + model.config.rms_norm_eps).sqrt()
+            scores = (normed * model.model.norm.weight) @ model.lm_head.weight.T
+            early = [
+                (torch.log(torch.exp(scores[row, place]).sum()) - scores[row, place, label]).item()
+                for row in range(4)
+                for place in range(16)
+                if (label := labels[row, place]) != -100
+            ]
+            [station] = [one for one in found.stations if one.name == name]
+            assert station.loss_here == pytest.approx(sum(early) / len(early), rel=1e-6)
+    assert found.stations[6].loss_here == pytest.approx(found.loss.by_hand, rel=1e-6)
+    assert sum(one.loss_here is not None for one in found.stations) == 3
+
     with torch.no_grad():
         model.set_attn_implementation("eager")
         seen = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
@@ -203,6 +219,10 @@ def test_the_formula_is_that_of_the_task(tmp_path: Path, task: str, changes: dic
     assert [*found.loss.parts] == (["label_smoothing", "z_loss"] if task == "classification" else [])
     for one in found.differences:
         assert one.central == pytest.approx(one.autograd, rel=1e-4)
+    read = [one.loss_here for one in found.stations if one.loss_here is not None]
+    assert len(read) == 3
+    assert read[-1] == pytest.approx(found.loss.by_hand, rel=1e-6)
+    assert read[0] != pytest.approx(read[-1], rel=1e-6)
     if task == "classification":
         assert {one.target.text for one in found.loss.examples} <= {"low", "high"}
     else:
@@ -226,7 +246,13 @@ def test_mixtures_tied_weights_and_other_optimizers(tmp_path: Path, architecture
         assert one.central == pytest.approx(one.autograd, rel=1e-3, abs=1e-8)
     assert found.update.clip.factor is None
     assert found.update.clip.others == {"max_grad_value": 0.01}
-    assert {one.formula for one in found.update.updates} == {None}
+    formulas = {(one.method, one.formula) for one in found.update.updates}
+    assert formulas == ({("Adafactor", None)} if architecture == "gpt2" else {("Muon", None), ("AdamW", "adamw")})
+    for one in found.update.updates:
+        assert one.by_hand is None or abs(one.by_optimizer - one.by_hand) <= 2 * one.rounding
+    read = [one.loss_here for one in found.stations if one.loss_here is not None]
+    assert len(read) == 3
+    assert read[-1] == pytest.approx(found.loss.by_hand, rel=1e-6)
     assert any(one.by_optimizer for one in found.update.updates)
     kinds = [station.kind for station in found.stations if station.name != "wpe"]  # positions of gpt2
     assert kinds == ["embedding", *["attention", "mlp", "block"] * 2, "norm", "head"]

@@ -30,6 +30,10 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for _, part in self._parts:
             part.step()
 
+    def part_of(self, group: dict[str, Any]) -> torch.optim.Optimizer:
+        """What moves a group."""
+        return next(part for chosen, part in self._parts if group[USE_MUON] == chosen)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As of any optimizer."""
         super().load_state_dict(state_dict)
