@@ -171,9 +171,13 @@ class Task(Feature):
         """What a uniform guess costs, in the loss of training; None where there is no such guess."""
         return None
 
-    def frequency_loss(self, train: Any, validation: Any) -> float | None:
-        """What a guess by how often each target stands in the training split costs on the validation split, in the
-        loss of training; None where there is no such guess."""
+    def ignorant_loss(self, model_config: PreTrainedConfig, validation: Any, config: TrainConfig) -> float | None:
+        """What a model that knows nothing costs on the validation split, in the loss of training: a uniform guess."""
+        return self.guess_loss(model_config)
+
+    def frequency_loss(self, train: Any, validation: Any, config: TrainConfig) -> float | None:
+        """What a guess by the targets of the training split alone costs on the validation split, in the loss of
+        training: by how often each stands there."""
         return None
 
     def loss_sums(self, output: Any, batch: Batch, config: TrainConfig) -> LossSums:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.token_records import TokenRecords
     from pipeline.evaluation.trained_model import TrainedModel
     from pipeline.tokens.packed_split import PackedSplit
+    from pipeline.training.train_config import TrainConfig
 
 NO_BITS = "no bits per byte are given, and none of xz, since text is lost (see encode)"
 ONE_BIT_MORE = "bits per byte have one bit more for each document, to tell which begin with a space that is lost"
@@ -122,7 +123,7 @@ class CausalLm(Task, type="causal_lm"):
     def guess_loss(self, model_config: PreTrainedConfig) -> float | None:
         return math.log(model_config.get_text_config().vocab_size)
 
-    def frequency_loss(self, train: PackedSplit, validation: PackedSplit) -> float | None:
+    def frequency_loss(self, train: PackedSplit, validation: PackedSplit, config: TrainConfig) -> float | None:
         """With add-one smoothing, in nats a token. All tokens are targets, as in training; of long streams a sample."""
         import numpy as np
 

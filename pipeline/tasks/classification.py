@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from pipeline.tokens.labelled_split import LabelledDocuments, LabelledSplit
+    from pipeline.training.train_config import TrainConfig
 
 MAX_LISTED = 8
 """Labels of a kind that a warning names one by one."""
@@ -113,7 +114,7 @@ class Classification(Labelled, type="classification"):
     def guess_loss(self, model_config: PreTrainedConfig) -> float | None:
         return math.log(model_config.num_labels)
 
-    def frequency_loss(self, train: LabelledSplit, validation: LabelledSplit) -> float | None:
+    def frequency_loss(self, train: LabelledSplit, validation: LabelledSplit, config: TrainConfig) -> float | None:
         """With add-one smoothing, in nats a document."""
         import numpy as np
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from transformers import PreTrainedConfig
 
     from pipeline.evaluation.loss_by_hand import LossByHand
     from pipeline.evaluation.losses import Batch, LossSums
@@ -91,6 +92,15 @@ class Regression(Labelled, type="regression"):
         loss = regression_losses(output.logits, batch["labels"], config.huber_delta_used).sum()
         return LossSums(loss, {"loss": loss.detach()})
 
+    def ignorant_loss(self, model_config: PreTrainedConfig, validation: LabelledSplit, config: TrainConfig) -> float:
+        """That of always saying 0, as a fresh head does."""
+        return _constant_loss(validation.targets, 0.0, config.huber_delta_used)
+
+    def frequency_loss(self, train: LabelledSplit, validation: LabelledSplit, config: TrainConfig) -> float:
+        """That of always saying the number that costs least on the training labels."""
+        delta = config.huber_delta_used
+        return _constant_loss(validation.targets, best_constant(train.targets, delta), delta)
+
     def loss_by_hand(self, outputs: NDArray[Any], labels: NDArray[Any], config: TrainConfig) -> LossByHand:
         from pipeline.evaluation.loss_by_hand import regression_by_hand
 
@@ -130,6 +140,30 @@ class Regression(Labelled, type="regression"):
         """The mean of the training split."""
         mean = float(train.targets.mean())
         return "mean", mean, f"always {mean:.6g}, the mean of the training labels"
+
+
+def best_constant(targets: NDArray[np.number], huber_delta: float | None) -> float:
+    """The number with the least mean loss to the targets: their mean, or where Huber's gradient is 0, by bisection."""
+    import numpy as np
+
+    if huber_delta is None:
+        return float(targets.mean())
+    low, high = float(targets.min()), float(targets.max())
+    for _ in range(100):
+        middle = (low + high) / 2
+        is_low = np.clip(targets - middle, -huber_delta, huber_delta).sum() > 0
+        low, high = (middle, high) if is_low else (low, middle)
+    return (low + high) / 2
+
+
+def _constant_loss(targets: NDArray[np.number], constant: float, huber_delta: float | None) -> float:
+    import numpy as np
+
+    errors = np.abs(targets.astype(np.float64) - constant)
+    if huber_delta is None:
+        return float(np.mean(errors**2))
+    near = np.minimum(errors, huber_delta)
+    return float(np.mean(near * (errors - near / 2)))
 
 
 def _number(label: str, index: int, split: str) -> float:

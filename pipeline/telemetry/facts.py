@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+GUESSES = {
+    "tokens": ("guessing evenly", "guessing by token frequencies"),
+    "classes": ("guessing evenly", "guessing by class frequencies"),
+    "numbers": ("always saying 0", "always saying the best constant"),
+}
+"""By what is predicted: what `guess_loss` and `frequency_loss` are the losses of."""
+
 
 @dataclass(frozen=True)
 class OddDocument:
@@ -58,7 +65,8 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class HealthFacts:
-    """Of a training before its first step. Losses are in nats a target; None where it has no such loss."""
+    """Of a training before its first step. Losses are those of training, a target: in nats, or of
+    numbers squared errors or Huber's; None where it has no such loss."""
 
     predicts: str
     max_steps: int
@@ -69,10 +77,11 @@ class HealthFacts:
     stops_early: bool
     max_grad_norm: float | None = None
     guess_loss: float | None = None
-    """Of a uniform guess."""
+    """Of a model that knows nothing: of a uniform guess, or of always saying 0."""
 
     frequency_loss: float | None = None
-    """On the validation split, of a guess by how often each target stands in the training split."""
+    """On the validation split, of a guess by how often each target stands in the training split, or of the number that
+    costs least there."""
 
     batch_targets: float = 0.0
     """Of a global batch, on average."""
@@ -93,6 +102,21 @@ class HealthFacts:
     """That no attention logit passes."""
 
     data: DataFacts = field(default_factory=DataFacts)
+
+    @property
+    def guess(self) -> str:
+        """What `guess_loss` is the loss of."""
+        return GUESSES[self.predicts][0]
+
+    @property
+    def frequencies(self) -> str:
+        """What `frequency_loss` is the loss of."""
+        return GUESSES[self.predicts][1]
+
+    @property
+    def has_odd_units(self) -> bool:
+        """Whether labels are numbers far from unit scale, which a new head needs long to reach."""
+        return self.predicts == "numbers" and self.guess_loss is not None and not 1e-2 <= self.guess_loss <= 1e2
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON object."""

@@ -94,6 +94,20 @@ def test_what_is_no_loss_is_no_level(tmp_path: Path) -> None:
     assert [level.label for level in reference_levels(run)] == ["guessing 8.318"]
 
 
+@pytest.mark.parametrize(
+    ("task", "predicts", "labels"),
+    [
+        ("classification", "classes", ["guessing 10.40", "class frequencies 1.380"]),
+        ("regression", "numbers", ["always 0 10.40", "best constant 1.380"]),
+    ],
+)
+def test_levels_of_labels_are_called_what_they_are(tmp_path: Path, task: str, predicts: str, labels: list[str]) -> None:
+    changes = labelled_changes()
+    changes["train"] = {"facts": {"predicts": predicts, "guess_loss": 10.4, "frequency_loss": 1.38}}
+    run = read_run(make_run(tmp_path, 3, changes, task), ReportConfig())
+    assert [level.label for level in reference_levels(run)] == labels
+
+
 @pytest.mark.parametrize("num_blocks", [3, 40, 500])
 def test_of_many_blocks_evenly_chosen_ones_are_drawn(num_blocks: int) -> None:
     names = ["embed_tokens", *(f"layers.{block}.{part}" for block in range(num_blocks) for part in "abcd"), "norm"]

@@ -15,6 +15,7 @@ from pipeline.telemetry.data_facts import measure_data, order_gain, repeated_sha
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.tokens.packing import pack_contiguous
 from pipeline.tokens.token_streams import StreamWriter
+from pipeline.training.train_config import TrainConfig
 
 
 def stream(folder: Path, ids: list[int], lengths: list[int], block_size: int = 4) -> PackedSplit:
@@ -82,6 +83,6 @@ def test_frequencies_cost_what_a_loop_over_the_ids_says(tmp_path):
     train, held_out = (PackedSplit.open(tmp_path / "pack", tmp_path / "encode", s) for s in ("train", "validation"))
     counts = Counter(train.stream[:].tolist())
     cost = [-math.log((counts[one] + 1) / (421 + 64)) for one in held_out.stream[:].tolist()]
-    found = CausalLm().frequency_loss(train, held_out)
+    found = CausalLm().frequency_loss(train, held_out, TrainConfig(max_steps=1))
     assert found == pytest.approx(sum(cost) / 101, rel=1e-12)
     assert measure_data(train, None).one_token_share == 0

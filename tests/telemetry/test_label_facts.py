@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from pipeline.evaluation.losses import regression_losses
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.regression import Regression, best_constant
 from pipeline.telemetry.label_facts import label_evidence
+from pipeline.training.train_config import TrainConfig
 
 REVIEWS = [
     json.loads(line)
@@ -62,3 +69,31 @@ def test_the_score_of_numbers_is_that_of_a_loop():
         spread = sum((labels[i] - center) ** 2 for i in asked) / len(asked)
         variance += sum((score - middle) ** 2 for score in scores) * spread
     assert label_evidence(texts, labels, 30) == pytest.approx(excess / variance**0.5)
+
+
+def split_of(*labels: float) -> Any:
+    return SimpleNamespace(targets=np.array(labels))
+
+
+@pytest.mark.parametrize("settings", [{}, {"regression_loss": "huber", "huber_delta": 0.5}])
+def test_the_best_constant_is_that_of_a_search_and_costs_what_the_loss_of_training_says(settings):
+    config = TrainConfig(max_steps=1, **settings)
+    train, held_out = split_of(1.0, 2.0, 4.5, 4.75, 30.0), split_of(3.0, 5.0, -1.0)
+
+    def cost(constant: float, labels: Any) -> float:
+        said = torch.full((len(labels), 1), constant)
+        losses = regression_losses(said, torch.tensor(labels, dtype=torch.float32), config.huber_delta_used)
+        return float(losses.double().mean())
+
+    searched = min(np.arange(0, 31, 0.01), key=lambda one: cost(one, train.targets))
+    assert best_constant(train.targets, config.huber_delta_used) == pytest.approx(searched, abs=0.01)
+    found = Regression().frequency_loss(train, held_out, config)
+    assert found == pytest.approx(cost(best_constant(train.targets, config.huber_delta_used), held_out.targets))
+    assert Regression().ignorant_loss(None, held_out, config) == pytest.approx(cost(0.0, held_out.targets))
+
+
+def test_frequencies_of_classes_cost_what_a_loop_says():
+    train, held_out = split_of(0, 0, 0, 1, 2), split_of(0, 2, 2)
+    shares = {0: 4 / 8, 1: 2 / 8, 2: 2 / 8}  # each count and one more
+    by_hand = -sum(math.log(shares[int(label)]) for label in held_out.targets) / 3
+    assert Classification().frequency_loss(train, held_out, TrainConfig(max_steps=1)) == pytest.approx(by_hand)

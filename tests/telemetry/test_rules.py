@@ -120,6 +120,7 @@ MASKED = [{**one, "probe/lm_head/out_not_finite": 1.0} for one in probes()]
 """The head masks an output by an infinity."""
 
 LABELS = {"predicts": "classes"}
+NUMBERS = {"predicts": "numbers"}
 SWINGING = [*[8.0] * 5, *([4.0] * 7 + [8.5] * 7) * 4]
 """Of few labels a step."""
 
@@ -131,6 +132,8 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("loss_above_guessing", "critical", losses(*SWINGING), losses(*[8.2] * 20), LABELS, LABELS),
     ("loss_above_guessing", "critical", losses(*SWINGING), losses(*[17.0] * 5), LABELS, LABELS),
     ("loss_diverged", "critical", losses(*SWINGING), losses(*SWINGING, *[8.2] * 15), LABELS, LABELS),
+    ("loss_above_guessing", "critical", losses(*[15.0] * 20), losses(*[17.0] * 20), NUMBERS, NUMBERS),
+    ("no_better_than_frequencies", "critical", losses(*[6.8] * 90), losses(*[6.95] * 90), NUMBERS, NUMBERS),
     ("loss_diverged", "critical", [*losses(*NOISY, *[5.3] * 9)], [*losses(*NOISY, *[6.0] * 9)], {}, {}),
     (
         "loss_plateau",
@@ -367,6 +370,16 @@ def test_no_larger_rate_is_advised_where_the_loss_was_above_guessing(highest):
     for what in ("no_better_than_frequencies", "nothing_learned"):
         assert ("lower train.learning_rate" in verdicts[what].remedy) == (highest > 8.1)
         assert ("three times as large" in verdicts[what].remedy) == (highest < 8.1)
+
+
+def test_of_labels_far_from_unit_scale_the_units_are_to_be_mended():
+    """A squared error of 1.7e12, of which the mean of the labels would leave 5.8e10."""
+    facts = {**NUMBERS, "guess_loss": 1.75e12, "frequency_loss": 5.8e10}
+    verdict = found(losses(*[1.7e12] * 90), facts)["no_better_than_frequencies"]
+    assert "always saying the best constant costs 5.8e+10" in verdict.evidence.words
+    assert "units" in verdict.remedy
+    assert "train.learning_rate" not in verdict.remedy
+    assert "units" in found(losses(*[4e12] * 9), facts)["loss_above_guessing"].remedy
 
 
 def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():

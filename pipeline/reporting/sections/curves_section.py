@@ -52,16 +52,20 @@ def _charts(shown: Shown) -> Iterator[str]:
 
 def reference_levels(run: RunData) -> list[Level]:
     """What the losses of a training are held against, in their unit: a uniform guess, one by how often each target
-    stands in the training split, and the best baseline of the evaluation.
+    stands in the training split (of numbers: always saying 0, and the best constant), and the best baseline of the
+    evaluation.
 
     A baseline's bits per byte are turned into nats a token by the model's own loss over its own bits per byte: both are
     sums over the same tokens and the same bytes, so that is ln 2 x bytes / tokens of the test split.
     """
     facts, test = run.facts, run.summary("evaluate").get("test") or {}
     guess = facts.get("guess_loss") or run.start.get("uniform_loss")
+    names = "guessing", "token frequencies" if run.words.is_generative else "class frequencies"
+    if facts.get("predicts") == "numbers":
+        names = "always 0", "best constant"
     found = [
-        ("guessing", guess),
-        ("token frequencies" if run.words.is_generative else "frequencies", facts.get("frequency_loss")),
+        (names[0], guess),
+        (names[1], facts.get("frequency_loss")),
     ]
     if run.words.main.key == "bits_per_byte" and test.get("loss") and test.get("bits_per_byte"):
         nats = test["loss"] / test["bits_per_byte"]

@@ -19,8 +19,13 @@ BOTH_RATES = "try a train.learning_rate three times as large, and a third of it"
 TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
 
 
+UNITS = "write the labels of ingest.sources in units in which their mean and their standard deviation are near 1"
+
+
 def remedy_of_no_learning(window: Window, facts: HealthFacts) -> str:
     """In the place of a larger learning rate, where the loss was above a uniform guess: a larger one would do harm."""
+    if facts.has_odd_units:
+        return UNITS
     guess = facts.guess_loss
     margin = ABOVE_GUESSING if facts.predicts == "tokens" else guess or 0.0
     was_above = guess is not None and any(loss > guess + margin for _, loss in window.history)
@@ -37,27 +42,22 @@ def settled_loss(window: Window, facts: HealthFacts) -> float:
 
 class AboveGuessing(Rule):
     """A model that has trained for half of its warm-up knows less than nothing: its loss is above that of a uniform
-    guess."""
+    guess, or of numbers twice that of always saying 0. Errors of few numbers are far apart, nats are not."""
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_above_guessing"
     remedy: ClassVar = TOO_LARGE
-    source: ClassVar = "a uniform guess among V targets costs log V nats"
+    source: ClassVar = "a uniform guess among V targets costs log V nats, always saying 0 the mean square of the labels"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         guess = facts.guess_loss
         if guess is None or not window.has_loss or window.step <= facts.warmup_steps / 2:
             return None
         loss = window.loss if window.loss > 2 * guess else settled_loss(window, facts)
-        words = f"the median training loss is {loss:.4g} at step {window.step:,}; guessing evenly costs {guess:.4g}"
-        return above(
-            loss,
-            {"critical": guess + ABOVE_GUESSING},
-            window,
-            words,
-            figures={"loss": loss, "guessing": guess},
-            base=guess,
-        )
+        words = f"the median training loss is {loss:.4g} at step {window.step:,}; {facts.guess} costs {guess:.4g}"
+        limits = {"critical": 2 * guess if facts.predicts == "numbers" else guess + ABOVE_GUESSING}
+        reading = above(loss, limits, window, words, figures={"loss": loss, "guessing": guess}, base=guess)
+        return replace(reading, remedy=UNITS if facts.has_odd_units else "")
 
 
 class NoBetterThanFrequencies(Rule):
@@ -73,8 +73,7 @@ class NoBetterThanFrequencies(Rule):
         if frequencies is None or not window.has_loss or not is_late(window, facts):
             return None
         loss = window.loss
-        words = f"the median training loss is {loss:.4g} at step {window.step:,}"
-        words += f"; guessing by frequencies costs {frequencies:.4g}"
+        words = f"the median training loss is {loss:.4g} at step {window.step:,}; {facts.frequencies} costs {frequencies:.4g}"
         figures = {"loss": loss, "frequencies": frequencies}
         limits = {"critical": NO_BETTER * frequencies}
         reading = above(loss, limits, window, words, figures=figures, base=frequencies)
@@ -121,10 +120,8 @@ class Plateau(Rule):
             return None
         quarter = len(recent) // 4
         before, now = median(recent[:quarter]), median(recent[-quarter:])
-        words = (
-            f"the median training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
-        )
-        words += f"{window.step:,}; guessing by frequencies costs {facts.frequency_loss:.4g}"
+        words = f"the training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
+        words += f"{window.step:,}; {facts.frequencies} costs {facts.frequency_loss:.4g}"
         is_flat = -0.02 * before < before - now < 0.005 * before
         limit = 0.9 * facts.frequency_loss
         figures = {"before": before, "loss": now}

@@ -84,7 +84,7 @@ class NothingLearned(Rule):
         if frequencies is None or not window.has_eval or window.best_eval is None or not is_late(window, facts):
             return None
         best = window.best_eval[1]
-        words = f"the best validation loss up to step {window.step:,} is {best:.4g}; guessing by frequencies costs "
+        words = f"the best validation loss up to step {window.step:,} is {best:.4g}; {facts.frequencies} costs "
         words += f"{frequencies:.4g}"
         figures = {"best": best, "frequencies": frequencies}
         limits = {"critical": NO_BETTER * frequencies}
