@@ -73,7 +73,8 @@ class NoBetterThanFrequencies(Rule):
         if frequencies is None or not window.has_loss or not is_late(window, facts):
             return None
         loss = window.loss
-        words = f"the median training loss is {loss:.4g} at step {window.step:,}; {facts.frequencies} costs {frequencies:.4g}"
+        words = f"the median training loss is {loss:.4g} at step {window.step:,}"
+        words += f"; {facts.frequencies} costs {frequencies:.4g}"
         figures = {"loss": loss, "frequencies": frequencies}
         limits = {"critical": NO_BETTER * frequencies}
         reading = above(loss, limits, window, words, figures=figures, base=frequencies)
