@@ -25,7 +25,7 @@ def anatomy_diagram(stations: Sequence[Station]) -> str:
     parts = [
         text(4, 16, "forward", "legend"),
         text(FIRST, 16, "output, RMS", "label"),
-        text(SECOND, 16, "gradient, norm", "label"),
+        text(SECOND, 16, "gradient, length", "label"),
     ]
     y = TOP
     for index, station in enumerate(shown):

@@ -114,8 +114,8 @@ def _under(number: str) -> str:
 
 
 def setting(value: float) -> str:
-    """A number that somebody chose, as they would write it."""
-    mantissa, _, exponent = f"{value:.6g}".partition("e")
+    """A number that somebody chose, or a schedule, as they would write it."""
+    mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
     if not exponent:
         return mantissa
     power = power_of_ten(int(exponent))
@@ -199,8 +199,8 @@ def update_lines(update: Update) -> list[WorkedLine]:
         return []
     settings, worked, state = update.settings, update.worked, update.state
     worked_out = [value for name, value in worked.items() if name != "t"]
-    write = alike([update.weight, update.gradient, update.by_hand, settings["lr"], *worked_out])
-    gradient, weight, rate = write(update.gradient), _inner(write(update.weight)), write(settings["lr"])
+    write = alike([update.weight, update.gradient, update.by_hand, *worked_out])
+    gradient, weight, rate = write(update.gradient), _inner(write(update.weight)), setting(settings["lr"])
     decay, lines = setting(settings["weight_decay"]), []
     if update.formula != "adamw":
         used = write(worked["with_decay"])
@@ -256,7 +256,7 @@ def update_meaning(update: Update) -> str:
     moved, weight, rate = update.by_optimizer, update.weight, update.settings.get("lr")
     write = alike([weight, weight + moved, moved])
     told = f"So this weight goes from {write(weight)} to {write(weight + moved)}, by {write(moved)}"
-    if rate:
+    if rate and update.formula != "sgd":
         told += f", {real(abs(moved) / rate, 3)} times the learning rate"
     if not moved:
         return f"So this weight stays at {write(weight)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from reporting.fake_run import fake_anatomy, make_run
 
 from pipeline.reporting.anatomy_page import render_anatomy
-from pipeline.reporting.anatomy_words import figure, summary_lines
+from pipeline.reporting.anatomy_words import example_lines, figure, summary_lines, update_meaning
 from pipeline.reporting.formats import real
 from pipeline.reporting.html import render_report
 from pipeline.reporting.report_config import ReportConfig
@@ -36,7 +37,7 @@ def test_the_page_says_the_numbers_of_the_record(task: str) -> None:
             assert value is None or real(value, 3) in text
     loss, update, step = anatomy.loss, anatomy.update.updates[0], anatomy.update
     numbers = [loss.by_hand, loss.objective, loss.by_torch, loss.parts["router"], step.after, step.clip.norm]
-    numbers += [step.clip.factor, step.learning_rate, update.weight, update.gradient]
+    numbers += [step.clip.factor, update.weight, update.gradient]
     numbers += [anatomy.differences[0].autograd, anatomy.differences[0].central, loss.examples[0].by_hand]
     numbers += [loss.examples[0].by_autograd, loss.examples[0].output, loss.examples[0].loss]
     for number in numbers:
@@ -47,9 +48,69 @@ def test_the_page_says_the_numbers_of_the_record(task: str) -> None:
     for name, number in update.worked.items():
         assert in_powers(number) in text or name == "t", name
     assert "(1 − 0.9³²⁶)" in text
+    assert "learning rate η = 0.00293, that of step 1,301" in text
     assert real(step.predicted_change, 3) in text
     assert f"{anatomy.differences[0].loss_up:.10f}" in text
-    assert real(math.prod(0.93 + layer / 100 for layer in range(12)), 3) in text, "over all blocks"
+    assert figure(math.prod(0.93 + layer / 100 for layer in range(12))) in text, "over all blocks"
+
+
+ANSWERS = {
+    "what is the forward pass": "Forward pass: 128 tokens, pieces of text, go through the 39 parts of the network, one "
+    "after the other. Out come 4,096 scores for every place in the text",
+    "what does the batch cost": "The loss of the batch is the mean over the 128 targets: 4.9571 nats.",
+    "how is a loss computed": "The loss of a target is −log p, where p is the probability that the model gave to the "
+    "token that is right",
+    "what is softmax": "it takes the exponential of each, which is positive, and divides by the sum of all",
+    "what is a nat": "a loss of 1 nat is a probability of exp(−1) = 37%",
+    "what is a gradient": "how much the loss would change for each unit by which that number grows",
+    "what is the chain rule": "the slope at what goes into a part is the slope at what comes out of it, times how "
+    "strongly the one moves the other",
+    "what became of the gradient on its way back": "over all 12 blocks 0.98439¹² = 0.82800: on the way to the first "
+    "block the gradient shrinks to 0.828 times its length, most of all in layers.0 (× 0.930)",
+    "what did clipping do": "That is above the limit of 1 (train.max_grad_norm), so every slope is multiplied by 1 / "
+    "1.3913 = 0.71875",
+    "what are m and v": "Adam remembers two numbers for each weight: m, a running mean of its slopes g (β₁ = 0.9 of "
+    "the old m and 0.1 of the new slope), and v, a running mean of their squares (with β₂ = 0.95)",
+    "what does weight decay do": "Weight decay also pulls a weight towards 0, by η λ w, apart from the slope. Here λ = "
+    "0.1",
+    "what did the optimizer do to a weight": "So this weight goes from 0.085300 to 0.083855, by −0.0014452, "
+    "0.493 times the learning rate. Its gradient is positive: a larger weight would make the loss larger, so it is "
+    "made smaller.",
+    "what did it bring": "the same batch costs 4.6637 in place of 5.0045: −0.341",
+    "what does the first half of the network know": "Read straight from the embedding the loss would be 9.8765, after "
+    "layers.0 6.3321",
+}
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_who_never_trained_a_model_finds_the_answer(question: str) -> None:
+    """With this model's numbers, in a sentence."""
+    text = unescape(re.sub("<[^>]+>", "", render_anatomy(fake_anatomy(1300), "demo")))
+    assert ANSWERS[question] in text
+
+
+def test_what_the_optimizer_remembers_may_outweigh_the_gradient() -> None:
+    update = fake_anatomy(10).update.updates[0]
+    against = replace(update, gradient=-update.gradient)
+    assert "still it is made smaller, for what the optimizer remembers" in update_meaning(against)
+    assert update_meaning(replace(update, by_optimizer=0.0)) == "So this weight stays at 0.085300."
+
+
+@pytest.mark.parametrize(
+    ("settings", "formula"),
+    [
+        ({}, ("(p − 1) / n", "(0.0069501 − 1) / 128")),
+        ({"label_smoothing_factor": 0.1}, ("(p − (1 − s + s / C)) / n", "(0.0069501 − 0.90002) / 128")),
+        (
+            {"z_loss_coef": 1e-4},
+            ("(p (1 + 2 c log Σⱼ exp(zⱼ)) − 1) / n", "(0.0069501 × (1 + 2 × 0.0001 × 8.9267) − 1) / 128"),
+        ),
+    ],
+)
+def test_the_slope_at_a_score_has_the_settings_in_it(settings: dict[str, float], formula: tuple[str, str]) -> None:
+    loss = replace(fake_anatomy(10).loss, settings=settings)
+    [line] = [one for one in example_lines(loss, loss.examples[0], 128) if one.name == "gradient, by hand"]
+    assert (line.formula, line.numbers) == formula
 
 
 @pytest.mark.parametrize(
