@@ -25,6 +25,7 @@ from pipeline.tasks import Split
 from pipeline.telemetry.attention_scores import AttentionSums, watching_attention
 from pipeline.telemetry.histograms import NUM_BUCKETS, PER_SIDE, Buckets, buckets_by_size, count_by_size
 from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, FEWEST_TOKENS, NOT_FINITE, PROBE
+from pipeline.tokens.packed_split import IGNORED_LABEL
 
 MOST_TOKENS = 4096
 DEAD = 1e-3
@@ -36,6 +37,10 @@ tokens."""
 
 WIDEST = 2**15
 """Outputs that are wider, such as logits over a large vocabulary, have no histogram: there are too many of them."""
+
+_Rows = dict[str, np.ndarray[Any, Any]]
+TOKENS = "tokens"
+"""Of rows: which ids are no padding."""
 
 COUNTS = "counts of "
 """How the sums are called that are entries in buckets."""
@@ -85,7 +90,7 @@ class ModelProbe:
         self._block_of = {
             inner: name for name, block in self._stations.blocks.items() for inner in block.modules()
         }  # of attention
-        self._passes = [*_passes(split.batch(rows), processes, micro_batch_size)]
+        self._passes = [*_passes(_with_tokens(split.batch(rows)), processes, micro_batch_size)]
         self._names: list[str] = []
         self._counted: list[str] = []
 
@@ -110,9 +115,10 @@ class ModelProbe:
         try:
             for rows, counts in self._passes:
                 batch = {name: torch.from_numpy(values).to(self._device) for name, values in rows.items()}
+                tokens = batch.pop(TOKENS).bool() if TOKENS in batch else None
                 own = _Sums(self._device)
                 try:
-                    self._pass(batch, own, with_histograms)
+                    self._pass(batch, tokens, own, with_histograms)
                 finally:
                     reshard(self._model)
                 found.add(own, counts)
@@ -144,9 +150,7 @@ class ModelProbe:
         found = {name: buckets_by_size(row) for name, row in zip(self._counted, rows, strict=True)}
         return {f"{PROBE}{name}/activations": buckets for name, buckets in found.items() if buckets}
 
-    def _pass(self, batch: Batch, found: _Sums, with_histograms: bool) -> None:
-        tokens = batch["attention_mask"].bool() if "attention_mask" in batch else None
-
+    def _pass(self, batch: Batch, tokens: torch.Tensor | None, found: _Sums, with_histograms: bool) -> None:
         def loss_of() -> torch.Tensor:
             # The sum, not the mean: fp16 holds its gradients.
             sums = self._loss_sums(self._model(**model_inputs(batch)), batch)
@@ -261,9 +265,14 @@ class _Sums:
                     values[name] = part.view_as(one)
 
 
-def _passes(
-    rows: dict[str, np.ndarray[Any, Any]], processes: Collectives, size: int
-) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], bool]]:
+def _with_tokens(rows: _Rows) -> _Rows:
+    """The rows, and which of their ids are tokens, (B, T), where some are padding: those of the attention mask, or else
+    those with a target, as each token of a stream has one."""
+    tokens = rows.get("attention_mask", rows["labels"] != IGNORED_LABEL)
+    return rows if tokens.all() else {**rows, TOKENS: tokens}
+
+
+def _passes(rows: _Rows, processes: Collectives, size: int) -> Iterator[tuple[_Rows, bool]]:
     """This process's rows, at most `size` at once, and whether they count: all processes get equally many passes, as
     sharded models need, and one that has no row left repeats one."""
     dims, count = processes.dims, len(next(iter(rows.values())))
