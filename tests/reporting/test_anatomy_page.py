@@ -48,7 +48,7 @@ def test_the_page_says_the_numbers_of_the_record(task: str) -> None:
     for name, number in update.worked.items():
         assert in_powers(number) in text or name == "t", name
     assert "(1 − 0.9³²⁶)" in text
-    assert "learning rate η = 0.00293, that of step 1,301" in text
+    assert "learning rate η\xa0=\xa00.00293, that of step 1,301" in text
     assert real(step.predicted_change, 3) in text
     assert f"{anatomy.differences[0].loss_up:.10f}" in text
     assert figure(math.prod(0.93 + layer / 100 for layer in range(12))) in text, "over all blocks"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from reporting.fake_run import fake_anatomy
 
+from pipeline.reporting.anatomy_page import render_anatomy
 from pipeline.telemetry.anatomy import read_anatomy, record_of, recorded_steps, write_anatomy
 
 
@@ -43,3 +44,19 @@ def test_names_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
     for name in ("step-x.json", "step-7.json", "step-0000001²1.json", "other.json"):
         record_of(tmp_path, 10).with_name(name).write_text("{}")
     assert recorded_steps(tmp_path) == [10]
+
+
+def test_a_record_from_before_losses_were_read_between_blocks_is_one(tmp_path: Path) -> None:
+    write_anatomy(tmp_path, fake_anatomy(10))
+    path = record_of(tmp_path, 10)
+    values = json.loads(path.read_text())
+    for station in values["stations"]:
+        del station["loss_here"]
+    del values["update"]["updates"][0]["method"]
+    path.write_text(json.dumps(values))
+    found = read_anatomy(tmp_path, 10)
+    assert found is not None
+    assert {one.loss_here for one in found.stations} == {None}
+    page = render_anatomy(found, "demo")
+    assert "read here" not in page
+    assert "logit lens" not in page
