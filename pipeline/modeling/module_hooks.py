@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.modeling.inputs import evaluating
 
@@ -45,6 +48,12 @@ class ModuleFigures:
         """Root mean square of the output."""
         return (self.squares / self.num_values).sqrt()
 
+    def add_gradient(self, gradient: torch.Tensor) -> None:
+        """Add d(loss)/d(output) of a call."""
+        squares = _squares(gradient, torch.float64)  # small ones have squares that float32 does not hold
+        before = self.gradient_squares
+        self.gradient_squares = squares if before is None else before + squares
+
     @property
     def gradient_norm(self) -> torch.Tensor | None:
         """Euclidean norm of d(loss)/d(output)."""
@@ -69,36 +78,42 @@ def record_modules(
     watchers: Mapping[nn.Module, Watcher] | None = None,
     tokens: torch.Tensor | None = None,
     backward: bool = True,
+    recomputed: Collection[nn.Module] = (),
 ) -> ModulePass:
     """Run `loss_of`, which calls the model and returns a loss, and measure the outputs of some of its modules.
 
     Of a module that gives several tensors the first is measured. One that is called several times, such as an
     activation that experts share, is measured over all calls. Also gives the gradients of the loss with respect to
     `parameters`. Each of the `watchers` is called after its module. `tokens` (B, T) tells padding from tokens: what is
-    given for padding does not count. Without the backward pass there are no gradients, and less memory is used.
+    given for padding does not count. Without the backward pass there are no gradients, and less memory is used. The
+    `recomputed` modules keep nothing but what they are given, and compute again in the backward pass.
 
     The pass is without dropout and without compiled code. It changes nothing: no parameter's `grad` is touched, and
     neither DistributedDataParallel nor FSDP hears of it (call the plain model, and all processes of a sharded one).
     Nothing is copied to the host.
     """
     figures: dict[str, ModuleFigures] = {}
-    outputs: list[tuple[str, torch.Tensor]] = []
+    outputs: list[GradientEdge] = []
+    is_forward = True  # not a module that computes again
 
     def measure(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             tensor = first_tensor(output)
-            if tensor is not None and tensor.is_floating_point() and tensor.numel():
+            if is_forward and tensor is not None and tensor.is_floating_point() and tensor.numel():
                 own = figures.setdefault(name, ModuleFigures(type(module).__name__, tuple(tensor.shape)))
                 _add(own, tensor.detach(), tokens)
-                outputs.append((name, tensor))
+                if tensor.requires_grad:
+                    outputs.append(get_gradient_edge(tensor))
+                    tensor.register_hook(own.add_gradient)
 
         return hook
 
     def watch(watcher: Watcher) -> Any:
         def hook(module: nn.Module, arguments: Any, named: Any, output: Any) -> None:
             given = first_tensor([one for one in (*arguments, *named.values()) if isinstance(one, torch.Tensor)])
-            with torch.no_grad():
-                watcher(given, output)
+            if is_forward:
+                with torch.no_grad():
+                    watcher(given, output)
 
         return hook
 
@@ -107,21 +122,51 @@ def record_modules(
         handles.append(module.register_forward_hook(watch(watcher), with_kwargs=True))
     gradients: Sequence[torch.Tensor | None] = ()
     try:
-        with uncompiled(model), evaluating(model), torch.set_grad_enabled(backward):
+        with uncompiled(model), recomputing(recomputed), evaluating(model), torch.set_grad_enabled(backward):
             loss = loss_of()
-            reached = [(name, output) for name, output in outputs if output.requires_grad]
-            wanted = [*parameters, *(output for _, output in reached)]
+            is_forward = False
+            wanted: list[Any] = [*parameters, *_earliest(outputs)]
             if wanted and loss.requires_grad:
                 gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
-    for (name, _), gradient in zip(reached, gradients[len(parameters) :], strict=False):
-        if gradient is not None:
-            before = figures[name].gradient_squares
-            squares = _squares(gradient, torch.float64)  # small ones have squares that float32 does not hold
-            figures[name].gradient_squares = squares if before is None else before + squares
     return ModulePass(loss.detach(), figures, tuple(gradients[: len(parameters)]))
+
+
+def _earliest(outputs: Sequence[GradientEdge]) -> list[GradientEdge]:
+    """Those from which a backward pass comes to no other one: a pass to these comes by all of them, and keeps no
+    gradient of the others."""
+    nodes = {output.node for output in outputs}
+
+    def comes_to_another(start: Any) -> bool:
+        seen, waiting = {start}, [start]
+        while waiting:
+            for node, _ in waiting.pop().next_functions:
+                if node in nodes and node is not start:
+                    return True
+                if node is not None and node not in seen:
+                    seen.add(node)
+                    waiting.append(node)
+        return False
+
+    return [output for output in outputs if not comes_to_another(output.node)]
+
+
+@contextmanager
+def recomputing(modules: Collection[nn.Module]) -> Iterator[None]:
+    """Let modules keep nothing of a forward pass but what they are given, and compute again in the backward pass (Chen
+    et al. 2016, arXiv 1604.06174), in evaluation mode too. Nothing in them may be drawn at random."""
+    own = [(module, module.__dict__.get("forward")) for module in modules]
+    for module, _ in own:
+        module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        for module, forward in own:
+            del module.forward
+            if forward is not None:
+                module.forward = forward
 
 
 def first_tensor(output: Any) -> torch.Tensor | None:

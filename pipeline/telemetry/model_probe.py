@@ -64,7 +64,8 @@ class ModelProbe:
     """Measures activations, gradients of outputs, attention and experts of a model on fixed rows.
 
     A measurement changes nothing (see `record_modules`). The figures are those of all processes together: each takes a
-    part of the rows, in passes of at most `micro_batch_size` of them. Without `backward` no gradients are measured.
+    part of the rows, in passes of at most `micro_batch_size` of them. Without `backward` no gradients are measured;
+    with `recompute` the blocks compute again in the backward pass, which needs less memory.
 
     With `warn` a model that fails in a pass is measured no more, which is said once; without it the error is raised.
     """
@@ -80,11 +81,13 @@ class ModelProbe:
         micro_batch_size: int,
         *,
         backward: bool = True,
+        recompute: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._model, self._loss_sums, self._processes = model, loss_sums, processes
         self._warn, self._has_failed = warn, False
         self._stations, self._backward, self._device = stations_of(model), backward, device
+        self._recomputed = [*self._stations.blocks.values()] if recompute else []
         self._targets = max(1, split.num_targets(rows))
         self._mixture, self._softmax_routers = mixture_of(model.config), balanced_mixture(model.config) is not None
         self._block_of = {
@@ -153,7 +156,9 @@ class ModelProbe:
     def _pass(self, batch: Batch, tokens: torch.Tensor | None, found: _Sums, with_histograms: bool) -> None:
         def loss_of() -> torch.Tensor:
             # The sum, not the mean: fp16 holds its gradients.
-            sums = self._loss_sums(self._model(**model_inputs(batch)), batch)
+            with watching_attention(attention, tokens):
+                output = self._model(**model_inputs(batch))
+            sums = self._loss_sums(output, batch)
             found.sums["loss"] = sums.parts["loss"].detach().double()
             return sums.total
 
@@ -167,15 +172,15 @@ class ModelProbe:
         if with_histograms:
             for name, module in {**self._stations.outputs, **self._stations.activations}.items():
                 watchers[module] = _counter(found, name, tokens, watchers.get(module))
-        with watching_attention(attention, tokens):
-            recorded = record_modules(
-                self._model,
-                self._stations.outputs,
-                loss_of,
-                watchers=watchers,
-                tokens=tokens,
-                backward=self._backward,
-            )
+        recorded = record_modules(
+            self._model,
+            self._stations.outputs,
+            loss_of,
+            watchers=watchers,
+            tokens=tokens,
+            backward=self._backward,
+            recomputed=self._recomputed,
+        )
         for name, one in recorded.modules.items():
             gradient = one.squares.new_zeros(()) if one.gradient_squares is None else one.gradient_squares
             reached = one.squares.new_full((), float(one.gradient_squares is not None))

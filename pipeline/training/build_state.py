@@ -120,9 +120,9 @@ def build(
             lambda output, batch: task.loss_sums(output, batch, config),
             processes,
             device,
-            # Activations are recomputed for a lack of memory: then few rows at once, and no backward pass.
+            # Activations are recomputed for a lack of memory: then few rows at once.
             1 if config.gradient_checkpointing else config.micro_batch_size(dims.dp_world_size),
-            backward=not config.gradient_checkpointing,
+            recompute=config.gradient_checkpointing,
             warn=progress.say,
         ),
         ema=WeightAverage(model, config.ema_decay),

@@ -20,6 +20,7 @@ from pipeline.evaluation.losses import cross_entropy_sums
 from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
 from pipeline.modeling.module_hooks import first_tensor
+from pipeline.modeling.stations import stations_of
 from pipeline.progress import Progress
 from pipeline.telemetry import model_probe
 from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
@@ -92,8 +93,8 @@ def loss_sums(output: Any, batch: Any) -> Any:
     return cross_entropy_sums(output.logits, batch["labels"], label_smoothing=0.0, z_loss_coef=0.0)
 
 
-def probed(model: Any, split: Rows, size: int = ROWS) -> dict[str, float]:
-    probe = ModelProbe(model, split, range(ROWS), loss_sums, ALONE, torch.device("cpu"), size)
+def probed(model: Any, split: Rows, size: int = ROWS, **settings: Any) -> dict[str, float]:
+    probe = ModelProbe(model, split, range(ROWS), loss_sums, ALONE, torch.device("cpu"), size, **settings)
     return probe.tags(to_host([probe.measure()])[0])
 
 
@@ -260,6 +261,29 @@ def test_histograms_are_of_what_modules_give(tokenizer, padded):
     [plain] = to_host([probe.measure()])
     assert probe.histograms(plain) == {}
     assert probe.tags(plain) == probe.tags(values[: len(plain)])
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_blocks_that_compute_again_give_the_same_figures_and_keep_less(tokenizer, architecture):
+    deep = {"n_layer" if architecture == "gpt2" else "num_hidden_layers": 6}
+    model = make_model(tokenizer, architecture, **deep)
+    before = {name: module.__dict__.get("forward") for name, module in model.named_modules()}
+    found, kept = [], []
+    for recompute in (False, True):
+        sizes: list[int] = []
+
+        def pack(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(0 if isinstance(tensor, nn.Parameter) else tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            found.append(probed(model, Rows(padded=True), 1, recompute=recompute))
+        kept.append(sum(sizes))
+    assert found[0].keys() == found[1].keys()
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert len([tag for tag in found[1] if tag.endswith("/out_grad_norm")]) == len(stations_of(model).outputs)
+    assert kept[1] < kept[0] / 3
+    assert before == {name: module.__dict__.get("forward") for name, module in model.named_modules()}
 
 
 class Burst(torch.autograd.Function):

@@ -171,7 +171,10 @@ def test_training_records_them_and_gradient_checkpointing_changes_nothing(tmp_pa
         run_train(inputs, folder, gradient_checkpointing=checkpointing, max_steps=6)
         lines = (folder / "output" / "metrics.jsonl").read_text().splitlines()
         records.append([line for line in map(json.loads, lines) if "train/loss" in line][-1])
-    for tag in ("train/router_balance_loss", "train/router_z_loss", "train/expert_load/3", "train/expert_load_ratio"):
+    inside = [tag for tag in records[0] if tag.startswith(("probe/", "attention/", "experts/"))]
+    assert len([tag for tag in inside if tag.endswith("/out_grad_norm")]) > 4
+    losses = ("train/router_balance_loss", "train/router_z_loss", "train/expert_load/3", "train/expert_load_ratio")
+    for tag in (*losses, *inside):
         assert records[0][tag] == pytest.approx(records[1][tag], rel=1e-4)
     assert records[0]["train/expert_load_ratio"] >= 1
 
