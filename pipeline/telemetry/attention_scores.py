@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers.modeling_utils import AttentionInterface
 
 from pipeline.modeling.inputs import replaced
@@ -16,8 +17,11 @@ from pipeline.modeling.inputs import replaced
 MOST_QUERIES = 128
 """Of each sequence so many are looked at, evenly spread and the last among them. Bounds time and memory."""
 
-UNKNOWN = ("s_aux", "position_bias", "head_mask", "sinks", "cu_seq_lens_q")
+UNKNOWN = ("position_bias", "head_mask", "sinks", "cu_seq_lens_q")
 """Arguments that change scores in ways that are not followed here."""
+
+BIAS, MASK = "attention_bias", "attention_mask"
+"""Why scores cannot be followed: a name of `unmeasured.REASONS`."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,9 @@ class AttentionSums:
     """Of one call of a layer's attention, on the device.
 
     `entropies`: by head, summed over the queries that see at least two keys, each over the entropy of looking evenly at
-    all keys that it sees: 1 is even, 0 is one key alone. `num_queries`: how many they are, by head. `largest_logit`:
-    the largest absolute score of a visible key, before a cap.
+    all keys that it sees: 1 is even, 0 is one key alone. A head's sink, which it can look at in the place of keys, is
+    one of them. `num_queries`: how many they are, by head. `largest_logit`: the largest absolute score of a visible
+    key, before a cap.
     """
 
     entropies: torch.Tensor
@@ -35,19 +40,19 @@ class AttentionSums:
 
 
 @contextmanager
-def watching_attention(take: Callable[[nn.Module, AttentionSums], None], tokens: torch.Tensor | None) -> Iterator[None]:
+def watching_attention(
+    take: Callable[[nn.Module, AttentionSums | str], None], tokens: torch.Tensor | None
+) -> Iterator[None]:
     """Give `take` what each layer's attention looks at while the block runs, whatever computes it.
 
-    Layers whose scores cannot be followed (they do not go through transformers' interface, or have sinks, position
-    biases or block masks) are left out. `tokens` (B, T) tells padding from tokens.
+    Where scores cannot be followed it gets BIAS or MASK. Layers that do not go through transformers' interface are not
+    heard of. `tokens` (B, T) tells padding from tokens.
     """
 
     def watched(original: Callable[..., Any]) -> Callable[..., Any]:
         def attention(module: nn.Module, query: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
             mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
-            found = attention_sums(module, query, key, mask, kwargs, tokens)
-            if found is not None:
-                take(module, found)
+            take(module, attention_sums(module, query, key, mask, kwargs, tokens))
             return original(module, query, key, *args, **kwargs)
 
         return attention
@@ -72,18 +77,20 @@ def attention_sums(
     mask: Any,
     settings: Mapping[str, Any],
     tokens: torch.Tensor | None = None,
-) -> AttentionSums | None:
+) -> AttentionSums | str:
     """What queries (B, H, T, D) see of keys (B, H / groups, K, D), with the arguments of transformers' attention
-    functions. None where the scores cannot be followed."""
+    functions. BIAS or MASK where the scores cannot be followed."""
     is_followed = query.ndim == key.ndim == 4 and query.shape[1] % key.shape[1] == 0
+    sinks = settings.get("s_aux")
+    is_followed = is_followed and (sinks is None or sinks.numel() == query.shape[1])
     if not is_followed or any(settings.get(name) is not None for name in UNKNOWN):
-        return None
+        return BIAS
     length, num_keys = query.shape[2], key.shape[2]
     stride = -(-length // MOST_QUERIES)
     chosen = torch.arange((length - 1) % stride, length, stride, device=query.device)
     seen = _visible(module, mask, settings, chosen, length, num_keys, query.device)
     if seen is None:
-        return None
+        return MASK
     visible, added = seen
     grouped = query[:, :, chosen].float().unflatten(1, (key.shape[1], -1))
     scores = (grouped @ key.float().unsqueeze(2).transpose(-1, -2)).flatten(1, 2)
@@ -94,6 +101,9 @@ def attention_sums(
     largest = scores.abs().where(visible, 0.0).amax()
     if (cap := settings.get("softcap")) is not None:
         scores = cap * torch.tanh(scores / cap)
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)], dim=-1)
+        visible = functional.pad(visible, (0, 1), value=True)
     num_visible = visible.sum(-1)
     counted = (num_visible >= 2).expand(scores.shape[:-1])
     if tokens is not None:

@@ -26,7 +26,7 @@ def quoted_markdown(text: str) -> str:
 def verdict_markdown(verdict: Verdict) -> str:
     """A verdict with its evidence, its remedy and where its threshold is from. A rule that holds no more is over."""
     what, words = verdict.what.replace("_", " "), plain_markdown(verdict.evidence.words)
-    severity = "over" if verdict.is_healthy and verdict.what != verdict.kind else verdict.verdict
+    severity = "over" if verdict.verdict == "healthy" and verdict.what != verdict.kind else verdict.verdict
     lines = [f"**{severity}: {plain_markdown(what)}** {words}"]
     if verdict.remedy and not verdict.is_healthy:
         lines.append(f"What to do: {plain_markdown(verdict.remedy)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.modeling.expert_loads import balanced_mixture
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.module_hooks import Watcher, first_tensor, record_modules, without_padding
+from pipeline.modeling.network_parts import network_parts
 from pipeline.modeling.parameters import mixture_of
 from pipeline.modeling.sharding import reshard
 from pipeline.modeling.stations import BOUNDS, stations_of
@@ -25,6 +27,7 @@ from pipeline.tasks import Split
 from pipeline.telemetry.attention_scores import AttentionSums, watching_attention
 from pipeline.telemetry.histograms import NUM_BUCKETS, PER_SIDE, Buckets, buckets_by_size, count_by_size
 from pipeline.telemetry.probe_figures import ATTENTION, EXPERTS, FEWEST_TOKENS, NOT_FINITE, PROBE
+from pipeline.telemetry.unmeasured import UNMEASURED
 from pipeline.tokens.packed_split import IGNORED_LABEL
 
 MOST_TOKENS = 4096
@@ -93,6 +96,8 @@ class ModelProbe:
         self._block_of = {
             inner: name for name, block in self._stations.blocks.items() for inner in block.modules()
         }  # of attention
+        attentions = {part.block for part in network_parts(model).values() if part.kind == "attention"}
+        self._unfollowed = dict.fromkeys(attentions, "attention_code")  # until its scores are seen
         self._passes = [*_passes(_with_tokens(split.batch(rows)), processes, micro_batch_size)]
         self._names: list[str] = []
         self._counted: list[str] = []
@@ -135,8 +140,11 @@ class ModelProbe:
 
     def tags(self, values: Sequence[float]) -> dict[str, float]:
         """The figures by tag, from what `measure` gave, on the host. Of one that is not finite the name alone is told,
-        where that is no property of the figure itself."""
-        found: dict[str, float] = {}
+        where that is no property of the figure itself; what is not measured has its reason."""
+        if self._has_failed:
+            return {f"{UNMEASURED}probe": 1.0}
+        reasons = Counter(self._unfollowed.values())
+        found = {f"{UNMEASURED}{why}": float(count) for why, count in reasons.items()}
         for tag, value in zip(self._names, values, strict=False):
             name, _, figure = tag.rpartition("/")
             if math.isfinite(value):
@@ -162,8 +170,12 @@ class ModelProbe:
             found.sums["loss"] = sums.parts["loss"].detach().double()
             return sums.total
 
-        def attention(module: nn.Module, sums: AttentionSums) -> None:
-            if (layer := self._block_of.get(module)) is not None:
+        def attention(module: nn.Module, sums: AttentionSums | str) -> None:
+            layer = self._block_of.get(module)
+            if layer is not None and isinstance(sums, str):
+                self._unfollowed[layer] = sums
+            elif layer is not None and not isinstance(sums, str):
+                self._unfollowed.pop(layer, None)
                 found.add_sum(f"entropies {layer}", sums.entropies)
                 found.add_sum(f"queries {layer}", sums.num_queries)
                 found.add_largest(f"logit {layer}", sums.largest_logit[None])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules import RULES
 from pipeline.telemetry.rules.base_rule import Reading, Rule
+from pipeline.telemetry.unmeasured import Unmeasured
 from pipeline.telemetry.verdicts import LEVELS, Evidence, Verdict, by_severity
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
@@ -23,7 +24,7 @@ class HealthPanel:
 
     def __init__(self, facts: HealthFacts) -> None:
         self.facts = facts
-        self._window = Window()
+        self._window, self._unmeasured = Window(), Unmeasured()
         self._readings: dict[str, deque[tuple[int, Reading]]] = {
             rule.what: deque(maxlen=WINDOW_RECORDS) for rule in RULES
         }
@@ -36,9 +37,10 @@ class HealthPanel:
         return self._window.step
 
     def add(self, record: Mapping[str, float]) -> list[Verdict]:
-        """Judge one record, with its `step`. Returns the verdicts that changed; one that is over is `healthy`."""
+        """Judge one record, with its `step`. Returns the verdicts that changed; one that is over is `healthy`, and what
+        the record is the first to leave out `unknown`."""
         self._window.add(record, self.facts.warmup_steps)
-        changed = []
+        changed = self._unmeasured.add(record)
         for rule in RULES:
             if (reading := rule.check(self._window, self.facts)) is None:
                 continue
@@ -104,11 +106,13 @@ class HealthPanel:
                 words = f"it was critical from step {over.since:,} on, and is over; when it last was, "
                 words += over.evidence.words
                 found.append(replace(over, verdict="note", evidence=replace(over.evidence, words=words)))
+        unknown = self._unmeasured.verdicts()
         told = {verdict.kind for verdict in found}
         for kind in dict.fromkeys(rule.kind for rule in RULES):
             if kind not in told and (verdict := self._healthy(kind, is_over)) is not None:
-                found.append(verdict)
-        return by_severity(found)
+                # A reason is better than none.
+                found += [] if verdict.verdict == "unknown" and any(one.kind == kind for one in unknown) else [verdict]
+        return by_severity([*found, *unknown])
 
     def _healthy(self, kind: str, is_over: bool) -> Verdict | None:
         """The figure of a kind that is nearest to its threshold; None of a model without experts."""

@@ -151,7 +151,7 @@ def log(state: TrainState, result: StepResult) -> None:
     if state.due.benchmarks(counters.step):
         values |= benchmark(state)
     check_finite(values, counters.step, state.work)
-    if figures:
+    if state.due.telemetry(counters.step):
         values |= state.probe.tags(figures)
         histograms |= state.probe.histograms(figures)
     state.log.log(counters, values, histograms)

@@ -13,6 +13,7 @@ from modeling.checkpoints import SHAPE
 from telemetry.test_rules import FACTS
 from torch import nn
 from training.tiny import GPT2, LLAMA, VOCAB_SIZE, make_inputs, make_tokenizer, metrics, run_train
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import AttentionInterface
 
 from pipeline.distributed.collectives import ALONE
@@ -27,7 +28,7 @@ from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
 from pipeline.telemetry.histograms import buckets_by_size, count_by_size
 from pipeline.telemetry.matrix_figures import tag_in_folder
 from pipeline.telemetry.model_probe import ModelProbe, probe_rows
-from pipeline.telemetry.panel import HealthPanel
+from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.transfer import to_host
 
 ROWS, LENGTH = 3, 16
@@ -210,8 +211,46 @@ def test_of_long_sequences_queries_are_drawn_evenly_and_masks_are_kept():
     ]  # fmt: skip
     for sums in found:
         assert (sums.entropies / sums.num_queries).tolist() == pytest.approx(expected, rel=1e-4)
-    assert attention_sums(nn.Module(), query, key, None, {"s_aux": torch.zeros(4)}) is None
-    assert attention_sums(nn.Module(), query, key, "a block mask", {}) is None
+    assert attention_sums(nn.Module(), query, key, None, {"position_bias": torch.zeros(4)}) == "attention_bias"
+    assert attention_sums(nn.Module(), query, key, "a block mask", {}) == "attention_mask"
+
+
+def test_a_sink_is_one_more_place_to_look_at(tokenizer):
+    """Against the weights of the model itself, whose rest to 1 is that of the sink."""
+    shape = {**SHAPE, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 5}
+    config = AutoConfig.for_model("gpt_oss", vocab_size=VOCAB_SIZE, pad_token_id=0, **shape)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.sinks.copy_(torch.linspace(-2, 3, len(layer.self_attn.sinks)))
+            layer.self_attn.q_proj.weight.mul_(30)
+    found = probed(model, Rows())
+    ids = torch.from_numpy(Rows().ids)
+    weights = model.eval()(input_ids=ids, use_cache=False, output_attentions=True).attentions
+    assert not [tag for tag in found if tag.startswith("unmeasured/")]
+    for index, of_layer in enumerate(weights):
+        by_head = []
+        for head in of_layer.double().transpose(0, 1).flatten(1, 2).tolist():
+            places = [[*(weight for weight in query if weight > 0), 1 - sum(query)] for query in head]
+            by_head.append(np.mean([-sum(p * math.log(p) for p in one) / math.log(len(one)) for one in places]))
+        assert found[f"attention/layers.{index}/entropy_mean"] == pytest.approx(np.mean(by_head), rel=1e-3)
+        assert found[f"attention/layers.{index}/entropy_lowest_head"] == pytest.approx(min(by_head), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [("bloom", {"hidden_size": 16, "n_layer": 2, "n_head": 2}), ("mpt", {"d_model": 16, "n_layers": 2, "n_heads": 2})],
+)
+def test_attention_that_cannot_be_followed_has_its_reason(architecture, shape):
+    config = AutoConfig.for_model(architecture, vocab_size=VOCAB_SIZE, **shape)
+    found = probed(AutoModelForCausalLM.from_config(config), Rows())
+    assert found["unmeasured/attention_code"] == 2
+    assert not [tag for tag in found if tag.startswith("attention/")]
+    told = {one.what: one for one in replay(FACTS, [{"step": 0, **found}]).verdicts() if one.kind == "attention"}
+    assert told.keys() == {"attention_code"}
+    assert told["attention_code"].verdict == "unknown"
+    assert "not measured in 2 layers: their code does not go through" in told["attention_code"].evidence.words
 
 
 def test_dead_and_saturated_units_are_counted(tokenizer):
@@ -364,6 +403,9 @@ def test_a_model_that_fails_in_the_pass_is_measured_no_more_and_trains_on(tmp_pa
     whole, failing = (metrics(tmp_path / name / "output") for name in ("whole", "failing"))
     assert any(tag.startswith("probe/") for record in whole for tag in record)
     assert not any(tag.startswith("probe/") for record in failing for tag in record)
+    assert failing[0]["unmeasured/probe"] == 1
+    [unknown] = [one for one in replay(FACTS, failing).verdicts() if one.what == "probe"]
+    assert (unknown.kind, unknown.verdict) == ("activations", "unknown")
     losses = [[record["train/loss"] for record in one if "train/loss" in record] for one in (whole, failing)]
     assert losses[0] == losses[1]
 

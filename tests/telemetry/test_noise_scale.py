@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from telemetry.test_rules import FACTS
 from training.tiny import make_inputs, run_train
 
 from pipeline.telemetry.noise_scale import NoiseScale
+from pipeline.telemetry.panel import replay
 
 
 def test_signal_and_noise_of_a_known_gradient_are_found():
@@ -53,5 +55,14 @@ def test_a_training_measures_it_from_its_first_micro_batch(tmp_path):
     signal = (many * large - few * small) / (many - few)
     assert records[4]["train/grad_noise_scale"] == pytest.approx(noise / signal, rel=1e-3)
     assert "train/grad_noise_scale" not in records[2]
+    assert (records[2]["unmeasured/noise_scale"], records[4].get("unmeasured/noise_scale")) == (1, None)
+    reasons = {}
+    for rows, records_of in records.items():
+        panel = replay(FACTS, [records_of])
+        reasons[rows] = [one for one in panel.verdicts() if one.what == "noise_scale"]
+    assert reasons[4] == []
+    [unknown] = reasons[2]
+    assert (unknown.kind, unknown.verdict) == ("gradients", "unknown")
+    assert "a step is 1 micro-batch; to have it: a train.per_device_train_batch_size" in unknown.evidence.words
     assert records[4]["train/loss_max"] == pytest.approx(records[4]["train/loss"])
     assert records[4]["train/loss_max_step"] == 1

@@ -148,10 +148,11 @@ class MetricsLog:
         }
 
     def _judge(self, values: dict[str, float], step: int) -> list[Verdict]:
-        """Tell the verdicts that a record changes, and return them."""
+        """Tell the verdicts that a record changes, but for what is unknown, and return all of them."""
         changed = self.panel.add({"step": step, **values}) if self.panel is not None else []
         for verdict in changed:
-            self._tell(verdict, step)
+            if verdict.verdict != "unknown":
+                self._tell(verdict, step)
         return changed
 
     def tell(self, verdict: Verdict, step: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline.modeling.sharding import is_sharded
+from pipeline.telemetry.unmeasured import UNMEASURED
 
 if TYPE_CHECKING:
     from pipeline.training.train_state import TrainState
@@ -28,7 +29,13 @@ def measured_squares(state: TrainState, result: StepResult) -> torch.Tensor:
 
 
 def note_noise(state: TrainState, squares: list[float], target_tokens: int) -> dict[str, float]:
-    """Take what `measured_squares` gave, on the host; returns the noise scale in targets by its tag, or nothing."""
+    """Take what `measured_squares` gave, on the host; returns the noise scale in targets by its tag, why it cannot be
+    measured, or nothing where chance or a skipped step left it out."""
+    is_due = state.due.noise(state.counters.step)
+    if is_due and state.loss_scaler is not None:
+        return {f"{UNMEASURED}noise_scale_fp16": 1.0}
+    if is_due and len(state.batches.windows(0)) == 1:
+        return {f"{UNMEASURED}noise_scale": 1.0}
     if squares:
         counts = state.batches.first_targets(state.counters.step - 1)
         # Of batches of several sizes the noise is that of their harmonic mean.
