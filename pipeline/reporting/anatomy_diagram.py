@@ -9,10 +9,10 @@ from pipeline.reporting.formats import real
 from pipeline.reporting.svg_axes import line, number, rect, svg, text
 from pipeline.telemetry.anatomy import Station
 
-WIDTH, ROW, TOP = 470.0, 28.0, 30.0
-LEFT, BOX, BAR = 28.0, 140.0, 46.0
-FIRST, SECOND = LEFT + BOX + 12, LEFT + BOX + 144
-LONGEST_NAME = 17
+WIDTH, ROW, TOP = 370.0, 26.0, 30.0
+LEFT, BOX, BAR = 20.0, 120.0, 34.0
+FIRST, SECOND = LEFT + BOX + 8, LEFT + BOX + 106
+LONGEST_NAME = 14
 MOST_ROWS = 40
 """Of a network with more parts the blocks alone are drawn, and of more blocks the first and last ones."""
 
@@ -32,15 +32,15 @@ def anatomy_diagram(stations: Sequence[Station]) -> str:
         if index == gap:
             parts.append(text(LEFT, y + 15, f"… {len(stations) - len(shown):,} parts are left out …", "label"))
             y += ROW
-        inset = 14.0 if station.kind in ("attention", "mlp") else 0.0
+        inset = 12.0 if station.kind in ("attention", "mlp") else 0.0
         css = "tokens" if station.kind in ("embedding", "head") else "documents" if inset else "network"
         parts.append(rect(LEFT + inset, y, BOX - inset, 22, f'rx="4" class="node {css}"'))
-        parts.append(text(LEFT + inset + 7, y + 15, _label(station), "fact"))
+        parts.append(text(LEFT + inset + 5, y + 15, _label(station), "fact"))
         parts += _bar(FIRST, y, station.rms, sizes, "own")
         parts += _bar(SECOND, y, station.gradient_norm, gradients, "back")
         y += ROW
     bottom = y - ROW + 22
-    parts += [_arrow(12, TOP, bottom, down=True), _arrow(WIDTH - 12, TOP, bottom, down=False)]
+    parts += [_arrow(8, TOP, bottom, down=True), _arrow(WIDTH - 8, TOP, bottom, down=False)]
     parts.append(text(WIDTH - 4, bottom + 18, "back", "legend", "end"))
     return svg(
         WIDTH, bottom + 26, "".join(parts), "a batch on its way through the network and back", ' class="anatomy"'
@@ -67,7 +67,7 @@ def _shown(stations: Sequence[Station]) -> tuple[list[Station], int]:
 
 def _bar(left: float, top: float, value: float | None, others: Sequence[float | None], css: str) -> list[str]:
     """A bar, logarithmic between the smallest and the largest value, and the value."""
-    at = left + BAR + 6
+    at = left + BAR + 4
     if not value:
         return [text(at, top + 15, "unknown" if value is None else "0", "value")]
     low, high = (math.log10(bound(one for one in others if one)) for bound in (min, max))

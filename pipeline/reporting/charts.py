@@ -23,7 +23,9 @@ from pipeline.reporting.svg_axes import (
 )
 
 STEP_LABEL = "step (optimizer updates)"
-WIDTH, HEIGHT = 560, 280
+WIDTH, HEIGHT = 370, 240
+"""Of a drawing, such that its text can be read on a phone."""
+
 _TEXT_HEIGHT = 15.0
 _NEAR = 0.6
 """How far beyond the curves a level is drawn, as a share of their range."""
@@ -158,25 +160,21 @@ class ChartBar:
 
 
 def bar_chart(bars: Sequence[ChartBar], *, title: str, x_label: str) -> str:
-    """Horizontal bars from zero, each with its value."""
+    """Horizontal bars from zero, each below its name and with its value."""
     if not bars:
         return ""
-    labels = [shorten(bar.label, 30) for bar in bars]
-    left, right, top, pitch = 16 + 8.0 * max(10, *map(len, labels)), WIDTH - 60, 10.0, 34.0
+    left, right, top, pitch = 14.0, WIDTH - 60.0, 26.0, 36.0
     bottom = top + pitch * len(bars)
     x = linear_scale([bar.value for bar in bars], left, right, from_zero=True)
-    parts = []
-    for value, _ in x.ticks:
-        parts.append(line(x(value), top, x(value), bottom, "grid"))
+    parts = [text(4, 14, title, "title")]
     for row, bar in enumerate(bars):
-        y = top + row * pitch + 6
-        css = "bar own" if bar.highlight else "bar"
+        y = top + row * pitch
+        own = " own" if bar.highlight else ""
         length = max(0.0, x(bar.value) - left)
-        parts.append(rect(left, y, length, 22, f'class="{css}"'))
-        parts.append(text(left - 8, y + 15, labels[row], "name own" if bar.highlight else "name", "end"))
-        parts.append(text(left + length + 6, y + 15, real(bar.value), "value"))
+        parts.append(rect(left, y + 18, length, 12, f'class="bar{own}"'))
+        parts.append(text(left, y + 13, shorten(bar.label, 40), f"name{own}"))
+        parts.append(text(left + length + 6, y + 29, real(bar.value), "value"))
     parts.append(step_axis(x, bottom, x_label))
-    parts.append(line(left, top, left, bottom, "axis"))
     return svg(WIDTH, bottom + 44, "".join(parts), title)
 
 

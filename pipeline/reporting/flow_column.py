@@ -16,7 +16,7 @@ from pipeline.reporting.svg_axes import svg, text
 
 WIDTH = 334.0
 _NODE, _CHARACTERS = 284.0, 42
-_GAP, _LINE, _ARROW = 30.0, 15.0, 26.0
+_GAP, _LINE, _ARROW = 27.0, 15.0, 26.0
 _FIRST_LANE, _LANE = 16.0, 14.0
 
 _NEXT = (

@@ -18,7 +18,10 @@ from pipeline.reporting.svg_axes import line, log_label, number, rect, step_axis
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 _NUM_COLOURS = 48
 _QUANTILE = 0.005
-_LABEL_CHARACTERS, _LABEL_BEGINNING = 24, 6
+_LABEL_CHARACTERS, _LABEL_BEGINNING = 18, 4
+_HEIGHT, _LEAST, _LETTER = 320.0, 3.3, 15.0
+"""Of the rows together; of one row; and of the letters that name one. All maps are of one height, whatever they show,
+unless they have very many rows."""
 
 
 def heat_map(
@@ -28,37 +31,40 @@ def heat_map(
     scale_label: str,
     marks: Sequence[tuple[float, str]] = (),
     names: Sequence[str] | None = None,
-    height: float = 380,
     what: str = "layer",
+    beside: Sequence[LayerGrid] = (),
 ) -> str:
     """Mean log10 of a figure per layer and column of steps, first layer on top; "" when there is nothing to draw.
 
     The colour scale spans all but the outermost 0.5 percent of cells, and at least one decade; what lies outside
     takes the end's colour. Cells without a positive value stay grey. `marks` are (value, words) pointed at on the
-    colour bar. `names` are those of the rows to be drawn, all where it is None; `what` says what a row is of.
+    colour bar. `names` are those of the rows to be drawn, all where it is None; `what` says what a row is of. Grids
+    that are drawn `beside` this one get the same scale.
     """
     columns, layers = grid.columns(), list(grid.layers if names is None else names)
     rows = [grid.row(layer) for layer in layers]
-    known = sorted(value for row in rows for value in row if value is not None)
-    if not known:
+    if not any(value is not None for row in rows for value in row):
         return ""
+    scaled = rows + [other.row(layer) for other in beside for layer in names or other.layers]
+    known = sorted(value for row in scaled for value in row if value is not None)
     low, high = known[int(_QUANTILE * (len(known) - 1))], known[math.ceil((1 - _QUANTILE) * (len(known) - 1))]
     pad = max(0.0, (1 - (high - low)) / 2)
     low, high = low - pad, high + pad
-    row_height = max(4.0, min(20.0, height / len(layers)))
+    row_height = max(_LEAST, _HEIGHT / len(layers))
     labels = layer_labels(layers)
-    left, right, top = 16 + 6.6 * max(map(len, labels)), WIDTH - 104, 8.0
+    left, right, top = 12 + 6.8 * max(map(len, labels)), WIDTH - 76.0, 26.0
     bottom = top + row_height * len(layers)
     x = step_scale([columns[0][0], columns[-1][1]], left, right)
-    parts = [rect(left, top, right - left, bottom - top, 'class="void"')]
+    parts = [text(4, 14, f"{title}: {scale_label} by {what}", "title")]
+    parts.append(rect(left, top, right - left, bottom - top, 'class="void"'))
     parts += _cells(rows, [(x(a), x(b)) for a, b in columns], low, high, top, row_height)
-    every = math.ceil(12 / row_height)
+    every = math.ceil(_LETTER / row_height)
     for index, label in enumerate(labels):
         if index % every == 0:
             y = top + (index + 0.5) * row_height + 4
             parts.append(text(left - 6, y, label, "tick", "end"))
     parts.append(step_axis(x, bottom, STEP_LABEL))
-    parts.append(_colour_bar(low, high, right + 16, top, max(bottom, top + 120), scale_label, marks))
+    parts.append(_colour_bar(low, high, right + 12, top, bottom, marks))
     data = {
         "x": [round(left, 2), round(right, 2), columns[0][0], columns[-1][1]],
         "top": top,
@@ -69,7 +75,7 @@ def heat_map(
     }
     extra = f' data-heat="{escape(json.dumps(data, separators=(",", ":")))}"'
     words = f"{title}: {scale_label} by {what} over {STEP_LABEL}"
-    return svg(WIDTH, max(bottom, top + 120) + 44, "".join(parts), words, extra)
+    return svg(WIDTH, bottom + 44, "".join(parts), words, extra)
 
 
 def layer_labels(names: Sequence[str]) -> list[str]:
@@ -127,7 +133,7 @@ def _colour(index: int) -> str:
 
 
 def _colour_bar(
-    low: float, high: float, x: float, top: float, bottom: float, label: str, marks: Sequence[tuple[float, str]]
+    low: float, high: float, x: float, top: float, bottom: float, marks: Sequence[tuple[float, str]]
 ) -> str:
     height = (bottom - top) / _NUM_COLOURS
     parts = [rect(x, bottom - (i + 1) * height, 12, height + 0.5, f'fill="{_colour(i)}"') for i in range(_NUM_COLOURS)]
@@ -151,5 +157,4 @@ def _colour_bar(
             parts.append(
                 f'<path d="M{number(x - 1)} {number(at)}l-6 -4v8z" class="mark"><title>{escape(words)}</title></path>'
             )
-    parts.append(text((top + bottom) / 2, -(x + 76), label, "label", "middle", ' transform="rotate(90)"'))
     return "".join(parts)

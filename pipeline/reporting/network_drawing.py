@@ -12,7 +12,7 @@ from pipeline.reporting.charts import WIDTH, filled_legend
 from pipeline.reporting.formats import compact, count, shorten
 from pipeline.reporting.svg_axes import rect, svg, text
 
-_PITCH, _BAR, _LABEL, _MARGIN = 24.0, 17.0, 24, 16
+_PITCH, _BAR, _LABEL, _MARGIN = 24.0, 17.0, 18, 12
 _DIGIT = 6.8
 _MOST_ROWS = 40
 _ALIKE_FROM = 7

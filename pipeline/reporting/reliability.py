@@ -15,14 +15,14 @@ def reliability_diagram(bins: Sequence[Mapping[str, float]], *, title: str) -> s
     of its predictions; on the line a model is right as often as it is sure. "" of no groups."""
     if not bins:
         return ""
-    left, right, top, bottom = 130.0, 430.0, 12.0, 312.0
+    left, right, top, bottom = 66.0, 346.0, 12.0, 292.0
     x = linear_scale([0, 1], left, right, num_ticks=4, from_zero=True)
     y = linear_scale([0, 1], bottom, top, num_ticks=4, from_zero=True)
     body = []
     for mark in (0.0, 0.25, 0.5, 0.75, 1.0):
         body += [line(left, y(mark), right, y(mark), "grid"), line(x(mark), top, x(mark), bottom, "grid")]
         body.append(text(left - 8, y(mark) + 4, f"{mark:.0%}", "tick", "end"))
-        body.append(text(x(mark), bottom + 17, f"{mark:.0%}", "tick", "middle"))
+        body.append(text(x(mark), bottom + 20, f"{mark:.0%}", "tick", "middle"))
     body.append(line(left, bottom, right, top, "level"))
     largest = max(one["predictions"] for one in bins)
     for one in bins:
@@ -31,7 +31,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, float]], *, title: str) -> s
         radius = max(2.0, 13 * math.sqrt(predictions / largest))
         place = f'cx="{number(x(sure))}" cy="{number(y(right_share))}" r="{number(radius)}"'
         body.append(f'<circle {place} class="bubble"><title>{told}</title></circle>')
-    body.append(text((left + right) / 2, bottom + 35, "how sure the model was", "label", "middle"))
+    body.append(text((left + right) / 2, bottom + 38, "how sure the model was", "label", "middle"))
     words = "how often it was right"
     body.append(text(-(top + bottom) / 2, left - 52, words, "label", "middle", ' transform="rotate(-90)"'))
     return svg(WIDTH, bottom + 44, "".join(body), title)

@@ -135,8 +135,8 @@ def test_a_circle_for_each_group_of_predictions() -> None:
     diagram = reliability_diagram(bins, title="Calibration")
     circles = [one.attrib for one in ElementTree.fromstring(diagram).iter("circle")]
     assert float(circles[0]["r"]) == pytest.approx(2 * float(circles[1]["r"]))
-    assert (float(circles[1]["cx"]) - 130) / 300 == pytest.approx(0.9)
-    assert (312 - float(circles[1]["cy"])) / 300 == pytest.approx(0.5)
+    assert (float(circles[1]["cx"]) - 66) / 280 == pytest.approx(0.9)
+    assert (292 - float(circles[1]["cy"])) / 280 == pytest.approx(0.5)
     assert "sure to 90.0%, right in 50.0%: 25 predictions" in diagram
     assert reliability_diagram([], title="") == ""
 

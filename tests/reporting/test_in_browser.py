@@ -48,13 +48,34 @@ for (const svg of document.querySelectorAll("svg")) {
   if (whole.right > innerWidth && !svg.closest("table")) found.push(svg.getAttribute("aria-label") + " is cut");
   const texts = [...svg.querySelectorAll("text")].map((text) => [text, text.getBoundingClientRect()]);
   const boxes = [...svg.querySelectorAll("rect.node")].map((box) => box.getBoundingClientRect());
+  const ways = [...svg.querySelectorAll(".edge")].flatMap((way) => {
+    const on = way.getScreenCTM(), length = way.getTotalLength();
+    return [...Array(Math.ceil(length / 2)).keys()].map((place) => way.getPointAtLength(2 * place).matrixTransform(on));
+  });
+  const rows = [...svg.querySelectorAll("text.tick[text-anchor=end]")].map((text) => text.textContent);
+  if (svg.dataset.heat && new Set(rows).size < rows.length) found.push("rows are named alike: " + rows);
   texts.forEach(([text, at], index) => {
     if (!within(at, whole, slack)) found.push(name(text) + " leaves its drawing");
     for (const [other, there] of texts.slice(index + 1))
       if (meet(at, there)) found.push(name(text) + " runs into " + name(other));
+    const size = parseFloat(getComputedStyle(text).fontSize) * whole.width / svg.viewBox.baseVal.width;
+    if (size < 10) found.push(`${name(text)} is ${size.toFixed(1)} px high`);
+    for (const place of ways)
+      if (place.x > at.left && place.x < at.right && place.y > at.top + 2 && place.y < at.bottom - 2)
+        return found.push("a line runs through " + name(text));
     for (const box of boxes)
       if (meet(at, box) && !within(at, box, 0)) found.push(name(text) + " runs into a box");
   });
+}
+for (const tiles of document.querySelectorAll(".tiles")) {
+  const last = tiles.lastElementChild.getBoundingClientRect(), whole = tiles.getBoundingClientRect();
+  if (last.left <= whole.left + slack && last.right < whole.right - slack)
+    found.push("a tile is alone in its row: " + tiles.lastElementChild.textContent);
+}
+for (const charts of document.querySelectorAll(".charts")) {
+  const maps = [...charts.querySelectorAll("svg[data-heat]")].map((map) => map.getBoundingClientRect());
+  for (const map of maps) if (maps.some((other) => other.top === map.top && Math.abs(other.height - map.height) > 2))
+    found.push("maps of different heights are beside each other");
 }
 for (const table of document.querySelectorAll(".wide"))
   if (table.scrollWidth > table.clientWidth + 1) found.push("a table is cut: " + table.textContent.slice(0, 80));

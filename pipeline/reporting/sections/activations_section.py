@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pipeline.modeling.layer_names import is_block, layer_of_matrix
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.recorded_curves import Metrics
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import PageSection, Shown
 
@@ -17,16 +18,29 @@ MAX_MODULES = 96
 
 
 def _draw(shown: Shown) -> Markup:
-    return shown.beside(_of_run)
+    return shown.beside(lambda run: _of_run(run, [one.metrics for one in shown.runs]))
 
 
-def _of_run(run: RunData) -> Markup:
+def _of_run(run: RunData, beside: Sequence[Metrics]) -> Markup:
     scales, attention = run.metrics.scales, run.metrics.attention
     names = evenly_of_blocks(list(scales.layers), MAX_MODULES)
-    label, marks = "root mean square of the output", [(1.0, "looking evenly at all")]
+    label, marks = "root mean square", [(1.0, "looking evenly at all")]
     charts = [
-        heat_map(scales, title="Outputs", scale_label=label, names=names, height=560, what="module"),
-        heat_map(attention, title="Attention", scale_label="entropy / even", marks=marks),
+        heat_map(
+            scales,
+            title="Outputs",
+            scale_label=label,
+            names=names,
+            what="module",
+            beside=[one.scales for one in beside],
+        ),
+        heat_map(
+            attention,
+            title="Attention",
+            scale_label="entropy / even",
+            marks=marks,
+            beside=[one.attention for one in beside],
+        ),
     ]
     drawn = [Markup(chart) for chart in charts if chart]
     return render("activations.html.j2", charts=drawn) if drawn else Markup()

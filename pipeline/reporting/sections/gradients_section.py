@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pipeline.reporting.charts import sparkline
 from pipeline.reporting.heatmap import heat_map
 from pipeline.reporting.jinja_templates import render
+from pipeline.reporting.recorded_curves import Metrics
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.activations_section import MAX_MODULES, evenly_of_blocks
 from pipeline.reporting.sections.base_section import MAX_ROWS, PageSection, Shown
@@ -19,13 +20,13 @@ _TREND_POINTS = 48
 
 
 def _draw(shown: Shown) -> Markup:
-    return shown.beside(_of_run)
+    return shown.beside(lambda run: _of_run(run, [one.metrics for one in shown.runs]))
 
 
-def _of_run(run: RunData) -> Markup:
+def _of_run(run: RunData, beside: Sequence[Metrics]) -> Markup:
     return render(
         "gradients.html.j2",
-        heat_maps=[Markup(chart) for chart in _heat_maps(run) if chart],
+        heat_maps=[Markup(chart) for chart in _heat_maps(run, beside) if chart],
         is_thinned=any(len(grid.layers) > MAX_MODULES for grid in (run.metrics.matrices, run.metrics.outputs)),
         steps_per_column=run.metrics.gradients.steps_per_column,
         layers=_layer_rows(run),
@@ -34,17 +35,28 @@ def _of_run(run: RunData) -> Markup:
     )
 
 
-def _heat_maps(run: RunData) -> Iterator[str]:
-    yield heat_map(run.metrics.gradients, title="Gradients", scale_label="gradient norm")
+def _heat_maps(run: RunData, beside: Sequence[Metrics]) -> Iterator[str]:
+    """Of a run, on the scales of all that stand beside each other."""
     marks = [(1e-3, "10⁻³, the usual size of a healthy update")]
-    yield heat_map(run.metrics.updates, title="Updates", scale_label="update / weight norm", marks=marks)
-    flows = ("Gradient flow", run.metrics.matrices, "gradient norm", "matrix"), (
-        "Gradient flow through outputs", run.metrics.outputs, "norm of d(loss) / d(output)", "module"
-    )  # fmt: skip
-    for title, grid, label, what in flows:
-        if grid.layers.keys() != run.metrics.gradients.layers.keys():
-            names = evenly_of_blocks(list(grid.layers), MAX_MODULES)
-            yield heat_map(grid, title=title, scale_label=label, names=names, height=560, what=what)
+    layers = run.metrics.gradients.layers.keys()
+    for grid, title, label, what in (
+        ("gradients", "Gradients", "norm", "layer"),
+        ("updates", "Updates", "norm / weight norm", "layer"),
+        ("matrices", "Gradient flow", "norm", "matrix"),
+        ("outputs", "Gradient flow through outputs", "norm", "module"),
+    ):
+        own, others = getattr(run.metrics, grid), [getattr(one, grid) for one in beside]
+        if what != "layer" and own.layers.keys() == layers:
+            continue
+        yield heat_map(
+            own,
+            title=title,
+            scale_label=label,
+            marks=marks if grid == "updates" else (),
+            names=None if what == "layer" else evenly_of_blocks(list(own.layers), MAX_MODULES),
+            what=what,
+            beside=others,
+        )
 
 
 def _layer_rows(run: RunData) -> list[dict[str, Any]]:
