@@ -30,9 +30,11 @@ from pipeline.tasks import task_named
 from pipeline.telemetry.anatomy import Anatomy, Station, Update
 
 
-def render_anatomy(anatomy: Anatomy, run: str) -> str:
-    """The whole page of a run's step. The same record gives the same bytes."""
-    return with_labels(render("anatomy_page.html.j2", run=run, view=anatomy_view(anatomy), css=page_style()))
+def render_anatomy(anatomy: Anatomy, run: str, steps: str = "") -> str:
+    """The whole page of a run's step. `steps` are those that there are, in words. The same record gives the same
+    bytes."""
+    view = anatomy_view(anatomy)
+    return with_labels(render("anatomy_page.html.j2", run=run, view=view, steps=steps, css=page_style()))
 
 
 def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
         "anatomy": anatomy,
         "predicts": task_named(anatomy.task).predicts,
         "diagram": Markup(anatomy_diagram(stations)),
+        **{f"has_{kind}": _first(stations, kind) is not None for kind in ("attention", "mlp", "norm")},
         "has_dead_shares": any(one.dead_share is not None for one in stations),
         "has_entropies": any(one.entropy is not None for one in stations),
         "has_experts": "router" in anatomy.loss.parts,

@@ -138,7 +138,7 @@ def anatomy(
         training = training_of_run(workspace, run.name, f"descent run {shlex.quote(str(config))}")
         found = training.anatomy(step, complain)
         page = html or workspace.run(run.name) / f"anatomy-{found.step}.html"
-        atomic.write_bytes(page, render_anatomy(found, run.name).encode())
+        atomic.write_bytes(page, render_anatomy(found, run.name, training.listed).encode())
         print("\n".join(summary_lines(found, run.name)))
         chosen = "; without --step the one nearest the middle, where an update teaches most" if step is None else ""
         print(f"steps        {training.listed}: --step N takes one{chosen}")

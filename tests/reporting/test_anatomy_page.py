@@ -48,7 +48,7 @@ def test_the_page_says_the_numbers_of_the_record(task: str) -> None:
     for name, number in update.worked.items():
         assert in_powers(number) in text or name == "t", name
     assert "(1 − 0.9³²⁶)" in text
-    assert "learning rate η\xa0=\xa00.00293, that of step 1,301" in text
+    assert "rate η\xa0=\xa00.00293, which a schedule changes from step to step: it is that of step 1,301" in text
     assert real(step.predicted_change, 3) in text
     assert f"{anatomy.differences[0].loss_up:.10f}" in text
     assert figure(math.prod(0.93 + layer / 100 for layer in range(12))) in text, "over all blocks"
@@ -63,6 +63,7 @@ ANSWERS = {
     "what is softmax": "it takes the exponential of each, which is positive, and divides by the sum of all",
     "what is a nat": "a loss of 1 nat is a probability of exp(−1) = 37%",
     "what is a gradient": "how much the loss would change for each unit by which that number grows",
+    "what is meant by a name": "They are named by their matrix and their place in it: row and column.",
     "what is the chain rule": "the slope at what goes into a part is the slope at what comes out of it, times how "
     "strongly the one moves the other",
     "what became of the gradient on its way back": "over all 12 blocks 0.98439¹² = 0.82800: on the way to the first "

@@ -224,6 +224,10 @@ def test_the_formula_is_that_of_the_task(tmp_path: Path, task: str, changes: dic
     assert read[-1] == pytest.approx(found.loss.by_hand, rel=1e-6)
     assert read[0] != pytest.approx(read[-1], rel=1e-6)
     if task == "classification":
+        for one in found.loss.examples:  # the settings in the slope, as the page has it
+            p = math.exp(one.output - one.log_normalizer)
+            slope = (p * (1 + 2 * 1e-3 * one.log_normalizer) - (1 - 0.1 + 0.1 / 2)) / found.batch.targets
+            assert one.by_hand == pytest.approx(slope, rel=1e-9)
         assert {one.target.text for one in found.loss.examples} <= {"low", "high"}
     else:
         assert {one.wanted for one in found.loss.examples} <= {-1.5, 1.0}
