@@ -115,7 +115,7 @@ def _under(number: str) -> str:
 
 def setting(value: float) -> str:
     """A number that somebody chose, or a schedule, as they would write it."""
-    mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
+    mantissa, _, exponent = f"{value:.{DIGITS}g}".replace("-", "−").replace("e−", "e-").partition("e")
     if not exponent:
         return mantissa
     power = power_of_ten(int(exponent))
@@ -148,7 +148,7 @@ def example_lines(loss: Loss, example: Example, num_targets: int) -> list[Worked
     if example.target is None:
         assert example.wanted is not None
         error = example.output - example.wanted
-        lines = [WorkedLine("error", "ŷ − y", f"{output} − {_inner(figure(example.wanted))}", figure(error))]
+        lines = [WorkedLine("error", "ŷ − y", f"{output} − {_inner(setting(example.wanted))}", figure(error))]
         if loss.formula == "squared_error":
             lines.append(WorkedLine("loss", "(ŷ − y)²", f"({figure(error)})²", figure(example.loss)))
             slope, numbers = "2 (ŷ − y) / n", f"2 × {_inner(figure(error))} / {count(num_targets)}"

@@ -114,6 +114,14 @@ def test_the_slope_at_a_score_has_the_settings_in_it(settings: dict[str, float],
     assert (line.formula, line.numbers) == formula
 
 
+def test_an_error_of_a_number_below_zero_has_brackets() -> None:
+    loss = fake_anatomy(10, task="regression").loss
+    lines = example_lines(loss, replace(loss.examples[0], wanted=-1.5), 4)
+    assert [(one.numbers, one.result) for one in lines[:1]] == [("3.9577 − (−1.5)", "5.4577")]
+    lines = example_lines(loss, replace(loss.examples[0], wanted=4.0), 4)
+    assert [one.numbers for one in lines[:3]] == ["3.9577 − 4", "(−0.042300)²", "2 × (−0.042300) / 4"]
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [
