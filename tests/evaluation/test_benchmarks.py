@@ -9,7 +9,10 @@ import json
 import math
 import random
 import statistics
+import subprocess
 import sys
+import sysconfig
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 from evaluation.tiny import tiny_model
-from harness import Project, tells
+from harness import PATIENCE_SECONDS, Project, tells
 from tokens.artifacts import PROSE, run_stage, write_split
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -33,6 +36,8 @@ from pipeline.reporting import formats
 from pipeline.stages.tokenizer import STAGE as TOKENIZER
 from pipeline.tokens.tokenizers.byte_level_bpe import ByteLevelBpe
 
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WINDOW = 24
 HAS_HARNESS = importlib.util.find_spec("lm_eval") is not None
 needs_harness = pytest.mark.skipif(not HAS_HARNESS, reason="needs pip install 'descent-pipeline[harness]'")
@@ -326,3 +331,28 @@ def test_only_language_models_have_benchmarks(finished_once: Project) -> None:
 def test_the_extra_that_is_needed_is_named() -> None:
     with pytest.raises(ConfigError, match=r"pip install 'descent-pipeline\[harness\]'"):
         Harness(tasks=["hellaswag"]).files_of_key()
+
+
+OF_HARNESS = [
+    test_both_kinds_give_the_same_scores,
+    test_a_task_that_fails_is_named,
+    test_a_task_of_the_package_is_found_and_a_misspelt_one_is_named,
+    test_lm_eval_finds_our_bits_per_byte,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(HAS_HARNESS, reason="then they run by themselves")
+def test_with_the_extra_installed_what_needs_it_passes(tmp_path: Path) -> None:
+    """In an environment beside this one, whose packages it sees."""
+    own, python = Path(sysconfig.get_path("purelib")), tmp_path / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    [packages] = tmp_path.glob("lib/python*/site-packages")
+    (packages / "beside.pth").write_text(f"import site; site.addsitedir({str(own)!r})\n")
+    [wanted] = PROJECT["optional-dependencies"]["harness"]
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile"]
+    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", wanted], check=True, timeout=PATIENCE_SECONDS)
+    pytest_of = [python, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+    names = [f"{__file__}::{test.__name__}" for test in OF_HARNESS]
+    done = subprocess.run([*pytest_of, *names], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert f"{len(names)} passed" in done.stdout, done.stdout + done.stderr
