@@ -134,13 +134,14 @@ def test_a_plan_gives_a_few_of_many_reasons() -> None:
 
 def test_the_first_of_the_stages_that_wait_stands_for_all_in_a_plan() -> None:
     steps = [plan.PlannedStage(STAGES[0], "run", ("changed",))]
-    steps += [plan.PlannedStage(stage, "unknown", ("until ingest has run",)) for stage in STAGES[1:4]]
+    reason = "whether it has to run is known once ingest has run"
+    steps += [plan.PlannedStage(stage, "unknown", (reason,)) for stage in STAGES[1:4]]
     lines = plan.format_plan(steps).splitlines()
     assert [line.split() for line in lines] == [
         ["ingest", "run", "changed"],
-        ["normalize", "unknown", "until", "ingest", "has", "run;", "so", "are", "curate,", "augment"],
+        ["normalize", "unknown", *reason.split()[:-1], "run;", "the", "same", "for", "curate,", "augment"],
     ]
-    assert plan.format_plan(steps[:2]).splitlines()[1].endswith("until ingest has run")
+    assert plan.format_plan(steps[:2]).splitlines()[1].endswith(reason)
 
 
 def test_a_plan_repeats_what_an_artifact_warns_of_and_says_what_settings_foretell() -> None:

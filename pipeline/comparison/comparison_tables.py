@@ -15,6 +15,9 @@ LONGEST_LABEL = 10
 MAX_ROWS = 16
 """Settings, reasons or sources that are listed one by one."""
 
+MAX_STEPS, MAX_EVALUATIONS = 12, 5
+"""Steps at which losses are shown, and those of them that are validations."""
+
 LOSSES = {"train/loss": ("training loss", "train_loss"), "eval/loss": ("validation loss", "eval_loss")}
 _TRAINING: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("parameters", formats.count),
@@ -123,6 +126,36 @@ def training_rows(training: Mapping[str, Any]) -> list[Cells]:
     return rows
 
 
+def shown_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], str]:
+    """The recorded steps that are shown, of many the first, the last of each run, and others evenly apart, rather those
+    that runs share; and what is to be said of them."""
+    chosen = {row["step"] for row in steps}
+    if len(steps) > MAX_STEPS:
+        of_runs = range(len(steps[0]["train/loss"]))
+        by_run = [[row["step"] for row in steps if any(row[tag][i] is not None for tag in LOSSES)] for i in of_runs]
+        chosen = {steps[0]["step"], *(own[-1] for own in by_run if own)}
+        shared = {tag: [row["step"] for row in steps if _is_shared(row[tag])] for tag in LOSSES}
+        chosen |= {*_spread(shared["eval/loss"], min(MAX_EVALUATIONS, MAX_STEPS - len(chosen)))}
+        rest = sorted({*(shared["train/loss"] or [row["step"] for row in steps])} - chosen)
+        chosen |= {*_spread(rest, MAX_STEPS - len(chosen))}
+    shown = [row for row in steps if row["step"] in chosen]
+    notes = [f"{len(shown)} of {len(steps):,} recorded steps; --json has all"] if len(shown) < len(steps) else []
+    if any(None in row[tag] for row in shown for tag in LOSSES if any(value is not None for value in row[tag])):
+        notes.append("-: the run has no record of that step")
+    return shown, "; ".join(notes)
+
+
+def _is_shared(values: Sequence[float | None]) -> bool:
+    return sum(value is not None for value in values) > 1
+
+
+def _spread(steps: Sequence[int], limit: int) -> list[int]:
+    """At most so many of the steps, the last among them, evenly apart."""
+    if len(steps) <= limit:
+        return list(steps)
+    return [steps[round((i + 1) * len(steps) / limit) - 1] for i in range(limit)]
+
+
 def reached_sentences(training: Mapping[str, Any], labels: Labels) -> list[str]:
     """Whether runs reached the first one's last losses, where their curves can be compared."""
     if not (training["comparable"] and training["steps"]):
@@ -167,7 +200,12 @@ def evaluation_rows(evaluation: Mapping[str, Any], labels: Labels) -> list[Cells
     ]
     found = [worst(verdicts_of(verdicts)) for verdicts in evaluation["health"]]
     if any(found):
-        words = ", ".join({one.what.replace("_", " "): None for one in found if one is not None and not one.is_healthy})
+        whats = ["" if one is None or one.is_healthy else one.what.replace("_", " ") for one in found]
+        owners = {
+            what: ", ".join(label for label, own in zip(labels, whats, strict=True) if own == what) for what in whats
+        }
+        every = "both" if len(labels) == 2 else "all"
+        words = "; ".join(f"{every if len(owners) == 1 else of}: {what}" for what, of in owners.items() if what)
         cells = ["-" if one is None else one.verdict for one in found]
         rows.append(["health of the result", *cells, *if_two(labels, ""), words])
     return rows

@@ -19,6 +19,7 @@ from pipeline.comparison.comparison_tables import (
     none_of,
     reached_sentences,
     setting_cells,
+    shown_steps,
     stage_sentences,
     training_rows,
     written_cells,
@@ -64,7 +65,7 @@ def _configuration(settings: Sequence[Mapping[str, Any]], labels: Labels) -> lis
     if not settings:
         return ["configuration: the same"]
     lines = []
-    outside = "settings outside every key, which change results by rounding at most"
+    outside = "settings that no result depends on, but for rounding"
     for title, is_runtime in (("configuration", False), (outside, True)):
         chosen = [row for row in settings if row["runtime"] == is_runtime]
         widest = min(max((len(row["key"]) for row in chosen), default=0), 36)
@@ -121,9 +122,10 @@ def _curves(steps: Sequence[Mapping[str, Any]], labels: Labels) -> list[str]:
     tags = [tag for tag in LOSSES if any(value is not None for row in steps for value in row[tag])]
     if not tags:
         return []
+    shown, note = shown_steps(steps)
     columns = [*labels, *if_two(labels, "change")]
     rows = [["step", *(cell for _ in tags for cell in columns)]]
-    for row in steps:
+    for row in shown:
         cells = [formats.count(row["step"])]
         for tag in tags:
             change = change_in_words(row[tag], formats.real)
@@ -133,7 +135,7 @@ def _curves(steps: Sequence[Mapping[str, Any]], labels: Labels) -> list[str]:
     for number, tag in enumerate(tags, 1):
         end = 1 + number * len(columns)
         titles += LOSSES[tag][0].rjust(sum(width + 2 for width in widths[:end]) - 2 - len(titles))
-    return ["", titles, *_table(rows, ">", indent=0)]
+    return ["", titles, *_table(rows, ">", indent=0), *(_wrap(note) if note else [])]
 
 
 def _evaluation(evaluation: Mapping[str, Any], labels: Labels) -> list[str]:

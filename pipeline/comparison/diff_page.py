@@ -53,7 +53,7 @@ def _unfinished(runs: Sequence[Run]) -> list[str]:
 def _settings(settings: Sequence[Mapping[str, Any]], runs: Sequence[Run], labels: Labels) -> Compared:
     rows = []
     for row in sorted(settings, key=lambda row: bool(row["runtime"])):
-        outside = " (outside every key: it changes results by rounding at most)" if row["runtime"] else ""
+        outside = " (no result depends on it, but for rounding)" if row["runtime"] else ""
         cells = [formats.shorten(cell, LONGEST_VALUE) for cell in setting_cells(row)]
         rows.append([row["key"] + outside, *cells])
     notes = [] if rows else ["The configurations are the same."]

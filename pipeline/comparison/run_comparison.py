@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -22,10 +21,8 @@ from pipeline.training.recording.metrics_file import read_records
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 """The stage whose documents of a split are encoded."""
 
-CURVES = ("train/loss", "eval/loss", "throughput/tokens_per_second", "seconds", "target_tokens")
-MAX_EVALUATIONS, MAX_STEPS = 5, 9
-"""Shared evaluations, and steps in all, at which curves are compared."""
-
+LOSSES = ("train/loss", "eval/loss")
+CURVES = (*LOSSES, "throughput/tokens_per_second", "seconds", "target_tokens")
 WITHIN, NO_INTERVAL = "within its interval", "no interval"
 """Why of two figures none is the better one: other documents of the same kind might turn it, or it is not known."""
 
@@ -140,15 +137,16 @@ def _read_curves(path: Path | None) -> Curves:
 
 
 def _training(runs: Runs) -> dict[str, Any]:
-    """Losses at shared steps, and how each training went. `reached[tag][i][j]` is the first step at which run i reached
-    the last loss of run j. It is None where it did not, and for i = j."""
+    """Losses at every recorded step, None where a run has no record of it, and how each training went.
+
+    `reached[tag][i][j]` is the first step at which run i reached the last loss of run j. It is None where it did not,
+    and for i = j.
+    """
     curves = [_read_curves(run.records) for run in runs]
     notes = _training_notes(runs, curves)
-    shared = {tag: _shared_steps([curve[tag] for curve in curves]) for tag in CURVES[:2]}
-    steps = set(_spread(shared["eval/loss"], MAX_EVALUATIONS))
-    steps |= set(_spread(shared["train/loss"], MAX_STEPS - len(steps)))
+    steps = {step for curve in curves for tag in LOSSES for step in curve[tag]}
     rows = [
-        {"step": step, **{tag: [curve[tag].get(step) for curve in curves] for tag in shared}} for step in sorted(steps)
+        {"step": step, **{tag: [curve[tag].get(step) for curve in curves] for tag in LOSSES}} for step in sorted(steps)
     ]
     progress = [_progress(run, curve) for run, curve in zip(runs, curves, strict=True)]
     keys = {run.key("train") for run in runs}
@@ -161,22 +159,9 @@ def _training(runs: Runs) -> dict[str, Any]:
         "health": {stage: [run.summary(stage).get("health") for run in runs] for stage in ("model", "train")},
         "reached": {
             tag: [[None if other is own else _reached(tag, own, other) for other in curves] for own in curves]
-            for tag in shared
+            for tag in LOSSES
         },
     }
-
-
-def _shared_steps(curves: Sequence[Mapping[int, float]]) -> list[int]:
-    """Steps that two of the curves have, or more."""
-    counts = Counter(step for curve in curves for step in curve)
-    return sorted(step for step, count in counts.items() if count > 1)
-
-
-def _spread(steps: Sequence[int], limit: int) -> list[int]:
-    """At most so many of the steps, the last among them, evenly apart."""
-    if len(steps) <= limit:
-        return list(steps)
-    return [steps[round((i + 1) * len(steps) / limit) - 1] for i in range(limit)]
 
 
 def _progress(run: Run, curves: Curves) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def plan_stage(
         ):
             raise MissingInputError(missing)
         last = next(name for name in reversed([one.name for one in workspace.stages]) if name in waiting)
-        return PlannedStage(stage, "unknown", (f"until {last} has run",))
+        return PlannedStage(stage, "unknown", (f"whether it has to run is known once {last} has run",))
     config = with_choices(stage, config, workspace, manifests)
     identity = identify(stage, config, workspace, manifests)
     manifest, problem = workspace.find(stage.name, identity.key)
@@ -195,7 +195,7 @@ def format_plan(steps: Sequence[PlannedStage]) -> str:
         if more := step.reasons[MAX_REASONS:]:
             reasons.append(f"and {len(more)} more, which `descent explain` lists")
         if step in waiting and others:
-            reasons.append(f"so are {others}")
+            reasons.append(f"the same for {others}")
         told = printable("; ".join(reasons)) + (f"  (against {step.against})" if step.against else "")
         lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{told}".rstrip())
     lines += [printable(f"warning: {step.stage.name}: {warning}") for step in steps for warning in step.warnings]

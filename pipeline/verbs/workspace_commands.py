@@ -59,8 +59,11 @@ def diff(
     overrides = [word for word in runs if "=" in word]
     if not names:
         raise typer.BadParameter("name a run to compare with", param_hint="RUN")
-    if html and (as_json or len(names) > 2):
-        raise typer.BadParameter("is a page of two runs, and no JSON", param_hint="--html")
+    if html and as_json:
+        raise typer.BadParameter("writes a page, --json prints; give one of them", param_hint="--html")
+    if html and len(names) > 2:
+        words = f"shows two runs side by side, and {len(names)} are named; without --html any number is compared"
+        raise typer.BadParameter(words, param_hint="--html")
 
     def work() -> None:
         from pipeline import atomic

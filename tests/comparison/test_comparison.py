@@ -12,6 +12,7 @@ from harness import workspace_in
 from reporting.fake_run import STAGES, labelled_changes, make_run, write_manifest
 
 from pipeline.atomic import digest_json, sealed
+from pipeline.comparison.comparison_tables import MAX_STEPS, shown_steps
 from pipeline.comparison.comparison_text import format_comparison
 from pipeline.comparison.run_comparison import compare_runs
 from pipeline.config import Config
@@ -201,12 +202,18 @@ def test_curves_at_shared_steps_and_when_a_loss_was_reached(workspace: Workspace
     write_run(workspace, "b", losses=fast, settings={"train": {"learning_rate": 0.01, "logging_steps": 5}})
     found, text = compared(workspace)
     training = found["training"]
-    steps = [row["step"] for row in training["steps"]]
-    assert steps[-1] == 240
-    assert 5 <= len(steps) <= 9
-    assert set(steps) <= set(range(10, 241, 10))
-    evaluated = [row["step"] for row in training["steps"] if None not in row["eval/loss"]]
+    assert [row["step"] for row in training["steps"]] == sorted({*range(10, 401, 10), *range(5, 241, 5)})
+    for row in training["steps"]:
+        assert row["train/loss"] == [run.get(row["step"], (None,))[0] for run in (slow, fast)]
+    rows, note = shown_steps(training["steps"])
+    steps = [row["step"] for row in rows]
+    assert len(steps) == MAX_STEPS
+    assert {5, 240, 400} <= {*steps}, "the first, and the last of each"
+    assert {*steps} - {5, 400} <= {*range(10, 241, 10)}, "what both have, before what one has"
+    evaluated = [row["step"] for row in rows if None not in row["eval/loss"]]
     assert evaluated == [120, 240]
+    assert note == f"{MAX_STEPS} of 64 recorded steps; --json has all; -: the run has no record of that step"
+    assert f"  {note}\n" in text
     assert training["reached"] == {
         "train/loss": [[None, None], [200, None]],
         "eval/loss": [[None, None], [240, None]],
@@ -255,8 +262,11 @@ def test_runs_that_part_in_different_stages(workspace: Workspace) -> None:
     assert [bool(causes) for causes in rows["train"]["causes"]] == [False, True, True, False]
     assert "  train of b, c: train.learning_rate " in text
     assert "  tokenizer of d: tokenizer.vocab_size 4096 -> 300\n" in text
-    assert [row["step"] for row in found["training"]["steps"]] == [20, 30]
-    assert found["training"]["steps"][1]["eval/loss"] == [None, 1.5, 1.5, None]
+    assert [row["step"] for row in found["training"]["steps"]] == [10, 20, 30]
+    assert found["training"]["steps"][0]["eval/loss"] == [4.5, None, None, None]
+    assert found["training"]["steps"][2]["eval/loss"] == [None, 1.5, 1.5, None]
+    assert "recorded steps" not in text, "all are shown"
+    assert "  -: the run has no record of that step\n" in text
     assert not found["training"]["comparable"]
     measures = found["evaluation"]["measures"]
     assert (measures["bits_per_byte"]["best"], measures["loss"]["best"]) == (3, None)
@@ -399,4 +409,4 @@ def test_a_figure_is_better_only_beyond_its_interval(workspace: Workspace) -> No
     assert compared(workspace, "a", "b", "c")[0]["evaluation"]["measures"]["bits_per_byte"]["best"] is None
     found, text = compared(workspace, "a", "c", "d")
     assert found["evaluation"]["measures"]["bits_per_byte"]["best"] == 2
-    assert re.search("health of the result +- +- +warning +within noise", text)
+    assert re.search("health of the result +- +- +warning +.*: within noise", text)

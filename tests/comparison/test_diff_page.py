@@ -116,5 +116,6 @@ def test_the_command_writes_it(workspace: Workspace, tmp_path: Path) -> None:
     assert re.search("<title>a and b", page.read_text())
     missing = CliRunner().invoke(app, [*common, "--html", str(tmp_path / "nowhere/ab.html")])
     assert (missing.exit_code, "nowhere" in missing.output) == (74, True)
-    for extra in (["--json"], ["c"]):
-        assert CliRunner().invoke(app, [*common, *extra, "--html", str(page)]).exit_code == 2
+    for extra, words in (["--json"], "give one of them"), (["c"], "shows two runs side by side, and 3 are named"):
+        refused = CliRunner().invoke(app, [*common, *extra, "--html", str(page)])
+        assert (refused.exit_code, words in " ".join(refused.output.split())) == (2, True)
