@@ -200,15 +200,19 @@ def evaluation_rows(evaluation: Mapping[str, Any], labels: Labels) -> list[Cells
     ]
     found = [worst(verdicts_of(verdicts)) for verdicts in evaluation["health"]]
     if any(found):
-        whats = ["" if one is None or one.is_healthy else one.what.replace("_", " ") for one in found]
-        owners = {
-            what: ", ".join(label for label, own in zip(labels, whats, strict=True) if own == what) for what in whats
-        }
-        every = "both" if len(labels) == 2 else "all"
-        words = "; ".join(f"{every if len(owners) == 1 else of}: {what}" for what, of in owners.items() if what)
         cells = ["-" if one is None else one.verdict for one in found]
-        rows.append(["health of the result", *cells, *if_two(labels, ""), words])
+        rows.append(["health of the result", *cells, *if_two(labels, ""), ""])
     return rows
+
+
+def result_sentence(evaluation: Mapping[str, Any], labels: Labels) -> str:
+    """The worst verdict on each result by its name; "" where there is nothing to say."""
+    owners: dict[str, list[str]] = {}
+    for label, verdicts in zip(labels, evaluation["health"], strict=True):
+        one = worst(verdicts_of(verdicts))
+        if one is not None and not one.is_healthy:
+            owners.setdefault(one.what.replace("_", " "), []).append(label)
+    return "; ".join(f"the result of {' and '.join(of)}: {what}" for what, of in owners.items())
 
 
 def _measure(name: str, row: Mapping[str, Any], figure: Figure, labels: Labels) -> Cells:

@@ -18,6 +18,7 @@ from pipeline.comparison.comparison_tables import (
     labels_of,
     none_of,
     reached_sentences,
+    result_sentence,
     setting_cells,
     shown_steps,
     stage_sentences,
@@ -149,7 +150,9 @@ def _evaluation(evaluation: Mapping[str, Any], labels: Labels) -> list[str]:
         short = f"…{name[1 - LONGEST_FIGURE :]}" if is_cut else formats.shorten(name, LONGEST_FIGURE)
         rows.append([short, *cells])
     more = [f"  and {len(sources) - MAX_ROWS:,} more sources: --json has all"] if len(sources) > MAX_ROWS else []
-    notes = [line for note in evaluation["notes"] for line in _wrap(f"note: {note}")]
+    health = result_sentence(evaluation, labels)
+    told = [*(f"note: {note}" for note in evaluation["notes"]), *([health] if health else [])]
+    notes = [line for words in told for line in _wrap(words)]
     return [*_table(rows, f"<{'>' * (len(rows[0]) - 2)}<", indent=0), *more, *notes]
 
 

@@ -13,6 +13,7 @@ from pipeline.comparison.comparison_tables import (
     labels_of,
     none_of,
     reached_sentences,
+    result_sentence,
     setting_cells,
     stage_sentences,
     training_rows,
@@ -67,6 +68,8 @@ def _evaluation(evaluation: Mapping[str, Any], labels: Labels) -> Compared:
     if not evaluation["measures"]:
         return Compared(notes=[f"There is no evaluation of {none_of(labels)}."])
     notes = [f"Note: {note}." for note in evaluation["notes"]]
+    if health := result_sentence(evaluation, labels):
+        notes.append(f"{health[0].upper()}{health[1:]}.")
     if (more := len(evaluation["sources"]) - MAX_ROWS) > 0:
         notes.append(f"And {more:,} more sources: descent diff --json has all.")
     return Compared(["test split", *labels, "change", ""], evaluation_rows(evaluation, labels), notes)

@@ -125,13 +125,14 @@ def continue_prompts(
             config,
             seed,
             eos_token_id=model.config.get_text_config().eos_token_id,
-            pad_token_id=_pad_token_id(model),
+            pad_token_id=pad_token_id_of(model),
             device=device,
             processes=processes,
         )
 
 
-def _pad_token_id(model: PreTrainedModel) -> int:
+def pad_token_id_of(model: PreTrainedModel) -> int:
+    """The token that a model is padded with; of one that names none the end of a document."""
     text = model.config.get_text_config()
     token: int = text.eos_token_id if text.pad_token_id is None else text.pad_token_id
     return token

@@ -19,7 +19,7 @@ from pipeline import atomic
 from pipeline.engine.differences import flatten
 from pipeline.engine.manifests import Manifest
 from pipeline.tasks.base_task import COUNTS
-from pipeline.telemetry.markdown import plain_markdown, quoted_markdown, verdict_markdown
+from pipeline.telemetry.markdown import sample_markdown, verdict_markdown
 from pipeline.telemetry.verdicts import LEVELS, by_severity, verdicts_of, worst
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def texts_of(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     verdicts = by_severity(one for summary in summaries for one in verdicts_of(summary.get("health")))
     texts = {"verdicts": "\n\n".join(map(verdict_markdown, verdicts))}
     samples = [sample for summary in summaries for sample in summary.get("samples") or ()]
-    texts["samples"] = "\n\n---\n\n".join(
-        f"{plain_markdown(one['prompt'])}\n\n**goes on:**\n\n{quoted_markdown(one['text'])}" for one in samples
-    )
+    texts["samples"] = "\n\n---\n\n".join(map(sample_markdown, samples))
     return {tag: text for tag, text in texts.items() if text}
 
 

@@ -19,7 +19,7 @@ from pipeline.modeling.loading_code import ADAPTER
 from pipeline.pretrained.folder_checks import check_links, check_model_folder
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES
 from pipeline.reporting.hparams import write_row
-from pipeline.tasks import task_of_split
+from pipeline.tasks import task_named, task_of_split
 from pipeline.telemetry.anatomy import FOLDER
 from pipeline.telemetry.verdicts import HEALTH, headline, verdicts_of
 from pipeline.training.checkpointing import checkpoints, continuing
@@ -253,6 +253,8 @@ def _check(config: Config) -> None:
     for benchmark in config.train.benchmarks if config.train.benchmark_steps is not None else ():
         benchmark.files_of_key()
         benchmark.check()
+    if config.train.samples is not None and not task_named(config.model.task).words.is_generative:
+        raise ConfigError(f"train.samples: a model of the task {config.model.task} writes no text; remove it")
 
 
 STAGE = Stage(

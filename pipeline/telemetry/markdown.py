@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 
 from pipeline.telemetry.verdicts import Verdict
@@ -21,6 +22,11 @@ def plain_markdown(text: str) -> str:
 def quoted_markdown(text: str) -> str:
     """The same as a quotation."""
     return "\n".join(f"> {line}" for line in plain_markdown(text).splitlines())
+
+
+def sample_markdown(sample: Mapping[str, str]) -> str:
+    """A text that a model wrote, and what it goes on from."""
+    return f"{plain_markdown(sample['prompt'])}\n\n**goes on:**\n\n{quoted_markdown(sample['text'])}"
 
 
 def verdict_markdown(verdict: Verdict) -> str:

@@ -12,7 +12,8 @@ from pipeline.training.train_state import TrainState
 
 
 def benchmark(state: TrainState) -> dict[str, float]:
-    """Every score of `train.benchmarks` by the weights of now, as `benchmark/<task>/<metric>`.
+    """Every score of `train.benchmarks` by the weights of now, as `benchmark/<task>/<metric>`; where they are known its
+    standard error, with `_error` behind it, and what guessing scores, with `_chance`.
 
     All processes call it; what is asked of the model is what evaluation will ask of its export. Changes neither the
     model nor any random state.
@@ -25,10 +26,12 @@ def benchmark(state: TrainState) -> dict[str, float]:
     batch_size = config.per_device_eval_batch_size or config.micro_batch_size(world_size)
     trained = TrainedModel(model, state.device, state.processes)
     exported = Exported(trained, folder, min(limit for limit in limits if limit), batch_size)
-    values = {}
+    values: dict[str, float] = {}
     with state.watchdog.resting():
         for one in config.benchmarks:
             for score in one.scores(exported, state.progress).scores:
-                values[f"benchmark/{score.task}/{score.metric}"] = score.value
+                tag = f"benchmark/{score.task}/{score.metric}"
+                found = {tag: score.value, f"{tag}_error": score.standard_error, f"{tag}_chance": score.chance}
+                values |= {name: value for name, value in found.items() if value is not None}
     reshard(state.model)
     return values

@@ -10,8 +10,9 @@ from pipeline.training.train_config import TrainConfig
 FIRST_RECORDS = 3
 """Records from the first on that measure matrices in any case: as many as a verdict on them needs."""
 
-HISTOGRAMS_EVERY = 5
-"""Intervals of `telemetry_steps` between two sets of histograms."""
+HISTOGRAMS_EVERY, EARLY_HISTOGRAMS = 5, (2, 4, 8)
+"""Intervals of `telemetry_steps` between two sets of histograms, and after so many there is one too: of a short
+training one is near the middle and one near the end."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ class Due:
 
     def histograms(self, step: int) -> bool:
         """Count the entries of matrices and outputs in buckets, and draw: before the first step, at the first record,
-        at every fifth measurement that the interval makes due, and at a record that there is only because the training
-        ends."""
-        wanted = _is_multiple(step, HISTOGRAMS_EVERY * self.config.telemetry_interval)
+        at every fifth measurement that the interval makes due and at some of the first, and at a record that there is
+        only because the training ends."""
+        interval = self.config.telemetry_interval
+        is_early = step in {number * interval for number in EARLY_HISTOGRAMS}
+        wanted = is_early or _is_multiple(step, HISTOGRAMS_EVERY * interval)
         is_first = step == self.config.logging_steps
         return self.telemetry(step) and (wanted or is_first or not self.new_sums(step))
 

@@ -25,6 +25,7 @@ from pipeline.training.recording.anatomy_records import record_anatomy
 from pipeline.training.recording.metrics_log import record_in_words
 from pipeline.training.recording.noise_record import measured_squares, note_noise
 from pipeline.training.routing import load_ratio
+from pipeline.training.sampling import sample
 from pipeline.training.train_state import TrainState
 from pipeline.training.train_step import StepResult, settle_buckets, train_step
 from pipeline.training.validation import validate
@@ -175,6 +176,8 @@ def validate_if_due(state: TrainState) -> None:
     state.count_seconds()
     check_finite(values, counters.step, state.work)
     state.log.log(counters, values)
+    if state.config.samples is not None:
+        state.log.tell_text("samples", sample(state), counters.step)
     if state.config.export == "best":
         counters.note_best(values["eval/loss"])
     note_validation(state.due, counters, values["eval/loss"])

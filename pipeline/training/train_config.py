@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError
-from pipeline.evaluation.evaluate_config import AnyBenchmark
+from pipeline.evaluation.evaluate_config import AnyBenchmark, SamplesConfig
 from pipeline.machine import bf16_support
 from pipeline.section import WORKSPACE, Alternatives, Choice, Runtime
 from pipeline.training.optimization.optimization_config import OptimizationConfig
@@ -130,7 +130,7 @@ class TrainConfig(OptimizationConfig):
     telemetry_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Steps between two measurements of every matrix's gradient, weights and update; a multiple of `logging_steps`. The
     first three records have them in any case. Null is 5 times `logging_steps`. TensorBoard gets histograms at the first
-    record and at every fifth of these steps."""
+    record, at the second, fourth, fifth and eighth of these steps, and at every fifth from then on."""
 
     eval_steps: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Steps between two validations. Null validates after the last step only; that one always happens."""
@@ -146,6 +146,10 @@ class TrainConfig(OptimizationConfig):
     benchmarks: Annotated[list[AnyBenchmark], Runtime()] = Field(default_factory=list)
     """What is measured every `benchmark_steps`. Left out, those of `evaluate.benchmarks`; a smaller `limit` may suit
     better here."""
+
+    samples: Annotated[SamplesConfig | None, Runtime()] = None
+    """What the model of a language model writes after each validation, as text in TensorBoard: as `evaluate.samples`,
+    but that the openings are those of validation documents. `{}` takes the defaults. Null writes nothing."""
 
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """End the training when so many validations in a row, of those every `eval_steps`, did not lower the lowest

@@ -409,4 +409,4 @@ def test_a_figure_is_better_only_beyond_its_interval(workspace: Workspace) -> No
     assert compared(workspace, "a", "b", "c")[0]["evaluation"]["measures"]["bits_per_byte"]["best"] is None
     found, text = compared(workspace, "a", "c", "d")
     assert found["evaluation"]["measures"]["bits_per_byte"]["best"] == 2
-    assert re.search("health of the result +- +- +warning +.*: within noise", text)
+    assert re.search("health of the result +- +- +warning\n  the result of d: within noise", text)

@@ -26,6 +26,7 @@ QUESTIONS = [
     for n in range(20)
 ]
 TAGS = {f"benchmark/toy/rc_0shot/{metric}" for metric in ("acc", "acc_norm", "acc_bytes")}
+BESIDE = ("", "_error", "_chance")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,13 @@ def test_they_are_those_of_the_export_and_leave_no_trace(
         ]
         write_task(tmp_path / "tasks", "toy", lines, CHOICE)
         settings = {**settings, "benchmarks": [{"type": kind, "include_path": tmp_path / "tasks", "tasks": ["toy"]}]}
-    tags = {tag.replace("toy/rc_0shot", "toy") if kind == "harness" else tag for tag in TAGS}
+    names = {tag.replace("toy/rc_0shot", "toy") if kind == "harness" else tag for tag in TAGS}
     run_train(gpt2_inputs, tmp_path / "with", **settings)
     run_train(gpt2_inputs, tmp_path / "without")
     one, other = (outcome(tmp_path / name, "output") for name in ("with", "without"))
     found = measured(one["metrics"])
+    tags = found[6].keys()
+    assert names <= tags <= {f"{name}{beside}" for name in names for beside in BESIDE}
     assert {step: values.keys() for step, values in found.items()} == {6: tags, 12: tags}
     assert {tag for tag in one["tensorboard"] if tag.startswith("benchmark/")} == tags
     for line in one["metrics"]:
@@ -74,7 +77,15 @@ def test_they_are_those_of_the_export_and_leave_no_trace(
     exported = Exported(TrainedModel(model, device, ALONE), folder, longest_input_of(model, folder), 3)
     (benchmark,) = TrainConfig(max_steps=12, logging_steps=3, **settings).benchmarks
     scores = benchmark.scores(exported, Progress("test")).scores
-    assert {f"benchmark/{score.task}/{score.metric}": score.value for score in scores} == found[12]
+    expected: dict[str, float | None] = {}
+    for score in scores:
+        of_score = (score.value, score.standard_error, score.chance)
+        expected |= {f"benchmark/{score.task}/{score.metric}{b}": v for b, v in zip(BESIDE, of_score, strict=True)}
+    assert {tag: value for tag, value in expected.items() if value is not None} == found[12]
+    if kind == "ai2_olmo_eval":
+        share = found[12]["benchmark/toy/rc_0shot/acc"]
+        assert found[12]["benchmark/toy/rc_0shot/acc_error"] == pytest.approx((share * (1 - share) / 19) ** 0.5)
+        assert found[12]["benchmark/toy/rc_0shot/acc_chance"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pipeline.reporting.sections.base_section import PageSection, Shown
 from pipeline.reporting.stacked_chart import stacked_chart
 
 _SMOOTH_FROM_POINTS = 100
+_MOST_BENCHMARKS = 12
 _PHASES = {
     "data": "waiting for data",
     "forward_backward": "forward and backward",
@@ -42,12 +43,37 @@ def _charts(shown: Shown) -> Iterator[str]:
     yield _chart(shown, "Gradient norm", "global gradient norm", *norms, log_y=True)
     speed = ("throughput", "throughput/tokens_per_second", "c5")
     yield _chart(shown, "Throughput", "target tokens per second", speed)
+    yield from _benchmarks(shown)
     for run, name in zip(shown.runs, shown.names, strict=True):
         times = run.metrics.times
         phases = [(words, f"time/{phase}_seconds", times.means(phase)) for phase, words in _PHASES.items()]
         yield stacked_chart(
             times.columns(), phases, title=f"Time {name}".strip(), y_label=f"seconds a step {name}".strip()
         )
+
+
+def _benchmarks(shown: Shown) -> Iterator[str]:
+    """Scores while training, each between its standard errors, with chance."""
+    tags = dict.fromkeys(tag for run in shown.runs for tag in run.metrics.curves if tag.startswith("benchmark/"))
+    scores = [tag for tag in tags if not (tag.endswith(("_error", "_chance")) and tag.rpartition("_")[0] in tags)]
+    for tag in scores[:_MOST_BENCHMARKS]:
+        lines: list[Line] = []
+        chances: dict[float, None] = {}
+        for place, (run, name) in enumerate(zip(shown.runs, shown.names, strict=True)):
+            curve, colour = run.metrics.curve, f"c{place + 1}"
+            points, errors = curve(tag).points(), dict(curve(f"{tag}_error").points())
+            for sign, words in (1, "+ standard error"), (-1, "\u2212 standard error"):
+                edge = [(step, value + sign * errors[step]) for step, value in points if step in errors]
+                lines.append(Line(f"{name} {words}".strip(), edge, f"{colour} faint"))
+            lines.append(Line(f"{name} score".strip(), points, colour, markers=True, tag=tag))
+            chances |= {value: None for _, value in curve(f"{tag}_chance").points()}
+        ends = [step for each in lines for step, _ in each.points]
+        for chance in chances:
+            lines.append(
+                Line(f"chance {formats.real(chance)}", [(min(ends), chance), (max(ends), chance)], "c4 dashed")
+            )
+        title = tag.removeprefix("benchmark/")
+        yield line_chart(lines, title=title, y_label=title.rpartition("/")[2])
 
 
 def reference_levels(run: RunData) -> list[Level]:

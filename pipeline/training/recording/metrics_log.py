@@ -161,6 +161,11 @@ class MetricsLog:
             self._tell(verdict, step)
             self._tensorboard.add(step, {}, texts={f"verdicts/{verdict.what}": verdict_markdown(verdict)})
 
+    def tell_text(self, tag: str, text: str, step: int) -> None:
+        """Show a text, which is Markdown, in TensorBoard alone."""
+        if self._file is not None:
+            self._tensorboard.add(step, {}, texts={tag: text})
+
     def _tell(self, verdict: Verdict, step: int) -> None:
         with (self._work / HEALTH).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"at": step, **verdict.as_json()}, allow_nan=False) + "\n")
