@@ -344,3 +344,28 @@ def test_benchmarks_stand_beside_chance(tmp_path: Path) -> None:
     assert "<b>arc</b> acc 0.3100 \u00b1 0.021 0.2500 above chance 400" in text
     assert "piqa acc 0.2600 \u00b1 0.021 0.2500 no better than chance 400" in text
     assert "mine bits_per_byte 1.500 \u2013 400" in text
+
+
+def test_scores_while_training_have_curves_with_chance_and_error(tmp_path: Path) -> None:
+    folders = make_run(tmp_path)
+    path = folders["train"] / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line, score in zip(lines[99:300:100], (0.25, 0.3, 0.42), strict=True):
+        tag = "benchmark/arc_easy/rc_0shot/acc"
+        line |= {tag: score, f"{tag}_error": 0.02, f"{tag}_chance": 0.25, "benchmark/mine/bits": 1 / score}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = render(folders)
+    check(page)
+    drawn = re.findall(r'<svg[^>]* aria-label="(?:arc_easy|mine)/.*?</svg>', page, re.DOTALL)
+    assert len(drawn) == 2, "an error and a chance have no drawing of their own"
+    names = re.findall(r'<polyline[^>]*data-label="([^"]*)"', drawn[0])
+    assert names == ["+ standard error", "\u2212 standard error", "score", "chance 0.2500"]
+    assert 'data-tag="benchmark/arc_easy/rc_0shot/acc"' in drawn[0]
+    heights = [
+        [float(pair.split(",")[1]) for pair in points.split()]
+        for points in re.findall(r'<polyline points="([^"]*)"', drawn[0])
+    ]
+    above, below, score, chance = heights
+    assert [round(2 * own - low, 1) for own, low in zip(score, below, strict=True)] == pytest.approx(above, abs=0.2)
+    assert chance == [score[0]] * 2, "the first score is that of guessing"
+    assert re.findall(r'data-label="([^"]*)"', drawn[1]) == ["score"]
