@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from pipeline.telemetry.facts import DataFacts
 from pipeline.telemetry.garbage import find_garbage
 from pipeline.tokens.packed_split import PackedSplit
+from pipeline.tokens.token_streams import TokenStream
 
 SAMPLED_TOKENS = 2**21
 SAMPLED_BYTES = 2**20
+MOST_TOKENS = 2**27
+"""Longer streams are not looked through for tokens that never occur."""
+
 FEWEST_BYTES = 2**14
 """In less text, pairs of bytes are too rare to tell order from chance."""
 
@@ -32,8 +36,20 @@ def measure_data(split: PackedSplit, tokenizer_file: Path | None) -> DataFacts:
         one_token_share=float(np.mean(own <= 1)) if len(own) else None,
         repeated_share=repeated_share(samples, split.block_size),
         order_gain=order_gain(np.frombuffer(text, np.uint8)) if len(text) >= FEWEST_BYTES else None,
+        vocabulary=split.vocab_size,
+        unused_tokens=unused_tokens(split.stream, split.vocab_size) if split.num_tokens <= MOST_TOKENS else None,
         garbage=None if tokenizer_file is None else find_garbage(split, tokenizer_file),
     )
+
+
+def unused_tokens(stream: TokenStream | NDArray[np.unsignedinteger], vocab_size: int) -> int:
+    """How many of so many ids a stream does not hold."""
+    is_used = np.zeros(vocab_size, dtype=bool)
+    for start in range(0, len(stream), SAMPLED_TOKENS):
+        is_used[stream[start : start + SAMPLED_TOKENS]] = True
+        if is_used.all():
+            break
+    return int(vocab_size - is_used.sum())
 
 
 def repeated_share(samples: Sequence[NDArray[np.unsignedinteger]], length: int) -> float | None:

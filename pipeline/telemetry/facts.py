@@ -56,6 +56,12 @@ class DataFacts:
     order_gain: float | None = None
     """What knowing the byte before saves: 1 - (conditional entropy of a byte) / (entropy of a byte)."""
 
+    vocabulary: int | None = None
+    """Tokens of the vocabulary."""
+
+    unused_tokens: int | None = None
+    """Tokens of the vocabulary that never occur; None of a text that is too long to be looked through."""
+
     garbage: GarbageFacts | None = None
     """Documents that are no text."""
 

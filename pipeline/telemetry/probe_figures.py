@@ -21,6 +21,9 @@ from collections.abc import Mapping
 
 from pipeline.modeling.layer_names import is_block, layer_of_matrix
 
+NEVER_UPDATED, NEVER_UPDATED_SHARE = "embedding/never_updated_rows", "embedding/never_updated_share"
+"""Of the rows of the token embedding those of `pipeline.telemetry.input_rows`, and their share."""
+
 PROBE, ATTENTION, EXPERTS = "probe/", "attention/", "experts/"
 
 NOT_FINITE = {

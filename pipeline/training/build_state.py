@@ -19,6 +19,7 @@ from pipeline.modeling.library_messages import one_line
 from pipeline.modeling.parameters import blocks
 from pipeline.progress import Progress
 from pipeline.tasks import Split, Task
+from pipeline.telemetry.input_rows import InputRows
 from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.telemetry.model_probe import ModelProbe, probe_rows
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
@@ -113,6 +114,7 @@ def build(
         optimizer=optimizer,
         unwrapped_optimizer=optimizer.optimizer,
         matrix_statistics=MatrixStatistics(model, optimizer.optimizer, decay_of),
+        input_rows=InputRows(model, device),
         probe=ModelProbe(
             model,
             validation_split,

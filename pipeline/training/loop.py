@@ -128,11 +128,13 @@ def log(state: TrainState, result: StepResult) -> None:
     counters, matrices = state.counters, result.matrices
     none = state.running_sums.norms[:0]
     # Together, in the only copy to the host that a record needs.
-    sums, norms, counts, figures, squares = to_host(
+    is_measured = state.due.telemetry(counters.step)
+    sums, norms, counts, figures, rows, squares = to_host(
         [
             state.running_sums.totals(state.processes),
             *((matrices.norms, matrices.counts) if matrices is not None else (none, none)),
-            probe(state) if state.due.telemetry(counters.step) else none,
+            probe(state) if is_measured else none,
+            state.input_rows.num_seen(state.processes) if is_measured else none,
             measured_squares(state, result),
         ]
     )
@@ -152,8 +154,8 @@ def log(state: TrainState, result: StepResult) -> None:
     if state.due.benchmarks(counters.step):
         values |= benchmark(state)
     check_finite(values, counters.step, state.work)
-    if state.due.telemetry(counters.step):
-        values |= state.probe.tags(figures)
+    if is_measured:
+        values |= state.input_rows.tags(rows) | state.probe.tags(figures)
         histograms |= state.probe.histograms(figures)
     state.log.log(counters, values, histograms)
     state.headline = record_in_words(values, state.meter.peak_kind)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from pipeline.distributed.collectives import Collectives
 from pipeline.progress import Progress, ProgressBar
 from pipeline.tasks import Split, Task
+from pipeline.telemetry.input_rows import InputRows
 from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.telemetry.model_probe import ModelProbe
 from pipeline.training.batches import GlobalBatches
@@ -102,6 +103,9 @@ class TrainState:
 
     matrix_statistics: MatrixStatistics
     """Norms of each matrix's gradient, weights and update."""
+
+    input_rows: InputRows
+    """Which rows of the token embedding were ever updated."""
 
     probe: ModelProbe
     """Looks at activations, attention and experts."""

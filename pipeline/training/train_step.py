@@ -56,14 +56,15 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
     measures_noise = state.due.noise(counters.step) and len(batch.micro_batches) > 1 and state.loss_scaler is None
     small_squares = None
     loss_sums: dict[str, torch.Tensor] = {}
-    for micro_batch in batch.micro_batches:
-        is_last = micro_batch is batch.micro_batches[-1]
-        with no_sync(state.accelerator, state.model, enabled=not is_last):
-            losses = forward_backward(state, micro_batch, batch.target_tokens)
-        for name, loss in losses.items():
-            loss_sums[name] = loss_sums[name] + loss if name in loss_sums else loss.float()
-        if measures_noise and small_squares is None:
-            small_squares = own_gradient_squares(state.unwrapped_model)
+    with state.input_rows.watching():
+        for micro_batch in batch.micro_batches:
+            is_last = micro_batch is batch.micro_batches[-1]
+            with no_sync(state.accelerator, state.model, enabled=not is_last):
+                losses = forward_backward(state, micro_batch, batch.target_tokens)
+            for name, loss in losses.items():
+                loss_sums[name] = loss_sums[name] + loss if name in loss_sums else loss.float()
+            if measures_noise and small_squares is None:
+                small_squares = own_gradient_squares(state.unwrapped_model)
     state.meter.mark("forward_backward")
 
     state.accelerator.unscale_gradients()  # fp16: once a step, before anything reads them
@@ -79,6 +80,7 @@ def train_step(state: TrainState, batch: GlobalBatch) -> StepResult:
         set_learning_rate(optimizer, rate)
         optimizer.step()
         state.ema.update(counters.step)
+        state.input_rows.take_step(grad_norms.norm)
         overflowed = state.loss_scaler is not None and not bool(grad_norms.norm.isfinite())  # skipped by the scaler
         if before is not None and not overflowed:
             matrices = state.matrix_statistics.after(before)

@@ -105,6 +105,14 @@ def data(**changes: float) -> dict[str, Any]:
     return {"data": DataFacts(**changes)}
 
 
+def unused(count: int, vocabulary: int = 3000) -> dict[str, Any]:
+    return {"data": DataFacts(unused_tokens=count, vocabulary=vocabulary)}
+
+
+def never_updated(step: int) -> Records:
+    return [{"step": step, "embedding/never_updated_rows": 1600.0, "embedding/never_updated_share": 1600 / 3000}]
+
+
 def garbage(count: int, documents: int = 5000, odd: int = 0) -> dict[str, Any]:
     return {"data": DataFacts(garbage=GarbageFacts(documents, count, odd))}
 
@@ -290,6 +298,10 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("garbage_documents", "note", losses(5), losses(5), garbage(0, 20_000), garbage(1, 20_000)),
     ("odd_documents", "note", losses(5), losses(5), garbage(1), garbage(0, odd=1)),
     ("labels_without_text", "warning", losses(5), losses(5), data(label_evidence=3.3), data(label_evidence=2.7)),
+    ("unused_vocabulary", "warning", losses(5), losses(5), unused(1400), unused(1600)),
+    ("unused_vocabulary", "warning", losses(5), losses(5), {**unused(2000), "is_pretrained": True}, unused(2000)),
+    ("unused_vocabulary", "warning", losses(5), losses(5), unused(250, 300), unused(1100, 1200)),
+    ("unused_vocabulary", "warning", never_updated(400), never_updated(500), {"epochs": 2.0}, {"epochs": 2.0}),
     ("many_epochs", "warning", losses(5), losses(5), {"epochs": 15}, {"epochs": 17}),
     ("many_epochs", "critical", losses(5), losses(5), {"epochs": 50, "is_pretrained": True}, {"epochs": 50}),
     (

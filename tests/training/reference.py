@@ -48,6 +48,8 @@ class Reference:
             name: PackedSplit.open(inputs["pack"], inputs["encode"], name) for name in ("train", "validation")
         }
         self._noise = [0.0, 0.0]
+        self._updated: set[int] = set()
+        """Rows of the embedding, which the head does not share."""
 
     def records(self, parts: Sequence[Sequence[int]]) -> Iterator[dict[str, float]]:
         """The record before the first step, and those of steps and validations. `parts`: positions in a global batch of
@@ -69,6 +71,9 @@ class Reference:
             sums.append(figures)
             if is_logged:
                 record = {"step": step + 1, "target_tokens": targets, "train/learning_rate": rate}
+                never = self.shape.vocab_size - len(self._updated)
+                record |= {"embedding/never_updated_rows": never}
+                record |= {"embedding/never_updated_share": never / self.shape.vocab_size}
                 record |= dict.fromkeys(("train/skipped_steps", "train/loss_spikes", "train/grad_norm_spikes"), 0)
                 yield record | self.means(sums) | noise | matrices | self.probe()
                 sums = []
@@ -104,6 +109,8 @@ class Reference:
         losses = self.losses(rows)
         targets = self.splits["train"].num_targets(rows)
         gradients = torch.autograd.grad(losses["objective"] / targets, [*self.weights.values()])
+        of_rows = gradients[[*self.weights].index("embed_tokens")].tolist()
+        self._updated |= {row for row, one in enumerate(of_rows) if any(one)}
         norm = float(torch.cat([one.flatten() for one in gradients]).norm())
         limit = config.max_grad_value or math.inf
         cut = [one.clamp(-limit, limit) for one in gradients]

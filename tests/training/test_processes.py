@@ -56,7 +56,8 @@ def assert_same_curves(found: list[dict[str, Any]], expected: list[dict[str, Any
         for tag in {"train/loss", "eval/loss", "train/grad_norm"} & one.keys():
             assert one[tag] == pytest.approx(other[tag], rel=LOSS_TOLERANCE)
         norms = [tag for tag in one if tag.startswith("matrices/") and tag.endswith(("/grad_norm", "/weight_norm"))]
-        norms += [tag for tag in one if tag.startswith(("probe/", "attention/")) and not tag.endswith("_units")]
+        inside = ("probe/", "attention/", "embedding/")
+        norms += [tag for tag in one if tag.startswith(inside) and not tag.endswith("_units")]
         assert {tag: one[tag] for tag in norms} == pytest.approx({tag: other[tag] for tag in norms}, rel=NORM_TOLERANCE)
     before, other = found[0], expected[0]
     assert before["step"] == 0

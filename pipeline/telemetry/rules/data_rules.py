@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts, OddDocument
+from pipeline.telemetry.probe_figures import NEVER_UPDATED, NEVER_UPDATED_SHARE
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.window import Window
 
 SMALLEST_GAIN = 0.05
 FEWEST_SIGMAS = 3.0
 UNLIKE = 1.1
+
+FEWEST_UNUSED = 1024
+"""Tokens of a vocabulary that are worth a word."""
 
 RARE_GARBAGE = 1e-4
 """Share of the documents above which garbage is more than a note."""
@@ -168,6 +172,37 @@ class LabelsWithoutText(Rule):
         return above(share, limits, None, words, figures={"deviations": found})
 
 
+class UnusedVocabulary(Rule):
+    """Most of the vocabulary is never learned: its tokens never occur in the training text, or were not in the input of
+    any step of a whole epoch. Small vocabularies, such as that of bytes, and those of pretrained models are no matter
+    of it."""
+
+    kind: ClassVar = "data"
+    what: ClassVar = "unused_vocabulary"
+    remedy: ClassVar = "a smaller tokenizer.vocab_size, or a larger tokenizer.min_frequency"
+    source: ClassVar = "rows without a gradient keep their random values; the share is calibrated"
+    at_once: ClassVar = True
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        found = {}
+        unused, size = facts.data.unused_tokens, facts.data.vocabulary
+        if unused is not None and size:
+            words = f"{unused:,} of {size:,} tokens of the vocabulary never occur in the training text"
+            found[words] = (unused, size)
+        rows, share = window.record.get(NEVER_UPDATED), window.record.get(NEVER_UPDATED_SHARE)
+        is_text_read = window.step * facts.epochs >= facts.max_steps
+        if is_text_read and rows is None:
+            return None  # judged where rows are counted
+        if is_text_read and rows and share:
+            size = round(rows / share)
+            words = f"{rows:,.0f} of {size:,} rows of the token embedding had no gradient through the input up to step "
+            found[words + f"{window.step:,}"] = (int(rows), size)
+        if not found or facts.is_pretrained:
+            return None
+        shares = [count / whole if count >= FEWEST_UNUSED else 0.0 for count, whole in found.values()]
+        return above(max(shares), {"warning": 0.5}, None, "; ".join(found), figures={"share": max(shares)})
+
+
 def _examples(examples: Sequence[OddDocument]) -> str:
     if not examples:
         return ""
@@ -207,5 +242,6 @@ RULES = (
     GarbageDocuments(),
     OddDocuments(),
     LabelsWithoutText(),
+    UnusedVocabulary(),
     Epochs(),
 )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MODEL, OPTIMIZER, AVERAGE, STATE = "model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json"
 INTERVAL_LOSSES, INTERVAL_NORMS = "interval/losses", "interval/norms"
+INPUT_ROWS = "input_rows"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def take_snapshot(state: TrainState, records: dict[str, dict[str, Any]]) -> Snap
     everyone = processes.all_gather((random_states(), own_losses))
     tensors[INTERVAL_LOSSES] = torch.tensor([losses for _, losses in everyone], dtype=torch.float32)
     tensors[INTERVAL_NORMS] = sums.norms
+    if (rows := state.input_rows.of_all(processes)) is not None:
+        tensors[INPUT_ROWS] = rows
     values = {
         "counters": asdict(state.counters),
         "interval": [sums.num_steps, sums.target_tokens, *sums.highest],
@@ -115,6 +118,8 @@ def restore_learned(folder: Path, state: TrainState) -> tuple[torch.Tensor, torc
     restore_weights(folder, state.unwrapped_model)
     entries = _stored(folder, OPTIMIZER)
     losses, norms = entries.pop(INTERVAL_LOSSES).read(), entries.pop(INTERVAL_NORMS).read()
+    rows = entries.pop(INPUT_ROWS, None)
+    state.input_rows.restore(None if rows is None else rows.read())
     restore_optimizer(state.unwrapped_model, state.unwrapped_optimizer, entries, values["optimizer"])
     averages = _stored(folder, AVERAGE)
     for name, tensor in state.ema.tensors.items():
@@ -141,8 +146,8 @@ def stored_weights(folder: Path, *, averaged: bool = False) -> dict[str, StoredT
 def restore_saved_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put the optimizer's state of a verified checkpoint into one over the parameters of a model."""
     values, entries = json.loads((folder / STATE).read_bytes()), _stored(folder, OPTIMIZER)
-    for name in (INTERVAL_LOSSES, INTERVAL_NORMS):
-        del entries[name]
+    for name in (INTERVAL_LOSSES, INTERVAL_NORMS, INPUT_ROWS):
+        entries.pop(name, None)
     restore_optimizer(model, optimizer, entries, values["optimizer"])
 
 
