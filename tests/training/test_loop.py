@@ -73,7 +73,7 @@ def test_loss_and_weights_are_the_same_bits_whatever_is_measured(tmp_path, monke
     }  # fmt: skip
     probed = {name: [line["step"] for line in one["metrics"] if "probe/loss" in line] for name, one in found.items()}
     assert probed == {name: [0, *steps] if steps else [] for name, steps in steps_measured.items()}
-    measured = ("matrices/", "probe/", "attention/", "experts/", "train/grad_noise_scale")
+    measured = ("matrices/", "probe/", "attention/", "experts/", "embedding/", "unmeasured/", "train/grad_noise_scale")
     measured += ("health/", "verdicts/")  # which judge it
     for one in found.values():
         one["metrics"] = [_without(measured, line) for line in one["metrics"] if line["step"] > 0]
