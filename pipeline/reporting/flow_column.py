@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pipeline.reporting.flow_diagram import (
     TITLE,
-    held_out_in_words,
+    Flow,
     legend,
-    nodes_of,
-    passed_on,
     route,
-    tested_in_words,
 )
-from pipeline.reporting.run_data import RunData
 from pipeline.reporting.svg_axes import svg, text
 
 WIDTH = 334.0
@@ -32,15 +28,15 @@ _PAST = (
 """Stages between which others stand, and the lane beside the boxes in which their arrow runs."""
 
 
-def flow_column(run: RunData) -> str:
+def flow_column(flow: Flow) -> str:
     """The stages with the run's own counts, as `flow_diagram` has them."""
-    nodes, others = nodes_of(run)
-    below = {name: " · ".join(filter(None, words)) for name, words in passed_on(run).items()}
-    beside = {"curate": held_out_in_words(run), "augment": below.pop("augment"), "pack": tested_in_words(run)}
+    nodes, others = flow.nodes, flow.others
+    below = {name: " · ".join(filter(None, words)) for name, words in flow.passed_on.items()}
+    beside = {"curate": flow.held_out, "augment": below.pop("augment"), "pack": flow.tested}
     parts = []
     y = 1.0
     for node in (*nodes.values(), *others):
-        node.column, node.width, node.characters = 0, _NODE, _CHARACTERS
+        node.column, node.width, node.characters, node.least = 0, _NODE, _CHARACTERS, 0.0
         node.middle = y + node.height / 2
         y = node.bottom + _GAP
         parts.append(text(_ARROW + 10, node.bottom + 18, below.get(node.name, ""), "flowing"))
@@ -54,5 +50,5 @@ def flow_column(run: RunData) -> str:
         leave, enter = nodes[start].bottom - 22 + 5 * lane, nodes[end].top + 14 + 6 * lane
         parts.append(route(_NODE, leave, x, enter, _NODE))
     parts += [node.draw() for node in (*nodes.values(), *others)]
-    parts.append(legend(y))
-    return svg(WIDTH, y + 84, "".join(parts), TITLE, ' class="flow column"')
+    parts.append(legend(y, flow.differs))
+    return svg(WIDTH, y + 106, "".join(parts), TITLE, ' class="flow column"')

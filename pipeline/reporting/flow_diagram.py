@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ Fact = tuple[str, str]
 
 @dataclass
 class Node:
-    """A stage's box. `middle` is the height of its main connections; a line of its facts has so many `characters`."""
+    """A stage's box. `middle` is the height of its main connections; a line of its facts has so many `characters`; it
+    is `least` high."""
 
     name: str
     kind: str
@@ -33,10 +34,11 @@ class Node:
     middle: float = 0.0
     width: float = _NODE
     characters: int = 24
+    least: float = 0.0
 
     @property
     def height(self) -> float:
-        return _HEAD + _LINE * len(self._lines()) + 7
+        return max(self.least, _HEAD + _LINE * len(self._lines()) + 7)
 
     def _lines(self) -> list[tuple[str, str, float]]:
         """Style, text and indentation of each line; a fact takes two at most."""
@@ -73,9 +75,66 @@ class Node:
         return "".join(parts)
 
 
-def flow_diagram(run: RunData) -> str:
-    """The stages with the run's own counts. Those that have no place in the drawing stand below it."""
+@dataclass
+class Flow:
+    """What is drawn: the boxes of the stages that have a place in the drawing, and of those that have none; and what
+    flows between them, "" where that is not known."""
+
+    nodes: dict[str, Node]
+    others: list[Node]
+    passed_on: dict[str, tuple[str, str]]
+    """Documents and bytes that a stage passes on for training."""
+    held_out: str
+    tested: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether something in it is not the same in both runs."""
+        return any("differs" in node.kind for node in (*self.nodes.values(), *self.others))
+
+
+def flow_of(runs: Sequence[RunData], names: Sequence[str]) -> Flow:
+    """The flow of a run; of two what is the same in both is told once, and what differs by the names of the runs."""
+    flows = [_flow_of_one(run) for run in runs]
+    return flows[0] if len(flows) == 1 else _both(flows[0], flows[1], names)
+
+
+def _flow_of_one(run: RunData) -> Flow:
     nodes, others = nodes_of(run)
+    return Flow(nodes, others, passed_on(run), held_out_in_words(run), tested_in_words(run))
+
+
+def _both(flow: Flow, other: Flow, names: Sequence[str]) -> Flow:
+    """The first flow, with what the other has otherwise."""
+    for name in flow.passed_on:
+        if flow.passed_on[name] != other.passed_on[name]:
+            for one in (flow, other):
+                one.nodes[name].facts.append(("", "passes on " + ", ".join(filter(None, one.passed_on[name]))))
+            flow.passed_on[name] = ("", "")
+    if flow.held_out != other.held_out:
+        for one in (flow, other):
+            one.nodes["curate"].facts.append(("", one.held_out))
+        flow.held_out = "validation, test"
+    flow.tested = flow.tested if flow.tested == other.tested else "test"
+    found = {node.name: node for node in flow.others}
+    flow.others += [Node(node.name, node.kind, 0) for node in other.others if node.name not in found]
+    facts = {node.name: node.facts for node in (*other.nodes.values(), *other.others)}
+    for node in (*flow.nodes.values(), *flow.others):
+        told = node.facts, facts.get(node.name, [])
+        if told[0] != told[1]:
+            node.kind += " differs"
+            node.facts = [fact for fact in told[0] if fact in told[1]]
+            for place, (name, own) in enumerate(zip(names, told, strict=True), 1):
+                node.facts += [
+                    (f"run{place}", f"{name}: {words}") for style, words in own if (style, words) not in node.facts
+                ]
+    return flow
+
+
+def flow_diagram(flow: Flow) -> str:
+    """The stages with the run's own counts. Those that have no place in the drawing stand below it."""
+    nodes, others = flow.nodes, flow.others
+    nodes["curate"].least, nodes["encode"].least = 80.0, 62.0
     first = [nodes[name] for name in ("ingest", "normalize", "curate", "augment", "encode")]
     augment, tokenizer, curate, encode = nodes["augment"], nodes["tokenizer"], nodes["curate"], nodes["encode"]
     half = max(node.height for node in first) / 2
@@ -117,9 +176,9 @@ def flow_diagram(run: RunData) -> str:
     evaluate, leave = nodes["evaluate"], max(pack.middle - 14, pack.top + 8)
     parts.append(route(pack.right, leave, pack.right + 18, test_lane, evaluate.left - 20, centre - 14, evaluate.left))
     parts += [_across(train, evaluate), _across(evaluate, nodes["report"])]
-    parts += _flow_labels(run, nodes, held_out, test_lane)
+    parts += _flow_labels(flow, held_out, test_lane)
     parts += [node.draw() for node in (*nodes.values(), *others)]
-    parts.append(legend(centre - 34))
+    parts.append(legend(centre - 34, flow.differs))
     return svg(WIDTH, bottom + 8, "".join(parts), TITLE, ' class="flow"')
 
 
@@ -139,17 +198,17 @@ def route(x: float, y: float, *turns: float) -> str:
     return f'<path d="M{path}" class="edge"/><path d="M{number(x)} {number(y)}{head}" class="head"/>'
 
 
-def _flow_labels(run: RunData, nodes: Mapping[str, Node], held_out: float, test_lane: float) -> list[str]:
+def _flow_labels(flow: Flow, held_out: float, test_lane: float) -> list[str]:
     """What flows along the arrows: documents above, bytes below."""
-    labels = []
-    for name, (documents, size) in passed_on(run).items():
+    labels, nodes = [], flow.nodes
+    for name, (documents, size) in flow.passed_on.items():
         x = nodes[name].right + (_PITCH - _NODE - 7) / 2
         labels.append(text(x, nodes[name].middle - 6, documents, "flowing", "middle"))
         labels.append(text(x, nodes[name].middle + 15, size, "flowing", "middle"))
     x = nodes["augment"].left + _NODE / 2
-    labels.append(text(x, held_out - 6, held_out_in_words(run), "flowing", "middle"))
+    labels.append(text(x, held_out - 6, flow.held_out, "flowing", "middle"))
     x = nodes["train"].left + _NODE / 2
-    labels.append(text(x, test_lane - 6, tested_in_words(run), "flowing", "middle"))
+    labels.append(text(x, test_lane - 6, flow.tested, "flowing", "middle"))
     return labels
 
 
@@ -183,16 +242,17 @@ def tested_in_words(run: RunData) -> str:
     return f"test: {formats.plural(windows, run.words.window)}" if isinstance(windows, int) else ""
 
 
-def legend(top: float) -> str:
-    """What the colours and signs mean, from a height on."""
+def legend(top: float, differs: bool) -> str:
+    """What the colours and signs mean, from a height on; and the frames of boxes where one `differs`."""
     rows = [("documents", "documents"), ("tokens", "tokens"), ("network", "model")]
+    rows += [("network differs", "not the same in both")] if differs else []
     parts = []
     for index, (css, words) in enumerate(rows):
         y = top + index * 22
         parts.append(rect(0, y, 16, 12, f'rx="3" class="node {css}"'))
         parts.append(text(24, y + 10, words, "flowing"))
-    parts.append(text(0, top + 3 * 22 + 8, "\u2212 dropped", "fact minus"))
-    parts.append(text(70, top + 3 * 22 + 8, "+ added", "fact plus"))
+    parts.append(text(0, top + len(rows) * 22 + 8, "\u2212 dropped", "fact minus"))
+    parts.append(text(70, top + len(rows) * 22 + 8, "+ added", "fact plus"))
     return "".join(parts)
 
 

@@ -8,17 +8,16 @@ from markupsafe import Markup
 
 from pipeline.reporting import formats
 from pipeline.reporting.flow_column import flow_column
-from pipeline.reporting.flow_diagram import flow_diagram, readable
+from pipeline.reporting.flow_diagram import flow_diagram, flow_of, readable
 from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import PageSection, Shown
 
 
 def _draw(shown: Shown) -> Markup:
-    if shown.is_pair:
-        return shown.beside(lambda run: Markup(flow_column(run)))
-    [run] = shown.runs
-    return render("flow.html.j2", flow=Markup(flow_diagram(run) + flow_column(run)), rows=_rows(run))
+    flow = flow_of(shown.runs, shown.names)
+    drawn = Markup(flow_diagram(flow) + flow_column(flow))
+    return render("flow.html.j2", flow=drawn, rows=[] if shown.is_pair else _rows(shown.runs[0]))
 
 
 def _rows(run: RunData) -> list[dict[str, Any]]:
