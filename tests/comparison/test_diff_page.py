@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.comparison.diff_page import comparison_page
 from pipeline.engine.artifacts import Workspace
+from pipeline.reporting.formats import real
 
 __all__ = ["workspace"]  # a fixture
 
@@ -77,6 +78,26 @@ def test_the_curves_are_those_of_the_records(workspace: Workspace, records: list
             assert len(points) == len(known)
             for step, value, error in points:
                 assert value == pytest.approx(known[step], abs=error), tag
+
+
+def test_a_much_lower_rate_is_no_flat_line(workspace: Workspace, records: list[list[dict[str, Any]]]) -> None:
+    """Each is drawn as a part of its peak, which the legend names."""
+    state = json.loads((workspace.run("b") / "run.json").read_text())
+    path = workspace.artifact("train", state["stages"]["train"]["key"]) / "metrics.jsonl"
+    for record in records[1]:
+        record |= (
+            {"train/learning_rate": 100 * record["train/learning_rate"]} if "train/learning_rate" in record else {}
+        )
+    path.write_text("".join(json.dumps(record) + "\n" for record in records[1]))
+    page = comparison_page(workspace, ["a", "b"])
+    chart = re.search('<svg[^>]*aria-label="Learning rate: .*?</svg>', page, re.DOTALL)
+    assert chart is not None
+    peak = max(record.get("train/learning_rate", 0) for record in records[0])
+    assert f"a, peak {real(peak, 3)}" in chart[0]
+    assert f"b, peak {real(100 * peak, 3)}" in chart[0]
+    heights = [min(float(y) for y in re.findall(r",([\d.]+)", one)) for one in re.findall('points="(.*?)"', chart[0])]
+    assert len(heights) == 2
+    assert heights[0] == heights[1]
 
 
 def test_the_same_run_twice_has_nothing_that_differs(workspace: Workspace) -> None:

@@ -16,6 +16,8 @@ from pipeline.reporting.stacked_chart import stacked_chart
 
 _SMOOTH_FROM_POINTS = 100
 _MOST_BENCHMARKS = 12
+_FLAT = 4.0
+"""A curve that is so many times lower than the one beside it looks flat."""
 _PHASES = {
     "data": "waiting for data",
     "forward_backward": "forward and backward",
@@ -38,7 +40,7 @@ def _charts(shown: Shown) -> Iterator[str]:
     if any(reference_levels(run) != levels for run in shown.runs):
         levels = []
     yield line_chart(loss, title="Loss", y_label=" or ".join(labels), levels=levels)
-    yield _chart(shown, "Learning rate", "learning rate", ("learning rate", "train/learning_rate", "c3"))
+    yield _rates(shown)
     norms = ("before clipping", "train/grad_norm", "c4"), ("after clipping", "train/grad_norm_clipped", "c1 dashed")
     yield _chart(shown, "Gradient norm", "global gradient norm", *norms, log_y=True)
     speed = ("throughput", "throughput/tokens_per_second", "c5")
@@ -121,6 +123,20 @@ def _chart(shown: Shown, title: str, y_label: str, *lines: tuple[str, str, str],
             colour = f"c{place + 1}{' dashed' if 'dashed' in css else ''}" if shown.is_pair else css
             drawn.append(Line(f"{name} {what}".strip(), run.metrics.curve(tag).points(), colour, tag=tag))
     return line_chart(drawn, title=title, y_label=y_label, log_y=log_y)
+
+
+def _rates(shown: Shown) -> str:
+    """Learning rates; of two runs as parts of their peaks where on one scale the lower one would be a flat line."""
+    tag = "train/learning_rate"
+    points = [run.metrics.curve(tag).points() for run in shown.runs]
+    peaks = [max((value for _, value in of), default=0.0) for of in points]
+    if not 0 < _FLAT * min(peaks) < max(peaks):
+        return _chart(shown, "Learning rate", "learning rate", ("learning rate", tag, "c3"))
+    lines = [
+        Line(f"{name}, peak {formats.real(peak, 3)}", [(step, value / peak) for step, value in of], f"c{place}")
+        for place, (name, peak, of) in enumerate(zip(shown.names, peaks, points, strict=True), 1)
+    ]
+    return line_chart(lines, title="Learning rate", y_label="learning rate / its peak")
 
 
 def _captions(run: RunData) -> list[str]:
