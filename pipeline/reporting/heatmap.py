@@ -38,14 +38,14 @@ def heat_map(
 
     The colour scale spans all but the outermost 0.5 percent of cells, and at least one decade; what lies outside
     takes the end's colour. Cells without a positive value stay grey. `marks` are (value, words) pointed at on the
-    colour bar. `names` are those of the rows to be drawn, all where it is None; `what` says what a row is of. Grids
-    that are drawn `beside` this one get the same scale.
+    colour bar. `names` are those of the rows to be drawn, all where it is None; `what` says what a row is of. The
+    scale is that of all grids that stand `beside` each other, this one among them.
     """
     columns, layers = grid.columns(), list(grid.layers if names is None else names)
     rows = [grid.row(layer) for layer in layers]
     if not any(value is not None for row in rows for value in row):
         return ""
-    scaled = rows + [other.row(layer) for other in beside for layer in names or other.layers]
+    scaled = [other.row(layer) for other in beside or [grid] for layer in names or other.layers]
     known = sorted(value for row in scaled for value in row if value is not None)
     low, high = known[int(_QUANTILE * (len(known) - 1))], known[math.ceil((1 - _QUANTILE) * (len(known) - 1))]
     pad = max(0.0, (1 - (high - low)) / 2)

@@ -16,16 +16,17 @@ def stacked_chart(
     *,
     title: str,
     y_label: str,
+    reach: float = 0.0,
 ) -> str:
     """What a figure consists of in each column of steps: `parts` are names, tags of the records, and values by column,
-    from the bottom to the top. "" without columns."""
+    from the bottom to the top. The axis goes to `reach` at least. "" without columns."""
     kept = [(name, tag, values) for name, tag, values in parts if any(values)]
     if not columns or not kept:
         return ""
     legend, top = filled_legend([(name, f"s{place + 1}") for place, (name, _, _) in enumerate(kept)], WIDTH)
     sums = [sum(values[column] or 0.0 for _, _, values in kept) for column in range(len(columns))]
     bottom, right = top + HEIGHT - 78, WIDTH - 14
-    y = linear_scale(sums, bottom, top, from_zero=True)
+    y = linear_scale([*sums, reach], bottom, top, from_zero=True)
     left = 34 + 6.8 * max(3, *(len(name) for _, name in y.ticks))
     x = step_scale([columns[0][0], columns[-1][1]], left, right)
     body = [legend]

@@ -100,6 +100,20 @@ def test_a_much_lower_rate_is_no_flat_line(workspace: Workspace, records: list[l
     assert heights[0] == heights[1]
 
 
+def test_maps_beside_each_other_have_one_scale(workspace: Workspace, records: list[list[dict[str, Any]]]) -> None:
+    state = json.loads((workspace.run("b") / "run.json").read_text())
+    path = workspace.artifact("train", state["stages"]["train"]["key"]) / "metrics.jsonl"
+    larger = [{tag: 30 * v if tag.startswith("matrices/") else v for tag, v in one.items()} for one in records[1]]
+    path.write_text("".join(json.dumps(record) + "\n" for record in larger))
+    page = comparison_page(workspace, ["a", "b"])
+    maps = re.findall('<svg[^>]*aria-label="Gradients: .*?</svg>', page, re.DOTALL)
+    bars = [re.findall(r'<text x="[\d.]+" y="([\d.]+)" class="tick">(.*?)<', one) for one in maps]
+    assert len(maps) == 2
+    assert bars[0] == bars[1] != []
+    tops = [{re.findall('fill="(#.*?)"', cell)[0] for cell in re.findall("<path shape.*?>", one)} for one in maps]
+    assert "#fde725" in tops[1] - tops[0], "the largest value has the brightest colour"
+
+
 def test_the_same_run_twice_has_nothing_that_differs(workspace: Workspace) -> None:
     write_run(workspace, "a")
     text = check(comparison_page(workspace, ["a", "a"])).text

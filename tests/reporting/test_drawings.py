@@ -22,6 +22,8 @@ from reporting.fake_run import (
 from reporting.page_values import drawn_cells, drawn_stacks, drawn_values
 
 from pipeline.reporting.charts import Level, Line, line_chart
+from pipeline.reporting.flow_column import flow_column
+from pipeline.reporting.flow_diagram import flow_diagram, flow_of
 from pipeline.reporting.html import render_pair, render_report
 from pipeline.reporting.network_drawing import network_drawing
 from pipeline.reporting.recorded_curves import LayerGrid
@@ -74,6 +76,25 @@ def test_levels_far_from_the_curves_are_left_out() -> None:
     assert "far 11.9" not in chart
     places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="level-name"', chart)
     assert len({x for x, _ in places}) == 2, "names of lines that are close stand beside each other"
+
+
+def test_the_flow_of_two_runs_tells_once_what_is_alike(tmp_path: Path) -> None:
+    first = read_run(make_run(tmp_path / "a", 3), ReportConfig())
+    other = read_run(
+        make_run(tmp_path / "b", 3, {"normalize": {"documents_out": 7}, "train": {"final_loss": 9.5}}), ReportConfig()
+    )
+    alike, flow = flow_of([first, first], "ab"), flow_of([first, other], "ab")
+    assert alike == flow_of([first], "a")
+    assert [name for name, node in flow.nodes.items() if "differs" in node.kind] == ["normalize", "train"]
+    train = [words for _, words in flow.nodes["train"].facts]
+    assert train[-1] == "b: loss 9.500"
+    assert train[:-2] == [words for _, words in alike.nodes["train"].facts[:-1]], "what is alike"
+    assert flow.passed_on["normalize"] == ("", "")
+    assert ("run2", "b: passes on 7 docs, 2.25 MB") in flow.nodes["normalize"].facts
+    drawing = flow_diagram(flow)
+    assert drawing.count('class="node documents differs"') == 1
+    assert "not the same in both" in drawing
+    assert "not the same in both" not in flow_column(alike)
 
 
 def test_a_baselines_bits_become_the_nats_that_it_needs_for_a_token(tmp_path: Path) -> None:

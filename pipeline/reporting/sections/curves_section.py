@@ -46,11 +46,18 @@ def _charts(shown: Shown) -> Iterator[str]:
     speed = ("throughput", "throughput/tokens_per_second", "c5")
     yield _chart(shown, "Throughput", "target tokens per second", speed)
     yield from _benchmarks(shown)
-    for run, name in zip(shown.runs, shown.names, strict=True):
-        times = run.metrics.times
-        phases = [(words, f"time/{phase}_seconds", times.means(phase)) for phase, words in _PHASES.items()]
+    times = [[run.metrics.times.means(phase) for phase in _PHASES] for run in shown.runs]
+    reach = max((sum(filter(None, column)) for means in times for column in zip(*means, strict=True)), default=0.0)
+    for run, name, means in zip(shown.runs, shown.names, times, strict=True):
+        phases = [
+            (words, f"time/{phase}_seconds", of) for (phase, words), of in zip(_PHASES.items(), means, strict=True)
+        ]
         yield stacked_chart(
-            times.columns(), phases, title=f"Time {name}".strip(), y_label=f"seconds a step {name}".strip()
+            run.metrics.times.columns(),
+            phases,
+            title=f"Time {name}".strip(),
+            y_label=f"seconds a step, {name}".rstrip(", "),
+            reach=reach,
         )
 
 
