@@ -13,6 +13,8 @@ from torch import nn
 from training.reference import Reference
 from training.tiny import SECTION, in_processes, make_inputs, metrics, run_train
 
+from pipeline.atomic import digest_file
+from pipeline.training.due import Due
 from pipeline.training.train_config import TrainConfig
 
 TOLERANCE = 2e-4
@@ -81,3 +83,27 @@ def test_every_figure_is_that_of_float64_by_hand(inputs, tmp_path, way):
         figures = {tag: value for tag, value in one.items() if not tag.startswith(NOT_FIGURES)}
         assert figures.keys() == other.keys()
         assert figures == pytest.approx(other, rel=TOLERANCE, abs=1e-7)
+
+
+def train_unseen(index: int, inputs: dict[str, Path], folder: Path, count: int, is_cut: bool, changes: Any) -> None:
+    """With nothing of the inside measured."""
+    Due.telemetry = lambda due, step: False
+    train_in(index, inputs, folder, count, is_cut, changes)
+
+
+@pytest.mark.parametrize("is_cut", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["copies", "parts"])
+def test_looking_on_changes_no_bit_of_what_two_processes_learn(tmp_path, is_cut):
+    """A mixture of experts with dropout, several micro-batches, and activations that are computed again."""
+    inputs = make_inputs(tmp_path / "inputs", "mixtral", MIXTRAL | {"attention_dropout": 0.3})
+    changes = CHANGES | {"per_device_train_batch_size": 1, "gradient_checkpointing": True, "telemetry_steps": 3}
+    found = []
+    for train in (train_in, train_unseen):
+        folder = tmp_path / train.__name__
+        assert in_processes(2, train, inputs, folder, 2, is_cut, changes) == [0, 0]
+        lines = [line for line in metrics(folder / "output0") if line["step"] > 0]
+        losses = [{tag: one for tag, one in line.items() if tag.startswith(("train/", "eval/"))} for line in lines]
+        assert any(tag.startswith("probe/") for line in lines for tag in line) == (train is train_in)
+        for line in losses:
+            line.pop("train/grad_noise_scale", None)  # which is measured with it
+        found.append((losses, digest_file(folder / "output0" / "model" / "model.safetensors")))
+    assert found[0] == found[1]
