@@ -106,7 +106,7 @@ class ProgressBar:
         rate = self._rate.per_second
         if rate is None:
             return []
-        left = [f"{_duration((self._total - self._done) / rate)} left"] if self._total else []
+        left = [f"{short_duration((self._total - self._done) / rate)} left"] if self._total else []
         return [f"{_scaled(rate, self._unit)}/s", *left]
 
     def close(self) -> None:
@@ -159,7 +159,8 @@ def _scaled(amount: float, unit: str) -> str:
     return f"{amount:,.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.2g} {unit}"
 
 
-def _duration(seconds: float) -> str:
+def short_duration(seconds: float) -> str:
+    """Seconds as 40s, 3m05s or 2h03m."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -12,10 +12,11 @@ from pipeline.console.terminal_text import printable
 from pipeline.engine.artifacts import Identity, Workspace
 from pipeline.engine.auto_settings import Settled, settle, with_values
 from pipeline.engine.manifests import Manifest, input_digests, warnings_of
-from pipeline.engine.reasons import find_reasons
+from pipeline.engine.reasons import find_reasons, last_seconds
 from pipeline.engine.stage import Configuration, Stage, Stages, section_of
 from pipeline.engine.work_folders import stage_start
 from pipeline.errors import MissingInputError
+from pipeline.progress import short_duration
 
 MAX_REASONS = 5
 """Reasons of a stage that the table of a plan gives one by one."""
@@ -36,6 +37,8 @@ class PlannedStage:
     """The run or artifact from which the reasons are differences, if they are."""
     notes: tuple[str, ...] = ()
     """What was chosen for it on this machine."""
+    last_seconds: float | None = None
+    """How long it took when this run last had it made, where it is to be made again."""
 
     @property
     def key(self) -> str | None:
@@ -46,7 +49,8 @@ class PlannedStage:
         """The line of `plan --json`."""
         told = {"warnings": list(self.warnings), "notes": list(self.notes)}
         why = {"reasons": list(self.reasons), "against": self.against or None}
-        return {"stage": self.stage.name, "key": self.key, "action": self.action, **why, **told}
+        own = {"stage": self.stage.name, "key": self.key, "action": self.action}
+        return {**own, **why, **told, "last_seconds": self.last_seconds}
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,9 @@ def plan_settled(settled: Settled, workspace: Workspace, selection: Selection) -
             manifests[stage.name] = step.manifest
         section = section_of(settled.config, stage)
         warnings = warnings_of(step.manifest) if step.manifest is not None else stage.early_warnings(section)
-        steps.append(replace(step, warnings=tuple(warnings), notes=settled.notes.get(stage.name, ())))
+        notes, is_made = settled.notes.get(stage.name, ()), step.action in ("run", "unknown")
+        seconds = last_seconds(workspace, settled.config.run.name, stage.name) if is_made else None
+        steps.append(replace(step, warnings=tuple(warnings), notes=notes, last_seconds=seconds))
     return steps
 
 
@@ -182,7 +188,8 @@ def identify(stage: Stage, config: Configuration, workspace: Workspace, manifest
 
 
 def format_plan(steps: Sequence[PlannedStage]) -> str:
-    """The plan as a table for people: stage, action, reason. Below it stands what was chosen on this machine. Of the
+    """The plan as a table for people: stage, action, reason. Below it stands what was chosen on this machine, and
+    how long the stages that are to run took before. Of the
     stages that wait for a result only the first is listed."""
     waiting = [step for step in steps if step.action == "unknown"]
     others = ", ".join(step.stage.name for step in waiting[1:])
@@ -200,6 +207,10 @@ def format_plan(steps: Sequence[PlannedStage]) -> str:
         lines.append(f"{step.stage.name:<10} {step.action:<8} {key:<17}{told}".rstrip())
     lines += [printable(f"warning: {step.stage.name}: {warning}") for step in steps for warning in step.warnings]
     lines += [printable(note) for step in steps for note in step.notes]
+    times = {step.stage.name: step.last_seconds for step in steps if step.last_seconds is not None}
+    if times:
+        parts = ", ".join(f"{name} {short_duration(seconds)}" for name, seconds in times.items())
+        lines.append(f"last time in this run: {parts}" + f" ({short_duration(sum(times.values()))})" * (len(times) > 1))
     return "\n".join(lines)
 
 

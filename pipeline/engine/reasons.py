@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.engine.artifacts import Identity, Workspace
 from pipeline.engine.differences import describe_differences, have_common_input
 from pipeline.engine.manifests import Manifest, read_manifest
@@ -15,8 +17,7 @@ def find_reasons(workspace: Workspace, run: str, identity: Identity) -> tuple[tu
     """How an identity without an artifact differs from an earlier artifact, and whose that is ("" if there is none). It
     is the one that the run of this name used before, or else the nearest that shares an input or file."""
     stage = identity.payload["stage"]
-    state = read_run_json(workspace.run(run)) or {"stages": {}}
-    own = {**state.get("earlier", {}), **state["stages"]}.get(stage)
+    own = _used_by(workspace, run).get(stage)
     if own is not None and own["key"] == identity.key:
         return ("its artifact is no longer there",), ""
     earlier = read_manifest(workspace.artifact(stage, own["key"])) if own else None
@@ -26,6 +27,19 @@ def find_reasons(workspace: Workspace, run: str, identity: Identity) -> tuple[tu
     if nearest is None:
         return (NOTHING_EARLIER,), ""
     return tuple(describe_differences(identity.with_defaults(nearest), identity.payload)), _user_of(workspace, nearest)
+
+
+def last_seconds(workspace: Workspace, run: str, stage: str) -> float | None:
+    """How long a stage took when the run of this name last had it made; None where that is not known."""
+    own = _used_by(workspace, run).get(stage)
+    manifest = read_manifest(workspace.artifact(stage, own["key"])) if own else None
+    return manifest["seconds"] if manifest is not None else None
+
+
+def _used_by(workspace: Workspace, run: str) -> dict[str, Any]:
+    """What the run of this name used before, by stage."""
+    state = read_run_json(workspace.run(run)) or {"stages": {}}
+    return {**state.get("earlier", {}), **state["stages"]}
 
 
 def _nearest(workspace: Workspace, identity: Identity) -> Manifest | None:

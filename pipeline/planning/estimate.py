@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.gpus import known_peak
 from pipeline.modeling.adapters import virtual_tokens
+from pipeline.modeling.bf16 import multiplies_bf16
 from pipeline.modeling.flops import forward_flops_per_token, training_flops_per_token
 from pipeline.modeling.inputs import check_context, context_length
 from pipeline.modeling.model_config import AdapterConfig
@@ -34,6 +35,7 @@ from pipeline.planning.memory import (
 )
 from pipeline.planning.skeleton import build_skeleton, depth_of, skeleton_config
 from pipeline.tasks import task_named
+from pipeline.training.recording.peak_flops import peak_of
 from pipeline.training.train_config import TrainConfig
 
 LORA_RANK = 16
@@ -48,11 +50,12 @@ SECONDS_PER_DAY = 86_400
 
 @dataclass(frozen=True)
 class Hardware:
-    """The devices that a training is to run on, and the share of their peak that it is expected to reach."""
+    """The devices that a training is to run on, and the share of their peak that it is expected to reach; None where
+    nobody can say: all of it bounds the time then."""
 
     device: Device
     num_devices: int
-    utilization: float
+    utilization: float | None
 
 
 class Estimator:
@@ -98,6 +101,7 @@ class Estimator:
                 "memory_bytes": hardware.device.memory_bytes,
                 "usable_memory_bytes": hardware.device.usable_bytes,
                 "peak_flops_per_second": self._peak,
+                "peak_is_measured": hardware.device.is_cpu,
                 "utilization": hardware.utilization,
             },
             "parameters": self._parameters(),
@@ -240,10 +244,10 @@ class Estimator:
         )
 
     def _time(self) -> dict[str, float | None]:
-        """Tokens a second and days, at the expected share of the devices' peak. A training that may stop early takes
-        at most so long."""
+        """Tokens a second and days, at the expected share of the devices' peak, or at all of it where that is not
+        known. A training that may stop early takes at most so long."""
         config, hardware = self._config.train, self._hardware
-        speed = self._peak * hardware.num_devices * hardware.utilization
+        speed = self._peak * hardware.num_devices * (hardware.utilization or 1.0)
         tokens_per_second = speed / training_flops_per_token(self._model, self._config.pack.block_size)
         tokens = config.max_tokens
         if config.max_steps is not None:
@@ -257,12 +261,16 @@ def _in_precision_of(device: Device, config: Config) -> Config:
     """The configuration with `mixed_precision: auto` as it comes out on a device, which need not be this machine's."""
     if config.train.mixed_precision != "auto":
         return config
-    precision = "no" if known_peak(device.name, "bf16") is None else "bf16"
+    has_bf16 = multiplies_bf16(torch.device("cpu")) if device.is_cpu else known_peak(device.name, "bf16") is not None
+    precision = "bf16" if has_bf16 else "no"
     return config.model_copy(update={"train": config.train.model_copy(update={"mixed_precision": precision})})
 
 
 def _peak_of(device: Device, config: TrainConfig) -> float:
-    """Peak of a device in the precision of a training, operations a second."""
+    """Peak of a device in the precision of a training, operations a second. That of this machine's processor is
+    measured, which takes a second or two once."""
+    if device.is_cpu:
+        return peak_of(torch.device("cpu"), config.mixed_precision).flops_per_second
     kind = {"no": "fp32"}.get(config.mixed_precision, config.mixed_precision)
     peak = known_peak(device.name, kind)
     if peak is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.machine import rate_in_words
 from pipeline.planning.allocations import KINDS
 from pipeline.planning.devices import GIB
 from pipeline.reporting.formats import plural
@@ -61,7 +62,7 @@ def _memory(estimate: dict[str, Any]) -> list[str]:
     lines.append(f"  {'total':<11}" + "".join(_size(scheme["total_bytes"], unit) for scheme in schemes.values()))
     fits = ("fits" if scheme["fits"] else "does not fit" for scheme in schemes.values())
     lines.append(" " * 13 + "".join(f"{text:>15}" for text in fits))
-    article = "an" if device[0] in "AHLRM" else "a"
+    article = "the" if hardware["peak_is_measured"] else "an" if device[0] in "AHLRM" else "a"
     total, usable = hardware["memory_bytes"] / GIB, hardware["usable_memory_bytes"] / GIB
     lines.append(f"of {total:,.1f} GiB that {article} {device} has, tensors can take {usable:,.1f}")
     return lines
@@ -70,16 +71,21 @@ def _memory(estimate: dict[str, Any]) -> list[str]:
 def _time(estimate: dict[str, Any]) -> list[str]:
     time, hardware = estimate["time"], estimate["hardware"]
     precision = "float32" if estimate["mixed_precision"] == "no" else estimate["mixed_precision"]
-    lines = [
-        f"{hardware['num_devices']} x {hardware['device']} at {hardware['utilization']:.0%} of "
-        f"{hardware['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s each in {precision}: "
-        f"{time['tokens_per_second']:,.0f} tokens/s"
-    ]
+    share = hardware["utilization"]
+    whose, each = f"{hardware['num_devices']} x {hardware['device']}", " each"
+    if hardware["peak_is_measured"]:
+        whose, each = "this CPU", ", measured now,"
+    peak = f"{rate_in_words(hardware['peak_flops_per_second'])}{each} in {precision}"
+    speed = f"{time['tokens_per_second']:,.0f} tokens/s"
+    lines = [f"{whose} at {share:.0%} of {peak}: {speed}" if share else f"{whose} at all of {peak}: at most {speed}"]
     if time["days"] is not None:
         bound = " at most, if training does not stop early" if time["is_bound"] else ""
+        bound = " at least: no training reaches all of it" if share is None else bound
         lines.append(f"{time['tokens']:,} tokens take {_duration(time['days'])}{bound}")
     else:
         lines.append("how long it takes depends on the length of the text: train.num_train_epochs")
+    if share is None:
+        lines.append("which share it reaches shows in training: try train.max_steps=20 and --until train")
     return lines
 
 

@@ -84,7 +84,8 @@ def plan(
     only: OnlyOption = None,
     force: ForceOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of {stage, key, action, reasons, against, warnings}.")
+        bool,
+        typer.Option("--json", help="Print a list of {stage, key, action, reasons, against, warnings, last_seconds}."),
     ] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -122,11 +123,16 @@ def explain(
 def estimate(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
-    device: Annotated[str, typer.Option("--device", help="Kind of accelerator, such as A100 or H100.")] = "H100",
+    device: Annotated[
+        str, typer.Option("--device", help="Kind of accelerator, such as A100 or H100; or cpu, that of this machine.")
+    ] = "H100",
     num_devices: Annotated[int, typer.Option("--devices", min=1, help="How many of them.")] = 1,
     utilization: Annotated[
-        float, typer.Option("--utilization", min=0.001, max=1, help="The share of their peak that training reaches.")
-    ] = 0.4,
+        float | None,
+        typer.Option(
+            "--utilization", min=0.001, max=1, help="The share of their peak that training reaches; 0.4 but on a CPU."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with sizes in bytes.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -134,15 +140,19 @@ def estimate(
 
     def work() -> None:
         from pipeline.config.loading import load_config
+        from pipeline.errors import ConfigError
         from pipeline.planning.devices import device_named
 
         loaded = load_config(config, overrides or (), ("run", "model", "train"))
         accelerator = device_named(device)
+        if accelerator.is_cpu and num_devices > 1:
+            raise ConfigError("--devices: --device cpu is the one of this machine; leave --devices out")
         loaded.train.micro_batch_size(num_devices)  # tells at once when the batch cannot be shared out
         from pipeline.planning.estimate import Estimator, Hardware
         from pipeline.planning.estimate_text import format_estimate
 
-        result = Estimator(loaded, Hardware(accelerator, num_devices, utilization)).result()
+        share = utilization or (None if accelerator.is_cpu else 0.4)
+        result = Estimator(loaded, Hardware(accelerator, num_devices, share)).result()
         print(json.dumps(result, indent=1) if as_json else format_estimate(result))
 
     guarded(work, debug)

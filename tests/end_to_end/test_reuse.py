@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import subprocess
 import time
@@ -30,6 +31,19 @@ def test_a_second_run_reuses_all_stages_without_torch(finished_once: Project, wi
     assert result.code == 0, result.err
     assert result.out.count(" reuse ") == len(STAGES)
     assert "started" not in result.err
+
+
+def test_a_plan_says_what_the_stages_that_run_again_took_last_time(finished_once: Project) -> None:
+    seconds = {
+        stage: json.loads((finished_once.artifact(stage) / "manifest.json").read_text())["seconds"] for stage in STAGES
+    }
+    steps = json.loads(finished_once.descent("plan", "tiny.yaml", "train.learning_rate=0.5", "--json").out)
+    again = {step["stage"]: step["last_seconds"] for step in steps if step["last_seconds"] is not None}
+    assert again == {stage: seconds[stage] for stage in ("train", "evaluate", "report")}
+    told = finished_once.descent("plan", "tiny.yaml", "train.learning_rate=0.5").out
+    assert f"last time in this run: train {seconds['train']:.0f}s, evaluate {seconds['evaluate']:.0f}s, report" in told
+    for settings in ((), ("run.name=another", "train.learning_rate=0.5")):
+        assert "last time" not in finished_once.descent("plan", "tiny.yaml", *settings).out
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from typer.testing import CliRunner
 from yardsticks import assert_costs_at_most, cost_of_command
 
+from pipeline.cli import app
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError
 from pipeline.planning import estimate
 from pipeline.planning.devices import device_named
 from pipeline.planning.estimate import Estimator, Hardware
 from pipeline.planning.estimate_text import format_estimate
+from pipeline.training.recording.peak_flops import Peak
 
 SHAPES: dict[str, str] = {
     "llama": "{hidden_size: 64, intermediate_size: 96, num_hidden_layers: 3, num_attention_heads: 4}",
@@ -37,10 +41,16 @@ train: {{max_steps: 100, global_batch_size: 16, mixed_precision: bf16}}
 
 @pytest.fixture
 def estimated(tmp_path: Path) -> Any:
-    def run(architecture: str, *overrides: str, devices: int = 1, device: str = "H100") -> dict[str, Any]:
+    def run(
+        architecture: str,
+        *overrides: str,
+        devices: int = 1,
+        device: str = "H100",
+        utilization: float | None = 0.4,
+    ) -> dict[str, Any]:
         path = tmp_path / "x.yaml"
         path.write_text(YAML.format(architecture=architecture, config=SHAPES[architecture]))
-        return Estimator(load_config(path, overrides), Hardware(device_named(device), devices, 0.4)).result()
+        return Estimator(load_config(path, overrides), Hardware(device_named(device), devices, utilization)).result()
 
     return run
 
@@ -258,3 +268,28 @@ def test_grok1_as_released_is_estimated_in_little_time_and_memory() -> None:
     # of that size, and of 64 equal blocks only two depths are simulated.
     assert_costs_at_most(4, lambda: cost("grok1_314b"), lambda: cost("grok1_tiny"))
     assert peaks["grok1_314b"] < 2 * peaks["grok1_tiny"]
+
+
+def test_the_processor_of_this_machine_bounds_the_time(estimated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its measured peak; a share of it is told only where somebody gives one."""
+    monkeypatch.setattr(estimate, "peak_of", lambda device, precision: Peak(2e9, "measured", precision))
+    found = estimated("llama", "train.mixed_precision=no", device="cpu", utilization=None)
+    flops = found["flops_per_token"]["forward_and_backward"]
+    assert found["time"]["tokens_per_second"] == pytest.approx(2e9 / flops)
+    assert found["time"]["days"] * 86400 == pytest.approx(100 * 16 * 64 * flops / 2e9)
+    assert found["hardware"]["memory_bytes"] == psutil.virtual_memory().total
+    told = format_estimate(found)
+    assert f"this CPU at all of 2 GFLOP/s, measured now, in float32: at most {2e9 / flops:,.0f} tokens/s" in told
+    assert "at least: no training reaches all of it\nwhich share it reaches shows in training" in told
+    assert "that the CPU of this machine has" in told
+    told = format_estimate(estimated("llama", "train.mixed_precision=no", device="cpu", utilization=0.5))
+    assert f"this CPU at 50% of 2 GFLOP/s, measured now, in float32: {1e9 / flops:,.0f} tokens/s" in told
+    assert "shows in training" not in told
+
+
+def test_more_than_one_processor_of_this_machine_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(YAML.format(architecture="llama", config=SHAPES["llama"]))
+    found = CliRunner().invoke(app, ["estimate", str(path), "--device", "cpu", "--devices", "2"])
+    assert (found.exit_code, found.stdout) == (78, "")
+    assert "--devices: --device cpu is the one of this machine; leave --devices out" in found.stderr
