@@ -7,6 +7,8 @@ every process that writes events imports it, and it has no wheels for the newest
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from pipeline.modeling.module_hooks import record_modules
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
+PINS = HERE / "tensorflow_pins.txt"
 
 
 @pytest.fixture
@@ -32,14 +35,17 @@ def python_with_tensorflow(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "tensorflow"
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary", "tensorflow-cpu"]
-    found = subprocess.run(
-        [*install, "-r", HERE / "tensorflow_pins.txt"], capture_output=True, text=True, timeout=PATIENCE_SECONDS
-    )
-    told = [line for line in found.stderr.splitlines() if line.startswith("ERROR")]
-    if "No matching distribution found for tensorflow-cpu" in found.stderr and "Retrying" not in found.stderr:
-        pytest.skip(f"the package index has no wheel for this Python: {told[-1]}")
-    assert found.returncode == 0, found.stderr
+
+    def install(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary", ":all:", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+    [pin] = re.findall(r"^tensorflow-cpu==\S+", PINS.read_text(), re.MULTILINE)
+    asked = install("--dry-run", "--no-deps", pin)
+    if "No matching distribution found" in asked.stderr and "Retrying" not in asked.stderr:
+        pytest.skip(f"the package index has no wheel of {pin} for Python {platform.python_version()}")
+    installed = install("-r", str(PINS))
+    assert installed.returncode == 0, installed.stderr
     yield python
     shutil.rmtree(folder)
 
