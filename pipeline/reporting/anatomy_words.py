@@ -35,7 +35,8 @@ SOURCES = {
 
 OTHER_METHODS = {
     "Muon": (
-        "B ← μ B + (1 − μ) G,  ΔW = −c η O − η λ W,  O: G + μ (B − G) made orthogonal by Newton and Schulz's iteration",
+        "B ← μ B + (1 − μ) G,  ΔW = −c η O − η λ W,  c = 0.2 √max(rows, columns),  O: G + μ (B − G) made orthogonal by "
+        "Newton and Schulz's iteration",
         "Muon: K. Jordan et al., Muon: An Optimizer for Hidden Layers in Neural Networks, 2024; its size c: J. Liu et "
         "al., Muon is Scalable for LLM Training, 2025.",
     ),
