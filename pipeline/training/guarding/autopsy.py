@@ -73,6 +73,8 @@ class Autopsy:
         restore_generator_states(now)
         findings = self._processes.all_gather(None if culprit is None else culprit.finding)
         index = next((index for index, finding in enumerate(findings) if finding is not None), None)
+        if index is None and is_sharded(self._model):
+            return "run again, its forward pass is finite: the backward pass of a model in parts is not looked into"
         if index is None:
             return "run again, the same step is finite: suspect the hardware, or a nondeterministic operation"
         place = f"first in {findings[index]}" + (f" in process {index}" if self._processes.world_size > 1 else "")
