@@ -21,6 +21,9 @@ class Window:
     record: Mapping[str, float] = field(default_factory=dict)
     """The newest record."""
 
+    start: Mapping[str, float] = field(default_factory=dict)
+    """The record before the first step; empty where there is none."""
+
     step: int = 0
     num_losses: int = 0
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_RECORDS))
@@ -52,6 +55,8 @@ class Window:
     def add(self, record: Mapping[str, float], warmup_steps: int) -> None:
         """Take one record."""
         self.record, self.step, self.layers = record, int(record["step"]), layers_in(record)
+        if self.step == 0:
+            self.start = record
         if "train/loss" in record:
             self._add_loss(record["train/loss"])
         if "train/grad_norm" in record:

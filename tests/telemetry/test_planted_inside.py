@@ -11,13 +11,15 @@ import torch
 from telemetry.test_model_probe import LENGTH, Rows, loss_sums
 from telemetry.test_planted_faults import first_step, ordered, trained
 from torch import nn
-from training.tiny import LLAMA, VOCAB_SIZE
+from training.tiny import LLAMA, VOCAB_SIZE, make_tokenizer
 from transformers import PretrainedConfig
 
 from pipeline.distributed.collectives import ALONE
+from pipeline.modeling.build import build_model, load_hf_tokenizer
+from pipeline.modeling.model_config import ModelConfig
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.model_probe import ModelProbe
-from pipeline.telemetry.panel import HealthPanel
+from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.transfer import to_host
 from pipeline.training import build_state
 
@@ -37,6 +39,10 @@ def kill_units(model: Any) -> None:
 
 def sharpen(model: Any) -> None:
     model.model.layers[2].self_attn.q_proj.weight *= 5000
+
+
+def sharpen_more(model: Any) -> None:
+    model.model.layers[2].self_attn.q_proj.weight *= 500_000
 
 
 def send_all_to_one(model: Any) -> None:
@@ -171,6 +177,97 @@ def test_the_factor_of_each_block_of_a_deep_stack_is_told(activation, gain):
 def test_of_a_well_scaled_stack_nothing_is_told(seed):
     torch.manual_seed(seed)
     assert told_of(Stack(nn.Tanh, 1.0, depth=8)) == {}
+
+
+def at_start(tokenizer: Any, model: dict[str, Any], plant: Callable[[Any], None] = nothing) -> dict[str, Any]:
+    """What is said of a model before its training."""
+    built = build_model(ModelConfig(**{"architecture": "llama", **model}), tokenizer, 0)
+    with torch.no_grad():
+        plant(built)
+    probe = ModelProbe(built, Rows(), range(3), loss_sums, ALONE, torch.device("cpu"), 3)  # type: ignore[arg-type]
+    [figures] = to_host([probe.measure()])
+    facts = HealthFacts("tokens", 100, 0, 1e-3, 1.0, is_pretrained=False, stops_early=False)
+    panel = replay(facts, [{"step": step, **probe.tags(figures)} for step in range(3)])
+    return {one.what: one for one in panel.verdicts() if not one.is_healthy}
+
+
+def drawn(**settings: float) -> dict[str, Any]:
+    return {"config": {**DEEP, "hidden_size": 64}, "initialization": {"type": "normal", **settings}}
+
+
+OLMO2 = {"architecture": "olmo2", "config": DEEP}
+CURES: dict[str, tuple[str, dict[str, Any], Callable[[Any], None], str, dict[str, Any]]] = {
+    # what is told of a model, that model, what is done to it; the remedy, and the model that follows it
+    "weights of 1": ("saturated_attention", drawn(std=1.0), nothing, "smaller weights", drawn(std=0.02)),
+    "weights of 1, beside": ("first_block", drawn(std=1.0), nothing, "smaller weights", drawn(std=0.02)),
+    "weights of a ten-thousandth": ("idle_blocks", drawn(std=1e-4), nothing, "larger weights", drawn(std=0.02)),
+    "embeddings of 30": (
+        "idle_blocks",
+        drawn(std=0.02, embedding_std=30.0),
+        nothing,
+        "smaller embeddings",
+        drawn(std=0.02, embedding_std=0.02),
+    ),
+    "embeddings of a two-hundredth below norms": (
+        "first_block",
+        {**OLMO2, "initialization": {"type": "normal", "std": 0.2, "embedding_std": 0.005}},
+        nothing,
+        "larger embeddings",
+        {**OLMO2, "initialization": {"type": "normal", "std": 0.2, "embedding_std": 1.0}},
+    ),
+    "queries of 5000 times the size": (
+        "saturated_attention",
+        {"config": DEEP},
+        sharpen,
+        "query and key norms",
+        {"architecture": "qwen3", "config": {**DEEP, "head_dim": 8}},
+    ),
+    "queries of 500,000 times the size": (
+        "large_attention_logits",
+        {"config": DEEP},
+        sharpen_more,
+        "query and key norms",
+        {"architecture": "qwen3", "config": {**DEEP, "head_dim": 8}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_the_remedy_is_of_the_side_at_fault_and_mends_it(tmp_path, name):
+    what, faulty, plant, remedy, mended = CURES[name]
+    make_tokenizer(tmp_path)
+    tokenizer = load_hf_tokenizer(tmp_path)
+    found = at_start(tokenizer, faulty, plant)
+    assert remedy in found[what].remedy
+    assert "train." not in found[what].remedy, "no step was taken"
+    after = at_start(tokenizer, mended, plant)
+    assert what not in after
+    assert not {one.what for one in after.values() if one.kind in ("activations", "attention")}
+
+
+class Residual(Stack):
+    """The same with residual connections."""
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
+        x = self.embed(input_ids)
+        for layer in self.layers:
+            x = x + layer(x)
+        return SimpleNamespace(logits=self.head(x))
+
+
+@pytest.mark.parametrize(
+    ("faulty", "remedy", "mended"),
+    [
+        (lambda: Stack(nn.Sigmoid, 1.0), "residual connections", lambda: Residual(nn.Sigmoid, 1.0)),
+        (lambda: Stack(nn.Tanh, 0.5), "residual connections", lambda: Residual(nn.Tanh, 0.5)),
+        (lambda: Stack(nn.Tanh, 0.5), "fewer layers", lambda: Stack(nn.Tanh, 0.5, depth=6)),
+        (lambda: Stack(nn.ReLU, 3.0), "smaller weights", lambda: Stack(nn.ReLU, 2**0.5)),
+    ],
+)
+def test_the_remedy_of_a_gradient_that_compounds_mends_it(faulty, remedy, mended):
+    torch.manual_seed(0)
+    assert remedy in told_of(faulty())["gradient_factor"].remedy
+    assert "gradient_factor" not in told_of(mended())
 
 
 def test_saturated_units_are_told_with_their_layer():

@@ -6,17 +6,21 @@ A residual stream grows with the square root of its depth at most (De & Smith 20
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.modeling.layer_names import is_block, layer_of_matrix
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
 from pipeline.telemetry.probe_figures import ATTENTION, FEWEST_TOKENS, NOT_FINITE, PROBE, figure_by_module
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.rules.base_rule import SLOWER, Reading, Rule, above, remedy_by_start
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
 GROWTH, GROWTH_OF_A_BLOCK, FADED, IDLE = 100.0, 10.0, 0.01, 1e-3
+LARGE_STREAM = 3.0
+"""Root mean square; embeddings of healthy models have 0.02 to 1."""
 
 
 class NotFinite(Rule):
@@ -66,6 +70,7 @@ class _UnitsRule(Rule):
     kind: ClassVar = "activations"
     figure: ClassVar[str]
     noun: ClassVar[str]
+    at_start: ClassVar[str]
     limits: ClassVar[dict[str, float]]
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -77,7 +82,9 @@ class _UnitsRule(Rule):
         high = [name for name, share in shares.items() if share > smallest]
         words = f"{shares[most]:.1%} of the units of {most} {self.noun} at step {window.step:,}"
         words += f"; more than {smallest:.0%}: {names_in_words(high)}" if high else ""
-        return above(shares[most], self.limits, window, words, names_in_words(high), {"share": shares[most]})
+        reading = above(shares[most], self.limits, window, words, names_in_words(high), {"share": shares[most]})
+        before = figure_by_module(window.start, PROBE, self.figure).get(most, 0.0)
+        return replace(reading, remedy=remedy_by_start(window, before > smallest, self.at_start))
 
 
 class DeadUnits(_UnitsRule):
@@ -86,6 +93,7 @@ class DeadUnits(_UnitsRule):
     source: ClassVar = 'Lu et al. 2019, "Dying ReLU and Initialization"; calibrated: healthy trainings have none'
     figure: ClassVar = "dead_units"
     noun: ClassVar = "give nothing for any token"
+    at_start: ClassVar = "other weights and biases (model.initialization), or another activation (model.config)"
     limits: ClassVar = {"warning": 0.2, "critical": 0.5}
 
 
@@ -95,6 +103,7 @@ class SaturatedUnits(_UnitsRule):
     source: ClassVar = "Glorot & Bengio 2010, on saturated units; the share is calibrated"
     figure: ClassVar = "saturated_units"
     noun: ClassVar = "stand at a bound for nearly all tokens"
+    at_start: ClassVar = "smaller weights and biases (model.initialization), or norms before them (model.config)"
     limits: ClassVar = {"warning": 0.2}
 
 
@@ -105,6 +114,7 @@ class ResidualGrowth(Rule):
     kind: ClassVar = "activations"
     what: ClassVar = "residual_growth"
     remedy: ClassVar = "smaller weights (model.initialization), fewer layers (model.config), lower train.learning_rate"
+    at_start: ClassVar = "smaller weights (model.initialization), or fewer layers (model.config)"
     source: ClassVar = "De & Smith 2020; Xiong et al. 2020: with depth a stream grows like its root; calibrated: 1.9"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -115,9 +125,18 @@ class ResidualGrowth(Rule):
         whole = math.exp(sum(math.log(value) for _, value in growth))
         words = f"at step {window.step:,} {name} makes tokens {most:.3g} times as large as it gets them (limit "
         words += f"{GROWTH_OF_A_BLOCK:g}), all blocks behind the first {whole:.3g} times (limit {GROWTH:g})"
-        share = max(most / GROWTH_OF_A_BLOCK, whole / GROWTH)
+        share = _residual_share(growth)
         figures = {"most": most, "whole": whole}
-        return above(share, {"warning": 1.0}, window, words, name if share > 1 else "", figures)
+        reading = above(share, {"warning": 1.0}, window, words, name if share > 1 else "", figures)
+        _, *before = figure_by_module(window.start, PROBE, "growth").items() or [("", 0.0)]
+        is_from_start = _residual_share(before) > 1
+        return replace(reading, remedy=remedy_by_start(window, is_from_start, self.at_start))
+
+
+def _residual_share(growth: Sequence[tuple[str, float]]) -> float:
+    """How near the growth of blocks, or of all of them, is to its limit, which is 1."""
+    factors = [factor for _, factor in growth]
+    return max(max(factors, default=0.0) / GROWTH_OF_A_BLOCK, math.prod(factors) / GROWTH if factors else 0.0)
 
 
 class FirstBlock(Rule):
@@ -127,6 +146,7 @@ class FirstBlock(Rule):
     kind: ClassVar = "activations"
     what: ClassVar = "first_block"
     remedy: ClassVar = "larger embeddings (model.initialization, embedding_std)"
+    large_branch: ClassVar = "smaller weights (model.initialization, std)"
     source: ClassVar = "calibrated: OLMo 2's 0.02 under branches of 1 make 70"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -135,7 +155,12 @@ class FirstBlock(Rule):
             return None
         name, factor = next(iter(growth.items()))
         words = f"{name} makes tokens {factor:.3g} times as large as their embeddings at step {window.step:,}"
-        return above(factor, {"note": GROWTH}, window, words, name if factor > GROWTH else "", {"factor": factor})
+        reading = above(factor, {"note": GROWTH}, window, words, name if factor > GROWTH else "", {"factor": factor})
+        size = figure_by_module(window.record, PROBE, "out_rms").get(name, 0.0)
+        # Which of the two is farther from 1: what comes out, or the embeddings, which are size / factor.
+        mended_by = self.large_branch if size * size > factor else self.remedy
+        before = figure_by_module(window.start, PROBE, "growth").get(name, factor)
+        return replace(reading, remedy=mended_by if before > GROWTH else SLOWER)
 
 
 class Fading(Rule):
@@ -172,6 +197,7 @@ class IdleBlocks(Rule):
     kind: ClassVar = "activations"
     what: ClassVar = "idle_blocks"
     remedy: ClassVar = "larger weights (model.initialization, std)"
+    large_stream: ClassVar = "smaller embeddings (model.initialization, embedding_std)"
     source: ClassVar = "calibrated: fresh branches add 1 % or more"
     at_once: ClassVar = True
 
@@ -192,8 +218,9 @@ class IdleBlocks(Rule):
             return None
         most = max(added, key=lambda name: added[name])
         words = f"before training the branches of {most} add {added[most]:.2g} of what passes by them, others less"
-        figures = {"share": added[most]}
-        return above(IDLE / added[most], {"warning": 1.0}, window, words, names_in_words(list(added)), figures)
+        figures = {"share": added[most], "stream": sizes[most]}
+        reading = above(IDLE / added[most], {"warning": 1.0}, window, words, names_in_words(list(added)), figures)
+        return replace(reading, remedy=self.large_stream if sizes[most] > LARGE_STREAM else self.remedy)
 
 
 RULES = (NotFinite(), DeadUnits(), SaturatedUnits(), ResidualGrowth(), FirstBlock(), Fading(), IdleBlocks())

@@ -5,19 +5,21 @@ An entropy is over that of looking evenly at all keys: 1 in fresh models, 0 wher
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
 from pipeline.telemetry.probe_figures import ATTENTION, figure_by_module
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late, remedy_by_start
 from pipeline.telemetry.rules.loss_rules import NO_BETTER
 from pipeline.telemetry.window import Window
 
 SATURATED, LOGIT, UNIFORM = 0.06, 100.0, 0.995
 """Sinks, which look at the first token alone, have low entropies as well, but logits of a few dozens."""
 
-SOFTEN = "lower train.learning_rate, or smaller weights (model.initialization); query and key norms (model.config)"
+SOFTEN = "lower train.learning_rate, or smaller weights (model.initialization); query and key norms (such as qwen3's)"
+AT_START = "smaller weights (model.initialization), or query and key norms (such as qwen3's, model.architecture)"
 
 
 class SaturatedAttention(Rule):
@@ -42,7 +44,9 @@ class SaturatedAttention(Rule):
         share = SATURATED / max(entropies[least], 1e-9)
         share = share if low else min(0.9, share)
         figures = {"entropy": entropies[least], "logit": logit}
-        return above(share, {"warning": 1.0, "critical": 2.0}, window, words, names_in_words(low), figures)
+        reading = above(share, {"warning": 1.0, "critical": 2.0}, window, words, names_in_words(low), figures)
+        before = figure_by_module(window.start, ATTENTION, "entropy_mean").get(least, 1.0)
+        return replace(reading, remedy=remedy_by_start(window, before < SATURATED, AT_START))
 
 
 class LargeLogits(Rule):
@@ -62,7 +66,9 @@ class LargeLogits(Rule):
         high = [name for name, logit in logits.items() if logit > limits["warning"]]
         words = f"the largest attention logit of {most} is {logits[most]:,.4g} at step {window.step:,}"
         words += f"; above {limits['warning']:g}: {names_in_words(high)}" if high else ""
-        return above(logits[most], limits, window, words, names_in_words(high), {"logit": logits[most]})
+        reading = above(logits[most], limits, window, words, names_in_words(high), {"logit": logits[most]})
+        before = figure_by_module(window.start, ATTENTION, "largest_logit").get(most, 0.0)
+        return replace(reading, remedy=remedy_by_start(window, before > limits["warning"], AT_START))
 
 
 class UniformAttention(Rule):

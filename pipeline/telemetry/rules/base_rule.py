@@ -89,6 +89,16 @@ def is_late(window: Window, facts: HealthFacts) -> bool:
     return window.step >= max(FEWEST_STEPS, 2 * facts.warmup_steps, share * facts.max_steps)
 
 
+SLOWER = "lower train.learning_rate, or raise train.warmup_steps"
+"""What to do about what came in training."""
+
+
+def remedy_by_start(window: Window, is_from_start: bool, at_start: str) -> str:
+    """What to do: `at_start` about what was so before the first step, SLOWER about what was not; "" where there is no
+    record of then."""
+    return "" if not window.start else at_start if is_from_start else SLOWER
+
+
 def is_full(window: Window) -> bool:
     """Whether the window has all the losses that it holds."""
     return len(window.losses) == WINDOW_RECORDS

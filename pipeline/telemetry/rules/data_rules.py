@@ -57,7 +57,7 @@ class OneTokenDocuments(_DataRule):
 
 class RepeatedWindows(_DataRule):
     what: ClassVar = "repeated_windows"
-    remedy: ClassVar = "let curate drop duplicates, or take repeated sources out of ingest.sources"
+    remedy: ClassVar = "a weight of 1 in ingest.sources; let curate drop duplicates, or leave repeated sources out"
     source: ClassVar = "Lee et al. 2022, on duplicates in training data; the share is calibrated"
     limits: ClassVar = {"warning": 0.05}
     fact: ClassVar = "repeated_share"

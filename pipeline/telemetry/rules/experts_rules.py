@@ -21,6 +21,15 @@ UNDECIDED, FROZEN = 0.9999, 0.02
 """Of the entropy of choosing evenly."""
 
 
+LOWER = "lower train.router_aux_loss_coef and train.router_z_loss_coef: they outweigh the loss itself"
+
+
+def _outweighs(window: Window) -> bool:
+    """Whether the router's losses are more of the objective than the loss is."""
+    loss, objective = window.record.get("train/loss", 0.0), window.record.get("train/objective", 0.0)
+    return objective > 2 * loss > 0
+
+
 class IdleExpert(Rule):
     """An expert gets less than a tenth of the tokens that an even share would give it, by the mean over the layers."""
 
@@ -42,7 +51,8 @@ class IdleExpert(Rule):
         words += f"; below 0.1: {len(idle)} of {len(loads)} experts" if idle else ""
         missing = 1 - loads[least] / fair
         figures = {"least": loads[least] / fair, "most": max(loads.values()) / fair}
-        return above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures, base=1.0)
+        reading = above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures, base=1.0)
+        return replace(reading, remedy=LOWER if _outweighs(window) else "")
 
 
 class CollapsedRouter(Rule):
@@ -72,7 +82,8 @@ class CollapsedRouter(Rule):
         words += f"{window.step:,}; all tokens are {most:.3g} times"
         words += f"; too much in {names_in_words(high)}" if high else ""
         figures = {"load": loads[highest], "all": most}
-        return above(loads[highest] / most, limits, window, words, names_in_words(high), figures, base=1.0)
+        reading = above(loads[highest] / most, limits, window, words, names_in_words(high), figures, base=1.0)
+        return replace(reading, remedy=LOWER if _outweighs(window) else "")
 
 
 class RouterEntropy(Rule):
@@ -93,11 +104,12 @@ class RouterEntropy(Rule):
         has_learned = facts.frequency_loss is None or window.loss <= NO_BETTER * facts.frequency_loss
         if least > UNDECIDED and not has_learned:
             where = names_in_words(list(entropies))
-            return Reading("warning", Evidence(window.step, words, where, figures))
+            remedy = LOWER if _outweighs(window) else "raise train.learning_rate"
+            return Reading("warning", Evidence(window.step, words, where, figures), remedy=remedy)
         frozen = [name for name, entropy in entropies.items() if entropy < FROZEN]
         share = FROZEN / least if least > 0 else 1e9
         reading = above(share, {"warning": 1.0}, window, words, names_in_words(frozen), figures)
-        return replace(reading, remedy=CollapsedRouter.remedy)
+        return replace(reading, remedy=LOWER if _outweighs(window) else CollapsedRouter.remedy)
 
 
 RULES = (IdleExpert(), CollapsedRouter(), RouterEntropy())

@@ -6,13 +6,14 @@ Blocks share one shape, so their norms compare. A factor that each block applies
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import blocks_in, names_in_words
 from pipeline.telemetry.probe_figures import figure_by_block
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above, remedy_by_start
 from pipeline.telemetry.rules.loss_rules import Spikes
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
@@ -154,6 +155,8 @@ class GradientFactor(Rule):
     remedy: ClassVar = (
         "residual connections, norms or fewer layers (model.config), other weights (model.initialization)"
     )
+    larger: ClassVar = "residual connections or fewer layers (model.config), larger weights (model.initialization)"
+    smaller: ClassVar = "smaller weights (model.initialization), norms or fewer layers (model.config)"
     source: ClassVar = (
         "Pascanu, Mikolov & Bengio 2013; Glorot & Bengio 2010, section 4.2; calibrated: 0.55 to 0.77 in all"
     )
@@ -174,8 +177,13 @@ class GradientFactor(Rule):
         words = f"on its way back the gradient is multiplied by {each:.3g} a block at step {window.step:,}: "
         words += f"{each:.3g}^{steps} = {whole:.2g} from {names[-1]} to {names[0]}"
         share = max(whole / EXPLODING_RATIO, VANISHING_RATIO / whole)
-        return above(
-            share, {"critical": 1.0}, window, words, where if share > 1 else "", {"whole": whole, "each": each}
+        figures = {"whole": whole, "each": each}
+        reading = above(share, {"critical": 1.0}, window, words, where if share > 1 else "", figures)
+        then = figure_by_block(window.start, "out_grad_norm")
+        before = then.get(names[0], 1.0) / then.get(names[-1], 1.0) if then.get(names[-1]) else 1.0
+        is_from_start = not VANISHING_RATIO <= before <= EXPLODING_RATIO
+        return replace(
+            reading, remedy=remedy_by_start(window, is_from_start, self.larger if whole < 1 else self.smaller)
         )
 
 
