@@ -345,6 +345,46 @@ def test_a_rule_on_both_sides_of_its_threshold(what, severity, healthy, bad, fac
     assert verdict.since is not None
 
 
+GROWN: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    # rule, figures of blocks before the first step, figures of a fault; what is to be done where it was there before
+    ("dead_units", {"dead_units": (0, 0)}, {"dead_units": (0.9, 0)}, "model.initialization"),
+    ("saturated_units", {"saturated_units": (0,)}, {"saturated_units": (0.9,)}, "model.initialization"),
+    ("residual_growth", {"growth": (1, 2, 2)}, {"growth": (1, 2, 20)}, "model.initialization"),
+    ("first_block", {"growth": (2,), "out_rms": (1,)}, {"growth": (200,), "out_rms": (200,)}, "smaller weights"),
+    ("first_block", {"growth": (2,), "out_rms": (1,)}, {"growth": (200,), "out_rms": (2,)}, "larger embeddings"),
+    ("gradient_factor", {"out_grad_norm": (1, 1)}, {"out_grad_norm": (1e-4, 1)}, "residual connections"),
+    ("gradient_factor", {"out_grad_norm": (1, 1)}, {"out_grad_norm": (1e4, 1)}, "smaller weights"),
+    (
+        "saturated_attention",
+        {"entropy_mean": (1,), "largest_logit": (1,)},
+        {"entropy_mean": (0.01,), "largest_logit": (200,)},
+        "smaller weights",
+    ),
+    ("large_attention_logits", {"largest_logit": (1,)}, {"largest_logit": (2000,)}, "smaller weights"),
+]
+
+
+@pytest.mark.parametrize(("what", "before", "after", "at_start"), GROWN)
+def test_the_rate_is_blamed_for_what_came_in_training_alone(what, before, after, at_start):
+    records = probes(10, **after)
+    came = found([probes(**before)[0], *records], PROBED)[what].remedy
+    assert came.startswith("lower train.learning_rate")
+    assert "model." not in came
+    was = found([probes(**after)[0], *records], PROBED)[what].remedy
+    assert at_start in was
+    assert "train." not in was
+    assert found(records, PROBED)[what].remedy, "where nobody looked before the first step"
+
+
+@pytest.mark.parametrize(
+    ("what", "figures"), [("collapsed_router", {"load_most": (1, 4)}), ("router_entropy", {"router_entropy": (1, 1)})]
+)
+def test_losses_of_routers_that_outweigh_the_loss_are_to_be_lowered(what, figures):
+    for objective, begins in ((7.6, "raise train."), (70.0, "lower train.router_aux_loss_coef")):
+        records = [{**one, "train/objective": objective} for one in probes(200, **figures)]
+        assert found(records, MIXTURE)[what].remedy.startswith(begins)
+
+
 def test_every_rule_is_in_the_table_and_says_a_remedy_and_a_source():
     assert {row[0] for row in TABLE} == {rule.what for rule in RULES}
     for rule in RULES:

@@ -104,7 +104,8 @@ class RouterEntropy(Rule):
         has_learned = facts.frequency_loss is None or window.loss <= NO_BETTER * facts.frequency_loss
         if least > UNDECIDED and not has_learned:
             where = names_in_words(list(entropies))
-            remedy = LOWER if _outweighs(window) else "raise train.learning_rate"
+            remedy = "raise train.learning_rate" if "train/objective" in window.record else self.remedy
+            remedy = LOWER if _outweighs(window) else remedy
             return Reading("warning", Evidence(window.step, words, where, figures), remedy=remedy)
         frozen = [name for name, entropy in entropies.items() if entropy < FROZEN]
         share = FROZEN / least if least > 0 else 1e9
