@@ -134,10 +134,11 @@ class LayerGrid:
 
     def columns(self) -> list[tuple[int, int]]:
         """Each column's last step, after that of the column before it: a figure stands for the steps since the last
-        one. So the first begins before the first step, and the last ends with the last."""
+        one. So the first begins before the first step, and the last ends with the last. What was measured before the
+        first step has a column before 0, as wide as the next."""
         ends = [self._last[key] for key in sorted(self._last)]
         gap = ends[1] - ends[0] if len(ends) > 1 else self.steps_per_column
-        return list(zip([max(0, ends[0] - gap), *ends[:-1]], ends, strict=True)) if ends else []
+        return list(zip([max(0, ends[0] - gap) if ends[0] else -gap, *ends[:-1]], ends, strict=True)) if ends else []
 
     def row(self, layer: str) -> list[float | None]:
         """The layer's mean log10 for each column, None where there is no positive figure."""

@@ -63,7 +63,7 @@ def step_scale(steps: Sequence[float], start: float, end: float) -> Scale:
     """A linear scale from the first to the last step, with ticks at whole steps only, as many as have room."""
     room = 16 + _DIGIT * min(7, len(f"{max(steps):,.0f}"))
     scale = linear_scale(steps, start, end, num_ticks=max(1, min(6, int((end - start) / room))), snap=False)
-    whole = [mark for mark, _ in scale.ticks if abs(mark - round(mark)) < 1e-6]
+    whole = [mark for mark, _ in scale.ticks if abs(mark - round(mark)) < 1e-6 and mark >= 0]
     millions = scale.high >= 1e6
     ticks = tuple((mark, f"{mark / 1e6:g}M" if millions and mark else f"{mark:,.0f}") for mark in whole)
     return replace(scale, ticks=ticks, factor="")

@@ -147,6 +147,25 @@ def test_a_heat_map_ends_with_the_last_step() -> None:
     assert max(ends) == data["x"][1]
 
 
+@pytest.mark.parametrize("steps", [[0], [0, 10, 20, 30]])
+def test_what_was_measured_before_the_first_step_is_seen(steps: list[int]) -> None:
+    grid = LayerGrid()
+    add = grid.adder("layers.0")
+    for step in steps:
+        add(step, 10.0 ** (step / 10))
+    chart = ElementTree.fromstring(heat_map(grid, title="t", scale_label="s"))
+    cells = [
+        re.findall(r"M([\d.]+) [\d.]+H([\d.]+)v", path.attrib["d"])
+        for path in chart.iter("path")
+        if "fill" in path.attrib
+    ]
+    widths = [float(end) - float(start) for [(start, end)] in cells]
+    assert widths == pytest.approx([widths[0]] * len(steps), abs=0.02)
+    assert widths[0] > 10
+    assert "0" in texts(ElementTree.tostring(chart, encoding="unicode"))
+    assert not [tick for tick in texts(ElementTree.tostring(chart, encoding="unicode")) if tick.startswith("-")]
+
+
 @pytest.mark.parametrize("last", [600, 20_000, 2_500_000])
 def test_the_last_tick_of_the_steps_lies_within_the_drawing(last: int) -> None:
     chart = line_chart([Line("training", [(0, 1.0), (last, 2.0)], "c1")], title="t", y_label="y")
