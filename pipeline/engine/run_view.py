@@ -232,6 +232,9 @@ class RunView:
             told = {name: by_name[name].summary_in_progress(work) for name, work in self._begun.items()}
             self._state[UNFINISHED] = {name: dict(summary) for name, summary in told.items() if any(summary.values())}
             self._write()
+            for name, summary in told.items() if self._shown is None else ():
+                found = {name: {"summary": summary, "outcome": self._state["outcome"]}}
+                self._display(by_name[name], headline_stages(self._workspace), found)
 
     def leave(self) -> None:
         """After a failure: report what was done, and show the last whole result again. No error here hides the one that
@@ -263,9 +266,11 @@ class RunView:
             return False
         return all(self._stages.get(name, {}).get("key") == key for name, key in manifest["input_keys"].items())
 
-    def _display(self, stage: Stage, without: Sequence[Stage] = ()) -> None:
-        """Write the extra folders of a stage, or remove them where the run has nothing of the stage. No run fails for
-        them."""
+    def _display(
+        self, stage: Stage, without: Sequence[Stage] = (), unfinished: Mapping[str, Manifest] | None = None
+    ) -> None:
+        """Write the extra folders of a stage, or remove them where the run has nothing of the stage. `unfinished` has a
+        `summary` and the `outcome` of work that failed. No run fails for them."""
         for name, write in stage.run_folder.extra_folders.items():
             if stage.name not in self._stages and stage not in without:
                 atomic.remove(self.folder / name)
@@ -273,7 +278,8 @@ class RunView:
             left_out = [one.name for one in without]
             found = {one: self.manifest(one) for one in self._stages if one not in left_out}
             try:
-                write(self.folder / name, self._config, {one: manifest for one, manifest in found.items() if manifest})
+                whole = {one: manifest for one, manifest in found.items() if manifest}
+                write(self.folder / name, self._config, {**whole, **(unfinished or {})})
             except Exception as error:
                 reason = printable(str(error)) or type(error).__name__
                 Progress("run").say(f"warning: {self.folder / name} could not be written: {reason}")

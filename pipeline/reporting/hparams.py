@@ -38,11 +38,13 @@ Scalar = bool | int | float | str
 
 
 def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -> None:
-    """Write the settings of a run and the results in its `manifests` into the folder `target`. `train` may be missing.
-    What is there already stays."""
+    """Write the settings of a run and the results in its `manifests` into the folder `target`. `train` may be missing,
+    which is a training at work, or have the `outcome` of one that failed. What is there already stays."""
     results = results_of(manifests)
     texts = {"config": f"```yaml\n{config.as_yaml()}```\n", **texts_of(manifests)}
-    content = {"settings": settings_of(config, manifests), "texts": texts, "results": results}
+    train = manifests.get("train")
+    status = "RUNNING" if train is None else "FAILURE" if train.get("outcome") else "SUCCESS"
+    content = {"settings": settings_of(config, manifests), "texts": texts, "results": results, "status": status}
     if target.is_symlink():
         atomic.remove(target)
     target.mkdir(exist_ok=True)
@@ -52,7 +54,7 @@ def write_row(target: Path, config: Config, manifests: Mapping[str, Manifest]) -
         return
     # TensorBoard reads a run's files in the order of their names.
     path = target / f"events.out.tfevents.{time.time_ns() // 1000}.{digest}"
-    atomic.write_bytes(path, _events(content, manifests.get("train")))
+    atomic.write_bytes(path, _events(content, train))
     for old in found:
         atomic.remove(old)
 
@@ -108,7 +110,7 @@ def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import metadata
-    from tensorboard.plugins.hparams.api_pb2 import STATUS_RUNNING, STATUS_SUCCESS
+    from tensorboard.plugins.hparams.api_pb2 import Status
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
     from tensorboard.plugins.scalar.summary_v2 import scalar_pb
     from tensorboard.plugins.text.summary_v2 import text_pb
@@ -119,14 +121,14 @@ def _events(content: Mapping[str, Any], train: Manifest | None) -> bytes:
         return Summary(value=[Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)])
 
     now = time.time()
-    began = SessionStartInfo(start_time_secs=train["started"] if train else now)
+    began = SessionStartInfo(start_time_secs=(train or {}).get("started", now))
     for name, value in content["settings"].items():
         kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
         setattr(began.hparams[name], f"{kind}_value", value)
     summaries = [hparams_summary(metadata.SESSION_START_INFO_TAG, session_start_info=began)]
     summaries += [text_pb(tag, text) for tag, text in content["texts"].items()]
     summaries += [scalar_pb(tag, value) for tag, value in content["results"].items()]
-    ended = SessionEndInfo(status=STATUS_SUCCESS if train else STATUS_RUNNING, end_time_secs=now)
+    ended = SessionEndInfo(status=Status.Value(f"STATUS_{content['status']}"), end_time_secs=now)
     summaries.append(hparams_summary(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
 
     buffer = io.BytesIO()

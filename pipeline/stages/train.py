@@ -26,7 +26,7 @@ from pipeline.training.checkpointing import checkpoints, continuing
 from pipeline.training.checkpointing.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
 from pipeline.training.optimization.optimizers import family_of
-from pipeline.training.recording.metrics_file import progress_line, verdicts_so_far
+from pipeline.training.recording.metrics_file import last_figures, progress_line, verdicts_so_far
 from pipeline.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _in_short(summary: Mapping[str, Any]) -> str:
 
 
 def _in_progress(work: Path) -> dict[str, Any]:
-    return {"health": [verdict.as_json() for verdict in verdicts_so_far(work)]}
+    return {**last_figures(work), "health": [verdict.as_json() for verdict in verdicts_so_far(work)]}
 
 
 def _files(config: TrainConfig) -> dict[str, list[Path]]:

@@ -17,6 +17,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.config import Config
@@ -176,3 +177,17 @@ def test_what_is_no_scalar_is_json_text(tmp_path: Path) -> None:
     settings, _, _ = table(tmp_path)
     assert settings["hparams"]["train.freeze"] == '["a"]'
     assert settings["hparams"]["train.max_grad_norm"] == "null"
+
+
+def test_a_training_that_failed_is_told_as_one_with_what_it_came_to(tmp_path: Path) -> None:
+    """Not as one that goes on, as its row said before."""
+    target, failed = tmp_path / "one/hparams", {"outcome": "failed", "summary": MANIFESTS["train"]["summary"]}
+    target.parent.mkdir()
+    statuses = []
+    for manifests in ({}, {"train": {**failed, "summary": {}}}, {"train": failed}, MANIFESTS):
+        write_row(target, config_of("one"), manifests)
+        content = read(target).summary_metadata["_hparams_/session_end_info"].plugin_data.content
+        statuses.append(api_pb2.Status.Name(HParamsPluginData.FromString(content).session_end_info.status))
+        if manifests.get("train") is failed:
+            assert table(tmp_path)[2]["one/hparams"] == {"final/train_loss": 1.5, "final/steps": 80, "health/worst": 2}
+    assert statuses == ["STATUS_RUNNING", "STATUS_FAILURE", "STATUS_FAILURE", "STATUS_SUCCESS"]

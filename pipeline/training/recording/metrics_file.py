@@ -63,6 +63,15 @@ def verdicts_so_far(work: Path) -> list[Verdict]:
     return by_severity([*events, *replay(facts, read_metrics(work)).verdicts(is_over=False)])
 
 
+def last_figures(work: Path) -> dict[str, float]:
+    """The `steps` of a training that is not over, `final_loss` and `eval_loss`, by its last records; what there is."""
+    found: dict[str, float] = {}
+    for record in read_metrics(work):
+        of_record = {"steps": "step", "final_loss": "train/loss", "eval_loss": "eval/loss"}
+        found |= {name: record[tag] for name, tag in of_record.items() if tag in record}
+    return found
+
+
 def progress_line(work: Path) -> str:
     """How far a training that is not over has come, and its worst verdict; "" before its first record."""
     losses = [record for record in read_metrics(work) if "train/loss" in record]
