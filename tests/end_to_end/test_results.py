@@ -151,7 +151,7 @@ def test_a_training_that_diverges_gets_a_report_of_its_own(finished: Project, ha
         for one in json.loads((view / "run.json").read_text())["unfinished"]["train"]["health"]
         if one["what"] == "training_diverged"
     ]
-    assert told["evidence"]["words"] == result.err.splitlines()[-1].removeprefix("descent: ")
+    assert told["evidence"]["words"] == result.err.splitlines()[-1].removeprefix("descent: training diverged: ")
     assert "critical" in (view / "unfinished/report.html").read_text()
     assert ("still shows" in result.err) == has_result
     assert (view / "report.html").exists() == has_result
