@@ -75,9 +75,10 @@ TRAINING = """if True:
 """
 """Runs a command with what it is to measure, and writes the processor's seconds of its training into a file."""
 
-DEMO_STEPS, STEPS = 650, 60
-"""Of the demo's training, with a record every 20 steps, and of one with a record every 2. Both measure ten times:
-before the first step, at the first three records and at every fifth; and three times with histograms."""
+DEMO_STEPS, STEPS = 650, 61
+SHORT = (f"train.max_steps={STEPS}", "train.warmup_steps=10", "train.logging_steps=2", "train.eval_batches=1")
+"""Of the demo's training, with a record every 20 steps, and of one with a record every 2. Both end a step or more after
+their last regular record, and so measure equally often, with and without histograms; a test counts."""
 
 ANATOMIES = 4 / 3
 """Of the demo (before the first step, after 10, 100 and 650 steps), for each of the short training's."""
@@ -86,8 +87,7 @@ ANATOMIES = 4 / 3
 def training_seconds(workspace: Path, measures: str) -> float:
     """Processor seconds, in which other programs count little, of STEPS of the demo. In one thread: one that waits for
     others counts as busy."""
-    settings = [f"run.workspace={workspace}", f"train.max_steps={STEPS}", "train.warmup_steps=10"]
-    settings += ["train.logging_steps=2", "train.eval_batches=1", "--only", "train", "--force", "train"]
+    settings = [f"run.workspace={workspace}", *SHORT, "--only", "train", "--force", "train"]
     told = workspace / "seconds"
     command = [sys.executable, "-c", TRAINING, str(told), measures, "run", CONFIG, *settings]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
