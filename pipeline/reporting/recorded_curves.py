@@ -200,7 +200,7 @@ class Metrics:
         name, _, figure = rest.rpartition("/")
         if part == "train" and name == "expert_load":
             return self.mean_loads.adder(f"expert {figure}")
-        if part in ("train", "eval", "throughput", "benchmark"):
+        if part in ("train", "eval", "throughput", "benchmark", "embedding"):
             return self.curves.setdefault(tag, Curve()).add
         if part == "time":
             return self.times.adder(figure.removesuffix("_seconds"))

@@ -266,6 +266,8 @@ def metrics_lines(num_steps: int, *, layers: bool = True, eval_steps: int = 50) 
             "time/forward_backward_seconds": 0.42 + draw.gauss(0, 0.01),
             "time/optimizer_seconds": 0.11 + draw.gauss(0, 0.003),
             "time/rest_seconds": 0.03,
+            "embedding/never_updated_rows": 150.0,
+            "embedding/never_updated_share": 150 / 4096,
         }
         for index, layer in enumerate(LAYERS if layers else ()):
             own = norm / (1 + index / 4) * math.exp(draw.gauss(0, 0.15))

@@ -285,6 +285,14 @@ def test_scales_before_training_are_shown(page: str, tmp_path: Path) -> None:
     assert "Before training" not in without
 
 
+def test_rows_that_no_step_has_taught_are_counted(page: str, tmp_path: Path) -> None:
+    counted = "150 rows of the token embedding (3.7%) had no gradient through the input up to step 300"
+    assert f"{counted}." in check(page).text
+    facts = {"data": {"unused_tokens": 148, "vocabulary": 4096}}
+    text = check(render(make_run(tmp_path, changes={"train": {"facts": facts}}))).text
+    assert f"{counted}; 148 of 4,096 tokens never occur in the training text." in text
+
+
 def test_what_an_adapter_leaves_frozen_is_shown(page: str, tmp_path: Path) -> None:
     assert "parameters trained share" not in check(page).text
     parts = [{"name": "layers.0.attention", "parameters": 1000, "trainable": 24}, {"name": "norm", "parameters": 8}]
