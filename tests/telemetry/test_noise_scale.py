@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from telemetry.test_rules import FACTS
-from training.tiny import make_inputs, run_train
+from training.tiny import make_inputs, outcome, run_train, verdicts_told
 
 from pipeline.telemetry.noise_scale import NoiseScale
 from pipeline.telemetry.panel import replay
@@ -64,5 +64,10 @@ def test_a_training_measures_it_from_its_first_micro_batch(tmp_path):
     [unknown] = reasons[2]
     assert (unknown.kind, unknown.verdict) == ("gradients", "unknown")
     assert "a step is 1 micro-batch; to have it: a train.per_device_train_batch_size" in unknown.evidence.words
+    shown = outcome(tmp_path / "2", "output")["tensorboard"]
+    [(step, text)] = shown["verdicts/gradients"]
+    assert (step, b"unknown: noise scale" in text) == (1, True)
+    assert shown["unmeasured/noise_scale"] == [(1, 1.0)]
+    assert "noise_scale" not in {one["what"] for one in verdicts_told(tmp_path / "2/output")}, "nothing changed"
     assert records[4]["train/loss_max"] == pytest.approx(records[4]["train/loss"])
     assert records[4]["train/loss_max_step"] == 1

@@ -173,14 +173,14 @@ class LabelsWithoutText(Rule):
 
 
 class UnusedVocabulary(Rule):
-    """Most of the vocabulary is never learned: its tokens never occur in the training text, or were not in the input of
+    """Much of the vocabulary is never learned: its tokens never occur in the training text, or were not in the input of
     any step of a whole epoch. Small vocabularies, such as that of bytes, and those of pretrained models are no matter
     of it."""
 
     kind: ClassVar = "data"
     what: ClassVar = "unused_vocabulary"
     remedy: ClassVar = "a smaller tokenizer.vocab_size, or a larger tokenizer.min_frequency"
-    source: ClassVar = "rows without a gradient keep their random values; the share is calibrated"
+    source: ClassVar = "rows without a gradient keep their random values; calibrated: 16 % in a small text"
     at_once: ClassVar = True
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -200,7 +200,8 @@ class UnusedVocabulary(Rule):
         if not found or facts.is_pretrained:
             return None
         shares = [count / whole if count >= FEWEST_UNUSED else 0.0 for count, whole in found.values()]
-        return above(max(shares), {"warning": 0.5}, None, "; ".join(found), figures={"share": max(shares)})
+        limits = {"note": 1 / 3, "warning": 0.5}
+        return above(max(shares), limits, None, "; ".join(found), figures={"share": max(shares)})
 
 
 def _examples(examples: Sequence[OddDocument]) -> str:
