@@ -62,7 +62,7 @@ def train_in(index: int, inputs: dict[str, Path], folder: Path, count: int, is_c
 # Positions in the global batch of four of the sequences whose gradients tell the noise.
 WAYS: dict[str, tuple[int, bool, dict[str, Any], list[list[int]]]] = {
     "at once": (1, False, {"per_device_train_batch_size": 4}, []),
-    "in micro-batches": (1, False, {"per_device_train_batch_size": 1}, [[0]]),
+    "in micro-batches": (1, False, {"per_device_train_batch_size": 1, "gradient_checkpointing": True}, [[0]]),
     "in two processes": (2, False, {"per_device_train_batch_size": 1}, [[0], [2]]),
     "shared out": (2, True, {"per_device_train_batch_size": 1}, [[0, 2]]),
     "compiled": (1, False, {"per_device_train_batch_size": 2, "torch_compile": True}, [[0, 1]]),
