@@ -52,7 +52,7 @@ def heat_map(
     low, high = low - pad, high + pad
     row_height = max(_LEAST, _HEIGHT / len(layers))
     labels = layer_labels(layers)
-    left, right, top = 12 + 6.8 * max(map(len, labels)), WIDTH - 76.0, 26.0
+    left, right, top = 12 + 7.2 * max(map(len, labels)), WIDTH - 76.0, 26.0
     bottom = top + row_height * len(layers)
     x = step_scale([columns[0][0], columns[-1][1]], left, right)
     parts = [text(4, 14, f"{title}: {scale_label} by {what}", "title")]

@@ -13,7 +13,7 @@ from pipeline.reporting.formats import compact, count, shorten
 from pipeline.reporting.svg_axes import rect, svg, text
 
 _PITCH, _BAR, _LABEL, _MARGIN = 24.0, 17.0, 18, 12
-_DIGIT = 6.8
+_DIGIT = 7.4
 _MOST_ROWS = 40
 _ALIKE_FROM = 7
 """So many blocks of one shape in a row are drawn as one."""

@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="the
 MEASURE = """<style>body { font-family: Verdana, "DejaVu Sans", sans-serif; }</style>
 <script>
 const found = [], slack = 1;
+for (const folded of document.querySelectorAll("details")) folded.open = true;
 const isPrinted = document.documentElement.dataset.printed === "yes";
 const name = (element) => element.textContent + " (" + element.getAttribute("class") + ")";
 const cross = (a, b) => a.left < b.right - slack && b.left < a.right - slack;
