@@ -159,13 +159,13 @@ class ChartBar:
     highlight: bool = False
 
 
-def bar_chart(bars: Sequence[ChartBar], *, title: str, x_label: str) -> str:
-    """Horizontal bars from zero, each below its name and with its value."""
+def bar_chart(bars: Sequence[ChartBar], *, title: str, x_label: str, reach: float = 0.0) -> str:
+    """Horizontal bars from zero, each below its name and with its value. The axis goes to `reach` at least."""
     if not bars:
         return ""
     left, right, top, pitch = 14.0, WIDTH - 60.0, 26.0, 36.0
     bottom = top + pitch * len(bars)
-    x = linear_scale([bar.value for bar in bars], left, right, from_zero=True)
+    x = linear_scale([*(bar.value for bar in bars), reach], left, right, from_zero=True)
     parts = [text(4, 14, title, "title")]
     for row, bar in enumerate(bars):
         y = top + row * pitch

@@ -114,6 +114,17 @@ def test_maps_beside_each_other_have_one_scale(workspace: Workspace, records: li
     assert "#fde725" in tops[1] - tops[0], "the largest value has the brightest colour"
 
 
+def test_bars_beside_each_other_have_one_scale(workspace: Workspace) -> None:
+    for name, loss in (("a", 1.0), ("b", 4.0)):
+        parts = [{"from": 0, "to": 7, "loss": loss, "tokens": 8}]
+        write_run(workspace, name, contents={"evaluate": name}, summaries={"evaluate": {"by_position": parts}})
+    page = comparison_page(workspace, ["a", "b"])
+    charts = re.findall('<svg[^>]*aria-label="Loss by the number of tokens.*?</svg>', page, re.DOTALL)
+    widths = [float(re.findall('width="([0-9.]+)"[^>]*class="bar"', chart)[0]) for chart in charts]
+    assert len(widths) == 2
+    assert widths[1] == pytest.approx(4 * widths[0], rel=1e-3)
+
+
 def test_the_same_run_twice_has_nothing_that_differs(workspace: Workspace) -> None:
     write_run(workspace, "a")
     text = check(comparison_page(workspace, ["a", "a"])).text

@@ -17,16 +17,17 @@ AGAINST_CHANCE = {"above": "above chance", "at": "no better than chance", "below
 
 
 def _draw(shown: Shown) -> Markup:
-    return shown.beside(lambda run: _of_run(run, shown.is_pair))
+    reach = max((bar.value for run in shown.runs for bar in _bars(run)), default=0.0)
+    return shown.beside(lambda run: _of_run(run, shown.is_pair, reach))
 
 
-def _of_run(run: RunData, is_compared: bool) -> Markup:
+def _of_run(run: RunData, is_compared: bool, reach: float) -> Markup:
     """The comparison's own table has the figures of both runs: then they are not told again."""
     return render(
         "evaluation.html.j2",
         is_compared=is_compared,
         evaluation=_rows(run),
-        comparison=Markup(_bars(run)),
+        comparison=Markup(_bar_chart(run, reach)),
         has_intervals=bool((run.summary("evaluate").get("test") or {}).get("intervals")),
         words=run.words,
         before=" ".join(run.added_by_tokenizer("before")),
@@ -52,15 +53,18 @@ def _rows(run: RunData) -> list[dict[str, Any]]:
     ]
 
 
-def _bars(run: RunData) -> str:
-    own, words = run.own_figure, run.words
+def _bars(run: RunData) -> list[ChartBar]:
     if run.withheld:
-        return ""
-    bars = [ChartBar("this model", own, highlight=True)] if own is not None else []
-    bars += [ChartBar(row["name"], row["figure"]) for row in run.baselines]
-    name = words.main.name
+        return []
+    own = [ChartBar("this model", run.own_figure, highlight=True)] if run.own_figure is not None else []
+    return own + [ChartBar(row["name"], row["figure"]) for row in run.baselines]
+
+
+def _bar_chart(run: RunData, reach: float) -> str:
+    """The main figure of the model and of the baselines, on the scale of all runs of the page."""
+    name = run.words.main.name
     title = f"{name[0].upper()}{name[1:]} of the model and the baselines"
-    return bar_chart(bars, title=title, x_label=f"{name} ({words.better} is better)")
+    return bar_chart(_bars(run), title=title, x_label=f"{name} ({run.words.better} is better)", reach=reach)
 
 
 def _benchmark_rows(run: RunData) -> list[dict[str, Any]]:

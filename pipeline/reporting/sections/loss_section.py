@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -16,12 +16,12 @@ from pipeline.reporting.sections.base_section import PageSection, Shown
 
 
 def _draw(shown: Shown) -> Markup:
-    return shown.beside(_of_run)
+    return shown.beside(lambda run: _of_run(run, shown.runs))
 
 
-def _of_run(run: RunData) -> Markup:
+def _of_run(run: RunData, beside: Sequence[RunData]) -> Markup:
     found = run.summary("evaluate").get("calibration") or {}
-    charts, worst = list(filter(None, _charts(run))), _worst(run)
+    charts, worst = list(filter(None, _charts(run, beside))), _worst(run)
     diagram = reliability_diagram(found.get("bins") or (), title="Calibration: how often the model was right")
     if not (charts or diagram or worst):
         return Markup()
@@ -35,13 +35,17 @@ def _of_run(run: RunData) -> Markup:
     )
 
 
-def _charts(run: RunData) -> Iterator[str]:
-    """The loss by position in the window and by how frequent tokens are in training; "" for what was not measured."""
-    evaluation, label = run.summary("evaluate"), run.words.loss
-    bars = [ChartBar(_range(one["from"], one["to"]), one["loss"]) for one in evaluation.get("by_position") or ()]
-    yield bar_chart(bars, title="Loss by the number of tokens before the target", x_label=label)
-    bars = [ChartBar(_group(one), one["loss"]) for one in evaluation.get("by_frequency") or ()]
-    yield bar_chart(bars, title="Loss by how frequent tokens are in training", x_label=label)
+def _charts(run: RunData, beside: Sequence[RunData]) -> Iterator[str]:
+    """The loss by position in the window and by how frequent tokens are in training, on the scale of all runs that
+    stand beside each other; "" for what was not measured."""
+    for key, name, title in (
+        ("by_position", _range, "Loss by the number of tokens before the target"),
+        ("by_frequency", _group, "Loss by how frequent tokens are in training"),
+    ):
+        found = [one.summary("evaluate").get(key) or () for one in beside]
+        reach = max((one["loss"] for groups in found for one in groups), default=0.0)
+        bars = [ChartBar(name(one), one["loss"]) for one in run.summary("evaluate").get(key) or ()]
+        yield bar_chart(bars, title=title, x_label=run.words.loss, reach=reach)
 
 
 def _worst(run: RunData) -> list[dict[str, Any]]:
@@ -50,7 +54,8 @@ def _worst(run: RunData) -> list[dict[str, Any]]:
     return [{**one, "value": next(one[key] for key in ("bits_per_byte", "loss") if key in one)} for one in found]
 
 
-def _range(low: int, high: int) -> str:
+def _range(one: dict[str, Any]) -> str:
+    low, high = one["from"], one["to"]
     return formats.count(low) if low == high else f"{formats.count(low)} to {formats.count(high)}"
 
 
