@@ -105,6 +105,11 @@ def data(**changes: float) -> dict[str, Any]:
     return {"data": DataFacts(**changes)}
 
 
+def router(share: float) -> dict[str, float]:
+    """Losses of a router, as a part of 5."""
+    return {"train/router_balance_loss": 1.0, "train/objective": 5 + 5 * share}
+
+
 def unused(count: int, vocabulary: int = 3000) -> dict[str, Any]:
     return {"data": DataFacts(unused_tokens=count, vocabulary=vocabulary)}
 
@@ -278,6 +283,8 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
         {},
         {},
     ),
+    ("router_losses", "warning", losses(*[5] * 5, **router(0.9)), losses(*[5] * 5, **router(1.1)), {}, {}),
+    ("router_losses", "warning", losses(*[0.1] * 5, **router(-0.79)), losses(*[0.1] * 5, **router(-0.77)), {}, {}),
     ("waiting_for_data", "warning", waits(0.18, 1.0), waits(0.22, 1.0), {}, {}),
     ("waiting_for_data", "critical", waits(0.8, 0.024), waits(0.8, 0.1), {}, {}),
     ("other_validation_text", "warning", losses(5), losses(5), {"frequency_loss": 8.7}, {"frequency_loss": 8.9}),

@@ -113,4 +113,22 @@ class RouterEntropy(Rule):
         return replace(reading, remedy=LOWER if _outweighs(window) else CollapsedRouter.remedy)
 
 
-RULES = (IdleExpert(), CollapsedRouter(), RouterEntropy())
+class RouterLosses(Rule):
+    """What is minimized is the router's losses more than the loss itself, so that the model learns little but to spread
+    tokens evenly. Of a loss below 1 it is held against 1."""
+
+    kind: ClassVar = "experts"
+    what: ClassVar = "router_losses"
+    remedy: ClassVar = LOWER
+    source: ClassVar = "Fedus et al. 2022, on a coefficient of 0.01; calibrated: less than a twentieth of the loss"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        loss, objective = window.record.get("train/loss"), window.record.get("train/objective")
+        if loss is None or objective is None or "train/router_balance_loss" not in window.record:
+            return None
+        words = f"at step {window.step:,} the router's losses add {objective - loss:.4g} to a loss of {loss:.4g}"
+        share = (objective - loss) / max(loss, 1.0)
+        return above(share, {"warning": 1.0}, window, words, figures={"loss": loss, "objective": objective})
+
+
+RULES = (IdleExpert(), CollapsedRouter(), RouterEntropy(), RouterLosses())
