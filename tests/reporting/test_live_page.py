@@ -27,6 +27,9 @@ from pipeline.errors import InterruptedUnsaved, MissingInputError
 from pipeline.reporting.live_page import live_pages
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.telemetry.facts import HealthFacts
+from pipeline.telemetry.panel import replay
+from pipeline.telemetry.verdicts import Evidence, Verdict
+from pipeline.training.recording.metrics_file import verdicts_so_far
 
 __all__ = ["workspace"]  # a fixture
 
@@ -185,6 +188,21 @@ def test_status_tells_how_far_it_has_come(training: Training) -> None:
     training.tell(outcome="failed", message=message, exit_code=70)
     lines = format_status(training.workspace, lambda path: {}).splitlines()
     assert lines[lines.index(line) + 1] == f"  {message}", "whole"
+    bad = Verdict("loss", "loss_above_guessing", "critical", Evidence(10, "..."), since=5)
+    (training.work / "health.jsonl").write_text(json.dumps({"at": 10, **bad.as_json()}) + "\n")
+    line = f"  step 20 of 300, loss {loss:.3f}, critical: loss above guessing since step 5"
+    assert line in format_status(training.workspace, lambda path: {}).splitlines()
+
+
+def test_who_watches_judges_as_who_looks_once(training: Training) -> None:
+    """Also of records that were cut back and written anew."""
+    (training.work / "facts.json").write_text(json.dumps(FACTS.as_json()))
+    bad = [json.dumps({**json.loads(line), "train/loss": 50.0}) + "\n" for line in training.lines]
+    path = training.work / "metrics.jsonl"
+    for lines in (training.lines[:20], training.lines[:40], bad[:30], bad[:31], training.lines[:31], bad[:50]):
+        path.write_text("".join(lines))
+        once = replay(FACTS, map(json.loads, lines)).verdicts(is_over=False)
+        assert verdicts_so_far(training.work) == once
 
 
 def test_there_has_to_be_a_run(workspace: Workspace) -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.telemetry.facts import HealthFacts
-from pipeline.telemetry.panel import replay
+from pipeline.telemetry.panel import HealthPanel
 from pipeline.telemetry.rules import RULES
-from pipeline.telemetry.verdicts import Verdict, by_severity, headline, last_verdicts
+from pipeline.telemetry.verdicts import Verdict, by_severity, last_verdicts, worst
 
 METRICS = "metrics.jsonl"
 FACTS = "facts.json"
 """The HealthFacts of a training, in its work folder from its first step on."""
+
+
+_JUDGED: dict[Path, tuple[HealthPanel, int, dict[str, Any]]] = {}
+"""Of the training that was judged last: how many records the panel has seen, and the last of them."""
 
 
 def parse_record(line: bytes) -> dict[str, Any] | None:
@@ -60,7 +64,21 @@ def verdicts_so_far(work: Path) -> list[Verdict]:
         return changed
     judged = {rule.what for rule in RULES}
     events = [verdict for verdict in changed if verdict.what not in judged]
-    return by_severity([*events, *replay(facts, read_metrics(work)).verdicts(is_over=False)])
+    return by_severity([*events, *_panel_of(work, facts).verdicts(is_over=False)])
+
+
+def _panel_of(work: Path, facts: HealthFacts) -> HealthPanel:
+    """A panel that has seen the records. Who watches a training has only the new ones judged: 10,000 take 5 seconds."""
+    records = read_metrics(work)
+    panel, seen, last = _JUDGED.get(work, (HealthPanel(facts), 0, {}))
+    if panel.facts != facts or seen > len(records) or (seen and records[seen - 1] != last):  # it went back
+        panel, seen = HealthPanel(facts), 0
+    for record in records[seen:]:
+        panel.add(record)
+    _JUDGED.clear()
+    if records:
+        _JUDGED[work] = panel, len(records), records[-1]
+    return panel
 
 
 def last_figures(work: Path) -> dict[str, float]:
@@ -73,10 +91,18 @@ def last_figures(work: Path) -> dict[str, float]:
 
 
 def progress_line(work: Path) -> str:
-    """How far a training that is not over has come, and its worst verdict; "" before its first record."""
+    """How far a training that is not over has come, and the name of its worst verdict; "" before its first record.
+
+    Reads verdicts that were recorded: judging all records anew would take too long for a list of many runs.
+    """
     losses = [record for record in read_metrics(work) if "train/loss" in record]
     if not losses:
         return ""
     facts, last = read_facts(work), losses[-1]
     steps = f"step {last['step']:,}" + (f" of {facts.max_steps:,}" if facts is not None else "")
-    return f"{steps}, loss {last['train/loss']:.3f}, {headline(verdicts_so_far(work))}"
+    verdict = worst(last_verdicts(work))
+    health = "healthy"
+    if verdict is not None and not verdict.is_healthy:
+        since = "" if verdict.since is None else f" since step {verdict.since:,}"
+        health = f"{verdict.verdict}: {verdict.what.replace('_', ' ')}{since}"
+    return f"{steps}, loss {last['train/loss']:.3f}, {health}"
