@@ -124,6 +124,34 @@ def test_a_fault_is_named_with_its_layer(tmp_path, monkeypatch, name):
     assert kinds - others == {what}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "remedy", "mended"),
+    [
+        ("norms behind the branches at a high rate", "lower train.learning_rate", {"learning_rate": 1e-3}),
+        (
+            "a router that sends all to one expert",
+            "raise train.router_aux_loss_coef",
+            {"router_aux_loss_coef": 0.05, "max_steps": 140},
+        ),
+    ],
+)
+def test_the_remedy_of_a_training_mends_it(tmp_path, monkeypatch, name, remedy, mended):
+    model, plant, settings, (what, *_), _ = FAULTS[name]
+    prepare_layers = build_state.prepare_layers
+
+    def planted(config: Any, built: Any) -> None:
+        with torch.no_grad():
+            plant(built)
+        prepare_layers(config, built)
+
+    monkeypatch.setattr(build_state, "prepare_layers", planted)
+    found, _ = trained(tmp_path / "faulty", model=model, max_steps=12, **settings)
+    assert found[what].remedy.startswith(remedy)
+    found, _ = trained(tmp_path / "mended", model=model, **{**settings, "max_steps": 30, **mended})
+    assert what not in found
+
+
 class Stack(nn.Module):
     """A language model of layers without attention, residual connections or norms."""
 
