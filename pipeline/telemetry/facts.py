@@ -104,6 +104,12 @@ class HealthFacts:
     is_balanced: bool = False
     """Whether a loss spreads tokens over the experts."""
 
+    starts_small: bool = False
+    """Whether weights are drawn so small that any usual rate makes them grow to a multiple at once."""
+
+    unusual: Mapping[str, float] = field(default_factory=dict)
+    """Settings far outside of what is usual, by their keys in a configuration."""
+
     attention_cap: float | None = None
     """That no attention logit passes."""
 

@@ -32,6 +32,17 @@ def figures_by_layer(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {layer: _of_layer(figures) for layer, figures in norms.items()}
 
 
+def figures_of_matrices(record: Mapping[str, Any], figure: str) -> dict[str, float]:
+    """One figure of each matrix of a record, by its name, where it is above 0; biases are left out."""
+    ends = len(MATRICES), -len(figure) - 1
+    found = {
+        tag[slice(*ends)]: value
+        for tag, value in record.items()
+        if tag.startswith(MATRICES) and tag.endswith(f"/{figure}")
+    }
+    return {name: value for name, value in found.items() if value > 0 and not name.endswith("bias")}
+
+
 def in_folders(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record as TensorBoard and other trackers group it, by the first word of a tag: a layer has a folder, with its
     own figures, `layers.0/grad_norm`, and those of its matrices, `layers.0/self_attn.q_proj/grad_norm`."""

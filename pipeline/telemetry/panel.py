@@ -10,7 +10,7 @@ from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules import RULES
 from pipeline.telemetry.rules.base_rule import Reading, Rule
 from pipeline.telemetry.unmeasured import Unmeasured
-from pipeline.telemetry.verdicts import LEVELS, Evidence, Verdict, by_severity
+from pipeline.telemetry.verdicts import CAUSES, CONSEQUENCES, LEVELS, Evidence, Verdict, by_severity, with_its_cause
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
 HOLDS_IN = 3
@@ -53,7 +53,7 @@ class HealthPanel:
                 self._over[rule.what] = now
             if now.verdict != (before.verdict if before else "healthy"):
                 changed.append(now)
-        return changed
+        return [with_its_cause(one, self._found.values()) for one in changed]
 
     def _judge(self, rule: Rule, holds_in: int) -> Verdict | None:
         """What the last readings of a rule come to; None where they decide nothing."""
@@ -94,7 +94,7 @@ class HealthPanel:
         """What is to be said after the last record, worst first: the findings, and one verdict for each kind that has
         none. What was critical and is over is a note. A training that is over with too few records to be sure is judged
         by those that it has. An `event` that no record holds is among them."""
-        found = [] if event is None else [event]
+        found, past = [] if event is None else [event], []
         for rule in RULES:
             readings = self._readings[rule.what]
             verdict = self._found.get(rule.what)
@@ -105,7 +105,11 @@ class HealthPanel:
             elif (over := self._over.get(rule.what)) is not None:
                 words = f"it was critical from step {over.since:,} on, and is over; when it last was, "
                 words += over.evidence.words
-                found.append(replace(over, verdict="note", evidence=replace(over.evidence, words=words)))
+                past.append(replace(over, verdict="note", evidence=replace(over.evidence, words=words)))
+        # What broke a training remains its worst verdict as long as that learns nothing.
+        has_failed = any(one.verdict == "critical" and one.what in CONSEQUENCES for one in found)
+        found += [replace(one, verdict="critical") if has_failed and one.what in CAUSES else one for one in past]
+        found = [with_its_cause(verdict, found) for verdict in found]
         unknown = self._unmeasured.verdicts()
         told = {verdict.kind for verdict in found}
         for kind in dict.fromkeys(rule.kind for rule in RULES):

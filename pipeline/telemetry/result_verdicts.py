@@ -58,7 +58,8 @@ def _explained(verdict: Verdict, training: Sequence[Verdict], losses: Sequence[f
         return verdict
     broken = next((one for one in by_severity(training) if one.verdict == "critical" and one.kind in BREAKS), None)
     if broken is not None:
-        return replace(verdict, remedy=f"mend first what the training was told: {broken.name}: {broken.remedy}")
+        first = "" if broken.remedy.startswith("mend first") else f"mend first {broken.name}: "
+        return replace(verdict, remedy=f"{first}{broken.remedy}")
     fall = last_fall(losses)
     if verdict.what != "no_better_than_baseline" or fall is None:
         return verdict

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,16 @@ KINDS = (
     "result",
 )
 """What verdicts are about, in the order in which they are shown."""
+
+CAUSES = {
+    "loss_at_the_start", "loss_above_guessing", "unstable_updates", "overwritten_weights", "stalled_updates",
+    "strong_decay", "always_clipped", "other_validation_text", "text_without_order", "labels_without_text",
+    "one_token_documents",
+}  # fmt: skip
+"""Verdicts that name what is to be mended."""
+
+CONSEQUENCES = {"no_better_than_frequencies", "nothing_learned", "loss_plateau", "uniform_attention"}
+"""Verdicts that say that nothing is learned, whatever the cause."""
 
 HEALTH = "health.jsonl"
 """In a training's folder: a line for each change of a verdict."""
@@ -109,15 +119,32 @@ def verdicts_of(values: Any) -> list[Verdict]:
 
 
 def by_severity(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The same, worst first. Of equally bad ones the earliest comes first: others may follow from it; then in the order
-    of KINDS."""
+    """The same, worst first. Of equally bad ones those that name a cause come first and mere consequences last; then
+    the earliest: others may follow from it; then in the order of KINDS."""
     kinds = {kind: position for position, kind in enumerate(KINDS)}
 
-    def rank(one: Verdict) -> tuple[int, float, int]:
-        since = math.inf if one.since is None else one.since
-        return -SEVERITIES.index(one.verdict), since, kinds.get(one.kind, len(KINDS))
+    def rank(one: Verdict) -> tuple[int, int, float, int]:
+        since = one.since if one.since is not None else math.inf if one.kind == "result" else -1
+        part = 0 if one.what in CAUSES else 2 if one.what in CONSEQUENCES else 1
+        return -SEVERITIES.index(one.verdict), part, since, kinds.get(one.kind, len(KINDS))
 
     return sorted(verdicts, key=rank)
+
+
+def cause_of(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """What is to be mended first where nothing is learned: of the bad verdicts that are no mere consequences, the worst
+    that is critical or names a cause; None of none. Overfitting and a slow machine are no causes of that."""
+    for one in by_severity(verdicts):
+        is_bad = LEVELS[one.verdict] == 3 or (LEVELS[one.verdict] == 2 and one.what in CAUSES)
+        if is_bad and one.kind not in ("validation", "speed", "result") and one.what not in CONSEQUENCES:
+            return one
+    return None
+
+
+def with_its_cause(verdict: Verdict, others: Iterable[Verdict]) -> Verdict:
+    """A consequence with the remedy of its cause among the other verdicts; any other verdict as it is."""
+    cause = cause_of(others) if verdict.what in CONSEQUENCES and not verdict.is_healthy else None
+    return verdict if cause is None else replace(verdict, remedy=f"mend first {cause.name}: {cause.remedy}")
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict | None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from pipeline.telemetry.layer_series import Layers, layers_in
+from pipeline.telemetry.matrix_figures import figures_of_matrices
 
 WINDOW_RECORDS = 5
+MANY_RECORDS = 25
 MAX_HISTORY = 512
 SPIKES = ("train/loss_spikes", "train/grad_norm_spikes")
 
@@ -33,15 +35,33 @@ class Window:
     history: list[tuple[int, float]] = field(default_factory=list)
     """Steps and medians of the last losses: all, until every second is dropped whenever there are MAX_HISTORY."""
 
+    rate: float = 0.0
+    """The last learning rate."""
+
+    rate_steps: float = 0.0
+    """The sum of the learning rates of all steps so far, as the records tell them."""
+
     first_loss: float | None = None
     lowest: tuple[int, float, float] | None = None
     """Step, median and robust standard deviation of the last losses where that median was lowest."""
+
+    many_norms: deque[float] = field(default_factory=lambda: deque(maxlen=MANY_RECORDS))
+    """The same of more records."""
 
     early_norms: list[float] = field(default_factory=list)
     """Gradient norms of the first records after the warm-up, but for the very first record."""
 
     layers: Layers = field(default_factory=dict)
     """Of the newest record; empty where it measured none."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """Norms of matrices before the step of the newest record that measured them. Biases and zeros are left out."""
+
+    first_weights: dict[str, float] = field(default_factory=dict)
+    """The same of the first such record."""
+
+    first_measured: int = 0
+    """The step of that."""
 
     best_eval: tuple[int, float, float] | None = None
     """Step, lowest validation loss, and the median of the training losses then."""
@@ -54,14 +74,22 @@ class Window:
 
     def add(self, record: Mapping[str, float], warmup_steps: int) -> None:
         """Take one record."""
+        steps = int(record["step"]) - self.step
         self.record, self.step, self.layers = record, int(record["step"]), layers_in(record)
         if self.step == 0:
             self.start = record
+        self.rate = record.get("train/learning_rate", self.rate)
+        self.rate_steps += steps * self.rate
+        if weights := figures_of_matrices(record, "weight_norm"):
+            self.weights = weights
+            if not self.first_weights:
+                self.first_weights, self.first_measured = weights, self.step
         if "train/loss" in record:
             self._add_loss(record["train/loss"])
         if "train/grad_norm" in record:
             norm = record["train/grad_norm"]
             self.norms.append(norm)
+            self.many_norms.append(norm)
             is_early = len(self.early_norms) < WINDOW_RECORDS
             if is_early and self.step > warmup_steps and self.num_losses > 1:
                 self.early_norms.append(norm)
@@ -87,9 +115,19 @@ class Window:
             del self.history[::2]
 
     @property
+    def growth(self) -> float | None:
+        """By what half of the matrices have grown, or more, since they were first measured; None of no matrices."""
+        grown = sorted(self.weights[name] / first for name, first in self.first_weights.items() if name in self.weights)
+        return grown[len(grown) // 2] if grown else None
+
+    @property
     def loss(self) -> float:
         """The median of the last training losses; infinite before the first."""
         return median(self.losses) if self.losses else float("inf")
+
+    def loss_at(self, share: float) -> float | None:
+        """The median loss when that share of the steps so far was over; None before the first."""
+        return next((loss for step, loss in reversed(self.history) if step <= share * self.step), None)
 
     @property
     def has_loss(self) -> bool:

@@ -122,7 +122,7 @@ def test_a_learning_rate_of_10(tmp_path):
     assert "train.learning_rate" in found["unstable_updates"].remedy
     of_losses = ("loss_above_guessing", "no_better_than_frequencies", "loss_diverged", "nothing_learned")
     inside = ("saturated_attention", "large_attention_logits", "fading_activations", "gradient_factor")
-    assert_told_truly(told, "unstable_updates", *of_losses, *GRADIENTS, *inside)
+    assert_told_truly(told, "unstable_updates", "overwritten_weights", *of_losses, *GRADIENTS, *inside)
 
 
 def test_a_learning_rate_of_a_billionth(tmp_path):

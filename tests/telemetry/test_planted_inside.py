@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[dict[str, Any], Callable[[Any], None], dict[str, Any], t
         nothing,
         {},
         ("idle_blocks", "warning", "layers.0 to layers.3 (4 layers)"),
-        {"unstable_updates"},
+        {"unstable_updates", "overwritten_weights"},
     ),
     "a router that sends all to one expert": (
         {"architecture": "mixtral", "config": MIXTURE},

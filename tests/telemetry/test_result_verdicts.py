@@ -91,7 +91,7 @@ def test_of_a_broken_training_the_remedy_is_that_of_what_broke_it() -> None:
     for evaluation in (WORSE, within):
         (verdict,) = judge_result(evaluation, training, FALLING)
         assert verdict.what == judge_result(evaluation)[0].what
-        assert verdict.remedy == "mend first what the training was told: unstable updates: mend unstable_updates"
+        assert verdict.remedy == "mend first unstable updates: mend unstable_updates"
     (verdict,) = judge_result(WORSE, [told("loss", "loss_plateau", "warning", 60)], FALLING)
     assert verdict.what == "still_learning", "a warning breaks no training"
     better = language_model(2.0, bigram=(2.5, [-0.6, -0.4]))

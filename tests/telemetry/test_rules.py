@@ -25,6 +25,7 @@ FACTS = HealthFacts(
     stops_early=False,
     max_grad_norm=1.0,
     guess_loss=8.0,
+    batch_targets=512.0,
     frequency_loss=7.0,
 )
 Records = list[dict[str, float]]
@@ -34,12 +35,29 @@ def losses(*values: float, every: int = 10, **others: float) -> Records:
     return [{"step": (i + 1) * every, "train/loss": value, **others} for i, value in enumerate(values)]
 
 
+def at_full_rate(*values: float) -> Records:
+    return losses(*values, **{"train/learning_rate": 1e-3})
+
+
+def validation(loss: float, step: int = 170) -> dict[str, float]:
+    return {"step": step, "eval/loss": loss}
+
+
 def layers(gradients: Iterable[float] = (1, 1), ratios: Iterable[float] = (1e-3, 1e-3), rate: float = 1e-3) -> Records:
     line: dict[str, float] = {"train/learning_rate": rate}
     for i, (gradient, ratio) in enumerate(zip(gradients, ratios, strict=True)):
         figures = {"grad_norm": gradient, "weight_norm": 1.0, "update_norm": ratio}
         line |= {f"matrices/layers.{i}.mlp/{name}": value for name, value in figures.items()}
     return [{"step": step, **line} for step in range(10, 60, 10)]
+
+
+def grown(*norms: float) -> Records:
+    """Three matrices, of which one does not grow; at the full rate, a record every ten steps."""
+    return [
+        {"step": 10 * (i + 1), "train/learning_rate": 1e-3}
+        | {f"matrices/layers.0.{name}/weight_norm": 1.0 if name == "a" else norm for name in "abc"}
+        for i, norm in enumerate(norms)
+    ]
 
 
 def decays(share: float) -> Records:
@@ -132,6 +150,11 @@ OTHER = {"frequency_loss": 8.9}
 MASKED = [{**one, "probe/lm_head/out_not_finite": 1.0} for one in probes()]
 """The head masks an output by an infinity."""
 
+WARMING, FULL = {"warmup_steps": 500}, {"max_steps": 400}
+STUCK = at_full_rate(*[7.99] * 5)
+SLOW = [7.9 - 0.03 * i for i in range(16)]
+"""Loses 3 % in the second half, and is still above the frequencies."""
+
 LABELS = {"predicts": "classes"}
 NUMBERS = {"predicts": "numbers"}
 SWINGING = [*[8.0] * 5, *([4.0] * 7 + [8.5] * 7) * 4]
@@ -142,6 +165,27 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("loss_above_guessing", "critical", losses(*[8.05] * 5), losses(*[8.15] * 5), {}, {}),
     ("no_better_than_frequencies", "critical", losses(*[6.9] * 30), losses(*[6.95] * 30), {}, {}),
     ("no_better_than_frequencies", "critical", losses(*[6.95] * 30), losses(*[6.95] * 30), {"warmup_steps": 200}, {}),
+    ("loss_above_guessing", "critical", losses(*[15.9] * 5), losses(*[16.1] * 5), {"warmup_steps": 500}, WARMING),
+    # At the full rate: 0.03 and 0.01 of the way to the frequencies, after 20 steps and after 10.
+    ("no_better_than_frequencies", "critical", at_full_rate(*[7.97] * 9), at_full_rate(*[7.99] * 2), FULL, FULL),
+    ("no_better_than_frequencies", "critical", at_full_rate(7.99), at_full_rate(*[7.99] * 3), FULL, FULL),
+    ("no_better_than_frequencies", "critical", losses(*[7.2] * 9), losses(*[7.2] * 13), {}, {}),
+    ("no_better_than_frequencies", "critical", losses(*[7.2] * 13), losses(*[7.2] * 13), {"batch_targets": 64.0}, {}),
+    ("no_better_than_frequencies", "note", losses(*SLOW[:14]), losses(*SLOW), {}, {}),
+    ("nothing_learned", "critical", [*STUCK, validation(7.9, 60)], [*STUCK, validation(7.99, 60)], FULL, FULL),
+    ("nothing_learned", "note", [*losses(*SLOW), validation(6.9)], [*losses(*SLOW), validation(7.0)], {}, {}),
+    # At the full rate 4.33, 6 and 7.67 times after 20, 30 and 40 steps; at a thousandth of it four times.
+    ("overwritten_weights", "critical", grown(1, 4.2, 5.9, 7.6), grown(1, 4.4, 6.1, 7.8), {}, {}),
+    (
+        "overwritten_weights",
+        "critical",
+        grown(1, *[3.9] * 4),
+        grown(1, *[4.1] * 4),
+        {"peak_rate": 1.0},
+        {"peak_rate": 1.0},
+    ),
+    ("overwritten_weights", "critical", grown(1, *[9] * 4), grown(1, *[9] * 4), {"is_pretrained": True}, {}),
+    ("overwritten_weights", "critical", grown(1, *[9] * 4), grown(1, *[9] * 4), {"starts_small": True}, {}),
     ("loss_above_guessing", "critical", losses(*SWINGING), losses(*[8.2] * 20), LABELS, LABELS),
     ("loss_above_guessing", "critical", losses(*SWINGING), losses(*[17.0] * 5), LABELS, LABELS),
     ("loss_diverged", "critical", losses(*SWINGING), losses(*SWINGING, *[8.2] * 15), LABELS, LABELS),
@@ -440,6 +484,55 @@ def test_of_labels_far_from_unit_scale_the_units_are_to_be_mended():
     assert "units" in verdict.remedy
     assert "train.learning_rate" not in verdict.remedy
     assert "units" in found(losses(*[4e12] * 9), facts)["loss_above_guessing"].remedy
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "usual"),
+    [
+        ("train.adam_epsilon", 1.0, "1e-08"),
+        ("model.config.resid_pdrop", 0.9, "0.1"),
+        ("train.router_aux_loss_coef", 100.0, "0.01"),
+    ],
+)
+def test_a_setting_far_outside_of_what_is_usual_is_named_where_nothing_is_learned(setting, value, usual):
+    stuck, facts = at_full_rate(*[7.99] * 9), {**FULL, "unusual": {setting: value}}
+    advice = f"lower {setting}, which is {value:g}: {usual} is usual"
+    assert found(stuck, facts)["no_better_than_frequencies"].remedy == advice
+    assert "unusual" not in str(found(losses(*[5.0] * 30), facts)), "a model that learns may have it"
+    remedy = found(probes(50, load_most=(2.9, 3.1)), {**MIXTURE, **facts})["collapsed_router"].remedy
+    assert (remedy == advice) == (setting == "train.router_aux_loss_coef")
+
+
+def test_weights_that_have_grown_to_a_multiple_ask_for_a_smaller_rate():
+    records = [{**one, "train/loss": 7.0} for one in grown(1, *[2.5] * 14)]
+    assert "lower train.learning_rate" in found(records, {})["no_better_than_frequencies"].remedy
+    records = [{**one, "train/loss": 7.0} for one in grown(1, *[1.5] * 14)]
+    assert "three times as large" in found(records, {})["no_better_than_frequencies"].remedy
+
+
+def test_where_nothing_is_learned_what_broke_the_training_comes_first():
+    """Weights are overwritten in the first steps alone; attention saturates later, and nothing is ever learned."""
+    records = at_full_rate(*[7.95] * 30)
+    for i, record in enumerate(records):
+        figures = {"grad_norm": 1.0, "weight_norm": 1.0, "update_norm": 1.2 if i < 3 else 0.1}
+        record |= {f"matrices/layers.0.a/{name}": value for name, value in figures.items()}
+    for record in records[9:]:
+        record |= {"attention/layers.0/entropy_mean": 0.001, "attention/layers.0/largest_logit": 1e6}
+    verdicts = replay(FACTS, records).verdicts()
+    assert next(one.what for one in verdicts if one.verdict == "critical") == "unstable_updates"
+    assert {one.what: one for one in verdicts}["no_better_than_frequencies"].remedy == (
+        "mend first unstable updates: lower train.learning_rate, or raise train.warmup_steps"
+    )
+    learned = [{**record, "train/loss": 8.0 - 0.1 * i} for i, record in enumerate(records)]
+    verdict = {one.what: one for one in replay(FACTS, learned).verdicts()}["unstable_updates"]
+    assert verdict.verdict == "note", "it is over, and the model learns"
+
+
+def test_a_norm_that_goes_up_and_down_is_told_once():
+    panel, told = HealthPanel(FACTS), []
+    for record in norms(*[60, 1, 60, 60, 1, 1, 60, 1, 60] * 12, clipped=1.0):
+        told += [one.verdict for one in panel.add(record) if one.what == "always_clipped"]
+    assert told == ["note"]
 
 
 def test_one_odd_record_decides_nothing_and_a_fault_that_is_over_is_told_once():

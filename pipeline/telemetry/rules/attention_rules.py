@@ -11,8 +11,17 @@ from typing import ClassVar
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
 from pipeline.telemetry.probe_figures import ATTENTION, figure_by_module
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late, remedy_by_start
-from pipeline.telemetry.rules.loss_rules import NO_BETTER
+from pipeline.telemetry.rules.base_rule import (
+    FALLING,
+    Reading,
+    Rule,
+    above,
+    has_fallen,
+    has_not_moved,
+    is_late,
+    remedy_by_start,
+)
+from pipeline.telemetry.rules.loss_rules import NO_BETTER, remedy_of_no_learning
 from pipeline.telemetry.window import Window
 
 SATURATED, LOGIT, UNIFORM = 0.06, 100.0, 0.995
@@ -82,13 +91,16 @@ class UniformAttention(Rule):
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         entropies = figure_by_module(window.record, ATTENTION, "entropy_lowest_head")
         loss = facts.frequency_loss
-        if not entropies or loss is None or not is_late(window, facts) or not window.losses:
+        if not entropies or loss is None or not window.losses:
+            return None
+        if not is_late(window, facts) and not has_not_moved(window, facts, window.loss):
             return None
         least = min(entropies, key=lambda name: entropies[name])
-        has_learned = window.loss <= NO_BETTER * loss
+        has_learned = window.loss <= NO_BETTER * loss or has_fallen(window, FALLING)
         words = f"no head's entropy is below {entropies[least]:.4f} of an even one's at step {window.step:,}"
         share = entropies[least] / UNIFORM if not has_learned else 0.0
-        return above(share, {"warning": 1.0}, window, words, figures={"entropy": entropies[least]})
+        reading = above(share, {"warning": 1.0}, window, words, figures={"entropy": entropies[least]})
+        return replace(reading, remedy=remedy_of_no_learning(window, facts))
 
 
 RULES = (SaturatedAttention(), LargeLogits(), UniformAttention())

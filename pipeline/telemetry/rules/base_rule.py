@@ -11,8 +11,21 @@ from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
-FEWEST_STEPS = 150
+FEWEST_STEPS, FEWEST_FLAT_STEPS = 150, 100
 """Healthy trainings of small models on little text are as good as frequencies after 60 to 100 steps."""
+
+FEWEST_FLAT_TARGETS = 25_000
+"""Losses of few tokens a step are too noisy to be called flat."""
+
+FLAT = 0.005
+"""By what part the loss of the second half of the steps so far has to fall: healthy trainings reach 0.02 and more."""
+
+FALLING = 0.02
+"""By what part it has to fall to show that the model learns, if slowly."""
+
+FULL_STEPS, MOVED = 15, 0.02
+"""After steps that come to 15 of the full learning rate, healthy trainings have gone 0.06 to 0.6 of the way from the
+loss of a uniform guess to that of frequencies."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +97,31 @@ def _share(distance: float, limit: float) -> float:
 
 def is_late(window: Window, facts: HealthFacts) -> bool:
     """Whether a model that learns must have begun to: twice the warm-up and a tenth of the training are over, and
-    FEWEST_STEPS steps. A label a document teaches more slowly than one a token: there half of the training."""
+    FEWEST_STEPS steps; FEWEST_FLAT_STEPS where the loss of the second half of them did not fall. A label a document
+    teaches more slowly than one a token: there half of the training."""
     share = 0.1 if facts.predicts == "tokens" else 0.5
-    return window.step >= max(FEWEST_STEPS, 2 * facts.warmup_steps, share * facts.max_steps)
+    is_flat = window.num_losses > 0 and not has_fallen(window, FLAT)
+    is_told = facts.predicts == "tokens" and facts.batch_targets * window.step >= FEWEST_FLAT_TARGETS
+    fewest = FEWEST_FLAT_STEPS if is_flat and is_told else FEWEST_STEPS
+    return window.step >= max(fewest, 2 * facts.warmup_steps, share * facts.max_steps)
+
+
+def has_fallen(window: Window, part: float) -> bool:
+    """Whether the median loss fell by a part in the second half of the steps so far."""
+    before = window.loss_at(0.5)
+    return before is not None and before - window.loss >= part * before
+
+
+def has_not_moved(window: Window, facts: HealthFacts, loss: float) -> bool:
+    """Whether a loss is still that of a model that knows nothing, after as many steps as it takes to leave it, and a
+    twentieth of the training. Of labels only those far from unit scale tell."""
+    guess, frequencies = facts.guess_loss, facts.frequency_loss
+    is_told = facts.has_odd_units or (facts.predicts == "tokens" and not facts.is_pretrained)
+    if not is_told or guess is None or frequencies is None or guess - frequencies < 0.02 * guess:
+        return False
+    is_time = window.rate_steps >= FULL_STEPS * facts.peak_rate and window.step >= 0.05 * facts.max_steps
+    limit = MOVED if facts.predicts == "tokens" else 10 * MOVED
+    return is_time and guess - loss < limit * (guess - frequencies)
 
 
 SLOWER = "lower train.learning_rate, or raise train.warmup_steps"

@@ -9,7 +9,7 @@ from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
 from pipeline.telemetry.probe_figures import EXPERTS, figure_by_module
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
-from pipeline.telemetry.rules.loss_rules import NO_BETTER
+from pipeline.telemetry.rules.loss_rules import NO_BETTER, usual_settings
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
@@ -52,7 +52,8 @@ class IdleExpert(Rule):
         missing = 1 - loads[least] / fair
         figures = {"least": loads[least] / fair, "most": max(loads.values()) / fair}
         reading = above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures, base=1.0)
-        return replace(reading, remedy=LOWER if _outweighs(window) else "")
+        usual = usual_settings(facts, "router_aux_loss_coef")
+        return replace(reading, remedy=usual or (LOWER if _outweighs(window) else ""))
 
 
 class CollapsedRouter(Rule):
@@ -83,7 +84,8 @@ class CollapsedRouter(Rule):
         words += f"; too much in {names_in_words(high)}" if high else ""
         figures = {"load": loads[highest], "all": most}
         reading = above(loads[highest] / most, limits, window, words, names_in_words(high), figures, base=1.0)
-        return replace(reading, remedy=LOWER if _outweighs(window) else "")
+        usual = usual_settings(facts, "router_aux_loss_coef")
+        return replace(reading, remedy=usual or (LOWER if _outweighs(window) else ""))
 
 
 class RouterEntropy(Rule):

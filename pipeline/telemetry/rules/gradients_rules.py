@@ -14,7 +14,7 @@ from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import blocks_in, names_in_words
 from pipeline.telemetry.probe_figures import figure_by_block
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above, remedy_by_start
-from pipeline.telemetry.rules.loss_rules import Spikes
+from pipeline.telemetry.rules.loss_rules import UNITS, Spikes
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import WINDOW_RECORDS, Window
 
@@ -113,10 +113,12 @@ class AlwaysClipped(Rule):
         share, norm = window.record.get("train/clipped_share"), window.record.get("train/grad_norm")
         if share is None or norm is None or not facts.max_grad_norm or window.step <= facts.warmup_steps:
             return None
-        words = f"the gradient's norm is {norm:.3g} at step {window.step:,}, clipped to {facts.max_grad_norm:g} in "
-        words += f"{share:.0%} of the steps"
+        norm = median(window.many_norms)  # single ones go up and down by a factor of ten
+        words = f"the gradient's median norm is {norm:.3g} up to step {window.step:,}, clipped to "
+        words += f"{facts.max_grad_norm:g} in {share:.0%} of the steps"
         limits = {"note": 10 * facts.max_grad_norm, "warning": 1000 * facts.max_grad_norm}
-        return above(norm if share > 0.95 else 0.0, limits, window, words)
+        reading = above(norm if share > 0.95 else 0.0, limits, window, words)
+        return replace(reading, remedy=UNITS) if facts.has_odd_units else reading
 
 
 class NoisyGradient(Rule):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_full, is_late
+from pipeline.telemetry.rules.base_rule import (
+    FALLING,
+    Reading,
+    Rule,
+    above,
+    has_fallen,
+    has_not_moved,
+    is_full,
+    is_late,
+)
 from pipeline.telemetry.verdicts import Evidence
 from pipeline.telemetry.window import Window
 
 NO_BETTER = 0.99
+GROWN = 2.0
 ABOVE_GUESSING = 0.1
 SETTLED = 15
 RATE = "lower train.learning_rate, or raise train.warmup_steps"
@@ -19,13 +30,35 @@ BOTH_RATES = "try a train.learning_rate three times as large, and a third of it"
 TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
 
 
+SLOW = "raise train.max_steps, or try a train.learning_rate three times as large"
 UNITS = "write the labels of ingest.sources in units in which their mean and their standard deviation are near 1"
 
 
+USUAL = {"train.adam_epsilon": 1e-8, "router_aux_loss_coef": 0.01}
+"""Of settings, by the end of their keys; 0.1 of others, such as dropout."""
+
+
+def usual_settings(facts: HealthFacts, of: str = "") -> str:
+    """The advice to give settings far outside of what is usual a value that is; "" where there are none. `of`: only
+    those with this in their key."""
+    advice = []
+    for key, value in facts.unusual.items():
+        if of in key:
+            usual = next((one for end, one in USUAL.items() if key.endswith(end)), 0.1)
+            advice.append(f"lower {key}, which is {value:g}: {usual:g} is usual")
+    return "; ".join(advice)
+
+
 def remedy_of_no_learning(window: Window, facts: HealthFacts) -> str:
-    """In the place of a larger learning rate, where the loss was above a uniform guess: a larger one would do harm."""
+    """In the place of a larger learning rate: what is known to be far off, or a smaller one where the loss was above a
+    uniform guess or the weights have grown to a multiple."""
     if facts.has_odd_units:
         return UNITS
+    if advice := usual_settings(facts):
+        return advice
+    if window.growth is not None and window.growth > GROWN and not (facts.is_pretrained or facts.starts_small):
+        words = f"{RATE}: half of the matrices have grown {window.growth:.2g} times or more since step "
+        return f"{words}{window.first_measured:,}"
     guess = facts.guess_loss
     margin = ABOVE_GUESSING if facts.predicts == "tokens" else guess or 0.0
     was_above = guess is not None and any(loss > guess + margin for _, loss in window.history)
@@ -40,9 +73,23 @@ def settled_loss(window: Window, facts: HealthFacts) -> float:
     return min([window.loss, *(loss for _, loss in window.history[-SETTLED:])])
 
 
+def no_learning(
+    window: Window, facts: HealthFacts, loss: float, words: str, figures: Mapping[str, float], proves: bool
+) -> Reading:
+    """The reading of a loss that is to be below that of frequencies. One that still falls, where nothing is known to be
+    wrong, is that of a slow or short training: a note."""
+    frequencies, remedy = facts.frequency_loss or 0.0, remedy_of_no_learning(window, facts)
+    is_slow = not remedy and not proves and has_fallen(window, FALLING)
+    words += "; it still falls" if is_slow else ""
+    limits = {"note" if is_slow else "critical": NO_BETTER * frequencies}
+    reading = above(loss, limits, window, words, figures=figures, base=frequencies)
+    return replace(reading, proves=proves, remedy=SLOW if is_slow else remedy)
+
+
 class AboveGuessing(Rule):
     """A model that has trained for half of its warm-up knows less than nothing: its loss is above that of a uniform
-    guess, or of numbers twice that of always saying 0. Errors of few numbers are far apart, nats are not."""
+    guess, twice that before, or of numbers twice that of always saying 0. Errors of few numbers are far apart, nats are
+    not."""
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_above_guessing"
@@ -51,9 +98,11 @@ class AboveGuessing(Rule):
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         guess = facts.guess_loss
-        if guess is None or not window.has_loss or window.step <= facts.warmup_steps / 2:
+        if guess is None or not window.has_loss:
             return None
         loss = window.loss if window.loss > 2 * guess else settled_loss(window, facts)
+        if window.step <= facts.warmup_steps / 2 and (facts.is_pretrained or loss <= 2 * guess):
+            return None
         words = f"the median training loss is {loss:.4g} at step {window.step:,}; {facts.guess} costs {guess:.4g}"
         limits = {"critical": 2 * guess if facts.predicts == "numbers" else guess + ABOVE_GUESSING}
         reading = above(loss, limits, window, words, figures={"loss": loss, "guessing": guess}, base=guess)
@@ -70,15 +119,16 @@ class NoBetterThanFrequencies(Rule):
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         frequencies = facts.frequency_loss
-        if frequencies is None or not window.has_loss or not is_late(window, facts):
+        if frequencies is None or not window.has_loss:
             return None
         loss = window.loss
+        has_not = has_not_moved(window, facts, loss)
+        if not has_not and not is_late(window, facts):
+            return None
         words = f"the median training loss is {loss:.4g} at step {window.step:,}"
         words += f"; {facts.frequencies} costs {frequencies:.4g}"
         figures = {"loss": loss, "frequencies": frequencies}
-        limits = {"critical": NO_BETTER * frequencies}
-        reading = above(loss, limits, window, words, figures=figures, base=frequencies)
-        return replace(reading, remedy=remedy_of_no_learning(window, facts))
+        return no_learning(window, facts, loss, words, figures, has_not)
 
 
 class Diverged(Rule):
@@ -121,13 +171,16 @@ class Plateau(Rule):
             return None
         quarter = len(recent) // 4
         before, now = median(recent[:quarter]), median(recent[-quarter:])
-        words = f"the training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
+        words = (
+            f"the median training loss went from {before:.4g} to {now:.4g} in the fifth of the training before step "
+        )
         words += f"{window.step:,}; {facts.frequencies} costs {facts.frequency_loss:.4g}"
         is_flat = -0.02 * before < before - now < 0.005 * before
         limit = 0.9 * facts.frequency_loss
         figures = {"before": before, "loss": now}
         base = facts.frequency_loss
-        return above(now if is_flat else 0.0, {"warning": limit}, window, words, figures=figures, base=base)
+        reading = above(now if is_flat else 0.0, {"warning": limit}, window, words, figures=figures, base=base)
+        return replace(reading, remedy=remedy_of_no_learning(window, facts))
 
 
 class Spikes(Rule):

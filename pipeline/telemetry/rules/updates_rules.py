@@ -12,11 +12,13 @@ from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
+from pipeline.telemetry.matrix_figures import figures_of_matrices
 from pipeline.telemetry.rules.base_rule import Reading, Rule, above
 from pipeline.telemetry.window import Window
 
 UNSTABLE_UPDATE, OVERWRITING_UPDATE, PROVEN_UPDATE = 0.5, 1.0, 10.0
 STALLED_UPDATE = 1e-5
+FASTEST_GROWTH = 4.0
 DECAY = 0.01
 """Of the weights, a step: they forget in 100 steps what they were."""
 
@@ -40,6 +42,14 @@ class Unstable(Rule):
         ratios = update_ratios(window)
         if not ratios:
             return None
+        updates = figures_of_matrices(window.record, "update_norm")
+        of_matrices = sorted(
+            update / window.weights[name] for name, update in updates.items() if name in window.weights
+        )
+        if of_matrices and (middle := of_matrices[len(of_matrices) // 2]) > OVERWRITING_UPDATE:
+            words = f"step {window.step:,} changes half of the matrices by {middle:.2g} of their norm or more"
+            reading = above(middle, {"critical": OVERWRITING_UPDATE}, window, words)
+            return replace(reading, proves=True)
         most = max(ratios, key=lambda name: ratios[name])
         high = [name for name, ratio in ratios.items() if ratio > UNSTABLE_UPDATE]
         words = f"step {window.step:,} changes {most} by {ratios[most]:.2g} of its norm"
@@ -47,6 +57,25 @@ class Unstable(Rule):
         limits = {"warning": UNSTABLE_UPDATE, "critical": OVERWRITING_UPDATE}
         reading = above(ratios[most], limits, window, words, names_in_words(high))
         return replace(reading, proves=ratios[most] > PROVEN_UPDATE)
+
+
+class Overwritten(Rule):
+    """Weights have grown to a multiple so soon that little is left of what was drawn: more than by a sixth of their
+    first norm for each step at the full rate, and more than fourfold."""
+
+    kind: ClassVar = "updates"
+    what: ClassVar = "overwritten_weights"
+    remedy: ClassVar = "lower train.learning_rate, or raise train.warmup_steps"
+    source: ClassVar = f"{ADVICE}; calibrated: healthy weights grow to 1.1 to 3.7 times as much in 150 steps"
+
+    def check(self, window: Window, facts: HealthFacts) -> Reading | None:
+        growth = window.growth
+        if growth is None or facts.is_pretrained or facts.starts_small or not facts.peak_rate:
+            return None
+        limit = max(FASTEST_GROWTH, 1 + window.rate_steps / facts.peak_rate / 6)
+        words = f"half of the matrices have {growth:.2g} times the norm at step {window.step:,} that they had at step "
+        words += f"{window.first_measured:,}, or more"
+        return above(growth, {"critical": limit}, window, words, figures={"growth": growth}, base=1.0)
 
 
 class Stalled(Rule):
@@ -71,7 +100,7 @@ class StrongDecay(Rule):
 
     kind: ClassVar = "updates"
     what: ClassVar = "strong_decay"
-    remedy: ClassVar = "lower train.weight_decay, which takes the learning rate times itself of the weights a step"
+    remedy: ClassVar = "lower train.weight_decay, or train.learning_rate: a step takes their product of the weights"
     source: ClassVar = "Loshchilov & Hutter 2019, on decoupled decay; calibrated: 0.03 % a step is healthy"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -92,4 +121,4 @@ def of_weights(tag: str) -> str:
     return tag.rpartition("/")[0] + "/weight_norm"
 
 
-RULES = (Unstable(), Stalled(), StrongDecay())
+RULES = (Unstable(), Overwritten(), Stalled(), StrongDecay())

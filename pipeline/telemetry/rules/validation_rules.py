@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from pipeline.telemetry.facts import HealthFacts
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above, is_late
+from pipeline.telemetry.rules.base_rule import Reading, Rule, above, has_not_moved, is_late
 from pipeline.telemetry.rules.data_rules import is_other_text
-from pipeline.telemetry.rules.loss_rules import BOTH_RATES, NO_BETTER, remedy_of_no_learning
+from pipeline.telemetry.rules.loss_rules import BOTH_RATES, no_learning
 from pipeline.telemetry.window import Window
 
 NOISE = 2.0
@@ -81,15 +80,16 @@ class NothingLearned(Rule):
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         frequencies = facts.frequency_loss
-        if frequencies is None or not window.has_eval or window.best_eval is None or not is_late(window, facts):
+        if frequencies is None or not window.has_eval or window.best_eval is None:
             return None
         best = window.best_eval[1]
+        has_not = has_not_moved(window, facts, best)
+        if not has_not and not is_late(window, facts):
+            return None
         words = f"the best validation loss up to step {window.step:,} is {best:.4g}; {facts.frequencies} costs "
         words += f"{frequencies:.4g}"
         figures = {"best": best, "frequencies": frequencies}
-        limits = {"critical": NO_BETTER * frequencies}
-        reading = above(best, limits, window, words, figures=figures, base=frequencies)
-        return replace(reading, remedy=remedy_of_no_learning(window, facts))
+        return no_learning(window, facts, best, words, figures, has_not)
 
 
 RULES = (Overfitting(), Gap(), NothingLearned())

@@ -20,6 +20,13 @@ from pipeline.training.recording.trackers import RunLabel
 from pipeline.training.routing import balance_coefficient
 from pipeline.training.train_config import TrainConfig
 
+SMALL_WEIGHTS = 2e-3
+"""Standard deviation; 0.006 to 0.02 is usual."""
+
+MUCH_NOISE, LARGE_EPSILON, LARGE_BALANCE = 0.6, 1e-3, 1.0
+"""Dropout and label smoothing of 0.1 to 0.5 are usual, Adam's epsilons of 1e-10 to 1e-5, balance losses of 1e-3 to 0.1
+times the loss."""
+
 
 def health_facts(
     config: TrainConfig,
@@ -31,10 +38,11 @@ def health_facts(
     tokenizer_file: Path | None,
 ) -> HealthFacts:
     """The facts of a training, from its settings and a look at its splits. The settings of the `label` tell whether the
-    model is pretrained."""
+    model is pretrained, and how its weights were drawn."""
     max_steps = num_steps(config, len(train), train.target_tokens)
     num_experts, top_k = mixture_of(model_config) or (None, None)
-    is_pretrained = (label.settings.get("model") or {}).get("pretrained") is not None
+    settings = label.settings.get("model") or {}
+    is_pretrained, std = settings.get("pretrained") is not None, (settings.get("initialization") or {}).get("std")
     return HealthFacts(
         predicts=task.predicts,
         max_steps=max_steps,
@@ -51,9 +59,26 @@ def health_facts(
         num_experts=num_experts,
         top_k=top_k,
         is_balanced=balanced_mixture(model_config) is not None and balance_coefficient(config, model_config) > 0,
+        starts_small=std is not None and std < SMALL_WEIGHTS,
+        unusual=unusual_settings(config, model_config),
         attention_cap=getattr(model_config.get_text_config(), "attn_logit_softcapping", None),
         data=_data_facts(train, tokenizer_file),
     )
+
+
+def unusual_settings(config: TrainConfig, model_config: PreTrainedConfig) -> dict[str, float]:
+    """Settings far outside of what is usual, by key. A setting may be so for a reason: only a symptom makes it a
+    fault."""
+    settings = model_config.get_text_config().to_dict()
+    found = {f"model.config.{name}": value for name, value in settings.items() if "drop" in name}
+    found["train.label_smoothing_factor"] = config.label_smoothing_factor
+    unusual = {key: value for key, value in found.items() if isinstance(value, float) and value >= MUCH_NOISE}
+    if any(name in config.optim for name in ("adam", "muon")) and config.adam_epsilon > LARGE_EPSILON:
+        unusual["train.adam_epsilon"] = config.adam_epsilon
+    if balanced_mixture(model_config) is not None and balance_coefficient(config, model_config) > LARGE_BALANCE:
+        section = "model.config" if config.router_aux_loss_coef is None else "train"
+        unusual[f"{section}.router_aux_loss_coef"] = balance_coefficient(config, model_config)
+    return unusual
 
 
 def _data_facts(train: Split, tokenizer_file: Path | None) -> DataFacts:
