@@ -47,8 +47,10 @@ class SaturatedAttention(Rule):
         low = [name for name, entropy in entropies.items() if entropy < SATURATED and logits.get(name, 0.0) > LOGIT]
         least = min(low or entropies, key=lambda name: entropies[name])
         logit = logits.get(least, 0.0)
-        words = f"the attention of {least} has {entropies[least]:.2g} of an even one's entropy at step "
-        words += f"{window.step:,}, its largest logit is {logit:,.4g}"
+        words = (
+            f"the entropy of the attention of {least} is {entropies[least]:.2g} at step {window.step:,}, where 1 is "
+        )
+        words += f"looking evenly at all tokens and 0 at one alone; its largest logit is {logit:,.4g}"
         words += f"; below {SATURATED:g}: {names_in_words(low)}" if low else ""
         share = SATURATED / max(entropies[least], 1e-9)
         share = share if low else min(0.9, share)
@@ -97,7 +99,10 @@ class UniformAttention(Rule):
             return None
         least = min(entropies, key=lambda name: entropies[name])
         has_learned = window.loss <= NO_BETTER * loss or has_fallen(window, FALLING)
-        words = f"no head's entropy is below {entropies[least]:.4f} of an even one's at step {window.step:,}"
+        words = (
+            f"the lowest entropy of any attention head is {entropies[least]:.4f} at step {window.step:,}, where 1 is "
+        )
+        words += "looking evenly at all tokens"
         share = entropies[least] / UNIFORM if not has_learned else 0.0
         reading = above(share, {"warning": 1.0}, window, words, figures={"entropy": entropies[least]})
         return replace(reading, remedy=remedy_of_no_learning(window, facts))

@@ -105,7 +105,7 @@ class NoOrder(Rule):
         gain = facts.data.order_gain
         if gain is None:
             return None
-        words = f"knowing a byte of the training text saves {gain:.1%} of the bits of the next"
+        words = f"whoever knows the byte before needs {gain:.1%} fewer bits to guess the next one of the training text"
         share = SMALLEST_GAIN / gain if gain > 0 else 2.0
         return above(share, {"warning": 1.0}, None, words, figures={"order_gain": gain})
 

@@ -94,14 +94,17 @@ class RouterEntropy(Rule):
     kind: ClassVar = "experts"
     what: ClassVar = "router_entropy"
     remedy: ClassVar = "lower train.router_aux_loss_coef or train.router_z_loss_coef; see train.learning_rate"
-    source: ClassVar = "Zoph et al. 2022 (ST-MoE), on routers; calibrated: 0.75 to 0.98 of an even choice's is healthy"
+    source: ClassVar = "Zoph et al. 2022 (ST-MoE), on routers; calibrated: 0.75 to 0.98 is healthy"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         entropies = figure_by_module(window.record, EXPERTS, "router_entropy")
         if not entropies or not is_late(window, facts):
             return None
         least, most = min(entropies.values()), max(entropies.values())
-        words = f"the routers' entropies are {least:.3g} to {most:.6g} of an even choice's at step {window.step:,}"
+        words = (
+            f"the entropies of the routers are {least:.3g} to {most:.6g} at step {window.step:,}, where 1 is choosing "
+        )
+        words += "evenly among all experts and 0 always the same ones"
         figures = {"least": least, "most": most}
         has_learned = facts.frequency_loss is None or window.loss <= NO_BETTER * facts.frequency_loss
         if least > UNDECIDED and not has_learned:

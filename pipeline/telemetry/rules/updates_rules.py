@@ -47,12 +47,12 @@ class Unstable(Rule):
             update / window.weights[name] for name, update in updates.items() if name in window.weights
         )
         if of_matrices and (middle := of_matrices[len(of_matrices) // 2]) > OVERWRITING_UPDATE:
-            words = f"step {window.step:,} changes half of the matrices by {middle:.2g} of their norm or more"
+            words = f"step {window.step:,} changes half of the matrices by {middle:.2g} times their norm or more"
             reading = above(middle, {"critical": OVERWRITING_UPDATE}, window, words)
             return replace(reading, proves=True)
         most = max(ratios, key=lambda name: ratios[name])
         high = [name for name, ratio in ratios.items() if ratio > UNSTABLE_UPDATE]
-        words = f"step {window.step:,} changes {most} by {ratios[most]:.2g} of its norm"
+        words = f"step {window.step:,} changes {most} by {ratios[most]:.2g} times its norm"
         words += f"; above {UNSTABLE_UPDATE:g}: {names_in_words(high)}" if high else ""
         limits = {"warning": UNSTABLE_UPDATE, "critical": OVERWRITING_UPDATE}
         reading = above(ratios[most], limits, window, words, names_in_words(high))
@@ -91,7 +91,7 @@ class Stalled(Rule):
         if not ratios or rate < facts.peak_rate / 2 or rate == 0:
             return None
         middle = ratios[len(ratios) // 2]
-        words = f"step {window.step:,} changes half of the layers by {middle:.2g} of their norm or less"
+        words = f"step {window.step:,} changes half of the layers by {middle:.2g} times their norm or less"
         return above(STALLED_UPDATE / middle if middle else 2.0, {"critical": 1.0}, window, words)
 
 
@@ -112,7 +112,7 @@ class StrongDecay(Rule):
         if not shares:
             return None
         middle = shares[len(shares) // 2]
-        words = f"weight decay takes {middle:.2%} of a matrix at step {window.step:,}, and more of half of them"
+        words = f"step {window.step:,} takes {middle:.2%} of the weights by decay, in half of the matrices that decay or more"
         return above(middle, {"warning": DECAY}, window, words, figures={"share": middle})
 
 
