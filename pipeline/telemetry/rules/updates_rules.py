@@ -112,7 +112,7 @@ class StrongDecay(Rule):
         if not shares:
             return None
         middle = shares[len(shares) // 2]
-        words = f"step {window.step:,} takes {middle:.2%} of the weights by decay, in half of the matrices that decay or more"
+        words = f"step {window.step:,} takes {middle:.2%} of its weights or more from half of the matrices that decay"
         return above(middle, {"warning": DECAY}, window, words, figures={"share": middle})
 
 
