@@ -2,7 +2,8 @@
 
 A record holds `matrices/<name>/<figure>` with the figures grad_norm (before clipping), weight_norm (before the step),
 update_norm (of what the step changed), and, where the optimizer's decay is known, step_norm (the update without
-decay) and decay_norm. Roots of mean squares are these over the root of the number of entries.
+decay) and decay_norm. Where momentum carries decay on, decay_norm is what the step's decay takes in all, and there is
+no step_norm. Roots of mean squares are these over the root of the number of entries.
 """
 
 from __future__ import annotations

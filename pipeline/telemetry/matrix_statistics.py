@@ -30,8 +30,8 @@ MOST_MATRICES = 2000
 """Of a model with more matrices and vectors, vectors such as biases and the weights of norms are left out."""
 
 DecayOf = Callable[[Mapping[str, Any]], float | None]
-"""The part of a weight that a step takes away apart from the gradient, by the optimizer's group: 0 where decay enters
-the gradient or there is none, None where it is not known."""
+"""The part of a weight that decay takes away, by the optimizer's group: 0 where there is none, None where it is not
+known."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,13 @@ class Before:
 class Measured:
     """Norms around one step: of each matrix's gradient, weights, update and, as far as it is known, update without
     decay, one after the other in one dimension; the entries in buckets and bounds that `histograms` reads, in one
-    dimension too, empty where nobody asked for them; and the part of each matrix that decayed."""
+    dimension too, empty where nobody asked for them; the part of each matrix that decayed apart from the gradient, and
+    the part that the decay in the gradient takes in all."""
 
     norms: torch.Tensor
     counts: torch.Tensor
     decays: list[float | None]
+    coupled: list[float | None]
 
 
 class MatrixStatistics:
@@ -62,14 +64,20 @@ class MatrixStatistics:
     no bit. The snapshot between the two calls costs one copy of the weights, on measured steps only.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, decay_of: DecayOf) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        decay_of: DecayOf,
+        coupled_of: DecayOf = lambda group: None,
+    ) -> None:
         prefix = getattr(model, "base_model_prefix", "")
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         if len(named) > MOST_MATRICES:
             named = [(name, parameter) for name, parameter in named if parameter.ndim >= 2] or named
         self.names = [matrix_name(name, prefix) for name, _ in named]
         self._parameters = [parameter for _, parameter in named]
-        self._optimizer, self._decay_of = optimizer, decay_of
+        self._optimizer, self._decay_of, self._coupled_of = optimizer, decay_of, coupled_of
 
     @torch.no_grad()
     def before(self, with_histograms: bool = False) -> Before:
@@ -97,7 +105,7 @@ class MatrixStatistics:
         norms = [before.gradients, torch.stack(_norms(changes))]
         torch._foreach_sub_(changes, weights)
         norms.append(torch.stack(_norms(changes)))
-        decays = self._decays()
+        decays, coupled = self._by_matrix(self._decay_of), self._by_matrix(self._coupled_of)
         for decay in sorted({decay for decay in decays if decay}):
             own = [index for index, found in enumerate(decays) if found == decay]
             decayed = [changes[index] for index in own]
@@ -105,21 +113,24 @@ class MatrixStatistics:
             torch._foreach_lerp_(decayed, [weights[index] for index in own], decay)
         if any(decays):
             norms.append(torch.stack(_norms(changes)))
-        return Measured(self._of_whole(torch.stack(norms)).flatten(), counts, decays)
+        return Measured(self._of_whole(torch.stack(norms)).flatten(), counts, decays, coupled)
 
-    def tags(self, values: list[float], decays: list[float | None]) -> dict[str, float]:
+    def tags(self, values: list[float], measured: Measured) -> dict[str, float]:
         """`matrices/<name>/<figure>` -> value, from the `norms` of `Measured` on the host; nothing where they are not
-        all finite."""
+        all finite. A step whose decay momentum carries on has no `step_norm`: its update is of many steps' decays."""
         if not all(map(math.isfinite, values)):
             return {}
         count = len(self.names)
         gradients, weights, updates, steps = (values[start : start + count] for start in range(0, 4 * count, count))
         tags: dict[str, float] = {}
-        for index, (name, decay) in enumerate(zip(self.names, decays, strict=True)):
+        parts = zip(self.names, measured.decays, measured.coupled, strict=True)
+        for index, (name, decay, coupled) in enumerate(parts):
             figures = {"grad_norm": gradients[index], "weight_norm": weights[index], "update_norm": updates[index]}
             if decay is not None:
                 figures["step_norm"] = steps[index] if steps else updates[index]
                 figures["decay_norm"] = decay * weights[index]
+            elif coupled is not None:
+                figures["decay_norm"] = coupled * weights[index]
             tags |= {f"{MATRICES}{name}/{figure}": value for figure, value in figures.items()}
         return tags
 
@@ -145,12 +156,10 @@ class MatrixStatistics:
         counts = [count_between(before.weights, bounds).flatten(), before.counts.flatten()]
         return torch.cat([bounds.flatten(), sum_over_shards(torch.cat(counts), self._parameters)])
 
-    def _decays(self) -> list[float | None]:
+    def _by_matrix(self, decay_of: DecayOf) -> list[float | None]:
         """Of each matrix the part that the last step took away."""
         by_id = {
-            id(parameter): self._decay_of(group)
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
+            id(parameter): decay_of(group) for group in self._optimizer.param_groups for parameter in group["params"]
         }
         return [by_id[id(parameter)] for parameter in self._parameters]
 

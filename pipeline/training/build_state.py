@@ -88,7 +88,8 @@ def build(
 
     prepare_layers(config, model)
     wrapped, optimizer = prepare(config, accelerator, dims, model, give_weights)
-    decay_of = partial(family_of(config.optim).decoupled_decay, config.optim)
+    family = family_of(config.optim)
+    decays = (partial(one, config.optim) for one in (family.decoupled_decay, family.coupled_decay))
     due = Due(config, max_steps)
     rows = probe_rows(validation_split, config.global_batch_size)
     state = TrainState(
@@ -113,7 +114,7 @@ def build(
         clip_gradients=Clipping(config, device, wrapped),
         optimizer=optimizer,
         unwrapped_optimizer=optimizer.optimizer,
-        matrix_statistics=MatrixStatistics(model, optimizer.optimizer, decay_of),
+        matrix_statistics=MatrixStatistics(model, optimizer.optimizer, *decays),
         input_rows=InputRows(model, device),
         probe=ModelProbe(
             model,

@@ -149,7 +149,7 @@ def log(state: TrainState, result: StepResult) -> None:
     values |= load_ratio(values) | {"train/learning_rate": result.learning_rate}
     histograms = {}
     if matrices is not None:
-        values |= state.matrix_statistics.tags(norms, matrices.decays)
+        values |= state.matrix_statistics.tags(norms, matrices)
         histograms = state.matrix_statistics.histograms(counts)
     if state.due.benchmarks(counters.step):
         values |= benchmark(state)

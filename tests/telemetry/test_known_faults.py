@@ -51,7 +51,7 @@ def verdicts(net: Deep, learning_rate: float = 1e-3, steps: int = 4) -> dict[str
         optimizer.step()
         measured = norms.after(before)
         [values] = to_host([measured.norms])
-        records.append({"step": step, "train/learning_rate": 1e-3, **norms.tags(values, measured.decays)})
+        records.append({"step": step, "train/learning_rate": 1e-3, **norms.tags(values, measured)})
     return {verdict.what: verdict for verdict in replay(FACTS, records).verdicts()}
 
 

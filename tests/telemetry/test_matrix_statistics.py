@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,19 +55,20 @@ MATRICES = [
 
 
 def decay_of(name: str) -> Any:
-    return lambda group: family_of(name).decoupled_decay(name, group)
+    return partial(family_of(name).decoupled_decay, name)
 
 
 def step(net: nn.Module, section: TrainConfig, rate: float = RATE) -> tuple[dict[str, float], torch.optim.Optimizer]:
     """Tags of one step, from the gradients that are there."""
     optimizer = build_optimizer(section, net, torch.device("cpu"))
-    statistics = MatrixStatistics(net, optimizer, decay_of(section.optim))
+    coupled = partial(family_of(section.optim).coupled_decay, section.optim)
+    statistics = MatrixStatistics(net, optimizer, decay_of(section.optim), coupled)
     before = statistics.before()
     set_learning_rate(optimizer, rate)
     optimizer.step()
     measured = statistics.after(before)
     [values] = to_host([measured.norms])
-    return statistics.tags(values, measured.decays), optimizer
+    return statistics.tags(values, measured), optimizer
 
 
 def learn(net: nn.Module) -> None:
@@ -110,9 +112,10 @@ def test_every_figure_is_that_of_float64(optim):
     without_decay = {name: after - before[name] for name, after in weights_of(plain).items()}
 
     figures = ("grad_norm", "weight_norm", "update_norm", "step_norm", "decay_norm")
-    assert tags.keys() == {f"matrices/{name}/{figure}" for name in MATRICES for figure in figures}
+    mixed = {f"matrices/{name}/step_norm" for name in DECAYED} if optim == "sgd" else set()
+    assert tags.keys() == {f"matrices/{name}/{figure}" for name in MATRICES for figure in figures} - mixed
     for name, gradient in zip(MATRICES, gradients, strict=True):
-        decayed = 0.0 if optim == "sgd" else DECAYED.get(name, 0.0)
+        decayed = DECAYED.get(name, 0.0)
         expected = {
             "grad_norm": gradient.norm().item(),
             "weight_norm": before[name].norm().item(),
@@ -120,11 +123,47 @@ def test_every_figure_is_that_of_float64(optim):
             "step_norm": (update[name] + decayed * before[name]).norm().item(),
             "decay_norm": decayed * before[name].norm().item(),
         }
-        found = {figure: tags[f"matrices/{name}/{figure}"] for figure in figures}
+        if optim == "sgd" and name in DECAYED:  # momentum of 0.9 repeats it ten times
+            expected["decay_norm"] *= 10
+            del expected["step_norm"]
+        found = {figure: tags[f"matrices/{name}/{figure}"] for figure in expected}
         assert found == pytest.approx(expected, rel=TOLERANCE, abs=1e-12)
-        if optim != "sgd":  # where decay enters the gradient, the two steps differ by more than it
+        if "step_norm" in found:
             # A weight near 0.2 rounds at 1e-8, and moves by 1e-2.
             assert found["step_norm"] == pytest.approx(without_decay[name].norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "nesterov", "dampening"), [(0.0, False, 0.0), (0.9, False, 0.0), (0.8, True, 0.0), (0.5, False, 0.25)]
+)
+def test_the_decay_of_one_step_of_sgd_takes_in_all_what_its_figure_says(momentum, nesterov, dampening):
+    """Two trainings by SGD's formula in float64, with the same gradients and decay, but that one has none in its fifth
+    step: what the other loses more, once momentum has died out, is what that step's decay took."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(16, 16, dtype=torch.float64), torch.randn(400, 16, 16, dtype=torch.float64)
+
+    def trained(skipped: int | None) -> list[torch.Tensor]:
+        weights, buffer, seen = start.clone(), torch.zeros_like(start), []
+        for step, gradient in enumerate(gradients):
+            seen.append(weights.clone())
+            decay = DECAY if step == 5 and step != skipped else 0.0
+            whole = gradient + decay * weights
+            buffer = momentum * buffer + (1 - dampening if step else 1) * whole
+            weights = weights - RATE * (whole + momentum * buffer if nesterov else buffer)
+        return [*seen, weights]
+
+    plain = trained(None)
+    expected = (trained(5)[-1] - plain[-1]).norm().item() / plain[5].norm().item()
+    given = {"momentum": momentum, "nesterov": nesterov} if momentum else {"momentum": momentum}
+    section = section_of("sgd", **given, optim_args={"dampening": dampening})
+    group = {"lr": RATE, "weight_decay": DECAY, "momentum": momentum, "nesterov": nesterov, "dampening": dampening}
+    assert family_of("sgd").coupled_decay("sgd", group) == pytest.approx(expected, rel=1e-6)
+    net = Net()
+    learn(net)
+    weight = net.model.layers[0][0].weight.detach().double().norm().item()
+    tags, _ = step(net, section)
+    assert tags["matrices/layers.0.0/decay_norm"] == pytest.approx(expected * weight, rel=TOLERANCE)
+    assert ("matrices/layers.0.0/step_norm" in tags) == (momentum == 0)
 
 
 def test_the_first_step_of_adamw_by_its_formula():

@@ -308,6 +308,7 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
         {},
     ),
     ("strong_decay", "warning", decays(0.008), decays(0.012), {}, {}),
+    ("strong_decay", "critical", decays(0.009), decays(0.11), {}, {}),
     (
         "collapsed_router",
         "critical",

@@ -19,8 +19,8 @@ from pipeline.telemetry.window import Window
 UNSTABLE_UPDATE, OVERWRITING_UPDATE, PROVEN_UPDATE = 0.5, 1.0, 10.0
 STALLED_UPDATE = 1e-5
 FASTEST_GROWTH = 4.0
-DECAY = 0.01
-"""Of the weights, a step: they forget in 100 steps what they were."""
+DECAY, MOST_DECAY = 0.01, 0.1
+"""Of the weights, a step: they forget in 100 steps what they were, and in 10."""
 
 ADVICE = 'Karpathy, "Neural Networks: Zero to Hero", part 4'
 
@@ -100,7 +100,10 @@ class StrongDecay(Rule):
 
     kind: ClassVar = "updates"
     what: ClassVar = "strong_decay"
-    remedy: ClassVar = "lower train.weight_decay, or train.learning_rate: a step takes their product of the weights"
+    remedy: ClassVar = (
+        "lower train.weight_decay, or train.learning_rate: a step takes their product of the weights; with SGD that "
+        "over 1 - train.momentum"
+    )
     source: ClassVar = "Loshchilov & Hutter 2019, on decoupled decay; calibrated: 0.03 % a step is healthy"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -113,7 +116,7 @@ class StrongDecay(Rule):
             return None
         middle = shares[len(shares) // 2]
         words = f"step {window.step:,} takes {middle:.2%} of its weights or more from half of the matrices that decay"
-        return above(middle, {"warning": DECAY}, window, words, figures={"share": middle})
+        return above(middle, {"warning": DECAY, "critical": MOST_DECAY}, window, words, figures={"share": middle})
 
 
 def of_weights(tag: str) -> str:

@@ -49,9 +49,10 @@ class Adam(OptimizerFamily):
         return kind(groups, **{**settings, **config.optim_args})
 
 
-def torch_decay(group: Mapping[str, Any]) -> float:
+def torch_decay(group: Mapping[str, Any]) -> float | None:
     """`decoupled_decay` of a group whose class in torch knows both kinds of decay."""
-    return float(group["lr"] * group["weight_decay"]) if group["decoupled_weight_decay"] else 0.0
+    is_known = group["decoupled_weight_decay"] or not group["weight_decay"]
+    return float(group["lr"] * group["weight_decay"]) if is_known else None
 
 
 def adam_settings(config: AdamConfig) -> dict[str, Any]:

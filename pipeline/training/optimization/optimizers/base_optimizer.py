@@ -71,8 +71,14 @@ class OptimizerFamily:
         """Raises ConfigError for what only a look into libraries tells."""
 
     def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
-        """The part of each weight of a parameter group that a step takes away apart from the gradient. 0 where decay is
-        added to the gradient (Loshchilov & Hutter 2019 compare the two), None where it is not known."""
+        """The part of each weight of a parameter group that a step takes away apart from the gradient. None where it is
+        not known, and where decay is added to the gradient and averaged with it (Loshchilov & Hutter 2019 compare the
+        two)."""
+        return None
+
+    def coupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        """The part of each weight that the decay in the gradient of one step takes away in all, at once and by the
+        momentum of the steps to come, at the step's learning rate. None where it is not known."""
         return None
 
     def muon_parameters(self, model: nn.Module) -> set[str]:

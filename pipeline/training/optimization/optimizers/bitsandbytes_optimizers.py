@@ -32,9 +32,10 @@ class EightBit(OptimizerFamily):
     can_be_sharded: ClassVar = False
 
     def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
-        """By the kernels' source; of Lion they differ in it."""
+        """By the kernels' source; of Lion they differ in it, of RMSprop decay enters the gradient."""
         kind, _ = class_and_bits(name)
-        return {"AdamW": float(group["lr"] * group["weight_decay"]), "RMSprop": 0.0}.get(kind)
+        is_known = kind == "AdamW" or (kind == "RMSprop" and not group["weight_decay"])
+        return float(group["lr"] * group["weight_decay"]) if is_known else None
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device

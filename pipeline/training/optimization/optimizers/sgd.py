@@ -31,6 +31,16 @@ class SgdConfig(OptimizerConfig):
         return self
 
 
+def sgd_decay(group: Mapping[str, Any]) -> float:
+    """`coupled_decay` of a group of torch's SGD. A gradient of one step moves weights by the learning rate times 1 -
+    dampening, times 1 + momentum + momentum^2 + ...; with Nesterov's momentum one part of it is not dampened."""
+    momentum, kept = group["momentum"], 1 - group["dampening"]
+    repeats = 1.0
+    if momentum:
+        repeats = 1 + kept * momentum / (1 - momentum) if group["nesterov"] else kept / (1 - momentum)
+    return float(group["lr"] * group["weight_decay"] * repeats)
+
+
 class Sgd(OptimizerFamily):
     """`sgd` with momentum."""
 
@@ -40,7 +50,11 @@ class Sgd(OptimizerFamily):
         return True
 
     def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
-        return 0.0
+        """That of the gradient, where no momentum mixes it with those of steps before."""
+        return None if group["momentum"] and group["weight_decay"] else float(group["lr"] * group["weight_decay"])
+
+    def coupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        return sgd_decay(group)
 
     def build(
         self, config: OptimizationConfig, groups: Sequence[dict[str, Any]], device: torch.device

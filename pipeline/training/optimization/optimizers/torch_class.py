@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.known_names import is_known
 from pipeline.training.optimization.optimizers.adam import torch_decay
 from pipeline.training.optimization.optimizers.base_optimizer import OptimizerFamily
+from pipeline.training.optimization.optimizers.sgd import sgd_decay
 
 if TYPE_CHECKING:
     import torch
@@ -44,13 +45,20 @@ class TorchClass(OptimizerFamily):
         return NOT_STEPWISE.get(name.removeprefix(LONG))
 
     def decoupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
-        """Not known of ASGD, which decays by a rate of its own, and of classes that later versions of torch bring."""
+        """Not known of ASGD, which decays by a rate of its own, of classes that later versions of torch bring, and
+        where decay enters a gradient that is averaged or scaled."""
         short = name.removeprefix(LONG)
         if "decoupled_weight_decay" in group:
             return torch_decay(group)
         if short == "Adafactor":
             return float(group["lr"] * group["weight_decay"])
-        return 0.0 if ALIASES.get(short, short) in DECAY_IN_GRADIENT else None
+        if short == "SGD" and not group["momentum"]:
+            return sgd_decay(group)
+        is_without = ALIASES.get(short, short) in DECAY_IN_GRADIENT and not group.get("weight_decay")
+        return 0.0 if is_without else None
+
+    def coupled_decay(self, name: str, group: Mapping[str, Any]) -> float | None:
+        return sgd_decay(group) if name.removeprefix(LONG) == "SGD" else None
 
     def find_class(self, name: str) -> type[torch.optim.Optimizer]:
         """The class. Raises ConfigError where the installed torch has none of the name."""
