@@ -122,7 +122,7 @@ def test_a_learning_rate_of_10(tmp_path):
     assert "train.learning_rate" in found["unstable_updates"].remedy
     of_losses = ("loss_above_guessing", "no_better_than_frequencies", "loss_diverged", "nothing_learned")
     inside = ("saturated_attention", "large_attention_logits", "fading_activations", "gradient_factor")
-    assert_told_truly(told, "unstable_updates", "overwritten_weights", *of_losses, *GRADIENTS, *inside)
+    assert_told_truly(told, "unstable_updates", "overwritten_weights", "strong_decay", *of_losses, *GRADIENTS, *inside)
 
 
 def test_a_learning_rate_of_a_billionth(tmp_path):
@@ -259,7 +259,7 @@ def assert_healthy(found: dict[str, Verdict], told: list[dict[str, Any]]) -> Non
 HEALTHY: list[dict[str, Any]] = [
     {"learning_rate": 0.01},
     {"learning_rate": 0.02, "warmup_steps": 20},
-    {"optim": "sgd", "learning_rate": 0.3},
+    {"optim": "sgd", "learning_rate": 0.3, "weight_decay": 1e-3},
     {"model": {"architecture": "mixtral", "config": MIXTURE}, "router_aux_loss_coef": 0.02},
 ]
 
