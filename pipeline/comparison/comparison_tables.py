@@ -136,8 +136,8 @@ def shown_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
         chosen = {steps[0]["step"], *(own[-1] for own in by_run if own)}
         shared = {tag: [row["step"] for row in steps if _is_shared(row[tag])] for tag in LOSSES}
         chosen |= {*_spread(shared["eval/loss"], min(MAX_EVALUATIONS, MAX_STEPS - len(chosen)))}
-        rest = sorted({*(shared["train/loss"] or [row["step"] for row in steps])} - chosen)
-        chosen |= {*_spread(rest, MAX_STEPS - len(chosen))}
+        for others in (shared["train/loss"], [row["step"] for row in steps]):
+            chosen |= {*_spread(sorted({*others} - chosen), max(0, MAX_STEPS - len(chosen)))}
     shown = [row for row in steps if row["step"] in chosen]
     notes = [f"{len(shown)} of {len(steps):,} recorded steps; --json has all"] if len(shown) < len(steps) else []
     if any(None in row[tag] for row in shown for tag in LOSSES if any(value is not None for value in row[tag])):

@@ -16,7 +16,7 @@ from pipeline.engine.differences import describe_differences, differing
 from pipeline.evaluation.benchmarks import QUANTILE, Score
 from pipeline.evaluation.metrics import METRIC_OF_KEY, Figure
 from pipeline.tasks import task_named
-from pipeline.training.recording.metrics_file import read_records
+from pipeline.training.recording.metrics_file import read_records, verdicts_so_far
 
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 """The stage whose documents of a split are encoded."""
@@ -156,12 +156,23 @@ def _training(runs: Runs) -> dict[str, Any]:
         "comparable": not any(note["bars"] for note in notes),
         "notes": [note["text"] for note in notes],
         "figures": {name: [figures[name] for figures in progress] for name in progress[0]},
-        "health": {stage: [run.summary(stage).get("health") for run in runs] for stage in ("model", "train")},
+        "health": {
+            "model": [run.summary("model").get("health") for run in runs],
+            "train": [_health_of_training(run) for run in runs],
+        },
         "reached": {
             tag: [[None if other is own else _reached(tag, own, other) for other in curves] for own in curves]
             for tag in LOSSES
         },
     }
+
+
+def _health_of_training(run: Run) -> list[Any] | None:
+    """The verdicts on a training; of one that is not over, up to its last record."""
+    if run.records is None or "train" in run.manifests:
+        found: list[Any] | None = run.summary("train").get("health")
+        return found
+    return [verdict.as_json() for verdict in verdicts_so_far(run.folders["train"])] or None
 
 
 def _progress(run: Run, curves: Curves) -> dict[str, Any]:

@@ -214,6 +214,14 @@ def test_curves_at_shared_steps_and_when_a_loss_was_reached(workspace: Workspace
     assert evaluated == [120, 240]
     assert note == f"{MAX_STEPS} of 64 recorded steps; --json has all; -: the run has no record of that step"
     assert f"  {note}\n" in text
+    # Of rhythms that rarely meet the steps of each are shown.
+    rare = [
+        {"step": n, "train/loss": [1.0 if n % 70 else None, None if n % 70 else 1.0], "eval/loss": [None] * 2}
+        for n in range(10, 400, 10)
+    ]
+    rows, _ = shown_steps(rare)
+    assert len(rows) == MAX_STEPS
+    assert any(row["train/loss"][1] for row in rows)
     assert training["reached"] == {
         "train/loss": [[None, None], [200, None]],
         "eval/loss": [[None, None], [240, None]],

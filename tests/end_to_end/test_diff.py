@@ -98,6 +98,7 @@ def test_a_run_that_failed_shows_what_there_is(compared: Project) -> None:
     assert found["training"]["figures"]["steps"][1] == kept[-1]["step"] < 24
     assert found["training"]["figures"]["train_loss"][1] == kept[-1]["train/loss"]
     assert found["evaluation"]["measures"]["loss"]["values"][1] is None
+    assert "training_diverged" in {verdict["what"] for verdict in found["training"]["health"]["train"][1]}
 
 
 def test_one_run_alone_is_compared_with_that_of_the_configuration(compared: Project) -> None:
