@@ -176,6 +176,9 @@ def test_pages_draw_what_real_trainings_recorded(compared: Project, without_torc
         assert (checked := parsed(page)).wrong == checked.open == []
         for tag in ("train/loss", "train/learning_rate", "throughput/tokens_per_second"):
             drawn = [points for name, points in drawn_values(page) if name == tag]
+            if tag == "train/learning_rate" and page is pair:
+                assert drawn == [], "rates this far apart are drawn as parts of their peaks"
+                continue
             assert len(drawn) == len(of)
             for points, run in zip(drawn, of, strict=True):
                 known = {line["step"]: line[tag] for line in run if tag in line}
