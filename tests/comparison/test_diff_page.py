@@ -62,7 +62,7 @@ def test_both_runs_stand_side_by_side(workspace: Workspace, records: list[list[d
     ):
         assert words in text, words
     assert "<stopped>" not in page
-    assert text.count("Judged at every record") == 1
+    assert text.count("Every record of the training is judged") == 1
     assert page.count('class="flow column"') == 1, "what is alike is drawn once"
     assert page.count('aria-label="Gradients: ') == 2
     assert page.count('aria-label="Loss: ') == 1, "both are in one drawing"
