@@ -23,9 +23,10 @@ FLAT = 0.005
 FALLING = 0.02
 """By what part it has to fall to show that the model learns, if slowly."""
 
-FULL_STEPS, MOVED = 15, 0.02
+FULL_STEPS, SLOWEST_FULL_STEPS, MOVED = 15, 75, 0.02
 """After steps that come to 15 of the full learning rate, healthy trainings have gone 0.06 to 0.6 of the way from the
-loss of a uniform guess to that of frequencies."""
+loss of a uniform guess to that of frequencies; at a thirtieth of a good rate that takes 75. After 15 it is told where
+a setting is known to be far off."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def has_not_moved(window: Window, facts: HealthFacts, loss: float) -> bool:
     is_told = facts.has_odd_units or (facts.predicts == "tokens" and not facts.is_pretrained)
     if not is_told or guess is None or frequencies is None or guess - frequencies < 0.02 * guess:
         return False
-    is_time = window.rate_steps >= FULL_STEPS * facts.peak_rate and window.step >= 0.05 * facts.max_steps
+    fewest = FULL_STEPS if facts.unusual or facts.has_odd_units else SLOWEST_FULL_STEPS
+    is_time = window.rate_steps >= fewest * facts.peak_rate and window.step >= 0.05 * facts.max_steps
     limit = MOVED if facts.predicts == "tokens" else 10 * MOVED
     return is_time and guess - loss < limit * (guess - frequencies)
 
