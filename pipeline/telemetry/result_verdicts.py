@@ -29,7 +29,10 @@ FALL = 0.02
 """By what part the training loss has to be lower at the end than in the middle to be called falling. Medians of ten
 losses of a training that learns nothing differ by 0.005."""
 
-FEWEST_LOSSES = 20
+MANY_LOSSES, FEWEST_LOSSES, FALL_OF_FEW = 20, 5, 0.06
+"""Of fewer than many losses single ones are compared, which differ by up to 0.05 where nothing is learned: a smaller
+fall than that is left open."""
+
 BREAKS = ("loss", "validation", "gradients", "updates", "activations", "attention", "experts")
 """Kinds of critical verdicts after which a result is explained by them."""
 
@@ -44,12 +47,14 @@ def judge_result(
 
 
 def last_fall(losses: Iterable[float]) -> tuple[float, float] | None:
-    """The median loss of the middle fifth of a training, and of its last; None of too few losses."""
+    """The median loss of the middle fifth of a training, and of its last; None where the losses are too few to tell
+    whether it fell."""
     found = list(losses)
     part = len(found) // 5
     if len(found) < FEWEST_LOSSES:
         return None
-    return median(found[2 * part : 3 * part]), median(found[-part:])
+    before, now = median(found[2 * part : 3 * part]), median(found[-part:])
+    return (before, now) if len(found) >= MANY_LOSSES or now < (1 - FALL_OF_FEW) * before else None
 
 
 def _explained(verdict: Verdict, training: Sequence[Verdict], losses: Sequence[float]) -> Verdict:

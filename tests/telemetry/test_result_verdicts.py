@@ -77,8 +77,16 @@ def test_a_short_training_that_still_learns_is_no_broken_one() -> None:
     assert (stuck.what, stuck.verdict) == ("no_better_than_baseline", "critical")
     assert "no longer fell" in stuck.evidence.words
     assert "train longer" not in stuck.remedy
-    (few,) = judge_result(WORSE, (), FALLING[:19])
+    (few,) = judge_result(WORSE, (), FALLING[:4])
     assert (few.what, few.verdict) == ("no_better_than_baseline", "critical")
+
+
+def test_of_few_losses_a_clear_fall_is_told_and_a_small_one_left_open() -> None:
+    (clear,) = judge_result(WORSE, (), [8.3, 7.4, 6.9, 6.6, 6.4, 6.2, 6.1])
+    assert (clear.what, clear.verdict) == ("still_learning", "note")
+    (open_,) = judge_result(WORSE, (), [8.3, 7.4, 6.4, 6.3, 6.3, 6.2, 6.2])
+    assert (open_.what, open_.verdict) == ("no_better_than_baseline", "critical")
+    assert "no longer fell" not in open_.evidence.words
 
 
 def test_of_a_broken_training_the_remedy_is_that_of_what_broke_it() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STANDS_OUT = 1.3
 """Times the median loss of the batch's rows, or of the steps before, whichever is less."""
 
+STAND_OUT = "with a loss that stands out"
 NAMED, FEWEST_TARGETS, EXCERPT_TOKENS = 3, 4, 40
 
 
@@ -87,7 +88,9 @@ def verdict_on_spikes(counters: Counters) -> Verdict | None:
     if not told:
         return None
     words = "; ".join(spike.words for spike in told)
-    remedy = "look at the documents that are named; train.on_loss_spike: skip leaves such batches out"
+    remedy = "train.on_loss_spike: skip leaves such batches out"
+    if any(STAND_OUT in spike.words for spike in told):
+        remedy = f"look at the documents that are named; {remedy}"
     source = f"losses of single rows; one stands out from {STANDS_OUT} times the median on (calibrated)"
     return Verdict(
         "data", "documents_of_spikes", "note", Evidence(told[-1].step, words), remedy, source, told[0].told_at
@@ -119,7 +122,7 @@ def _in_words(
         told.append(f"document {row.document + 1:,} ({figures})")
     rest = f"the median of its {len(rows):,} rows is {middle:.4g}"
     rest += "" if usual is None else f", of the steps before {usual:.4g}"
-    return f"{', '.join(told)} stand{'s' if len(told) == 1 else ''} out; {rest}"
+    return f"{', '.join(told)} {STAND_OUT}; {rest}"
 
 
 def _excerpt(split: PackedSplit | LabelledSplit, row: RowLoss, tokenizer_file: Path | None) -> str:

@@ -116,6 +116,7 @@ def test_a_document_of_noise_is_named_by_its_spike(noisy, tmp_path):
     words = verdict["evidence"]["words"]
     assert f"document {NOISE} (loss " in words
     assert '"w' in words, "some of its text"
+    assert "look at the documents that are named" in verdict["remedy"]
     assert words in [one.evidence.words for one in last_verdicts(tmp_path / "output")]
     assert [one["kind"] for one in summary["health"]].index("data") > 0, "the spike itself comes first"
 
