@@ -123,6 +123,12 @@ def setting(value: float) -> str:
     return power if mantissa == "1" else f"{mantissa}×{power}"
 
 
+def seen(text: str) -> str:
+    """A token's text; what could not be seen by a sign."""
+    shown = text.replace("\n", "↵")
+    return shown if shown.strip() else shown.replace(" ", "␣")
+
+
 def place(parameter: str, index: list[int]) -> str:
     """An entry of a parameter: `layers.0.mlp.up_proj[3, 17]`."""
     return f"{parameter}[{', '.join(map(str, index))}]"
@@ -218,7 +224,7 @@ def update_lines(update: Update) -> list[WorkedLine]:
     before = [_inner(write(state.get(name, 0.0))) for name in ("exp_avg", "exp_avg_sq")]
     weighed = [f"{setting(b)} × {old} + {setting(1 - b)}" for b, old in zip((first, second), before, strict=True)]
     corrections = [f"(1 − {power(setting(beta), int(worked['t']))})" for beta in (first, second)]
-    root = f"(√{_under(wide)} + {setting(settings['eps'])})"
+    root = f"(√{_under(wide)}\u00a0+\u00a0{setting(settings['eps'])})"
     lines += [
         WorkedLine("mean m", "β₁ m + (1 − β₁) g", f"{weighed[0]} × {_inner(used)}", mean),
         WorkedLine("mean of squares v", "β₂ v + (1 − β₂) g²", f"{weighed[1]} × {_under(used)}²", square),
@@ -253,27 +259,36 @@ def _sgd_lines(update: Update, write: Callable[[float], str], rate: str, change:
 
 
 def update_meaning(update: Update) -> str:
-    """What the update did to the entry, in a sentence or two."""
-    moved, weight, rate = update.by_optimizer, update.weight, update.settings.get("lr")
+    """What the update did to the entry, and why, in a sentence or two."""
+    moved, weight = update.by_optimizer if update.by_hand is None else update.by_hand, update.weight
     write = alike([weight, weight + moved, moved])
-    told = f"So this weight goes from {write(weight)} to {write(weight + moved)}, by {write(moved)}"
-    if rate and update.formula != "sgd":
-        told += f", {real(abs(moved) / rate, 3)} times the learning rate"
-    if not moved:
+    if not update.by_optimizer:
         return f"So this weight stays at {write(weight)}."
-    if not update.gradient:
-        return f"{told}."
-    slope = (
-        "positive: a larger weight would make the loss larger"
-        if update.gradient > 0
-        else ("negative: a larger weight would make the loss smaller")
-    )
-    if moved * update.gradient < 0:
-        return f"{told}. Its gradient is {slope}, so it is made {'smaller' if moved < 0 else 'larger'}."
-    return (
-        f"{told}. Its gradient is {slope}; still it is made {'smaller' if moved < 0 else 'larger'}, for what the "
-        "optimizer remembers of earlier batches, or the decay, weighs more than this one."
-    )
+    told = f"So this weight goes from {write(weight)} to {write(weight + moved)}, by {write(moved)}."
+    name, before, pull = _pull(update)
+    if not (moved and pull):
+        return told
+    sign, done = ("positive" if pull > 0 else "negative"), ("lowered" if moved < 0 else "raised")
+    if moved * pull > 0:
+        return f"{told} It is {done}, for the decay outweighs the {name}."
+    if not before:
+        return f"{told} The {name} is {sign}, so it is {done}."
+    both = alike([before, pull])
+    change = f"({both(before)} → {both(pull)})"
+    if before * pull < 0 < update.gradient * pull:
+        return f"{told} This batch's {sign} slope turned the {name} {sign} {change}, so the weight is {done}."
+    against = f", although this batch's own slope is {'negative' if pull > 0 else 'positive'}"
+    return f"{told} The {name} is {sign} {change}, so it is {done}{against if update.gradient * pull < 0 else ''}."
+
+
+def _pull(update: Update) -> tuple[str, float | None, float]:
+    """What the weight is moved against: its name, what it was before, and what it is."""
+    worked, state = update.worked, update.state
+    if "mean" in worked:
+        return "running mean m", state.get("exp_avg"), worked["mean"]
+    if "momentum" in worked:
+        return "momentum b", state.get("momentum_buffer"), worked.get("nesterov", worked["momentum"])
+    return "slope", None, worked.get("with_decay", update.gradient)
 
 
 def method_of(update: Update) -> str:
@@ -288,7 +303,7 @@ def summary_lines(anatomy: Anatomy, run: str) -> list[str]:
     extra = f" and {figure(sum(loss.parts.values()))} on top" if loss.parts else ""
     lines = [
         f"{run}, after {anatomy.step:,} steps: a batch of {batch.targets:,} targets through "
-        f"{len(anatomy.stations):,} parts and back",
+        f"{sum(one.kind == 'block' for one in anatomy.stations):,} blocks and back",
         f"loss         {figure(loss.by_hand)} by its formula{guess}{extra}; torch's differs by "
         f"{real(relative(loss.objective, loss.by_torch), 2)} of it",
         f"gradient     at the outputs autograd's differs from the formula by {real(loss.gradient_difference, 2)} of it",

@@ -44,6 +44,16 @@ class ShownBatch:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """What goes from one part to another."""
+
+    rms: FiniteFloat
+    """Root mean square."""
+    gradient_norm: FiniteFloat | None
+    """Euclidean norm of d(objective)/d(it)."""
+
+
+@dataclass(frozen=True)
 class Station:
     """A part of the network, in the order of the forward pass. Figures are None where they are not finite or not
     there."""
@@ -66,6 +76,12 @@ class Station:
     """Of attention: mean entropy of its weights over that of uniform ones."""
     loss_here: FiniteFloat | None = None
     """Of a block and of what the first one is given: the loss, were it read in the place of the last block's output."""
+    given: Passed | None = None
+    """Of a block: what goes into it."""
+    normed: Passed | None = None
+    """Of an attention or mlp that a norm follows: what that makes of it."""
+    is_sum: bool | None = None
+    """Of a block: whether it gives what goes in plus what its attention and mlp, or the norms behind them, give."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,8 @@ class Loss:
     """Of d(objective)/d(outputs) by hand."""
     gradient_difference: FiniteFloat
     """Norm of the difference from autograd's, over that norm."""
+    outputs_rms: FiniteFloat | None = None
+    """Root mean square of the outputs, as the loss is given them."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.distributed.collectives import ALONE
@@ -19,14 +18,15 @@ from pipeline.evaluation.losses import Batch
 from pipeline.modeling.heads import has_head_over_labels
 from pipeline.modeling.inputs import evaluating, model_inputs
 from pipeline.modeling.layer_names import matrix_name
-from pipeline.modeling.module_hooks import ModulePass, first_tensor, record_modules
+from pipeline.modeling.module_hooks import ModulePass, record_modules
 from pipeline.modeling.network_parts import NetworkPart, network_parts
 from pipeline.tasks import Split, Task
 from pipeline.telemetry import anatomy as record
-from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Station, Token
+from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Passed, Station, Token
 from pipeline.telemetry.finite_differences import central_differences
 from pipeline.telemetry.model_probe import ModelProbe
 from pipeline.telemetry.probe_figures import ATTENTION, PROBE, figure_by_module
+from pipeline.training.between_parts import InBetween, Values, between_parts, rms_of
 from pipeline.training.followed_entries import Entry, choose_entries, foresee, with_outcome
 from pipeline.training.logit_lens import read_early
 from pipeline.training.optimization.clipping import Clipping
@@ -120,7 +120,7 @@ def _dissect(subject: Subject) -> Anatomy:
     objective = _Objective(subject)
     modules = {name: part.module for name, part in parts.items()}
     tokens = subject.batch["attention_mask"].bool() if "attention_mask" in subject.batch else None
-    with _gradients_at_inputs({name: part.module for name, part in parts.items() if part.kind == "block"}) as arriving:
+    with between_parts(parts, tokens) as between:
         found = record_modules(model, modules, objective, [parameter for _, parameter in trained], tokens=tokens)
     gradients = {
         name: gradient
@@ -132,7 +132,7 @@ def _dissect(subject: Subject) -> Anatomy:
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise ValueError("the loss of the batch or its gradient is not finite")
 
-    stations = _stations(parts, found, arriving, _look_inside(subject), _losses_on_the_way(subject, parts))
+    stations = _stations(parts, found, between, _look_inside(subject), _losses_on_the_way(subject, parts))
     by_hand = subject.task.loss_by_hand(
         objective.outputs.double().cpu().numpy(), subject.batch["labels"].cpu().numpy(), subject.config
     )
@@ -178,27 +178,6 @@ def _batch(subject: Subject, by_hand: LossByHand) -> record.ShownBatch:
     return record.ShownBatch(rows=ids.shape[0], length=ids.shape[1], targets=by_hand.num_targets, tokens=tokens)
 
 
-@contextmanager
-def _gradients_at_inputs(blocks: Mapping[str, nn.Module]) -> Iterator[dict[str, float]]:
-    """Norms of d(objective)/d(input) of each block, once the passes in the context are over."""
-    norms: dict[str, float] = {}
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, arguments: Any, named: Any) -> None:
-            given = first_tensor([one for one in (*arguments, *named.values()) if isinstance(one, torch.Tensor)])
-            if given is not None and given.requires_grad:
-                given.register_hook(lambda gradient: norms.update({name: float(gradient.double().norm())}))
-
-        return hook
-
-    handles = [block.register_forward_pre_hook(watch(name), with_kwargs=True) for name, block in blocks.items()]
-    try:
-        yield norms
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _look_inside(subject: Subject) -> dict[str, float]:
     """What the probe of trainings sees of the batch, by tag: attention and hidden units."""
     task, config, batch = subject.task, subject.config, subject.batch
@@ -234,7 +213,7 @@ def _losses_on_the_way(subject: Subject, parts: Mapping[str, NetworkPart]) -> di
 def _stations(
     parts: Mapping[str, NetworkPart],
     found: ModulePass,
-    arriving: Mapping[str, float],
+    between: InBetween,
     inside: Mapping[str, float],
     losses: Mapping[str, float],
 ) -> list[Station]:
@@ -245,6 +224,8 @@ def _stations(
     for name, figures in found.modules.items():
         gradient = None if figures.gradient_norm is None else _finite(float(figures.gradient_norm))
         kind, block = parts[name].kind, parts[name].block
+        given, normed = between.given.get(name), between.normed.get(name)
+        arriving = None if given is None else given.gradient_norm
         stations.append(
             Station(
                 name=name,
@@ -253,15 +234,24 @@ def _stations(
                 rms=_finite(float(figures.rms)),
                 largest=_finite(float(figures.largest)),
                 gradient_norm=gradient,
-                factor=_finite(arriving[name] / gradient) if gradient and name in arriving else None,
+                factor=_finite(arriving / gradient) if gradient and arriving is not None else None,
                 dead_share=next((share for unit, share in dead.items() if unit.startswith(f"{name}.")), None)
                 if kind == "mlp"
                 else None,
                 entropy=entropies.get(block) if kind == "attention" else None,
                 loss_here=_finite(losses[name]) if name in losses else None,
+                given=_passed(given),
+                normed=_passed(normed),
+                is_sum=between.is_sum.get(name),
             )
         )
     return stations
+
+
+def _passed(values: Values | None) -> Passed | None:
+    if values is None or not math.isfinite(values.rms):
+        return None
+    return Passed(values.rms, None if values.gradient_norm is None else _finite(values.gradient_norm))
 
 
 def _loss(subject: Subject, objective: _Objective, by_hand: LossByHand, total: float) -> Loss:
@@ -269,6 +259,7 @@ def _loss(subject: Subject, objective: _Objective, by_hand: LossByHand, total: f
     gradient = objective.gradient.double().cpu().numpy()
     size = float(np.linalg.norm(by_hand.gradient))
     difference = float(np.linalg.norm(gradient - by_hand.gradient))
+    mask = subject.batch.get("attention_mask") if objective.outputs.ndim > 2 else None  # None of a document's outputs
     parts = dict(by_hand.parts)
     if objective.router is not None:
         parts["router"] = objective.router
@@ -284,6 +275,7 @@ def _loss(subject: Subject, objective: _Objective, by_hand: LossByHand, total: f
         num_outputs=by_hand.gradient.shape[-1],
         gradient_norm=size,
         gradient_difference=difference / size if size else difference,
+        outputs_rms=_finite(rms_of(objective.outputs, None if mask is None else mask.bool())),
     )
 
 

@@ -28,7 +28,7 @@ def test_of_a_finished_run_the_recorded_step_nearest_the_middle_by_default(finis
     assert lines[-1].split()[:2] == ["page", "workspace/runs/tiny/anatomy-10.html"]
     page = (finished.workspace / "runs/tiny/anatomy-10.html").read_text()
     assert "after 10 steps of training" in page
-    assert "Of this run there are the steps 0, 10, 20 and 24" in page
+    assert "Steps kept of this run: 0, 10, 20 and 24;" in page
     assert "layers.1.self_attn" in page
     assert finished.digests() == before
     assert finished.descent("verify", "tiny.yaml").code == 0

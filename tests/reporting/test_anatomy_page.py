@@ -16,8 +16,10 @@ from pipeline.reporting.anatomy_page import render_anatomy
 from pipeline.reporting.anatomy_words import example_lines, figure, summary_lines, update_meaning
 from pipeline.reporting.formats import real
 from pipeline.reporting.html import render_report
+from pipeline.reporting.part_rows import multipliers_of, rows_of
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.reporting.run_data import read_run
+from pipeline.telemetry.anatomy import Anatomy, Passed
 
 
 def in_powers(value: float) -> str:
@@ -55,31 +57,33 @@ def test_the_page_says_the_numbers_of_the_record(task: str) -> None:
 
 
 ANSWERS = {
-    "what is the forward pass": "Forward pass: 128 tokens, pieces of text, go through the 39 parts of the network, one "
-    "after the other. Out come 4,096 scores for every place in the text",
+    "what is the forward pass": "Forward pass: 128 tokens, pieces of text, go through the network and its 12 "
+    "blocks, one after the other. Out come 4,096 scores for every place in the text",
     "what does the batch cost": "The loss of the batch is the mean over the 128 targets: 4.9571 nats.",
+    "is that good": "here 4.9571. Guessing evenly would cost 8.3178, and being sure of every right answer 0: the right "
+    "token typically gets a probability of 1 in 142, by guessing 1 in 4,096. With the router's losses on top, training "
+    "minimizes 5.0045.",
     "how is a loss computed": "The loss of a target is −log p, where p is the probability that the model gave to the "
-    "token that is right",
+    "right token. It is 0 if the model was sure of it, and grows as p falls",
     "what is softmax": "it takes the exponential of each, which is positive, and divides by the sum of all",
     "what is a nat": "a loss of 1 nat is a probability of exp(−1) = 37%",
     "what is a gradient": "how much the loss would change for each unit by which that number grows",
-    "what is meant by a name": "They are named by their matrix and their place in it: row and column.",
+    "what is meant by a name": "A weight is named by its matrix and its place in it, [row, column].",
     "what is the chain rule": "the slope at what goes into a part is the slope at what comes out of it, times how "
     "strongly the one moves the other",
     "what became of the gradient on its way back": "over all 12 blocks 0.98439¹² = 0.82800: on the way to the first "
     "block the gradient shrinks to 0.828 times its length, most of all in layers.0 (× 0.930)",
     "what did clipping do": "That is above the limit of 1 (train.max_grad_norm), so every slope is multiplied by 1 / "
     "1.3913 = 0.71875",
-    "what are m and v": "Adam remembers two numbers for each weight: m, a running mean of its slopes g (β₁ = 0.9 of "
-    "the old m and 0.1 of the new slope), and v, a running mean of their squares (with β₂ = 0.95)",
+    "what are m and v": "AdamW (Adam with weight decay) remembers two numbers for each weight: m, a running mean of "
+    "its slopes g (β₁ = 0.9 of the old m and 0.1 of the new slope), and v, a running mean of their squares",
     "what does weight decay do": "Weight decay also pulls a weight towards 0, by η λ w, apart from the slope. Here λ = "
     "0.1",
-    "what did the optimizer do to a weight": "So this weight goes from 0.085300 to 0.083855, by −0.0014452, "
-    "0.493 times the learning rate. Its gradient is positive: a larger weight would make the loss larger, so it is "
-    "made smaller.",
+    "what did the optimizer do to a weight": "So this weight goes from 0.085300 to 0.083855, by −0.0014452. The "
+    "running mean m is positive (4.0037×10⁻⁴ → 4.3546×10⁻³), so it is lowered.",
     "what did it bring": "the same batch costs 4.6637 in place of 5.0045: −0.341",
-    "what does the first half of the network know": "Read straight from the embedding the loss would be 9.8765, after "
-    "layers.0 6.3321",
+    "what does the first half of the network know": "Of the 4.92 by which the blocks lower the loss, layers.0 brings "
+    "3.54. A first loss above that of guessing (8.3178) is no fault",
 }
 
 
@@ -90,11 +94,79 @@ def test_who_never_trained_a_model_finds_the_answer(question: str) -> None:
     assert ANSWERS[question] in text
 
 
-def test_what_the_optimizer_remembers_may_outweigh_the_gradient() -> None:
+def test_why_a_weight_moves_as_it_does() -> None:
     update = fake_anatomy(10).update.updates[0]
+    told = "So this weight goes from 0.085300 to 0.083855, by −0.0014452. "
     against = replace(update, gradient=-update.gradient)
-    assert "still it is made smaller, for what the optimizer remembers" in update_meaning(against)
+    assert update_meaning(against).endswith("so it is lowered, although this batch's own slope is negative.")
+    turned = replace(update, state={**update.state, "exp_avg": -0.0004})
+    assert update_meaning(turned) == (
+        f"{told}This batch's positive slope turned the running mean m positive (−4.0000×10⁻⁴ → 4.3546×10⁻³), so the "
+        "weight is lowered."
+    )
+    decayed = replace(update, worked={**update.worked, "mean": -0.0001})
+    assert update_meaning(decayed) == f"{told}It is lowered, for the decay outweighs the running mean m."
+    first = replace(update, state={})
+    assert update_meaning(first) == f"{told}The running mean m is positive, so it is lowered."
+    plain = replace(update, state={}, worked={"with_decay": 0.04})
+    assert update_meaning(plain) == f"{told}The slope is positive, so it is lowered."
     assert update_meaning(replace(update, by_optimizer=0.0)) == "So this weight stays at 0.085300."
+    momentum = fake_anatomy(10, formula="sgd").update.updates[0]
+    assert "The momentum b is positive (0.032100 → 0.069686)" in update_meaning(momentum)
+
+
+def scaled() -> Anatomy:
+    """With multipliers behind the embedding and the head, and norms behind attention and mlp."""
+    anatomy = fake_anatomy(10, num_layers=2)
+    stations, before = [], anatomy.stations[0]
+    for one in anatomy.stations:
+        if one.kind in ("attention", "mlp"):
+            one = replace(one, normed=Passed(1.01, 0.0321))
+        elif one.kind == "block":
+            scale = 4.0 if before.kind == "embedding" else 1.0
+            one = replace(one, given=Passed(before.rms * scale, before.gradient_norm / scale), is_sum=True)
+            before = one
+        stations.append(one)
+    head = stations[-1]
+    loss = replace(anatomy.loss, outputs_rms=head.rms * 0.5, gradient_norm=head.gradient_norm * 2)
+    return replace(anatomy, stations=stations, loss=loss)
+
+
+def test_what_stands_between_the_parts_is_in_the_table_and_told() -> None:
+    anatomy = scaled()
+    names = [row.name for row in rows_of(anatomy)]
+    ends = [f"{part}{end}" for part in (".self_attn", ".mlp") for end in ("", ", normed")]
+    first, second = ([f"layers.{layer}{end}" for end in (*ends, "")] for layer in (0, 1))
+    assert names == ["embed_tokens", "into layers.0", *first, *second, "norm", "lm_head", "outputs"]
+    assert [(one.before, one.after, round(one.factor, 6)) for one in multipliers_of(anatomy)] == [
+        ("embed_tokens", "layers.0", 4.0), ("lm_head", "the loss", 0.5)
+    ]  # fmt: skip
+    page = unescape(render_anatomy(anatomy, "demo"))
+    assert (
+        "From embed_tokens to layers.0 this architecture multiplies all numbers by 4.0000, and from lm_head to " in page
+    )
+    assert "Here one also follows attention and mlp: what is added is in the rows “normed”." in page
+    plain = fake_anatomy(10)
+    assert [row.name for row in rows_of(plain)] == [one.name for one in plain.stations], "an older record"
+    assert not multipliers_of(plain)
+    assert "this architecture multiplies" not in render_anatomy(plain, "demo")
+
+
+def test_what_is_no_multiplier_is_none() -> None:
+    """As where positions are added to the embedding: sizes change, but the gradient passes whole."""
+    anatomy = scaled()
+    stations = [replace(one, given=Passed(0.3, 0.03)) if one.name == "layers.0" else one for one in anatomy.stations]
+    other = replace(anatomy, stations=stations)
+    assert "into layers.0" in [row.name for row in rows_of(other)]
+    assert [one.before for one in multipliers_of(other)] == ["lm_head"]
+
+
+def test_a_block_that_is_no_sum_is_not_said_to_add() -> None:
+    anatomy = scaled()
+    stations = [replace(one, is_sum=False) if one.kind == "block" else one for one in anatomy.stations]
+    page = render_anatomy(replace(anatomy, stations=stations), "demo")
+    assert "blocks adds to" not in page
+    assert "passes it unchanged" not in page
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,14 @@ def test_every_figure_is_that_of_a_naive_computation(
     assert factors == pytest.approx([sizes[0] / sizes[1], sizes[1] / sizes[2]], rel=1e-4)
     assert found.factor_per_block == pytest.approx((sizes[0] / sizes[2]) ** 0.5, rel=1e-4)
 
+    assert found.loss.outputs_rms == pytest.approx(logits.square().mean().sqrt().item(), rel=1e-5)
+    given = [outputs[name] for name in ("embed_tokens", "layers.0")]
+    for station, one in zip([one for one in found.stations if one.kind == "block"], given, strict=True):
+        assert station.given.rms == pytest.approx(one.square().mean().sqrt().item(), rel=1e-5)
+        assert station.given.gradient_norm == pytest.approx(one.grad.norm().item(), rel=1e-4)
+        assert station.is_sum
+    assert all(one.normed is None for one in found.stations), "no norm follows attention or mlp"
+
     with torch.no_grad():  # the head reads what earlier blocks give
         for name in ("embed_tokens", "layers.0", "layers.1"):
             hidden = outputs[name].detach()
@@ -258,6 +266,19 @@ def test_mixtures_tied_weights_and_other_optimizers(tmp_path: Path, architecture
     assert len(read) == 3
     assert read[-1] == pytest.approx(found.loss.by_hand, rel=1e-6)
     assert any(one.by_optimizer for one in found.update.updates)
+    has_norms_behind = [one.normed is not None for one in found.stations if one.kind in ("attention", "mlp")]
+    assert has_norms_behind == [architecture == "grok1"] * 4
+    assert all(one.is_sum for one in found.stations if one.kind == "block")
+    by_name = {one.name: one for one in found.stations}
+    if architecture == "grok1":  # its two multipliers, forward and back; the last thing added has the block's gradient
+        embedding, given, head = by_name["embed_tokens"], by_name["layers.0"].given, by_name["lm_head"]
+        assert given.rms / embedding.rms == pytest.approx(GROK1["hidden_size"] ** 0.5, rel=1e-5)
+        assert embedding.gradient_norm / given.gradient_norm == pytest.approx(GROK1["hidden_size"] ** 0.5, rel=1e-5)
+        assert found.loss.outputs_rms / head.rms == pytest.approx(3**-0.5, rel=1e-5)
+        assert head.gradient_norm / found.loss.gradient_norm == pytest.approx(3**-0.5, rel=1e-5)
+        last = by_name["layers.1"]
+        assert by_name["layers.1.moe"].normed.gradient_norm == pytest.approx(last.gradient_norm, rel=1e-6)
+        assert by_name["layers.1.moe"].normed.rms == pytest.approx(1, rel=0.05)
     kinds = [station.kind for station in found.stations if station.name != "wpe"]  # positions of gpt2
     assert kinds == ["embedding", *["attention", "mlp", "block"] * 2, "norm", "head"]
 
