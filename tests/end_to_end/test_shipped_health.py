@@ -13,7 +13,9 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from harness import Project
 
 from pipeline.telemetry.facts import HealthFacts
@@ -89,8 +91,31 @@ def test_every_shipped_configuration_is_tried():
 def test_no_warning_comes_with_a_shipped_configuration(project, name, seed):
     if name == "finetune_lora" and not (project.workspace / "runs/llama_125m_1/model").exists():
         test_no_warning_comes_with_a_shipped_configuration(project, "llama_125m", 1)
-    run = f"{name}_{seed}"
-    changes = {**CHANGES[name], "run.seed": seed, "run.name": run}
+    assert_without_warnings(project, name, f"{name}_{seed}", {**CHANGES[name], "run.seed": seed})
+
+
+VARIED = ("classification", "shakespeare_char", "regression", "llama_125m", "demo", "grok1_tiny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", range(20))
+def test_no_warning_comes_with_a_variation_of_a_shipped_configuration(project, draw):
+    """Of half to twice its learning rate, and with another warm-up, weight decay, clipping and schedule."""
+    random, name = np.random.default_rng(draw), VARIED[draw % len(VARIED)]
+    changes, shipped = {**CHANGES[name]}, yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text())["train"]
+    rate = changes.get("train.learning_rate", shipped.get("learning_rate", 3e-4))
+    changes["train.learning_rate"] = float(rate * np.exp(random.uniform(np.log(0.5), np.log(2))))
+    changes["train.weight_decay"] = float(random.choice([0, 0.05, 0.1]))
+    if "train.warmup_steps" in changes:
+        changes["train.warmup_steps"] = int(changes["train.warmup_steps"] * random.uniform(0.7, 2))
+    if random.random() < 0.5:
+        changes["train.lr_scheduler_type"] = str(random.choice(["linear", "cosine"]))
+    changes["train.max_grad_norm"] = float(random.choice([0.5, 1.0, 2.0]))
+    assert_without_warnings(project, name, f"varied_{draw}", {**changes, "run.seed": 100 + draw}, has_margins=False)
+
+
+def assert_without_warnings(project, name, run, changes, *, has_margins=True):
+    changes = {**changes, "run.name": run}
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     done = project.descent("run", f"{name}.yaml", "--until", "train", *settings)
     assert done.code == 0, done.err
@@ -101,6 +126,8 @@ def test_no_warning_comes_with_a_shipped_configuration(project, name, seed):
     bad = ("warning", "critical")
     assert not [line["evidence"]["words"] for line in lines if line["kind"] != "speed" and line["verdict"] in bad]
     assert all(verdict.verdict not in bad for verdict in verdicts_of(summary["health"]) if verdict.kind != "speed")
+    if not has_margins:
+        return
     shares = worst_shares(HealthFacts.from_json(summary["facts"]), read_records(train / "metrics.jsonl"))
     near = {
         (what, severity): share
