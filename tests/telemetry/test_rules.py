@@ -152,6 +152,7 @@ MASKED = [{**one, "probe/lm_head/out_not_finite": 1.0} for one in probes()]
 
 WARMING, FULL = {"warmup_steps": 500}, {"max_steps": 400}
 ODD = {**FULL, "unusual": {"train.adam_epsilon": 1.0}}
+FROM_ABOVE, SHORT = [8.4, 8.3, 8.2, 8.15], {"warmup_steps": 80}
 STUCK = at_full_rate(*[7.99] * 5)
 SLOW = [7.9 - 0.03 * i for i in range(16)]
 """Loses 3 % in the second half, and is still above the frequencies."""
@@ -164,6 +165,7 @@ SWINGING = [*[8.0] * 5, *([4.0] * 7 + [8.5] * 7) * 4]
 TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] = [
     # rule, severity, healthy records, bad records, facts of the first, facts of the second
     ("loss_above_guessing", "critical", losses(*[8.05] * 5), losses(*[8.15] * 5), {}, {}),
+    ("loss_above_guessing", "critical", losses(*FROM_ABOVE, 8.05), losses(*FROM_ABOVE, 8.2), SHORT, SHORT),
     ("no_better_than_frequencies", "critical", losses(*[6.9] * 30), losses(*[6.95] * 30), {}, {}),
     ("no_better_than_frequencies", "critical", losses(*[6.95] * 30), losses(*[6.95] * 30), {"warmup_steps": 200}, {}),
     ("loss_above_guessing", "critical", losses(*[15.9] * 5), losses(*[16.1] * 5), {"warmup_steps": 500}, WARMING),

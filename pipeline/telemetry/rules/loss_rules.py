@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from statistics import median
 from typing import ClassVar
 
@@ -89,7 +90,7 @@ def no_learning(
 class AboveGuessing(Rule):
     """A model that has trained for half of its warm-up knows less than nothing: its loss is above that of a uniform
     guess, twice that before, or of numbers twice that of always saying 0. Errors of few numbers are far apart, nats are
-    not."""
+    not. Of losses that began above it and fall from record to record the last counts, not their median."""
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_above_guessing"
@@ -103,7 +104,9 @@ class AboveGuessing(Rule):
         loss = window.loss if window.loss > 2 * guess else settled_loss(window, facts)
         if window.step <= facts.warmup_steps / 2 and (facts.is_pretrained or loss <= 2 * guess):
             return None
-        words = f"the median training loss is {loss:.4g} at step {window.step:,}; {facts.guess} costs {guess:.4g}"
+        falls = len(window.losses) > 2 and all(after < before for before, after in pairwise(window.losses))
+        loss, which = (window.losses[-1], "") if falls and loss <= 2 * guess else (loss, "median ")
+        words = f"the {which}training loss is {loss:.4g} at step {window.step:,}; {facts.guess} costs {guess:.4g}"
         limits = {"critical": 2 * guess if facts.predicts == "numbers" else guess + ABOVE_GUESSING}
         reading = above(loss, limits, window, words, figures={"loss": loss, "guessing": guess}, base=guess)
         return replace(reading, remedy=UNITS if facts.has_odd_units else "")
