@@ -26,7 +26,7 @@ from pipeline.reporting.anatomy_words import (
     update_meaning,
     worst_difference,
 )
-from pipeline.reporting.formats import power, real
+from pipeline.reporting.formats import count, power, real
 from pipeline.reporting.jinja_templates import page_style, render, with_labels
 from pipeline.reporting.part_rows import multipliers_of, rows_of
 from pipeline.tasks import task_named
@@ -53,7 +53,8 @@ def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
         "rows": rows,
         "scales": multipliers_of(anatomy),
         "has_norms_behind": any(one.normed for one in stations),
-        "adds": all(one.is_sum is not False for one in blocks),
+        "adds": all(one.times is not None or one.given is None for one in blocks),
+        "times": next((one.times for one in blocks if one.times not in (None, 1.0)), None),
         **{f"has_{kind}": _first(stations, kind) is not None for kind in ("attention", "mlp", "norm")},
         "has_dead_shares": any(one.dead_share is not None for one in stations),
         "has_entropies": any(one.entropy is not None for one in stations),
@@ -89,12 +90,17 @@ def anatomy_view(anatomy: Anatomy) -> dict[str, Any]:
         "sources": sources_of(anatomy),
         "figure": figure,
         "seen": seen,
-        "one_in": lambda loss: real(math.exp(loss), 3),
+        "one_in": lambda loss: _rounded(math.exp(loss)),
         "alike": alike,
         "power": power,
         "setting": setting,
         "short": lambda value: real(value, 3),
     }
+
+
+def _rounded(value: float) -> str:
+    """In three digits, and whole from 100 on."""
+    return count(round(value)) if value >= 100 else real(value, 3)
 
 
 def _lens(stations: list[Station]) -> dict[str, Any] | None:

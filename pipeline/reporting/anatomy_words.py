@@ -7,11 +7,13 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.reporting.formats import count, percent, power, power_of_ten, real
 from pipeline.telemetry.anatomy import Anatomy, Difference, Example, Loss, Update
 
-DIGITS = 5
+DIGITS, FINE_DIGITS = 5, 8
+"""Shown, and shown of what is added with unlike signs, of which leading digits cancel."""
 
 SOURCES = {
     "cross_entropy": "The cross-entropy and its gradient, softmax minus one-hot: C. Bishop, Pattern Recognition and "
@@ -85,21 +87,21 @@ class WorkedLine:
     result: str
 
 
-def figure(value: float) -> str:
+def figure(value: float, digits: int = DIGITS) -> str:
     """A number of the record, in five digits."""
-    return real(value, DIGITS) if value == 0 or 1e-3 <= abs(value) < 1e6 else _scientific(value)
+    return real(value, digits) if value == 0 or 1e-3 <= abs(value) < 1e6 else _scientific(value, digits)
 
 
-def alike(values: Iterable[float | None]) -> Callable[[float], str]:
+def alike(values: Iterable[float | None], digits: int = DIGITS) -> Callable[[float], str]:
     """A way to write numbers that stand in one column or calculation: all of them with a power of ten, or none."""
     sizes = [abs(value) for value in values if value]
-    return figure if all(1e-3 <= size < 1e6 for size in sizes) else _scientific
+    return partial(figure if all(1e-3 <= size < 1e6 for size in sizes) else _scientific, digits=digits)
 
 
-def _scientific(value: float) -> str:
+def _scientific(value: float, digits: int = DIGITS) -> str:
     if value == 0:
         return "0"
-    mantissa, _, exponent = f"{value:.{DIGITS - 1}e}".partition("e")
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     times = f"×{power_of_ten(int(exponent))}" if int(exponent) else ""
     return f"{mantissa.replace('-', chr(0x2212))}{times}"
 
@@ -206,22 +208,22 @@ def update_lines(update: Update) -> list[WorkedLine]:
         return []
     settings, worked, state = update.settings, update.worked, update.state
     worked_out = [value for name, value in worked.items() if name != "t"]
-    write = alike([update.weight, update.gradient, update.by_hand, *worked_out])
+    shown = [update.weight, update.gradient, update.by_hand, *worked_out]
+    write, fine = alike(shown), alike(shown, FINE_DIGITS)
     gradient, weight, rate = write(update.gradient), _inner(write(update.weight)), setting(settings["lr"])
     decay, lines = setting(settings["weight_decay"]), []
     if update.formula != "adamw":
         used = write(worked["with_decay"])
         lines.append(WorkedLine("gradient with decay g", "g + λ w", f"{gradient} + {decay} × {weight}", used))
-    else:
-        used = gradient
+    used = fine(worked.get("with_decay", update.gradient))
     change = write(update.by_hand)
     if update.formula == "sgd":
-        return lines + _sgd_lines(update, write, rate, change)
+        return lines + _sgd_lines(update, write, fine, rate, change)
     first, second = settings["beta1"], settings["beta2"]
     mean, square, far, wide, step = (
         write(worked[name]) for name in ("mean", "square", "mean_corrected", "square_corrected", "step")
     )
-    before = [_inner(write(state.get(name, 0.0))) for name in ("exp_avg", "exp_avg_sq")]
+    before = [_inner(fine(state.get(name, 0.0))) for name in ("exp_avg", "exp_avg_sq")]
     weighed = [f"{setting(b)} × {old} + {setting(1 - b)}" for b, old in zip((first, second), before, strict=True)]
     corrections = [f"(1 − {power(setting(beta), int(worked['t']))})" for beta in (first, second)]
     root = f"(√{_under(wide)}\u00a0+\u00a0{setting(settings['eps'])})"
@@ -239,20 +241,22 @@ def update_lines(update: Update) -> list[WorkedLine]:
     return [*lines, WorkedLine("change of w", "−step − decay", f"−{_inner(step)} − {_inner(shrunk)}", change)]
 
 
-def _sgd_lines(update: Update, write: Callable[[float], str], rate: str, change: str) -> list[WorkedLine]:
+def _sgd_lines(
+    update: Update, write: Callable[[float], str], fine: Callable[[float], str], rate: str, change: str
+) -> list[WorkedLine]:
     settings, worked, momentum = update.settings, update.worked, update.settings["momentum"]
-    used = direction = write(worked["with_decay"])
+    used, direction = fine(worked["with_decay"]), write(worked["with_decay"])
     lines = []
     if momentum:
         before, buffer = update.state.get("momentum_buffer"), write(worked["momentum"])
-        old = "" if before is None else f"{setting(momentum)} × {_inner(write(before))} + "
+        old = "" if before is None else f"{setting(momentum)} × {_inner(fine(before))} + "
         numbers = f"{old}{setting(1 - settings['dampening'])} × {_inner(used)}" if old else used
         formula = "b = g in the first step" if before is None else "μ b + (1 − τ) g"
         lines.append(WorkedLine("momentum b", formula, numbers, buffer))
         direction = buffer
         if "nesterov" in worked:
             direction = write(worked["nesterov"])
-            numbers = f"{used} + {setting(momentum)} × {_inner(buffer)}"
+            numbers = f"{used} + {setting(momentum)} × {_inner(fine(worked['momentum']))}"
             lines.append(WorkedLine("Nesterov's b", "g + μ b", numbers, direction))
     formula = "−η b" if momentum else "−η g"
     return [*lines, WorkedLine("change of w", formula, f"−{rate} × {_inner(direction)}", change)]

@@ -80,8 +80,8 @@ class Station:
     """Of a block: what goes into it."""
     normed: Passed | None = None
     """Of an attention or mlp that a norm follows: what that makes of it."""
-    is_sum: bool | None = None
-    """Of a block: whether it gives what goes in plus what its attention and mlp, or the norms behind them, give."""
+    times: FiniteFloat | None = None
+    """Of a block that gives what goes in plus k times what its attention and mlp, or the norms behind them, give: k."""
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,22 @@ class InBetween:
     normed: dict[str, Values] = field(default_factory=dict)
     """What a norm makes of an attention's or mlp's output, where one takes just that."""
 
-    is_sum: dict[str, bool] = field(default_factory=dict)
-    """Whether a block gives what goes in plus what its attention and mlp give, behind their norms."""
+    times: dict[str, float | None] = field(default_factory=dict)
+    """The k of a block that gives what goes in plus k times what its attention and mlp, behind their norms, give; 1 in
+    most. None of one that gives something else."""
 
 
 def rms_of(values: torch.Tensor, tokens: torch.Tensor | None) -> float:
     """Root mean square. `tokens` (B, T) tells padding from tokens."""
     kept, count = without_padding(values.detach(), tokens)
     return float(torch.linalg.vector_norm(kept, dtype=torch.float64) / count.sqrt())
+
+
+def _times(change: torch.Tensor, added: torch.Tensor, whole: torch.Tensor) -> float | None:
+    """The k for which change is k times added, as far as the rounding of the whole lets one see; 1 where it may be."""
+    change, added, within = change.double(), added.double(), SUM_TOLERANCE * float(whole.detach().norm())
+    best = float((change * added).sum() / added.square().sum().clamp_min(1e-300))
+    return next((k for k in (1.0, best) if float((change - k * added).norm()) <= within), None)
 
 
 @contextmanager
@@ -92,8 +100,7 @@ def between_parts(parts: Mapping[str, NetworkPart], tokens: torch.Tensor | None)
             given, whole = inputs.pop(name, None), first_tensor(output)
             added = [outputs.pop(one).detach() for one in inner if one in outputs]
             if given is not None and whole is not None and all(one.shape == given.shape for one in (whole, *added)):
-                error = whole.detach() - sum(added, given.detach())
-                found.is_sum[name] = bool(error.norm() <= SUM_TOLERANCE * whole.detach().norm())
+                found.times[name] = _times(whole.detach() - given.detach(), sum(added, torch.zeros_like(given)), whole)
 
         return hook
 

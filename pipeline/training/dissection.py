@@ -242,7 +242,7 @@ def _stations(
                 loss_here=_finite(losses[name]) if name in losses else None,
                 given=_passed(given),
                 normed=_passed(normed),
-                is_sum=between.is_sum.get(name),
+                times=between.times.get(name),
             )
         )
     return stations

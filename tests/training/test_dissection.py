@@ -16,6 +16,7 @@ from training.tiny import LLAMA, in_processes, make_inputs, run_train
 
 from pipeline.errors import ConfigError
 from pipeline.modeling.build import load_model
+from pipeline.reporting.part_rows import multipliers_of
 from pipeline.tasks import task_of_split
 from pipeline.telemetry.anatomy import Anatomy
 from pipeline.training import anatomies
@@ -128,7 +129,7 @@ def test_every_figure_is_that_of_a_naive_computation(
     for station, one in zip([one for one in found.stations if one.kind == "block"], given, strict=True):
         assert station.given.rms == pytest.approx(one.square().mean().sqrt().item(), rel=1e-5)
         assert station.given.gradient_norm == pytest.approx(one.grad.norm().item(), rel=1e-4)
-        assert station.is_sum
+        assert station.times == 1
     assert all(one.normed is None for one in found.stations), "no norm follows attention or mlp"
 
     with torch.no_grad():  # the head reads what earlier blocks give
@@ -268,7 +269,7 @@ def test_mixtures_tied_weights_and_other_optimizers(tmp_path: Path, architecture
     assert any(one.by_optimizer for one in found.update.updates)
     has_norms_behind = [one.normed is not None for one in found.stations if one.kind in ("attention", "mlp")]
     assert has_norms_behind == [architecture == "grok1"] * 4
-    assert all(one.is_sum for one in found.stations if one.kind == "block")
+    assert all(one.times == 1 for one in found.stations if one.kind == "block")
     by_name = {one.name: one for one in found.stations}
     if architecture == "grok1":  # its two multipliers, forward and back; the last thing added has the block's gradient
         embedding, given, head = by_name["embed_tokens"], by_name["layers.0"].given, by_name["lm_head"]
@@ -281,6 +282,32 @@ def test_mixtures_tied_weights_and_other_optimizers(tmp_path: Path, architecture
         assert by_name["layers.1.moe"].normed.rms == pytest.approx(1, rel=0.05)
     kinds = [station.kind for station in found.stations if station.name != "wpe"]  # positions of gpt2
     assert kinds == ["embedding", *["attention", "mlp", "block"] * 2, "norm", "head"]
+
+
+GRANITE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+GRANITE |= {"intermediate_size": 32, "max_position_embeddings": 64}
+GRANITE |= {"embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22}
+GPT1 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+
+
+def test_multipliers_of_an_architecture_are_measured(tmp_path: Path) -> None:
+    """By what goes in and comes out, not by its name."""
+    found = dissect(subject_at(make_inputs(tmp_path / "inputs", "granite", GRANITE), tmp_path, 4))
+    assert [one.times for one in found.stations if one.kind == "block"] == pytest.approx([0.22] * 2, rel=1e-3)
+    factors = [(one.before, one.after, one.factor) for one in multipliers_of(found)]
+    assert factors == [
+        ("embed_tokens", "layers.0", pytest.approx(12, rel=1e-5)),
+        ("lm_head", "the loss", pytest.approx(1 / 8, rel=1e-5)),
+    ]
+    by_name = {one.name: one for one in found.stations}
+    passed = by_name["layers.1"].gradient_norm * 0.22
+    assert by_name["layers.1.mlp"].gradient_norm == pytest.approx(passed, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_block_that_ends_in_a_norm_is_no_sum(tmp_path: Path) -> None:
+    found = dissect(subject_at(make_inputs(tmp_path / "inputs", "openai-gpt", GPT1), tmp_path, 4))
+    assert [(one.times, one.given is None) for one in found.stations if one.kind == "block"] == [(None, False)] * 2
 
 
 @pytest.mark.slow
