@@ -79,7 +79,7 @@ ANSWERS = {
     "1.3913 = 0.71875",
     "what are m and v": "AdamW (Adam with weight decay) remembers two numbers for each weight: m, a running mean of "
     "its slopes g (β₁ = 0.9 of the old m and 0.1 of the new slope), and v, a running mean of their squares",
-    "what does weight decay do": "Weight decay also pulls a weight towards 0, by η λ w, apart from the slope. Here λ = "
+    "what does weight decay do": "Weight decay also pulls a weight towards 0, by η\xa0λ\xa0w, apart from the slope. Here λ = "
     "0.1",
     "what did the optimizer do to a weight": "So this weight goes from 0.085300 to 0.083855, by −0.0014452. The "
     "running mean m is positive (4.0037×10⁻⁴ → 4.3546×10⁻³), so it is lowered.",
@@ -145,13 +145,14 @@ def test_what_stands_between_the_parts_is_in_the_table_and_told() -> None:
     ]  # fmt: skip
     page = unescape(render_anatomy(anatomy, "demo"))
     assert (
-        "From embed_tokens to layers.0 this architecture multiplies all numbers by 4.0000, and from lm_head to " in page
+        "This architecture multiplies all numbers from embed_tokens to layers.0 by 4.0000, and from lm_head to the"
+        in page
     )
     assert "Here one also follows attention and mlp: what is added is in the rows “normed”." in page
     plain = fake_anatomy(10)
     assert [row.name for row in rows_of(plain)] == [one.name for one in plain.stations], "an older record"
     assert not multipliers_of(plain)
-    assert "this architecture multiplies" not in render_anatomy(plain, "demo")
+    assert "architecture multiplies" not in render_anatomy(plain, "demo")
 
 
 def test_what_is_no_multiplier_is_none() -> None:
