@@ -13,13 +13,14 @@ import pytest
 from reporting.fake_run import fake_anatomy, make_run
 
 from pipeline.reporting.anatomy_page import render_anatomy
-from pipeline.reporting.anatomy_words import example_lines, figure, summary_lines, update_meaning
+from pipeline.reporting.anatomy_words import example_lines, figure, summary_lines, update_lines, update_meaning
 from pipeline.reporting.formats import real
 from pipeline.reporting.html import render_report
 from pipeline.reporting.part_rows import multipliers_of, rows_of
 from pipeline.reporting.report_config import ReportConfig
 from pipeline.reporting.run_data import read_run
 from pipeline.telemetry.anatomy import Anatomy, Passed
+from pipeline.telemetry.update_by_hand import work_out
 
 
 def in_powers(value: float, digits: int = 5) -> str:
@@ -79,8 +80,8 @@ ANSWERS = {
     "1.3913 = 0.71875",
     "what are m and v": "AdamW (Adam with weight decay) remembers two numbers for each weight: m, a running mean of "
     "its slopes g (β₁ = 0.9 of the old m and 0.1 of the new slope), and v, a running mean of their squares",
-    "what does weight decay do": "Weight decay also pulls a weight towards 0, by η\xa0λ\xa0w, apart from the slope. Here λ = "
-    "0.1",
+    "what does weight decay do": "Weight decay also pulls a weight towards 0, by η\xa0λ\xa0w, apart from the slope. "
+    "Here λ = 0.1",
     "what did the optimizer do to a weight": "So this weight goes from 0.085300 to 0.083855, by −0.0014452. The "
     "running mean m is positive (4.0037×10⁻⁴ → 4.3546×10⁻³), so it is lowered.",
     "what did it bring": "the same batch costs 4.6637 in place of 5.0045: −0.341",
@@ -115,6 +116,28 @@ def test_why_a_weight_moves_as_it_does() -> None:
     assert update_meaning(replace(update, by_optimizer=0.0)) == "So this weight stays at 0.085300."
     momentum = fake_anatomy(10, formula="sgd").update.updates[0]
     assert "The momentum b is positive (0.032100 → 0.069686)" in update_meaning(momentum)
+
+
+def calculated(numbers: str) -> float:
+    """What a pocket calculator makes of a line."""
+    plain = numbers.replace("−", "-").replace("\xa0", " ")
+    raised = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+    digits = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    plain = raised.sub(lambda found: f"**({found[0].translate(digits)})", plain).replace("×", "*")
+    return eval(re.sub(r"√(\([^()]*(?:\([^()]*\))?[^()]*\)|[\d.]+)", r"math.sqrt(\1)", plain))
+
+
+@pytest.mark.parametrize("before", [-0.00040037, -0.0044378, 0.00040037])
+def test_a_pocket_calculator_finds_each_line_of_an_update(before: float) -> None:
+    """Also where the old mean and the new slope nearly cancel."""
+    group = {"lr": 0.00293, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    state, slope = {"exp_avg": before, "exp_avg_sq": 1.22924321e-6, "step": 25.0}, 0.03994312
+    worked = work_out("adamw", group, state, 0.0853, slope)
+    update = replace(
+        fake_anatomy(10).update.updates[0], state=state, gradient=slope, worked=worked.steps, by_hand=worked.change
+    )
+    for line in update_lines(update):
+        assert calculated(line.numbers) == pytest.approx(calculated(line.result), rel=1e-4), line
 
 
 def scaled() -> Anatomy:
