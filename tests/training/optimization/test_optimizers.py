@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.known_names import told
 from pipeline.modeling.build import build_model, load_hf_tokenizer
 from pipeline.modeling.model_config import ModelConfig
+from pipeline.telemetry.input_rows import InputRows
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.checkpointing.training_state_dict import restore_state, take_snapshot
 from pipeline.training.optimization.optimizers import FAMILIES, family_of
@@ -86,6 +87,7 @@ def start(section: TrainConfig) -> tuple[Small, SimpleNamespace]:
         running_sums=RunningSums(section, CPU),
         numerics={},
         processes=Collectives(ParallelDims(), CPU),
+        input_rows=InputRows(model, CPU),
         seed=1,
     )
 

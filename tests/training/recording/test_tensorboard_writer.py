@@ -38,7 +38,17 @@ def whole(gpt2_inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 def test_a_layer_is_a_folder_with_its_matrices_and_their_histograms(whole):
     shown = outcome(whole, "output")["tensorboard"]
     folders = {tag.split("/")[0] for tag in shown}
-    assert folders == {*LAYERS, "train", "eval", "probe", "attention", "health", "verdicts", "gradient_flow"}
+    assert folders == {
+        *LAYERS,
+        "train",
+        "eval",
+        "probe",
+        "attention",
+        "embedding",
+        "health",
+        "verdicts",
+        "gradient_flow",
+    }
     start, line, *_ = metrics(whole / "output")
     assert shown["h.1/mlp.act/dead_units"][0] == (0, start["probe/h.1.mlp.act/dead_units"])
     assert shown["h.1/output/growth"][0] == (0, pytest.approx(start["probe/h.1/growth"]))
