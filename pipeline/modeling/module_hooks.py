@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.modeling.inputs import evaluating
@@ -157,7 +158,7 @@ def _earliest(outputs: Sequence[GradientEdge]) -> list[GradientEdge]:
 def recomputing(modules: Collection[nn.Module]) -> Iterator[None]:
     """Let modules keep nothing of a forward pass but what they are given, and compute again in the backward pass (Chen
     et al. 2016, arXiv 1604.06174), in evaluation mode too. Nothing in them may be drawn at random."""
-    own = [(module, module.__dict__.get("forward")) for module in modules]
+    own = [(module, module.__dict__.get("forward")) for module in dict.fromkeys(modules)]  # once if under two names
     for module, _ in own:
         module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
     try:
@@ -208,12 +209,19 @@ def without_padding(values: torch.Tensor, tokens: torch.Tensor | None) -> tuple[
         return values, all_of_them
     if values.shape[:2] == tokens.shape:
         is_token = tokens
+    elif values.ndim == 3 and len(values) == len(tokens) and values.shape[1] > tokens.shape[1]:
+        is_token = tokens_among(tokens, values.shape[1])
     elif values.shape[:1] == (tokens.numel(),):
         is_token = tokens.flatten()
     else:
         return values, all_of_them
     is_token = is_token.view(*is_token.shape, *[1] * (values.ndim - is_token.ndim))
     return values.where(is_token, 0.0), is_token.expand_as(values).sum(dtype=torch.float64)
+
+
+def tokens_among(tokens: torch.Tensor, length: int) -> torch.Tensor:
+    """`tokens` (B, T) of a model that computes (B, length): before those of a row are those of a learned prompt."""
+    return functional.pad(tokens, (length - tokens.shape[1], 0), value=True)
 
 
 def _squares(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

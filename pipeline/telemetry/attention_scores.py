@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers.modeling_utils import AttentionInterface
 
 from pipeline.modeling.inputs import replaced
+from pipeline.modeling.module_hooks import tokens_among
 
 MOST_QUERIES = 128
 """Of each sequence so many are looked at, evenly spread and the last among them. Bounds time and memory."""
@@ -107,7 +108,7 @@ def attention_sums(
     num_visible = visible.sum(-1)
     counted = (num_visible >= 2).expand(scores.shape[:-1])
     if tokens is not None:
-        counted = counted & tokens[:, None, chosen]
+        counted = counted & tokens_among(tokens, length)[:, None, chosen]
     logs = scores.masked_fill(~visible, -torch.inf).log_softmax(-1).where(visible, 0.0)
     entropy = -(logs.exp().where(visible, 0.0) * logs).sum(-1) / num_visible.clamp(min=2).log()
     return AttentionSums(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from pipeline.evaluation.losses import Batch, LossSums
 from pipeline.modeling.expert_loads import balanced_mixture
 from pipeline.modeling.inputs import model_inputs
 from pipeline.modeling.library_messages import one_line
-from pipeline.modeling.module_hooks import Watcher, first_tensor, record_modules, without_padding
+from pipeline.modeling.module_hooks import Watcher, first_tensor, record_modules, tokens_among, without_padding
 from pipeline.modeling.network_parts import network_parts
 from pipeline.modeling.parameters import mixture_of
 from pipeline.modeling.sharding import reshard
@@ -98,7 +98,10 @@ class ModelProbe:
         }  # of attention
         attentions = {part.block for part in network_parts(model).values() if part.kind == "attention"}
         self._unfollowed = dict.fromkeys(attentions, "attention_code")  # until its scores are seen
-        self._passes = [*_passes(_with_tokens(split.batch(rows)), processes, micro_batch_size)]
+        batch = split.batch(rows)
+        tokens = tokens_of(batch)
+        batch = batch if tokens is None else {**batch, TOKENS: tokens}
+        self._passes = [*_passes(batch, processes, micro_batch_size)]
         self._names: list[str] = []
         self._counted: list[str] = []
 
@@ -123,7 +126,7 @@ class ModelProbe:
         try:
             for rows, counts in self._passes:
                 batch = {name: torch.from_numpy(values).to(self._device) for name, values in rows.items()}
-                tokens = batch.pop(TOKENS).bool() if TOKENS in batch else None
+                tokens = batch.pop(TOKENS, None)
                 own = _Sums(self._device)
                 try:
                     self._pass(batch, tokens, own, with_histograms)
@@ -282,11 +285,13 @@ class _Sums:
                     values[name] = part.view_as(one)
 
 
-def _with_tokens(rows: _Rows) -> _Rows:
-    """The rows, and which of their ids are tokens, (B, T), where some are padding: those of the attention mask, or else
-    those with a target, as each token of a stream has one."""
-    tokens = rows.get("attention_mask", rows["labels"] != IGNORED_LABEL)
-    return rows if tokens.all() else {**rows, TOKENS: tokens}
+def tokens_of(batch: Mapping[str, Any]) -> Any:
+    """Which ids of a batch are tokens, (B, T) bool; None where none is padding. They are those of the attention mask,
+    or else those with a target, as each token of a stream has one."""
+    found, labels = batch.get("attention_mask"), batch["labels"]
+    if found is None and labels.shape == batch["input_ids"].shape:
+        found = labels != IGNORED_LABEL
+    return None if found is None or found.all() else found != 0
 
 
 def _passes(rows: _Rows, processes: Collectives, size: int) -> Iterator[tuple[_Rows, bool]]:
@@ -317,7 +322,9 @@ def _growth_watcher(found: _Sums, name: str, tokens: torch.Tensor | None) -> Wat
         values = first_tensor(output)
         if given is None or values is None or given.shape != values.shape or values.ndim != 3:
             return
-        after, before = (torch.linalg.vector_norm(one, dim=-1, dtype=torch.float32) for one in (values, given))
+        after, before = (
+            torch.linalg.vector_norm(one, dim=-1, keepdim=True, dtype=torch.float32) for one in (values, given)
+        )
         logs, count = without_padding(after.log() - before.log(), tokens)
         found.add_sum(f"growth {name}", torch.stack([logs.sum(dtype=torch.float64), count]))
 
@@ -372,8 +379,8 @@ def _router_watcher(found: _Sums, name: str, mixture: tuple[int, int], tokens: t
             return
         chosen = chosen.reshape(-1, top_k)
         weights = torch.ones(len(chosen), dtype=torch.float64, device=chosen.device)
-        if tokens is not None and tokens.numel() == len(chosen):
-            weights = tokens.flatten().double()
+        if tokens is not None and len(chosen) % len(tokens) == 0:
+            weights = tokens_among(tokens, len(chosen) // len(tokens)).flatten().double()
         of_token = torch.zeros(len(chosen), num_experts, dtype=torch.float64, device=chosen.device)
         found.add_sum(f"loads {name}", of_token.scatter_(-1, chosen, weights[:, None].expand(-1, top_k)).sum(0))
         if logits is not None:

@@ -24,7 +24,7 @@ from pipeline.tasks import Split, Task
 from pipeline.telemetry import anatomy as record
 from pipeline.telemetry.anatomy import Anatomy, Clip, Difference, Example, Loss, OptimizerStep, Passed, Station, Token
 from pipeline.telemetry.finite_differences import central_differences
-from pipeline.telemetry.model_probe import ModelProbe
+from pipeline.telemetry.model_probe import ModelProbe, tokens_of
 from pipeline.telemetry.probe_figures import ATTENTION, PROBE, figure_by_module
 from pipeline.training.between_parts import InBetween, Values, between_parts, rms_of
 from pipeline.training.followed_entries import Entry, choose_entries, foresee, with_outcome
@@ -119,7 +119,7 @@ def _dissect(subject: Subject) -> Anatomy:
     parts = network_parts(model)
     objective = _Objective(subject)
     modules = {name: part.module for name, part in parts.items()}
-    tokens = subject.batch["attention_mask"].bool() if "attention_mask" in subject.batch else None
+    tokens = tokens_of(subject.batch)
     with between_parts(parts, tokens) as between:
         found = record_modules(model, modules, objective, [parameter for _, parameter in trained], tokens=tokens)
     gradients = {
@@ -259,7 +259,7 @@ def _loss(subject: Subject, objective: _Objective, by_hand: LossByHand, total: f
     gradient = objective.gradient.double().cpu().numpy()
     size = float(np.linalg.norm(by_hand.gradient))
     difference = float(np.linalg.norm(gradient - by_hand.gradient))
-    mask = subject.batch.get("attention_mask") if objective.outputs.ndim > 2 else None  # None of a document's outputs
+    tokens = tokens_of(subject.batch) if objective.outputs.ndim > 2 else None  # None of a document's outputs
     parts = dict(by_hand.parts)
     if objective.router is not None:
         parts["router"] = objective.router
@@ -275,7 +275,7 @@ def _loss(subject: Subject, objective: _Objective, by_hand: LossByHand, total: f
         num_outputs=by_hand.gradient.shape[-1],
         gradient_norm=size,
         gradient_difference=difference / size if size else difference,
-        outputs_rms=_finite(rms_of(objective.outputs, None if mask is None else mask.bool())),
+        outputs_rms=_finite(rms_of(objective.outputs, tokens)),
     )
 
 

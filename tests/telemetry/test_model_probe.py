@@ -18,16 +18,17 @@ from transformers.modeling_utils import AttentionInterface
 
 from pipeline.distributed.collectives import ALONE
 from pipeline.evaluation.losses import cross_entropy_sums
+from pipeline.modeling.adapters import add_adapter
 from pipeline.modeling.build import build_model, load_hf_tokenizer
-from pipeline.modeling.model_config import ModelConfig
-from pipeline.modeling.module_hooks import first_tensor
+from pipeline.modeling.model_config import AdapterConfig, ModelConfig
+from pipeline.modeling.module_hooks import first_tensor, recomputing
 from pipeline.modeling.stations import stations_of
 from pipeline.progress import Progress
 from pipeline.telemetry import model_probe
 from pipeline.telemetry.attention_scores import MOST_QUERIES, attention_sums
 from pipeline.telemetry.histograms import buckets_by_size, count_by_size
 from pipeline.telemetry.matrix_figures import tag_in_folder
-from pipeline.telemetry.model_probe import ModelProbe, probe_rows
+from pipeline.telemetry.model_probe import ModelProbe, probe_rows, tokens_of
 from pipeline.telemetry.panel import HealthPanel, replay
 from pipeline.telemetry.transfer import to_host
 
@@ -171,6 +172,31 @@ def test_padding_does_not_count(tokenizer):
         {tag: two[tag] for tag in two if "_units" not in tag}, rel=1e-6
     )
     assert one != pytest.approx(probed(model, Rows()), rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mixtral"])
+def test_a_padded_row_behind_a_learned_prompt_is_as_a_shorter_one(tokenizer, architecture):
+    prompt = AdapterConfig(type="prompt_tuning", num_virtual_tokens=3)
+    model = add_adapter(make_model(tokenizer, architecture), prompt, 0)
+    padded, short = Rows(padded=True), Rows()
+    whole = padded.batch([ROWS - 1])
+    padded.batch = lambda rows: whole
+    short.batch = lambda rows: {name: values[:, : LENGTH // 2] for name, values in whole.items()}
+    found = []
+    for split in (padded, short):
+        probe = ModelProbe(model, split, range(1), loss_sums, ALONE, torch.device("cpu"), 1)
+        figures = probe.tags(to_host([probe.measure()])[0])
+        found.append({tag: one for tag, one in figures.items() if not tag.endswith(("_units", "/largest_logit"))})
+    assert any(tag.startswith("attention/") for tag in found[0])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_a_label_of_a_row_does_not_tell_padding():
+    """A wanted number may be -100."""
+    ids = np.ones((2, 3), dtype=np.int64)
+    assert tokens_of({"input_ids": ids, "labels": np.array([-100.0, 2.0])}) is None
+    of_tokens = np.array([[5, 5, 5], [5, 5, -100]])
+    assert tokens_of({"input_ids": ids, "labels": of_tokens}).tolist() == (of_tokens == 5).tolist()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -323,6 +349,14 @@ def test_blocks_that_compute_again_give_the_same_figures_and_keep_less(tokenizer
     assert len([tag for tag in found[1] if tag.endswith("/out_grad_norm")]) == len(stations_of(model).outputs)
     assert kept[1] < kept[0] / 3
     assert before == {name: module.__dict__.get("forward") for name, module in model.named_modules()}
+
+
+def test_a_block_under_two_names_computes_again_once(tokenizer):
+    model = make_model(tokenizer, "llama")
+    plain = model.model.layers[0].forward
+    with recomputing([model.model.layers[0]] * 2):
+        assert model.model.layers[0].forward != plain
+    assert "forward" not in vars(model.model.layers[0])
 
 
 class Burst(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,24 @@ def test_units_that_give_nothing_are_counted(llama_inputs: dict[str, Path], tmp_
     subject.model.get_parameter("model.layers.1.mlp.gate_proj.weight").data[:8] = 0
     shares = {one.name: one.dead_share for one in dissect(subject).stations if one.kind == "mlp"}
     assert shares == {"layers.0.mlp": 0, "layers.1.mlp": 8 / 32}
+
+
+def test_of_a_short_window_the_padding_is_not_measured(llama_inputs: dict[str, Path], tmp_path: Path) -> None:
+    subject = subject_at(llama_inputs, tmp_path, 4)
+    ids, labels = subject.batch["input_ids"], subject.batch["labels"]
+    labels[-1, 9:] = -100
+    table = subject.model.get_input_embeddings().weight.detach().clone()
+    logits = subject.model.eval()(input_ids=ids, use_cache=False).logits.detach()
+    found = dissect(replace(subject, optimizer=None))
+    by_name = {one.name: one for one in found.stations}
+    for values, rms in (
+        (table[ids], by_name["embed_tokens"].rms),
+        (table[ids], by_name["layers.0"].given.rms),
+        (logits, by_name["lm_head"].rms),
+        (logits, found.loss.outputs_rms),
+    ):
+        tokens = torch.cat([values[:-1].flatten(0, 1), values[-1, :9]])
+        assert rms == pytest.approx(tokens.square().mean().sqrt().item(), rel=1e-5)
 
 
 def test_what_is_frozen_and_an_exported_model(llama_inputs: dict[str, Path], tmp_path: Path) -> None:
