@@ -74,8 +74,6 @@ PARTS = {
 }
 """What an objective has on top of the loss."""
 
-TASKS = {"tokens": "token", "classes": "document", "numbers": "document"}
-
 
 @dataclass(frozen=True)
 class WorkedLine:

@@ -104,6 +104,9 @@ class HealthFacts:
     is_balanced: bool = False
     """Whether a loss spreads tokens over the experts."""
 
+    router_coefficients: Mapping[str, float] = field(default_factory=dict)
+    """Of the router's losses, by the name that each has in a record."""
+
     starts_small: bool = False
     """Whether weights are drawn so small that any usual rate makes them grow to a multiple at once."""
 

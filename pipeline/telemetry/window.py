@@ -32,6 +32,9 @@ class Window:
     norms: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_RECORDS))
     """Gradient norms."""
 
+    many_norms: deque[float] = field(default_factory=lambda: deque(maxlen=MANY_RECORDS))
+    """The same of more records."""
+
     history: list[tuple[int, float]] = field(default_factory=list)
     """Steps and medians of the last losses: all, until every second is dropped whenever there are MAX_HISTORY."""
 
@@ -44,9 +47,6 @@ class Window:
     first_loss: float | None = None
     lowest: tuple[int, float, float] | None = None
     """Step, median and robust standard deviation of the last losses where that median was lowest."""
-
-    many_norms: deque[float] = field(default_factory=lambda: deque(maxlen=MANY_RECORDS))
-    """The same of more records."""
 
     early_norms: list[float] = field(default_factory=list)
     """Gradient norms of the first records after the warm-up, but for the very first record."""

@@ -19,11 +19,17 @@ from pipeline.training.train_config import TrainConfig
 LOAD = "expert_load/"
 
 
-def balance_coefficient(config: TrainConfig, hf_config: PreTrainedConfig) -> float:
-    """Of the loss that spreads tokens over experts: the training's, or else the model's own; 0 without one."""
-    if config.router_aux_loss_coef is not None:
-        return config.router_aux_loss_coef
-    return float(getattr(hf_config.get_text_config(), "router_aux_loss_coef", 0.0))
+BALANCE, Z = "router_balance_loss", "router_z_loss"
+
+
+def router_coefficients(config: TrainConfig, hf_config: PreTrainedConfig) -> dict[str, float]:
+    """Of the losses that spread tokens over experts and keep the router's logits small: the training's, or else the
+    model's own; 0 without one."""
+    text, found = hf_config.get_text_config(), {}
+    for loss, name in ((BALANCE, "router_aux_loss_coef"), (Z, "router_z_loss_coef")):
+        given = getattr(config, name)
+        found[loss] = float(getattr(text, name, None) or 0.0) if given is None else given
+    return found
 
 
 class Routing:
@@ -54,9 +60,7 @@ class Routing:
         if given and self._mixture is None:
             what = model.config.model_type + (f" for {task.type}" if has_head_over_labels(model.config) else "")
             raise ConfigError(f"train.{next(iter(given))}: {what} has no router that a loss balances; remove it")
-        text = model.config.get_text_config()
-        self._balance = balance_coefficient(config, model.config)
-        self._z: float = given.get("router_z_loss_coef", getattr(text, "router_z_loss_coef", 0.0))
+        self._coefficients = router_coefficients(config, model.config)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -74,9 +78,9 @@ class Routing:
         counts = self._task.token_weights(batch)
         balance, z = router_loss_sums(router_logits, counts, num_experts, top_k)
         load = expert_load_sums(router_logits, counts, num_experts, top_k)
-        parts = {"router_balance_loss": balance.detach(), "router_z_loss": z.detach()}
+        parts = {BALANCE: balance.detach(), Z: z.detach()}
         parts |= {f"{LOAD}{expert}": tokens for expert, tokens in enumerate(load.unbind())}
-        total = plain.total + self._balance * balance + self._z * z
+        total = plain.total + self._coefficients[BALANCE] * balance + self._coefficients[Z] * z
         return LossSums(total, {**plain.parts, **parts, "objective": total.detach()})
 
     def _keep_router_logits(self, module: nn.Module, arguments: Any, output: Any) -> None:

@@ -101,7 +101,7 @@ def is_late(window: Window, facts: HealthFacts) -> bool:
     FEWEST_STEPS steps; FEWEST_FLAT_STEPS where the loss of the second half of them did not fall. A label a document
     teaches more slowly than one a token: there half of the training."""
     share = 0.1 if facts.predicts == "tokens" else 0.5
-    is_flat = window.num_losses > 0 and not has_fallen(window, FLAT)
+    is_flat = window.loss_at(0.5) is not None and not has_fallen(window, FLAT)
     is_told = facts.predicts == "tokens" and facts.batch_targets * window.step >= FEWEST_FLAT_TARGETS
     fewest = FEWEST_FLAT_STEPS if is_flat and is_told else FEWEST_STEPS
     return window.step >= max(fewest, 2 * facts.warmup_steps, share * facts.max_steps)
@@ -119,6 +119,8 @@ def has_not_moved(window: Window, facts: HealthFacts, loss: float) -> bool:
     guess, frequencies = facts.guess_loss, facts.frequency_loss
     is_told = facts.has_odd_units or (facts.predicts == "tokens" and not facts.is_pretrained)
     if not is_told or guess is None or frequencies is None or guess - frequencies < 0.02 * guess:
+        return False
+    if facts.predicts == "numbers" and has_fallen(window, FALLING):
         return False
     fewest = FULL_STEPS if facts.unusual or facts.has_odd_units else SLOWEST_FULL_STEPS
     is_time = window.rate_steps >= fewest * facts.peak_rate and window.step >= 0.05 * facts.max_steps

@@ -24,10 +24,14 @@ UNDECIDED, FROZEN = 0.9999, 0.02
 LOWER = "lower train.router_aux_loss_coef and train.router_z_loss_coef: they outweigh the loss itself"
 
 
-def _outweighs(window: Window) -> bool:
+def _router_losses(window: Window, facts: HealthFacts) -> float:
+    """What the router's losses add to what is minimized."""
+    return sum(one * window.record.get(f"train/{name}", 0.0) for name, one in facts.router_coefficients.items())
+
+
+def _outweighs(window: Window, facts: HealthFacts) -> bool:
     """Whether the router's losses are more of the objective than the loss is."""
-    loss, objective = window.record.get("train/loss", 0.0), window.record.get("train/objective", 0.0)
-    return objective > 2 * loss > 0
+    return _router_losses(window, facts) > window.record.get("train/loss", 0.0) > 0
 
 
 class IdleExpert(Rule):
@@ -53,7 +57,7 @@ class IdleExpert(Rule):
         figures = {"least": loads[least] / fair, "most": max(loads.values()) / fair}
         reading = above(missing, {"warning": 0.9, "critical": 0.99}, window, words, figures=figures, base=1.0)
         usual = usual_settings(facts, "router_aux_loss_coef")
-        return replace(reading, remedy=usual or (LOWER if _outweighs(window) else ""))
+        return replace(reading, remedy=usual or (LOWER if _outweighs(window, facts) else ""))
 
 
 class CollapsedRouter(Rule):
@@ -85,7 +89,7 @@ class CollapsedRouter(Rule):
         figures = {"load": loads[highest], "all": most}
         reading = above(loads[highest] / most, limits, window, words, names_in_words(high), figures, base=1.0)
         usual = usual_settings(facts, "router_aux_loss_coef")
-        return replace(reading, remedy=usual or (LOWER if _outweighs(window) else ""))
+        return replace(reading, remedy=usual or (LOWER if _outweighs(window, facts) else ""))
 
 
 class RouterEntropy(Rule):
@@ -109,13 +113,12 @@ class RouterEntropy(Rule):
         has_learned = facts.frequency_loss is None or window.loss <= NO_BETTER * facts.frequency_loss
         if least > UNDECIDED and not has_learned:
             where = names_in_words(list(entropies))
-            remedy = "raise train.learning_rate" if "train/objective" in window.record else self.remedy
-            remedy = LOWER if _outweighs(window) else remedy
+            remedy = LOWER if _outweighs(window, facts) else "raise train.learning_rate"
             return Reading("warning", Evidence(window.step, words, where, figures), remedy=remedy)
         frozen = [name for name, entropy in entropies.items() if entropy < FROZEN]
         share = FROZEN / least if least > 0 else 1e9
         reading = above(share, {"warning": 1.0}, window, words, names_in_words(frozen), figures)
-        return replace(reading, remedy=LOWER if _outweighs(window) else CollapsedRouter.remedy)
+        return replace(reading, remedy=LOWER if _outweighs(window, facts) else CollapsedRouter.remedy)
 
 
 class RouterLosses(Rule):
@@ -128,12 +131,12 @@ class RouterLosses(Rule):
     source: ClassVar = "Fedus et al. 2022, on a coefficient of 0.01; calibrated: less than a twentieth of the loss"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
-        loss, objective = window.record.get("train/loss"), window.record.get("train/objective")
-        if loss is None or objective is None or "train/router_balance_loss" not in window.record:
+        loss, added = window.record.get("train/loss"), _router_losses(window, facts)
+        if loss is None or "train/router_balance_loss" not in window.record:
             return None
-        words = f"at step {window.step:,} the router's losses add {objective - loss:.4g} to a loss of {loss:.4g}"
-        share = (objective - loss) / max(loss, 1.0)
-        return above(share, {"warning": 1.0}, window, words, figures={"loss": loss, "objective": objective})
+        words = f"at step {window.step:,} the router's losses add {added:.4g} to a loss of {loss:.4g}"
+        figures = {"loss": loss, "router_losses": added}
+        return above(added / max(loss, 1.0), {"warning": 1.0}, window, words, figures=figures)
 
 
 RULES = (IdleExpert(), CollapsedRouter(), RouterEntropy(), RouterLosses())

@@ -11,6 +11,7 @@ from typing import ClassVar
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.rules.base_rule import (
     FALLING,
+    SLOWER,
     Reading,
     Rule,
     above,
@@ -26,11 +27,8 @@ NO_BETTER = 0.99
 GROWN = 2.0
 ABOVE_GUESSING = 0.1
 SETTLED = 15
-RATE = "lower train.learning_rate, or raise train.warmup_steps"
 BOTH_RATES = "try a train.learning_rate three times as large, and a third of it"
-TOO_LARGE = f"{RATE}; see whether model.initialization draws weights that are too large"
-
-
+TOO_LARGE = f"{SLOWER}; see whether model.initialization draws weights that are too large"
 SLOW = "raise train.max_steps, or try a train.learning_rate three times as large"
 UNITS = "write the labels of ingest.sources in units in which their mean and their standard deviation are near 1"
 
@@ -58,7 +56,7 @@ def remedy_of_no_learning(window: Window, facts: HealthFacts) -> str:
     if advice := usual_settings(facts):
         return advice
     if window.growth is not None and window.growth > GROWN and not (facts.is_pretrained or facts.starts_small):
-        words = f"{RATE}: half of the matrices have grown {window.growth:.2g} times or more since step "
+        words = f"{SLOWER}: half of the matrices have grown {window.growth:.2g} times or more since step "
         return f"{words}{window.first_measured:,}"
     guess = facts.guess_loss
     margin = ABOVE_GUESSING if facts.predicts == "tokens" else guess or 0.0
@@ -105,7 +103,8 @@ class AboveGuessing(Rule):
         if window.step <= facts.warmup_steps / 2 and (facts.is_pretrained or loss <= 2 * guess):
             return None
         falls = len(window.losses) > 2 and all(after < before for before, after in pairwise(window.losses))
-        loss, which = (window.losses[-1], "") if falls and loss <= 2 * guess else (loss, "median ")
+        is_last = falls and window.losses[-1] < loss <= 2 * guess
+        loss, which = (window.losses[-1], "") if is_last else (loss, "median ")
         words = f"the {which}training loss is {loss:.4g} at step {window.step:,}; {facts.guess} costs {guess:.4g}"
         limits = {"critical": 2 * guess if facts.predicts == "numbers" else guess + ABOVE_GUESSING}
         reading = above(loss, limits, window, words, figures={"loss": loss, "guessing": guess}, base=guess)
@@ -139,7 +138,7 @@ class Diverged(Rule):
 
     kind: ClassVar = "loss"
     what: ClassVar = "loss_diverged"
-    remedy: ClassVar = f"{RATE}, set or lower train.max_grad_norm, or set train.on_loss_spike: rollback"
+    remedy: ClassVar = f"{SLOWER}, set or lower train.max_grad_norm, or set train.on_loss_spike: rollback"
     source: ClassVar = "Chowdhery et al. 2022 (PaLM) for the remedies; thresholds are calibrated"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 from pipeline.telemetry.facts import HealthFacts
 from pipeline.telemetry.layer_series import names_in_words
 from pipeline.telemetry.matrix_figures import figures_of_matrices
-from pipeline.telemetry.rules.base_rule import Reading, Rule, above
+from pipeline.telemetry.rules.base_rule import SLOWER, Reading, Rule, above
 from pipeline.telemetry.window import Window
 
 UNSTABLE_UPDATE, OVERWRITING_UPDATE, PROVEN_UPDATE = 0.5, 1.0, 10.0
@@ -35,7 +35,7 @@ class Unstable(Rule):
 
     kind: ClassVar = "updates"
     what: ClassVar = "unstable_updates"
-    remedy: ClassVar = "lower train.learning_rate, or raise train.warmup_steps"
+    remedy: ClassVar = SLOWER
     source: ClassVar = f"{ADVICE}: about 1e-3; calibrated: healthy trainings reach 0.27 in their first steps"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
@@ -43,9 +43,9 @@ class Unstable(Rule):
         if not ratios:
             return None
         updates = figures_of_matrices(window.record, "update_norm")
-        of_matrices = sorted(
-            update / window.weights[name] for name, update in updates.items() if name in window.weights
-        )
+        # Those that were 0 at first, as LoRA's B, are no measure of their steps.
+        measured = window.weights.keys() & window.first_weights.keys()
+        of_matrices = sorted(update / window.weights[name] for name, update in updates.items() if name in measured)
         if of_matrices and (middle := of_matrices[len(of_matrices) // 2]) > OVERWRITING_UPDATE:
             words = f"step {window.step:,} changes half of the matrices by {middle:.2g} times their norm or more"
             reading = above(middle, {"critical": OVERWRITING_UPDATE}, window, words)
@@ -65,7 +65,7 @@ class Overwritten(Rule):
 
     kind: ClassVar = "updates"
     what: ClassVar = "overwritten_weights"
-    remedy: ClassVar = "lower train.learning_rate, or raise train.warmup_steps"
+    remedy: ClassVar = SLOWER
     source: ClassVar = f"{ADVICE}; calibrated: healthy weights grow to 1.1 to 3.7 times as much in 150 steps"
 
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:

@@ -17,7 +17,7 @@ from pipeline.tokens.labelled_split import LabelledSplit
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.training.optimization.schedules import num_steps, num_warmup_steps
 from pipeline.training.recording.trackers import RunLabel
-from pipeline.training.routing import balance_coefficient
+from pipeline.training.routing import BALANCE, router_coefficients
 from pipeline.training.train_config import TrainConfig
 
 SMALL_WEIGHTS = 2e-3
@@ -42,7 +42,9 @@ def health_facts(
     max_steps = num_steps(config, len(train), train.target_tokens)
     num_experts, top_k = mixture_of(model_config) or (None, None)
     settings = label.settings.get("model") or {}
+    coefficients = _router_coefficients(config, model_config)
     is_pretrained, std = settings.get("pretrained") is not None, (settings.get("initialization") or {}).get("std")
+    std = getattr(model_config.get_text_config(), "initializer_range", None) if std is None else std
     return HealthFacts(
         predicts=task.predicts,
         max_steps=max_steps,
@@ -58,7 +60,8 @@ def health_facts(
         probe_tokens=validation.num_tokens_in(probe_rows(validation, config.global_batch_size)),
         num_experts=num_experts,
         top_k=top_k,
-        is_balanced=balanced_mixture(model_config) is not None and balance_coefficient(config, model_config) > 0,
+        is_balanced=coefficients.get(BALANCE, 0.0) > 0,
+        router_coefficients=coefficients,
         starts_small=std is not None and std < SMALL_WEIGHTS,
         unusual=unusual_settings(config, model_config),
         attention_cap=getattr(model_config.get_text_config(), "attn_logit_softcapping", None),
@@ -75,10 +78,15 @@ def unusual_settings(config: TrainConfig, model_config: PreTrainedConfig) -> dic
     unusual = {key: value for key, value in found.items() if isinstance(value, float) and value >= MUCH_NOISE}
     if any(name in config.optim for name in ("adam", "muon")) and config.adam_epsilon > LARGE_EPSILON:
         unusual["train.adam_epsilon"] = config.adam_epsilon
-    if balanced_mixture(model_config) is not None and balance_coefficient(config, model_config) > LARGE_BALANCE:
+    balance = _router_coefficients(config, model_config).get(BALANCE, 0.0)
+    if balance > LARGE_BALANCE:
         section = "model.config" if config.router_aux_loss_coef is None else "train"
-        unusual[f"{section}.router_aux_loss_coef"] = balance_coefficient(config, model_config)
+        unusual[f"{section}.router_aux_loss_coef"] = balance
     return unusual
+
+
+def _router_coefficients(config: TrainConfig, model_config: PreTrainedConfig) -> dict[str, float]:
+    return {} if balanced_mixture(model_config) is None else router_coefficients(config, model_config)
 
 
 def _data_facts(train: Split, tokenizer_file: Path | None) -> DataFacts:

@@ -101,7 +101,8 @@ def progress_line(work: Path) -> str:
     facts, last = read_facts(work), losses[-1]
     steps = f"step {last['step']:,}" + (f" of {facts.max_steps:,}" if facts is not None else "")
     verdict = worst(last_verdicts(work))
-    health = "healthy"
+    # A rule needs three records.
+    health = "healthy" if len(losses) > 2 else "not judged yet"
     if verdict is not None and not verdict.is_healthy:
         since = "" if verdict.since is None else f" since step {verdict.since:,}"
         health = f"{verdict.verdict}: {verdict.what.replace('_', ' ')}{since}"

@@ -23,7 +23,7 @@ from pipeline.telemetry.histograms import Buckets
 from pipeline.telemetry.markdown import verdict_markdown
 from pipeline.telemetry.matrix_figures import in_folders, tag_in_folder
 from pipeline.telemetry.panel import HealthPanel, replay
-from pipeline.telemetry.rules.loss_rules import RATE
+from pipeline.telemetry.rules.base_rule import SLOWER
 from pipeline.telemetry.verdicts import HEALTH, Evidence, Verdict
 from pipeline.training.checkpointing.counters import Counters
 from pipeline.training.due import Due
@@ -225,7 +225,7 @@ def _ended_by(error: DivergedError) -> Verdict:
     """The verdict on a training that this error ends."""
     source = "a loss, gradient or weight that is not finite, or a loss that going back does not mend"
     words = str(error).removeprefix("training diverged: ")
-    return Verdict("loss", "training_diverged", "critical", Evidence(None, words), RATE, source)
+    return Verdict("loss", "training_diverged", "critical", Evidence(None, words), SLOWER, source)
 
 
 def record_in_words(values: Mapping[str, float], peak_kind: str) -> str:

@@ -31,10 +31,13 @@ class SgdConfig(OptimizerConfig):
         return self
 
 
-def sgd_decay(group: Mapping[str, Any]) -> float:
+def sgd_decay(group: Mapping[str, Any]) -> float | None:
     """`coupled_decay` of a group of torch's SGD. A gradient of one step moves weights by the learning rate times 1 -
-    dampening, times 1 + momentum + momentum^2 + ...; with Nesterov's momentum one part of it is not dampened."""
+    dampening, times 1 + momentum + momentum^2 + ...; with Nesterov's momentum one part of it is not dampened. None of a
+    momentum of 1 or more, which never ends."""
     momentum, kept = group["momentum"], 1 - group["dampening"]
+    if momentum >= 1:
+        return None
     repeats = 1.0
     if momentum:
         repeats = 1 + kept * momentum / (1 - momentum) if group["nesterov"] else kept / (1 - momentum)
