@@ -54,6 +54,7 @@ def write_samples(
     pad_token_id: int,
     device: torch.device,
     processes: Collectives = ALONE,
+    goes_on: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Continue each prompt as the opening of a document: after what the tokenizer puts before every text, such as
     `<s>`, or else after an end-of-document token, which documents follow in training.
@@ -63,6 +64,9 @@ def write_samples(
     `settings` are those by which it can be written again; the seed is None where nothing is drawn.
     A prompt that fills more than half of the model's positions loses its beginning. torch's global random state is left
     as it was. Processes that hold parts of the model write every text together, others some each; each gets all.
+
+    With `goes_on` a text that cannot be written is an "error" in words, and the others are written; but where processes
+    write together, an error that one of them alone may have is raised.
     """
     positions = context_length(model)
     opening = Template.of(tokenizer).prefix or (eos_token_id,)
@@ -90,10 +94,19 @@ def write_samples(
             "settings": {**settings, "seed": seed + index if config.are_drawn else None},
         }
 
+    def attempt(numbered: tuple[int, str]) -> dict[str, Any]:
+        try:
+            return write(numbered)
+        except Exception as error:
+            # Raised in one of several processes it would leave the others waiting.
+            if not goes_on or (are_together and isinstance(error, RuntimeError)):
+                raise
+            return {"prompt": numbered[1], "error": one_line(error)}
+
     are_together = is_sharded(model)
     with evaluating(model), torch.random.fork_rng(devices):
         numbered = enumerate(prompts)
-        yield from map(write, numbered) if are_together else processes.in_turns(numbered, write)
+        yield from map(attempt, numbered) if are_together else processes.in_turns(numbered, attempt)
 
 
 def continuation(tokenizer: Tokenizer, prompt: list[int], added: list[int]) -> str:

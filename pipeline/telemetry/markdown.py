@@ -25,7 +25,9 @@ def quoted_markdown(text: str) -> str:
 
 
 def sample_markdown(sample: Mapping[str, str]) -> str:
-    """A text that a model wrote, and what it goes on from."""
+    """A text that a model wrote, and what it goes on from; or why there is none."""
+    if "error" in sample:
+        return f"{plain_markdown(sample['prompt'])}\n\n**not written:** {plain_markdown(sample['error'])}"
     return f"{plain_markdown(sample['prompt'])}\n\n**goes on:**\n\n{quoted_markdown(sample['text'])}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer
 
 from pipeline.evaluation.samples import openings, pad_token_id_of, write_samples
+from pipeline.modeling.module_hooks import uncompiled
 from pipeline.modeling.sharding import reshard
 from pipeline.telemetry.markdown import sample_markdown
 from pipeline.tokens.packed_split import PackedSplit
@@ -19,13 +20,14 @@ OPENING_TOKENS = 64
 
 def sample(state: TrainState) -> str:
     """What the weights of now write, as `train.samples` says, as Markdown. All processes call it. Changes neither the
-    model nor any random state."""
+    model nor any random state, and compiles nothing: each length would be compiled for itself. No training ends for a
+    text that cannot be written, which is said once."""
     config, split, model = state.config.samples, state.validation_split, state.unwrapped_model
     assert config is not None
     assert state.tokenizer_file is not None
     assert isinstance(split, PackedSplit)
     tokenizer = load_tokenizer(state.tokenizer_file.parent)
-    with state.watchdog.resting():
+    with state.watchdog.resting(), uncompiled(model):
         found = list(
             write_samples(
                 model,
@@ -37,9 +39,14 @@ def sample(state: TrainState) -> str:
                 pad_token_id=pad_token_id_of(model),
                 device=state.device,
                 processes=state.processes,
+                goes_on=True,
             )
         )
     reshard(state.model)
+    errors = [one["error"] for one in found if "error" in one]
+    if errors and not state.has_failed_to_write:
+        state.has_failed_to_write = True
+        state.progress.say(f"warning: {len(errors)} of {len(found)} samples are not written ({errors[0]})")
     return "\n\n---\n\n".join(map(sample_markdown, found))
 
 

@@ -131,6 +131,9 @@ class TrainState:
     headline: str = ""
     """The last record in a few words, for the bar."""
 
+    has_failed_to_write: bool = False
+    """Whether it was said that a sample could not be written."""
+
     checkpoints: CheckpointWriter
     """Writes checkpoints in a thread."""
 

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.tiny import outcome, run_train, train_in_child, train_in_children
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+from training.tiny import in_processes, outcome, run_train, train_in_child, train_in_children
+from transformers import GenerationMixin
 
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.evaluate_config import SamplesConfig
 from pipeline.evaluation.samples import continue_prompts
+from pipeline.progress import Progress
 from pipeline.stages.train import STAGE
 from pipeline.telemetry.markdown import sample_markdown
+from pipeline.training import loop
+from pipeline.training.sampling import sample
+from pipeline.training.train_state import TrainState
 
 TAG = "samples"
 SAMPLES: dict[str, Any] = {"num_samples": 2, "max_new_tokens": 6}
@@ -46,6 +54,59 @@ def test_without_prompts_documents_of_the_validation_split_begin_them(
         assert 1 <= len(prompt.split()) <= 8
         assert all(word.startswith("w") for word in prompt.split())
         assert written
+
+
+def test_writing_compiles_nothing(
+    gpt2_inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a training that goes on from a validation would come to the limit of compilations before its first step."""
+    graphs: list[int] = []
+
+    def counted(state: TrainState) -> str:
+        graphs.append(counters["stats"]["unique_graphs"])
+        text = sample(state)
+        graphs.append(counters["stats"]["unique_graphs"])
+        return text
+
+    compiled = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled(module, backend="eager"))
+    monkeypatch.setattr(loop, "sample", counted)
+    torch._dynamo.reset()
+    counters.clear()
+    run_train(gpt2_inputs, tmp_path, samples=SAMPLES, torch_compile=True, max_steps=1, warmup_steps=0)
+    assert graphs[0] == graphs[1] > 0
+
+
+def train_with_a_failing_prompt(index: int, inputs: dict[str, Path], folder: Path, count: int) -> None:
+    """The second prompt fails, in the last process."""
+    generate = GenerationMixin.generate
+
+    def failing(model: Any, input_ids: torch.Tensor, **settings: Any) -> Any:
+        if len(input_ids[0]) == 4:
+            raise RuntimeError("no room")
+        return generate(model, input_ids, **settings)
+
+    GenerationMixin.generate = failing
+    said: list[str] = []
+    Progress.say = lambda progress, line: said.append(line)
+    samples = {**SAMPLES, "prompts": ["w9", "w1 w2 w3"]}
+    run_train(inputs, folder, f"output{index}", index, count, samples=samples, max_steps=4, eval_steps=2)
+    Path(folder, f"said{index}").write_text("\n".join(said))
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_no_training_ends_for_a_text_that_cannot_be_written(
+    gpt2_inputs: dict[str, Path], tmp_path: Path, count: int
+) -> None:
+    assert in_processes(count, train_with_a_failing_prompt, gpt2_inputs, tmp_path, count) == [0] * count
+    told = outcome(tmp_path, "output0")["tensorboard"][TAG]
+    assert [step for step, _ in told] == [2, 4]
+    for _, text in told:
+        one, other = text.decode().split("\n\n---\n\n")
+        assert "**goes on:**" in one
+        assert other == "w1 w2 w3\n\n**not written:** RuntimeError: no room"
+    said = (tmp_path / "said0").read_text()
+    assert said.count("warning: 1 of 2 samples are not written (RuntimeError: no room)") == 1
 
 
 @pytest.mark.slow
