@@ -96,7 +96,13 @@ FAULTS: dict[str, tuple[dict[str, Any], Callable[[Any], None], dict[str, Any], t
         nothing,
         {"learning_rate": 0.1, "warmup_steps": 0},
         ("gradient_factor", "critical", "h.0"),
-        {"vanishing_gradients", "nothing_learned", "no_better_than_frequencies", "unstable_updates"},
+        {
+            "vanishing_gradients",
+            "nothing_learned",
+            "no_better_than_frequencies",
+            "unstable_updates",
+            "overwritten_weights",
+        },
     ),
 }
 

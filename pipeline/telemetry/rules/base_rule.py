@@ -103,6 +103,7 @@ def is_late(window: Window, facts: HealthFacts) -> bool:
     share = 0.1 if facts.predicts == "tokens" else 0.5
     is_flat = window.loss_at(0.5) is not None and not has_fallen(window, FLAT)
     is_told = facts.predicts == "tokens" and facts.batch_targets * window.step >= FEWEST_FLAT_TARGETS
+    is_told = is_told and not facts.is_pretrained  # such a loss may be low already, or fall slowly on other text
     fewest = FEWEST_FLAT_STEPS if is_flat and is_told else FEWEST_STEPS
     return window.step >= max(fewest, 2 * facts.warmup_steps, share * facts.max_steps)
 
