@@ -21,8 +21,8 @@ from pipeline.training.recording.metrics_file import read_records, verdicts_so_f
 SPLITS = {"train": "augment", "validation": "curate", "test": "curate"}
 """The stage whose documents of a split are encoded."""
 
-LOSSES = ("train/loss", "eval/loss")
-CURVES = (*LOSSES, "throughput/tokens_per_second", "seconds", "target_tokens")
+LOSS_TAGS = ("train/loss", "eval/loss")
+CURVES = (*LOSS_TAGS, "throughput/tokens_per_second", "seconds", "target_tokens")
 WITHIN, NO_INTERVAL = "within its interval", "no interval"
 """Why of two figures none is the better one: other documents of the same kind might turn it, or it is not known."""
 
@@ -144,9 +144,10 @@ def _training(runs: Runs) -> dict[str, Any]:
     """
     curves = [_read_curves(run.records) for run in runs]
     notes = _training_notes(runs, curves)
-    steps = {step for curve in curves for tag in LOSSES for step in curve[tag]}
+    steps = {step for curve in curves for tag in LOSS_TAGS for step in curve[tag]}
     rows = [
-        {"step": step, **{tag: [curve[tag].get(step) for curve in curves] for tag in LOSSES}} for step in sorted(steps)
+        {"step": step, **{tag: [curve[tag].get(step) for curve in curves] for tag in LOSS_TAGS}}
+        for step in sorted(steps)
     ]
     progress = [_progress(run, curve) for run, curve in zip(runs, curves, strict=True)]
     keys = {run.key("train") for run in runs}
@@ -162,7 +163,7 @@ def _training(runs: Runs) -> dict[str, Any]:
         },
         "reached": {
             tag: [[None if other is own else _reached(tag, own, other) for other in curves] for own in curves]
-            for tag in LOSSES
+            for tag in LOSS_TAGS
         },
     }
 

@@ -57,10 +57,10 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
 def _verdicts(evaluation: Mapping[str, Any], train: Path) -> list[Verdict]:
     """What is said of a result, by the training whose artifact lies in `train`."""
     from pipeline.engine.manifests import read_manifest
-    from pipeline.training.recording.metrics_file import read_records
+    from pipeline.training.recording.metrics_file import read_metrics
 
     manifest = read_manifest(train) or {"summary": {}}
-    losses = [record["train/loss"] for record in read_records(train / "metrics.jsonl") if "train/loss" in record]
+    losses = [record["train/loss"] for record in read_metrics(train) if "train/loss" in record]
     return judge_result(evaluation, verdicts_of(manifest["summary"].get("health")), losses)
 
 

@@ -107,11 +107,8 @@ FAULTS: dict[str, tuple[dict[str, Any], Callable[[Any], None], dict[str, Any], t
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "rate" in name else name for name in FAULTS]
-)
-def test_a_fault_is_named_with_its_layer(tmp_path, monkeypatch, name):
-    model, plant, settings, (what, severity, where), others = FAULTS[name]
+def plant_in_what_is_built(monkeypatch: pytest.MonkeyPatch, plant: Callable[[Any], None]) -> None:
+    """Change each model before its training begins."""
     prepare_layers = build_state.prepare_layers
 
     def planted(config: Any, built: Any) -> None:
@@ -120,6 +117,14 @@ def test_a_fault_is_named_with_its_layer(tmp_path, monkeypatch, name):
         prepare_layers(config, built)
 
     monkeypatch.setattr(build_state, "prepare_layers", planted)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "rate" in name else name for name in FAULTS]
+)
+def test_a_fault_is_named_with_its_layer(tmp_path, monkeypatch, name):
+    model, plant, settings, (what, severity, where), others = FAULTS[name]
+    plant_in_what_is_built(monkeypatch, plant)
     held_out = ordered(601, 6)
     _, told = trained(tmp_path, held_out=held_out, model=model, max_steps=STEPS, **settings)
     assert first_step(told, what, severity) <= STEPS / 10
@@ -144,14 +149,7 @@ def test_a_fault_is_named_with_its_layer(tmp_path, monkeypatch, name):
 )
 def test_the_remedy_of_a_training_mends_it(tmp_path, monkeypatch, name, remedy, mended):
     model, plant, settings, (what, *_), _ = FAULTS[name]
-    prepare_layers = build_state.prepare_layers
-
-    def planted(config: Any, built: Any) -> None:
-        with torch.no_grad():
-            plant(built)
-        prepare_layers(config, built)
-
-    monkeypatch.setattr(build_state, "prepare_layers", planted)
+    plant_in_what_is_built(monkeypatch, plant)
     found, _ = trained(tmp_path / "faulty", model=model, max_steps=12, **settings)
     assert found[what].remedy.startswith(remedy)
     found, _ = trained(tmp_path / "mended", model=model, **{**settings, "max_steps": 30, **mended})
