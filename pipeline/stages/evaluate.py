@@ -57,11 +57,9 @@ def run(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
 def _verdicts(evaluation: Mapping[str, Any], train: Path) -> list[Verdict]:
     """What is said of a result, by the training whose artifact lies in `train`."""
     from pipeline.engine.manifests import read_manifest
-    from pipeline.training.recording.metrics_file import read_metrics
 
-    manifest = read_manifest(train) or {"summary": {}}
-    losses = [record["train/loss"] for record in read_metrics(train) if "train/loss" in record]
-    return judge_result(evaluation, verdicts_of(manifest["summary"].get("health")), losses)
+    summary = (read_manifest(train) or {"summary": {}})["summary"]
+    return judge_result(evaluation, verdicts_of(summary.get("health")), summary.get("last_fall"))
 
 
 def _measure(task: Task, context: StageContext[EvaluateConfig], trained: TrainedModel) -> tuple[Any, list[Scores]]:

@@ -38,11 +38,11 @@ BREAKS = ("loss", "validation", "gradients", "updates", "activations", "attentio
 
 
 def judge_result(
-    evaluation: Mapping[str, Any], training: Sequence[Verdict] = (), losses: Sequence[float] = ()
+    evaluation: Mapping[str, Any], training: Sequence[Verdict] = (), fall: Sequence[float] | None = None
 ) -> list[Verdict]:
-    """Verdicts on an evaluation by its summary, worst first. The verdicts of the `training` and its losses tell
-    one that was merely short from one that does not learn."""
-    against = _explained(_against_baselines(evaluation), training, losses)
+    """Verdicts on an evaluation by its summary, worst first. The verdicts of the `training` and the `last_fall` of
+    its loss tell one that was merely short from one that does not learn."""
+    against = _explained(_against_baselines(evaluation), training, fall)
     return by_severity([against, *_against_chance(evaluation)])
 
 
@@ -57,7 +57,7 @@ def last_fall(losses: Iterable[float]) -> tuple[float, float] | None:
     return (before, now) if len(found) >= MANY_LOSSES or now < (1 - FALL_OF_FEW) * before else None
 
 
-def _explained(verdict: Verdict, training: Sequence[Verdict], losses: Sequence[float]) -> Verdict:
+def _explained(verdict: Verdict, training: Sequence[Verdict], fall: Sequence[float] | None) -> Verdict:
     """A bad result with its reason: what broke the training, that it was short, or that it had stopped to learn."""
     if verdict.is_healthy:
         return verdict
@@ -65,7 +65,6 @@ def _explained(verdict: Verdict, training: Sequence[Verdict], losses: Sequence[f
     if broken is not None:
         first = "" if broken.remedy.startswith("mend first") else f"mend first {broken.name}: "
         return replace(verdict, remedy=f"{first}{broken.remedy}")
-    fall = last_fall(losses)
     if verdict.what != "no_better_than_baseline" or fall is None:
         return verdict
     before, now = fall

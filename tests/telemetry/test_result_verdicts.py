@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.evaluation.metrics.accuracy import Accuracy
 from pipeline.evaluation.predictions import score_rows
-from pipeline.telemetry.result_verdicts import judge_result
+from pipeline.telemetry.result_verdicts import judge_result, last_fall
 from pipeline.telemetry.verdicts import Evidence, Verdict, headline
 
 
@@ -66,25 +66,25 @@ FLAT = [5.95 + 0.03 * (-1) ** step for step in range(50)]
 
 
 def test_a_short_training_that_still_learns_is_no_broken_one() -> None:
-    (short,) = judge_result(WORSE, (), FALLING)
+    (short,) = judge_result(WORSE, (), last_fall(FALLING))
     assert (short.what, short.verdict) == ("still_learning", "note")
     assert short.remedy.startswith("train longer")
     # By hand: the middle fifth has records 20 to 29, the last 40 to 49; medians lie halfway between two.
     middle, last = (3.5 * (0.99**step + 0.99 ** (step + 1)) for step in (24, 44))
     assert f"still falling when the training ended: its median was {middle:.4g}" in short.evidence.words
     assert f"{last:.4g} in the last" in short.evidence.words
-    (stuck,) = judge_result(WORSE, (), FLAT)
+    (stuck,) = judge_result(WORSE, (), last_fall(FLAT))
     assert (stuck.what, stuck.verdict) == ("no_better_than_baseline", "critical")
     assert "no longer fell" in stuck.evidence.words
     assert "train longer" not in stuck.remedy
-    (few,) = judge_result(WORSE, (), FALLING[:4])
+    (few,) = judge_result(WORSE, (), last_fall(FALLING[:4]))
     assert (few.what, few.verdict) == ("no_better_than_baseline", "critical")
 
 
 def test_of_few_losses_a_clear_fall_is_told_and_a_small_one_left_open() -> None:
-    (clear,) = judge_result(WORSE, (), [8.3, 7.4, 6.9, 6.6, 6.4, 6.2, 6.1])
+    (clear,) = judge_result(WORSE, (), last_fall([8.3, 7.4, 6.9, 6.6, 6.4, 6.2, 6.1]))
     assert (clear.what, clear.verdict) == ("still_learning", "note")
-    (open_,) = judge_result(WORSE, (), [8.3, 7.4, 6.4, 6.3, 6.3, 6.2, 6.2])
+    (open_,) = judge_result(WORSE, (), last_fall([8.3, 7.4, 6.4, 6.3, 6.3, 6.2, 6.2]))
     assert (open_.what, open_.verdict) == ("no_better_than_baseline", "critical")
     assert "no longer fell" not in open_.evidence.words
 
@@ -97,13 +97,13 @@ def test_of_a_broken_training_the_remedy_is_that_of_what_broke_it() -> None:
     training.append(told("speed", "waiting_for_data", "critical", 3))
     within = language_model(2.0, bigram=(2.1, [-0.3, 0.1]))
     for evaluation in (WORSE, within):
-        (verdict,) = judge_result(evaluation, training, FALLING)
+        (verdict,) = judge_result(evaluation, training, last_fall(FALLING))
         assert verdict.what == judge_result(evaluation)[0].what
         assert verdict.remedy == "mend first unstable updates: mend unstable_updates"
-    (verdict,) = judge_result(WORSE, [told("loss", "loss_plateau", "warning", 60)], FALLING)
+    (verdict,) = judge_result(WORSE, [told("loss", "loss_plateau", "warning", 60)], last_fall(FALLING))
     assert verdict.what == "still_learning", "a warning breaks no training"
     better = language_model(2.0, bigram=(2.5, [-0.6, -0.4]))
-    assert judge_result(better, training, FALLING) == judge_result(better)
+    assert judge_result(better, training, last_fall(FALLING)) == judge_result(better)
 
 
 def test_without_intervals_or_baselines_nothing_is_claimed() -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.telemetry.layer_series import median_layers
+from pipeline.telemetry.result_verdicts import last_fall
 from pipeline.training.guarding.spike_documents import verdict_on_spikes
 from pipeline.training.precision import precision_in_words
 from pipeline.training.recording.metrics_file import read_metrics
@@ -32,6 +33,7 @@ def summarize(state: TrainState) -> dict[str, Any]:
     return {
         "final_loss": _last(history, "train/loss"),
         "eval_loss": _last(history, "eval/loss"),
+        "last_fall": last_fall(line["train/loss"] for line in history if "train/loss" in line),
         "seconds": round(counters.seconds, 3),
         "tokens_per_second": _tokens_per_second(state),
         "parameters": state.unwrapped_model.num_parameters(),
