@@ -12,11 +12,12 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union
 
 from pydantic import (
     Field,
@@ -45,6 +46,9 @@ OWN = r"^.+:[A-Za-z_]\w*$"
 _OWN_NAME = {"type": "string", "pattern": OWN, "description": "A class of your own."}
 
 
+UNICODE = {"unicode": unicodedata.unidata_version}
+"""The fact for features that ask Python what kind a character is: its Unicode tables differ between Python versions."""
+
 Kind = TypeVar("Kind", bound="Feature")
 
 
@@ -58,6 +62,9 @@ class Feature(Section):
         type: str
     """Which kind: the name of one that comes with Descent, or the path of a class of your own."""
 
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions that it calls, whose versions enter the key of a stage that uses it."""
+
     def __init_subclass__(cls, type: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if type is not None:
@@ -70,6 +77,17 @@ class Feature(Section):
         Raises MissingInputError when one does not exist. It must be cheap.
         """
         return {}
+
+    def facts_of_key(self) -> Mapping[str, Any]:
+        """JSON values besides settings, files and libraries that shape the result, by the name under which `plan`
+        speaks of them. It must be cheap."""
+        return {}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Values that methods keep (`cached_property`) are made anew where it is unpickled: they may be large."""
+        state = super().__getstate__()
+        kept = {name: value for name, value in state["__dict__"].items() if name in type(self).model_fields}
+        return {**state, "__dict__": kept}
 
     def __reduce__(self) -> Any:
         """Pickle by path: a worker process cannot import a class from a user's file by name."""
@@ -98,6 +116,16 @@ def files_of_key(features: Iterable[Feature]) -> dict[str, list[Path]]:
             place = feature.type.rpartition(":")[0]
             files[place] = [Path(str(sys.modules[type(feature).__module__].__file__))]
     return files
+
+
+def libraries_of_key(features: Iterable[Feature]) -> dict[str, None]:
+    """The distributions that features call, each once."""
+    return dict.fromkeys(name for feature in features for name in feature.libraries)
+
+
+def facts_of_key(features: Iterable[Feature]) -> dict[str, Any]:
+    """What else shapes what features do."""
+    return {name: value for feature in features for name, value in feature.facts_of_key().items()}
 
 
 def one_of(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ BATCH_WORDS = 100
 
 class PlainWords(Augmentation):
     """An operation of nlpaug over the plain words of a text, each drawn by itself."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("nlpaug",)
 
     probability: float = Field(default=0.1, gt=0, le=1)
     """Chance of each word that may change to be changed."""

@@ -109,6 +109,7 @@ class Workspace:
         """
         files = {label: self._digests.of(paths) for label, paths in stage.source_files(section).items()}
         self._digests.save()
+        facts = stage.facts_of_key(section)
         return Identity(
             {
                 "format": FORMAT,
@@ -118,7 +119,8 @@ class Workspace:
                 "seed": seed,
                 "inputs": dict(inputs),
                 "files_in": files,
-                "libraries": {name: library_version(name) for name in stage.libraries},
+                "libraries": {name: library_version(name) for name in stage.libraries_of_key(section)},
+                **({"facts": facts} if facts else {}),
             },
             section.of_key(),
         )

@@ -24,10 +24,10 @@ def describe_differences(earlier: Mapping[str, Any], payload: Mapping[str, Any])
         lines.append(f"run.seed {' -> '.join(shown)}")
     lines += describe_changes("source", earlier["files_in"], payload["files_in"])
     lines += describe_changes("input", earlier["inputs"], payload["inputs"])
-    for name, new in payload["libraries"].items():
-        old = earlier["libraries"].get(name)
-        if old != new:
-            lines.append(f"{name} {old} -> {new}")
+    for what, missing in (("libraries", "(not used)"), ("facts", "(not recorded)")):
+        before, after = earlier.get(what, {}), payload.get(what, {})
+        pairs = {name: (before.get(name, missing), after.get(name, missing)) for name in before | after}
+        lines += [f"{name} {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
     return lines
 
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from pipeline.features import features_in, files_of_key
+from pipeline.features import facts_of_key, features_in, files_of_key, libraries_of_key
 from pipeline.progress import Progress
 from pipeline.section import Section
 
@@ -141,7 +141,11 @@ class Stage:
     """Whether a result depends on random numbers. Only then the seed enters the key. Given the whole configuration."""
 
     libraries: tuple[str, ...] = ()
-    """Distributions whose versions enter the key."""
+    """Distributions whose versions enter the key, beside those of the features in its settings."""
+
+    facts: Callable[[Any], Mapping[str, Any]] = field(default=lambda config: {})
+    """JSON values that shape the result and enter the key, by name, beside those of the features in its settings. It
+    must be cheap."""
 
     # What it reads and writes
 
@@ -206,6 +210,14 @@ class Stage:
     def source_files(self, config: Any) -> dict[str, list[Path]]:
         """External files that enter the key, by a label. Raises MissingInputError when one is missing."""
         return {**files_of_key(features_in(config)), **self.files(config)}
+
+    def libraries_of_key(self, config: Any) -> list[str]:
+        """Distributions whose versions enter the key."""
+        return list(dict.fromkeys(self.libraries) | libraries_of_key(features_in(config)))
+
+    def facts_of_key(self, config: Any) -> dict[str, Any]:
+        """What else enters the key, by name."""
+        return {**facts_of_key(features_in(config)), **self.facts(config)}
 
     @property
     def long(self) -> Checkpointing:

@@ -72,6 +72,5 @@ STAGE = Stage(
     run=run,
     inputs=("curate/train",),
     uses_seed=_uses_seed,
-    libraries=("nlpaug",),
     self_checked_files=("*shard-*.parquet",),
 )

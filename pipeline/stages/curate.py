@@ -13,6 +13,7 @@ from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.documents import SPLITS, SplitName
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
+from pipeline.features import UNICODE
 
 if TYPE_CHECKING:
     from pipeline.corpus.contamination import HeldOutTexts
@@ -190,6 +191,7 @@ STAGE = Stage(
     config=CurateConfig,
     run=run,
     inputs=("normalize",),
+    facts=lambda config: UNICODE,  # of what is visible, what is white space, and what case folding gives
     records=("dropped.jsonl",),
     self_checked_files=("*shard-*.parquet",),
 )

@@ -48,6 +48,5 @@ STAGE = Stage(
     config=NormalizeConfig,
     run=run,
     inputs=("ingest",),
-    libraries=("ftfy",),
     self_checked_files=("*shard-*.parquet",),
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.corpus.steps.base_step import Step
+from pipeline.features import UNICODE
 
 # Characters by which ftfy may have something to do on a line of ASCII: controls, carriage returns, entities.
 _NEEDS_REPAIR = re.compile(r"[^\t\n -%'-~]|&[#A-Za-z]")
@@ -20,6 +22,11 @@ class FixUnicode(Step, type="fix_unicode"):
     left to `unicode_form`. Like ftfy, it leaves HTML entities alone from the first line on that has a `<`: that text is
     markup.
     """
+
+    libraries: ClassVar[tuple[str, ...]] = ("ftfy",)
+
+    def facts_of_key(self) -> Mapping[str, Any]:
+        return UNICODE
 
     def apply(self, text: str) -> str:
         """The repaired text."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.corpus.steps.base_step import Step
+from pipeline.features import UNICODE
 
 
 class RemovePunctuation(Step, type="remove_punctuation"):
     """Remove punctuation (Unicode categories P)."""
+
+    def facts_of_key(self) -> Mapping[str, Any]:
+        return UNICODE
 
     def apply(self, text: str) -> str:
         """The text without it."""

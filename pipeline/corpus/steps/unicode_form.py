@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pipeline.corpus.steps.base_step import Step
+from pipeline.features import UNICODE
 
 
 class UnicodeForm(Step, type="unicode_form"):
@@ -18,6 +20,9 @@ class UnicodeForm(Step, type="unicode_form"):
     def label(self) -> str:
         """The form belongs to the name."""
         return f"unicode_{self.form}"
+
+    def facts_of_key(self) -> Mapping[str, Any]:
+        return UNICODE
 
     def apply(self, text: str) -> str:
         """The text in this form."""
