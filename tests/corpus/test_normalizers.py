@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import unicodedata
 
 import ftfy
 import pytest
 import yaml
-from hypothesis import given, settings
+from ftfy import badness, chardata
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from yardsticks import assert_costs_at_most, cpu_of
 
 from pipeline.corpus.documents import Document
 from pipeline.corpus.normalize_config import NormalizeConfig, normalize
+from pipeline.corpus.steps import fix_unicode as fix_unicode_module
 from pipeline.corpus.steps.collapse_whitespace import CollapseWhitespace
 from pipeline.corpus.steps.fix_unicode import FixUnicode
 from pipeline.corpus.steps.strip_control_characters import StripControlCharacters
@@ -41,10 +45,64 @@ collapse_whitespace = CollapseWhitespace().apply
 strip_control_characters = StripControlCharacters().apply
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-def test_skipping_plain_lines_gives_what_ftfy_gives(text: str) -> None:
+# fmt: off
+HARD = [
+    *"ВГРСΒΓΞΟÂÃŒœé°“”’‘—–…«»€™¡¿©®½×²³│░ﬁﬂĳ＆ａ；　ｱ漢。한ª", "\xa0", "\xad", "\x85", "\x9d",  # noqa: RUF001
+    "\u2028", "\ufeff", "\ud83d", "\udca9", "\x1b", "\x00", "\r", "<", "-", " ",
+]
+# fmt: on
+WORDS = ["a", "A", "1", "amp;", "[31m", "lt;", "\n", "вЂ", "â€", "x"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(PIECES) | st.sampled_from(HARD) | st.sampled_from(WORDS), max_size=14).map("".join))
+@example("\u0412\x00€\u0412")  # mojibake only once a control character has gone
+@example("\uff06amp; \uff1cb\uff1e &lt; \r Ã©\r1")
+@example("a\u2028b &amp; “c”\n<p> &amp;")
+def test_the_shortcut_gives_what_ftfy_gives(text: str) -> None:
     assert fix_unicode(text) == ftfy.fix_text(text, normalization=None)
+
+
+def test_very_long_lines_are_repaired_in_pieces_as_by_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.corpus.steps.fix_unicode._LONGEST_SEGMENT", 10)
+    text = "é&amp; 45678“&amp;\r5678<&amp;45 Ã©89\n1234567890\n“234567890&lt;"
+    assert fix_unicode(text) == ftfy.fix_text(text, normalization=None, max_decode_length=10)
+
+
+def characters_of_mojibake() -> str:
+    """All characters of the classes of which ftfy makes its patterns, and those that stand in them by themselves."""
+    found = set()
+    for ranges in badness.MOJIBAKE_CATEGORIES.values():
+        pattern = re.compile(f"[{ranges}]")
+        found |= {chr(code) for code in range(0x80, 0x10000) if pattern.match(chr(code))}
+    return "".join(sorted(found | set(re.sub(r"[\x00-\x7f]", "", badness.BADNESS_RE.pattern))))
+
+
+def test_what_the_gate_lets_pass_is_not_mojibake_to_ftfy() -> None:
+    # A newer ftfy that looks for more than the gate knows of fails here.
+    assert fix_unicode_module.ENTITY.pattern == chardata.HTML_ENTITY_RE.pattern
+    characters = characters_of_mojibake()
+    assert 400 < len(characters) < 600
+    gate = fix_unicode_module.MAY_BE_MOJIBAKE.search
+    missed = set()
+    for before, between in itertools.product(("", "a"), ("", "-", " ", "a")):
+        for one in characters:
+            # Each character beside each other in one text, apart enough that only this pair can be what is found.
+            text = "".join(f"{before}{one}{between}{other}a  0  " for other in characters)
+            if not badness.is_bad(text):
+                continue
+            for other in characters:
+                pair = f"{before}{one}{between}{other}a"
+                if not gate(pair) and badness.is_bad(pair):
+                    missed.add(pair)
+    assert not missed
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(st.sampled_from(characters_of_mojibake()) | st.sampled_from("aZ -.,?!\n1漢。あ한")))
+def test_texts_that_the_gate_lets_pass_are_not_mojibake_to_ftfy(text: str) -> None:
+    for one in (text, "a".join(text), " ".join(text), "-".join(text)):
+        assert fix_unicode_module.MAY_BE_MOJIBAKE.search(one) or not badness.is_bad(one)
 
 
 @pytest.mark.parametrize(
