@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.corpus.character_kinds import is_visible
-from pipeline.corpus.documents import Document
 from pipeline.corpus.filters import FILTERS, Filter
 from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
 from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
@@ -20,6 +18,8 @@ from pipeline.features import one_of
 from pipeline.section import Section
 
 if TYPE_CHECKING:
+    from pipeline.corpus.batches import Batch
+
     AnyFilter = Filter
 else:
     AnyFilter = one_of(FILTERS, Filter)
@@ -82,12 +82,28 @@ class CurateConfig(Section):
             )
 
 
-def reason_to_drop(document: Document, filters: Sequence[Filter]) -> tuple[str, str] | None:
-    """The type of the first filter that a document fails, and its reason; None when the document may stay. What has no
-    visible text fails no filter, and is dropped all the same: the type is empty."""
+Reason = tuple[str, str]
+"""The type of the filter that a document failed, and why. The type is empty where no filter was asked."""
+
+
+def reasons_to_drop(batch: Batch, filters: Sequence[Filter]) -> list[Reason | None]:
+    """For each document the first filter that it fails; None when it may stay. Each filter is asked of those alone that
+    passed the ones before. What has no visible text fails no filter, and is dropped all the same."""
+    import numpy as np
+
+    from pipeline.corpus.text_facts import TextFacts
+
+    found: list[Reason | None] = [None] * len(batch)
+    left, seen = np.arange(len(batch)), TextFacts(batch.texts)
     for one in filters:
-        if reason := one.reason_to_drop(document):
+        given = one.reasons(batch, seen)
+        failed = np.array([bool(reason) for reason in given], dtype=bool)
+        for number in np.flatnonzero(failed).tolist():
+            reason = given[number]
             if not isinstance(reason, str):
                 raise ConfigError(f"{one.type}: reason_to_drop gave {reason!r}; it gives a reason in words, or None")
-            return one.type, reason
-    return None if is_visible(document.text) else ("", "no visible characters")
+            found[left[number]] = (one.type, reason)
+        batch, seen, left = batch.keep(~failed), seen.keep(~failed), left[~failed]
+    for number in left[seen.kinds.visible == 0].tolist():
+        found[number] = ("", "no visible characters")
+    return found

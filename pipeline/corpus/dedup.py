@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +13,12 @@ import numpy.typing as npt
 PART_HASHES = 8_000_000
 """Hashes joined at once; about 40 bytes of memory each."""
 
-_SPACE = re.compile(r"\s+")
 Hashes = npt.NDArray[np.uint64]
 
 
 def text_hash(text: str) -> int:
     """64 bits of a text's content, equal for texts that differ only in case and white space."""
-    folded = _SPACE.sub(" ", text.strip()).casefold()
+    folded = " ".join(text.split()).casefold()
     return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "little")
 
 
@@ -60,9 +58,9 @@ class ShardHashes:
         with self._repeats.open("ab") as file:
             order[repeated].tofile(file)
 
-    def read_repeats(self) -> set[int]:
+    def read_repeats(self) -> npt.NDArray[np.uint32]:
         """Positions, in corpus order, of the documents that repeat an earlier one."""
-        return set(np.fromfile(self._repeats, np.uint32).tolist())
+        return np.fromfile(self._repeats, np.uint32)
 
 
 def find_repeats(shards: list[ShardHashes]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpus.documents import SPLITS, Document, SplitName
 from pipeline.integrity import check_file
+
+if TYPE_CHECKING:
+    from pipeline.corpus.batches import Batch
 
 SCHEMA = pa.schema(
     [
@@ -48,12 +53,18 @@ def _open(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 
-def read_shard(path: Path) -> Iterator[Document]:
-    """The documents of one shard, one row group in memory at a time."""
+def read_tables(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Some columns of one shard, or all, a row group at a time."""
     with _open(path) as file:
         for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
-                yield Document(**row)
+            yield file.read_row_group(group, columns=columns)
+
+
+def read_shard(path: Path) -> Iterator[Document]:
+    """The documents of one shard, one row group in memory at a time."""
+    for table in read_tables(path):
+        for row in table.to_pylist():
+            yield Document(**row)
 
 
 def read_documents(folder: Path) -> Iterator[Document]:
@@ -76,9 +87,8 @@ def read_labels(folder: Path) -> Iterator[str | None]:
 
 def read_column(path: Path, name: str) -> Iterator[Any]:
     """A column of one shard, one row group in memory at a time."""
-    with _open(path) as file:
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns=[name]).column(name).to_pylist()
+    for table in read_tables(path, [name]):
+        yield from table.column(name).to_pylist()
 
 
 def to_split_of(path: Path) -> SplitName | None:
@@ -109,6 +119,7 @@ class ShardWriter:
             path, schema, compression="zstd", write_statistics=False, write_page_checksum=True
         )
         self._rows: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []
         self._pending_bytes = 0
         self.num_documents = 0
         self.num_bytes = 0
@@ -126,11 +137,32 @@ class ShardWriter:
         self.num_documents += 1
         self.num_bytes += size
 
+    def write_batch(self, batch: Batch) -> None:
+        """Append the documents of a batch."""
+        self.write_table(batch.to_table())
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append the rows of a table with the columns of SCHEMA. Row groups end where `write` would end them."""
+        table = table.replace_schema_metadata()
+        sizes = np.asarray(pc.binary_length(table.column("text")))
+        self.num_documents += len(sizes)
+        self.num_bytes += int(sizes.sum())
+        until = np.cumsum(sizes)
+        start, written = 0, 0
+        while start < len(sizes):
+            stop = min(int(np.searchsorted(until, written + GROUP_BYTES - self._pending_bytes)) + 1, len(sizes))
+            self._tables.append(table.slice(start, stop - start))
+            self._pending_bytes += int(until[stop - 1]) - written
+            start, written = stop, int(until[stop - 1])
+            self.flush_full_group()
+
     def flush_full_group(self, at_least: int = GROUP_BYTES) -> None:
         """Write what is pending if it makes a row group."""
-        if self._rows and self._pending_bytes >= at_least:
-            table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
-            self._rows, self._pending_bytes = [], 0
+        if (self._rows or self._tables) and self._pending_bytes >= at_least:
+            if self._rows:
+                self._tables.append(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            table = pa.concat_tables(self._tables).combine_chunks()
+            self._rows, self._tables, self._pending_bytes = [], [], 0
             self._writer.write_table(table)
 
     def close(self) -> None:

@@ -29,7 +29,12 @@ class Document:
     @property
     def num_bytes(self) -> int:
         """Length of the text in UTF-8 bytes."""
-        return len(self.text) if self.text.isascii() else len(self.text.encode())
+        return utf8_length(self.text)
+
+
+def utf8_length(text: str) -> int:
+    """Length of a text in UTF-8 bytes."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def document_id(source: str, origin: str, text: str) -> str:

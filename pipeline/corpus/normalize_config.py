@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.corpus.documents import Document
 from pipeline.corpus.steps import STEPS, Step
 from pipeline.corpus.steps.collapse_whitespace import CollapseWhitespace
 from pipeline.corpus.steps.fix_unicode import FixUnicode
@@ -47,13 +46,29 @@ class NormalizeConfig(Section):
         return values
 
 
-def normalize(document: Document, steps: Sequence[Step]) -> list[str]:
-    """Apply steps to a document in place and return the names of those that changed it."""
-    changed = []
+_PLAIN = bytes(code for code in (*b"\n\t", *range(32, 127)) if code != ord("&"))
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is one that steps with `plain` leave alone: printable ASCII without `&`, line feeds and tabs, with
+    no white space at line ends, no outer blank lines and at most two blank lines in a row."""
+    if not text.isascii() or text.encode().translate(None, _PLAIN):
+        return False
+    inside = not any(gap in text for gap in (" \n", "\t\n", "\n\n\n\n"))
+    return inside and not text.startswith("\n") and not text.endswith((" ", "\t", "\n"))
+
+
+def normalize(texts: Sequence[str], steps: Sequence[Step]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Apply steps to texts. Gives the new texts, and for each the labels of the steps that changed it."""
+    found = list(texts)
+    changes: list[tuple[str, ...]] = [()] * len(found)
+    plain = [is_plain(text) for text in found]
     for step in steps:
-        text = step.apply(document.text)
-        if text != document.text:
-            document.text = text
-            changed.append(step.label)
-    document.changes = [*document.changes, *(f"normalize:{name}" for name in changed)]
-    return changed
+        skips_plain = vars(type(step)).get("plain", False)
+        chosen = [n for n in range(len(found)) if not (skips_plain and plain[n])]
+        for n, text in zip(chosen, step.apply_all([found[n] for n in chosen]), strict=True):
+            if text != found[n]:
+                found[n] = text
+                changes[n] = (*changes[n], step.label)
+                plain[n] = is_plain(text)
+    return found, changes

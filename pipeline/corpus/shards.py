@@ -38,9 +38,9 @@ class Tally:
         self.add(f"{group}_documents", name, num_documents)
         self.add(f"{group}_bytes", name, num_bytes)
 
-    def add_in(self, num_bytes: int) -> None:
-        """Count a document that a stage was given."""
-        self.add("total", "documents_in")
+    def add_in(self, num_bytes: int, num_documents: int = 1) -> None:
+        """Count documents that a stage was given."""
+        self.add("total", "documents_in", num_documents)
         self.add("total", "bytes_in", num_bytes)
 
     def add_out(self, num_bytes: int, num_documents: int) -> None:

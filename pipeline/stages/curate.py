@@ -7,17 +7,22 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.documents import SPLITS, SplitName
+from pipeline.corpus.curate_config import CurateConfig, Reason
+from pipeline.corpus.documents import EXCERPT_CHARS, SPLITS, SplitName
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
 from pipeline.features import UNICODE
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
     from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.shards import Tally
+    from pipeline.corpus.verdicts import Verdicts
 
 REPEATS = "repeats an earlier document"
 HELD_OUT: tuple[SplitName, ...] = ("test", "validation")
@@ -65,22 +70,24 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
 def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out: bool) -> Tally:
     """Write the filters' verdict on each document, and the hashes of those that stay; of held-out ones also their runs
     of words."""
+    from pipeline.corpus.batches import read_batches
     from pipeline.corpus.contamination import word_runs, write_runs
-    from pipeline.corpus.curate_config import reason_to_drop
+    from pipeline.corpus.curate_config import reasons_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
-    from pipeline.corpus.document_shards import read_shard
     from pipeline.corpus.shards import Tally
+    from pipeline.corpus.verdicts import Verdicts
 
-    reasons: list[tuple[str, str] | None] = []
+    verdicts = Verdicts()
     hashes: list[int] = []
     runs = []
-    for document in read_shard(source):
-        reasons.append(reason_to_drop(document, config.filters))
-        if reasons[-1] is None:
-            hashes.append(text_hash(document.text))
-            if is_held_out:
-                runs.append(word_runs(document.text))
-    scratch.with_suffix(".reasons").write_text(json.dumps(reasons))
+    for batch in read_batches(source):
+        reasons = reasons_to_drop(batch, config.filters)
+        verdicts.add(reasons)
+        kept = [text for text, reason in zip(batch.texts, reasons, strict=True) if reason is None]
+        hashes += map(text_hash, kept)
+        if is_held_out:
+            runs += map(word_runs, kept)
+    verdicts.write(scratch)
     ShardHashes(scratch).write(hashes)
     if is_held_out:
         write_runs(scratch, runs)
@@ -89,43 +96,91 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out
 
 def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig, to_split: SplitName | None) -> Tally:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
-    from pipeline.corpus.contamination import HeldOutTexts
-    from pipeline.corpus.dedup import ShardHashes
-    from pipeline.corpus.document_shards import ShardWriter, read_shard
+    from pipeline.corpus.document_shards import ShardWriter, read_tables
     from pipeline.corpus.shards import Tally
-    from pipeline.corpus.splitting import split_of_hash
 
     tally = Tally()
-    reasons = json.loads(scratch.with_suffix(".reasons").read_text())
-    hashes = enumerate(ShardHashes(scratch).read().tolist())
-    repeats = ShardHashes(scratch).read_repeats()
-    others = HELD_OUT[: HELD_OUT.index(to_split)] if to_split in HELD_OUT else HELD_OUT
-    held_out = [texts for split in others if (texts := HeldOutTexts.open(scratch.parent, split)) is not None]
+    verdicts, splits = _judge(source, scratch, config, to_split)
     writers = {split: ShardWriter(output / split / source.name) for split in SPLITS}
+    first = 0
     with scratch.with_suffix(".jsonl").open("w", encoding="utf-8") as dropped:
-        for document, failed in zip(read_shard(source), reasons, strict=True):
-            tally.add_in(document.num_bytes)
-            tally.add("source_in", document.source)
-            if failed is None:
-                position, value = next(hashes)
-                split = to_split or split_of_hash(value, config)
-                failed = _reason_to_leave_out(document.text, value, split, held_out)
-                if failed is None and position in repeats:
-                    failed = (REPEATS, REPEATS)
-            if failed is None:
-                tally.add_documents("source", document.source, document.num_bytes)
-                writers[split].write(document)
-                continue
-            kind, reason = failed
-            tally.add(f"{kind} drops of {document.source}", reason)
-            tally.add("dropped", reason)
-            place = {"id": document.id, "source": document.source, "origin": document.origin, "reason": reason}
-            dropped.write(json.dumps({**place, "excerpt": document.text[:200]}) + "\n")
+        for table in read_tables(source):
+            rows = slice(first, first + len(table))
+            first += len(table)
+            codes = verdicts.codes[rows]
+            for name, count, num_bytes in _sizes_by_source(table):
+                tally.add_in(num_bytes, count)
+                tally.add("source_in", name, count)
+            for name, count, num_bytes in _sizes_by_source(_where(table, codes == 0)):
+                tally.add_documents("source", name, num_bytes, count)
+            for place, writer in enumerate(writers.values()):
+                writer.write_table(_where(table, (codes == 0) & (splits[rows] == place)))
+            _tell_dropped(_where(table, codes != 0), verdicts.reasons_of(codes), dropped, tally)
     for split, writer in writers.items():
         writer.close()
         tally.add_documents("split", split, writer.num_bytes, writer.num_documents)
         tally.add_out(writer.num_bytes, writer.num_documents)
     return tally
+
+
+def _judge(
+    source: Path, scratch: Path, config: CurateConfig, to_split: SplitName | None
+) -> tuple[Verdicts, NDArray[np.intp]]:
+    """What is to become of each document of a shard, and the place in SPLITS of the split of those that stay."""
+    import numpy as np
+
+    from pipeline.corpus.batches import texts_of
+    from pipeline.corpus.contamination import HeldOutTexts
+    from pipeline.corpus.dedup import ShardHashes
+    from pipeline.corpus.document_shards import read_tables
+    from pipeline.corpus.splitting import splits_of_hashes
+    from pipeline.corpus.verdicts import Verdicts
+
+    verdicts = Verdicts.read(scratch)
+    passed = np.flatnonzero(verdicts.codes == 0)
+    hashes = ShardHashes(scratch).read()
+    splits = np.zeros(len(verdicts.codes), dtype=np.intp)
+    splits[passed] = SPLITS.index(to_split) if to_split else splits_of_hashes(hashes, config)
+    others = HELD_OUT[: HELD_OUT.index(to_split)] if to_split in HELD_OUT else HELD_OUT
+    held_out = [texts for split in others if (texts := HeldOutTexts.open(scratch.parent, split)) is not None]
+    verdicts.drop(passed[ShardHashes(scratch).read_repeats()], (REPEATS, REPEATS))
+    if held_out:
+        values = iter(hashes.tolist())
+        is_passed = np.isin(np.arange(len(splits)), passed)
+        texts = (text for table in read_tables(source, ["text"]) for text in texts_of(table.column("text")))
+        for number, text in enumerate(texts):
+            if is_passed[number]:
+                reason = _reason_to_leave_out(text, next(values), SPLITS[splits[number]], held_out)
+                if reason is not None:
+                    verdicts.drop(number, reason)
+    return verdicts, splits
+
+
+def _where(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    import pyarrow as pa
+
+    return table if mask.all() else table.filter(pa.array(mask))
+
+
+def _sizes_by_source(table: pa.Table) -> list[tuple[str, int, int]]:
+    """Name, number of documents and bytes of text of each source in a table."""
+    import pyarrow.compute as pc
+
+    sizes = table.select(["source"]).append_column("bytes", pc.binary_length(table.column("text")))
+    totals = sizes.group_by("source", use_threads=False).aggregate([("bytes", "count"), ("bytes", "sum")]).to_pydict()
+    return list(zip(totals["source"], totals["bytes_count"], totals["bytes_sum"], strict=True))
+
+
+def _tell_dropped(table: pa.Table, reasons: Sequence[Reason], dropped: TextIO, tally: Tally) -> None:
+    """Count documents that do not stay, and list them with their beginnings."""
+    import pyarrow.compute as pc
+
+    excerpts = pc.utf8_slice_codeunits(table.column("text"), 0, EXCERPT_CHARS).to_pylist()
+    rows = table.select(["id", "source", "origin"]).to_pylist()
+    for row, excerpt, (kind, reason) in zip(rows, excerpts, reasons, strict=True):
+        tally.add(f"{kind} drops of {row['source']}", reason)
+        tally.add("dropped", reason)
+        dropped.write(json.dumps({**row, "reason": reason, "excerpt": excerpt}) + "\n")
 
 
 def _reason_to_leave_out(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +28,20 @@ def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
 
 
 def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
-    from pipeline.corpus.document_shards import ShardWriter, read_shard, to_split_of
+    from pipeline.corpus.batches import read_batches
+    from pipeline.corpus.document_shards import ShardWriter, to_split_of
     from pipeline.corpus.normalize_config import normalize
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
     writer = ShardWriter(target, to_split_of(source))
-    for document in read_shard(source):
-        tally.add_in(document.num_bytes)
-        for name in normalize(document, config.steps):
-            tally.add("changed", name)
-        writer.write(document)
+    for batch in read_batches(source):
+        tally.add_in(int(batch.num_bytes.sum()), len(batch))
+        batch.texts, labels = normalize(batch.texts, config.steps)
+        for label, count in Counter(chain.from_iterable(labels)).items():
+            tally.add("changed", label, count)
+        batch.changes = [tuple(f"normalize:{label}" for label in own) for own in labels]
+        writer.write_batch(batch)
     writer.close()
     tally.add_out(writer.num_bytes, writer.num_documents)
     return tally

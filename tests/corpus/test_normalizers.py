@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from yardsticks import assert_costs_at_most, cpu_of
 
-from pipeline.corpus.documents import Document
-from pipeline.corpus.normalize_config import NormalizeConfig, normalize
+from pipeline.corpus.normalize_config import NormalizeConfig, is_plain, normalize
+from pipeline.corpus.steps import STEPS, Step
 from pipeline.corpus.steps import fix_unicode as fix_unicode_module
 from pipeline.corpus.steps.collapse_whitespace import CollapseWhitespace
 from pipeline.corpus.steps.fix_unicode import FixUnicode
@@ -140,43 +140,67 @@ def steps(*names: str, defaults: bool = False) -> list[dict[str, str]]:
     return [{"type": name} for name in (*usual, *names)]
 
 
+def normalized(text: str, section: NormalizeConfig) -> tuple[str, tuple[str, ...]]:
+    (found,), (labels,) = normalize([text], section.steps)
+    return found, labels
+
+
 def test_steps_are_applied_in_order_and_recorded() -> None:
     section = NormalizeConfig.model_validate({"steps": steps("lowercase", "remove_punctuation", defaults=True)})
-    document = Document("1", "The CafÃ© —  it's  OPEN!", "s", "o", changes=["earlier"])
-    assert normalize(document, section.steps) == ["fix_unicode", "lowercase", "remove_punctuation"]
-    assert document.text == "the café   its  open"
-    assert document.changes == [
-        "earlier",
-        "normalize:fix_unicode",
-        "normalize:lowercase",
-        "normalize:remove_punctuation",
-    ]
+    text, labels = normalized("The CafÃ© —  it's  OPEN!", section)
+    assert text == "the café   its  open"
+    assert labels == ("fix_unicode", "lowercase", "remove_punctuation")
 
 
 def test_unicode_form_composes() -> None:
-    document = Document("1", "cafe\u0301", "s", "o")
-    assert normalize(document, NormalizeConfig.model_validate({"steps": steps("unicode_form")}).steps) == [
-        "unicode_NFC"
-    ]
-    assert document.text == "caf\u00e9"
+    section = NormalizeConfig.model_validate({"steps": steps("unicode_form")})
+    assert normalized("cafe\u0301", section) == ("caf\u00e9", ("unicode_NFC",))
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    section = NormalizeConfig(steps=[])
-    document = Document("1", " schÃ¶n\x00 \r\n", "s", "o")
-    assert normalize(document, section.steps) == []
-    assert document.text == " schÃ¶n\x00 \r\n"
+    text = " schÃ¶n\x00 \r\n"
+    assert normalized(text, NormalizeConfig(steps=[])) == (text, ())
 
 
 def test_the_order_of_steps_is_the_users() -> None:
     text = "A\u2028B \u0130"
     made = []
     for order in (("lowercase", "unicode_form"), ("unicode_form", "lowercase")):
-        document = Document("1", text, "s", "o")
-        normalize(document, NormalizeConfig.model_validate({"steps": steps(*order)}).steps)
-        made.append(document.text)
+        made.append(normalized(text, NormalizeConfig.model_validate({"steps": steps(*order)}))[0])
     assert made[0] == unicodedata.normalize("NFC", text.lower())
     assert made[1] == unicodedata.normalize("NFC", text).lower()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.sampled_from([*PIECES, " ", "&", "A"]), max_size=6).map("".join), max_size=5))
+def test_leaving_out_plain_texts_gives_what_every_step_gives_on_every_text(texts: list[str]) -> None:
+    section = NormalizeConfig.model_validate({"steps": steps("lowercase", "collapse_whitespace", defaults=True)})
+    expected = []
+    for text in texts:
+        labels = []
+        for step in section.steps:
+            before, text = text, step.apply(text)
+            labels += [step.label] * (text != before)
+        expected.append((text, tuple(labels)))
+    assert list(zip(*normalize(texts, section.steps), strict=True)) == expected
+
+
+@pytest.mark.parametrize("step", [kind() for kind in STEPS if kind.plain], ids=lambda step: step.type)
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.sampled_from("aB.<%; \n\t")))
+def test_a_step_that_says_so_leaves_plain_texts_alone(step: Step, text: str) -> None:
+    if is_plain(text):
+        assert step.apply(text) == text
+
+
+def test_a_step_that_is_derived_from_one_that_skips_plain_texts_is_given_them() -> None:
+    class Stars(CollapseWhitespace):
+        type: str
+
+        def apply(self, text: str) -> str:
+            return f"*{super().apply(text)}*"
+
+    assert normalize(["plain"], [Stars(type="./stars.py:Stars")])[0] == ["*plain*"]
 
 
 def test_settings_that_once_turned_steps_on_and_off_are_refused_with_the_line_to_write() -> None:

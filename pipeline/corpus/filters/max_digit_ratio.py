@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
 
-from pipeline.corpus.character_kinds import count_kinds
-from pipeline.corpus.documents import Document
-from pipeline.corpus.filters.base_filter import Filter
+from pipeline.corpus.filters.base_character_ratio import CharacterRatio
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.corpus.text_facts import CharacterKinds
 
 
-class MaxDigitRatio(Filter, type="max_digit_ratio"):
+class MaxDigitRatio(CharacterRatio, type="max_digit_ratio"):
     """Drop documents in which more than `value` of the visible characters are digits."""
 
     value: float = Field(default=0.3, ge=0, le=1)
     """Largest part of the visible characters that are digits."""
 
-    def reason_to_drop(self, document: Document) -> str | None:
-        kinds = count_kinds(document.text)
-        return "more digits than max_digit_ratio" if kinds["digit"] > self.value * kinds["visible"] else None
+    reason: ClassVar[str] = "more digits than max_digit_ratio"
+
+    def fails(self, kinds: CharacterKinds) -> NDArray[np.bool_]:
+        return kinds.digits > self.value * kinds.visible

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
 
-from pipeline.corpus.character_kinds import count_kinds
-from pipeline.corpus.documents import Document
-from pipeline.corpus.filters.base_filter import Filter
+from pipeline.corpus.filters.base_character_ratio import CharacterRatio
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.corpus.text_facts import CharacterKinds
 
 
-class MinAlphabeticRatio(Filter, type="min_alphabetic_ratio"):
+class MinAlphabeticRatio(CharacterRatio, type="min_alphabetic_ratio"):
     """Drop documents in which fewer than `value` of the visible characters are letters, of any script, with marks."""
 
     value: float = Field(default=0.5, ge=0, le=1)
     """Smallest part of the visible characters that are letters."""
 
-    def reason_to_drop(self, document: Document) -> str | None:
-        kinds = count_kinds(document.text)
-        return "fewer letters than min_alphabetic_ratio" if kinds["letter"] < self.value * kinds["visible"] else None
+    reason: ClassVar[str] = "fewer letters than min_alphabetic_ratio"
+
+    def fails(self, kinds: CharacterKinds) -> NDArray[np.bool_]:
+        return kinds.letters < self.value * kinds.visible

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
+
+if TYPE_CHECKING:
+    from pipeline.corpus.batches import Batch
+    from pipeline.corpus.text_facts import TextFacts
 
 _WORD = re.compile(r"\S+")
 
@@ -19,6 +25,12 @@ class MinWords(Filter, type="min_words"):
     """Fewest words of a document."""
 
     def reason_to_drop(self, document: Document) -> str | None:
+        return self._reason(document.text)
+
+    def reasons(self, batch: Batch, seen: TextFacts) -> Sequence[str | None]:
+        return list(map(self._reason, batch.texts))
+
+    def _reason(self, text: str) -> str | None:
         # A long text is not split into all of its words.
-        words = _WORD.finditer(document.text)
+        words = _WORD.finditer(text)
         return "fewer than min_words" if any(next(words, None) is None for _ in range(self.value)) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.corpus.steps.base_step import Step
 from pipeline.features import UNICODE
@@ -14,6 +14,8 @@ _BLANK_LINES = re.compile(r"\n{4,}")
 
 class CollapseWhitespace(Step, type="collapse_whitespace"):
     """Remove white space at line ends, outer blank lines, and more than two blank lines in a row. Indentation stays."""
+
+    plain: ClassVar[bool] = True
 
     def facts_of_key(self) -> Mapping[str, Any]:
         return UNICODE

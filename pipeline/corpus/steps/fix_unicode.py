@@ -33,6 +33,7 @@ class FixUnicode(Step, type="fix_unicode"):
     `unicode_form`. Like ftfy, it leaves HTML entities alone from the first line on that has a `<`: that text is markup.
     """
 
+    plain: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("ftfy",)
 
     def facts_of_key(self) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from pipeline.corpus.steps.base_step import Step
 
@@ -12,6 +13,8 @@ _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 
 class StripControlCharacters(Step, type="strip_control_characters"):
     """Remove control characters other than newline and tab; page breaks and foreign line ends become newlines."""
+
+    plain: ClassVar[bool] = True
 
     def apply(self, text: str) -> str:
         """The text with line feeds for all line ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.corpus.steps.base_step import Step
 from pipeline.features import UNICODE
@@ -12,6 +12,8 @@ from pipeline.features import UNICODE
 
 class UnicodeForm(Step, type="unicode_form"):
     """Bring text into a Unicode normalization form (Unicode Standard Annex 15)."""
+
+    plain: ClassVar[bool] = True
 
     form: Literal["NFC", "NFD", "NFKC", "NFKD"] = "NFC"
     """C composes characters, D takes them apart; K also replaces compatibility characters, such as ligatures."""
