@@ -143,6 +143,7 @@ class ShardWriter:
 
     def write_table(self, table: pa.Table) -> None:
         """Append the rows of a table with the columns of SCHEMA. Row groups end where `write` would end them."""
+        self._gather_rows()
         table = table.replace_schema_metadata()
         sizes = np.asarray(pc.binary_length(table.column("text")))
         self.num_documents += len(sizes)
@@ -156,18 +157,27 @@ class ShardWriter:
             start, written = stop, int(until[stop - 1])
             self.flush_full_group()
 
-    def flush_full_group(self, at_least: int = GROUP_BYTES) -> None:
+    def flush_full_group(self) -> None:
         """Write what is pending if it makes a row group."""
-        if (self._rows or self._tables) and self._pending_bytes >= at_least:
-            if self._rows:
-                self._tables.append(pa.Table.from_pylist(self._rows, schema=SCHEMA))
-            table = pa.concat_tables(self._tables).combine_chunks()
-            self._rows, self._tables, self._pending_bytes = [], [], 0
+        if self._pending_bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._gather_rows()
+        tables, self._tables, self._pending_bytes = self._tables, [], 0
+        if tables:
+            table = pa.concat_tables(tables).combine_chunks()
+            del tables  # A long text is not to be in memory a second time while it is compressed.
             self._writer.write_table(table)
+
+    def _gather_rows(self) -> None:
+        if self._rows:
+            self._tables.append(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._rows = []
 
     def close(self) -> None:
         """Write what is pending and the footer."""
-        self.flush_full_group(at_least=0)
+        self._flush()
         self._writer.close()
 
 

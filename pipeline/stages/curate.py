@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.corpus.contamination import HeldOutTexts
+    from pipeline.corpus.dedup import Hashes
     from pipeline.corpus.shards import Tally
     from pipeline.corpus.verdicts import Verdicts
 
@@ -79,7 +80,7 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out
 
     verdicts = Verdicts()
     hashes: list[int] = []
-    runs = []
+    runs: list[Hashes] = []
     for batch in read_batches(source):
         reasons = reasons_to_drop(batch, config.filters)
         verdicts.add(reasons)
@@ -147,8 +148,8 @@ def _judge(
     if held_out:
         values = iter(hashes.tolist())
         is_passed = np.isin(np.arange(len(splits)), passed)
-        texts = (text for table in read_tables(source, ["text"]) for text in texts_of(table.column("text")))
-        for number, text in enumerate(texts):
+        every = (text for table in read_tables(source, ["text"]) for text in texts_of(table.column("text")))
+        for number, text in enumerate(every):
             if is_passed[number]:
                 reason = _reason_to_leave_out(text, next(values), SPLITS[splits[number]], held_out)
                 if reason is not None:

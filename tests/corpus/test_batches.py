@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shards")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(DOCUMENTS, st.integers(1, 60), st.integers(1, 60))
 def test_batches_written_give_the_bytes_of_documents_written_one_by_one(
     folder: Path, documents: list[Document], group_bytes: int, other_group_bytes: int
@@ -65,7 +65,7 @@ def test_batches_written_give_the_bytes_of_documents_written_one_by_one(
     assert writer.num_bytes == sum(document.num_bytes for document in documents)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(DOCUMENTS, st.data())
 def test_a_batch_holds_the_documents_that_are_kept_with_their_changes(
     folder: Path, documents: list[Document], data: st.DataObject
@@ -89,7 +89,7 @@ def test_a_batch_holds_the_documents_that_are_kept_with_their_changes(
     assert found == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(TEXT), st.integers(0, 5))
 def test_texts_of_a_column_are_those_that_pyarrow_gives(texts: list[str], start: int) -> None:
     column = pa.chunked_array([pa.array(texts, pa.large_string())[start:], pa.array(["end"], pa.large_string())])
