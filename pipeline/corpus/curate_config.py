@@ -18,7 +18,7 @@ from pipeline.features import one_of
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.corpus.batches import Batch
+    from pipeline.corpus.document_batches import Batch
 
     AnyFilter = Filter
 else:

@@ -15,7 +15,7 @@ from pipeline.corpus.documents import SPLITS, Document, SplitName
 from pipeline.integrity import check_file
 
 if TYPE_CHECKING:
-    from pipeline.corpus.batches import Batch
+    from pipeline.corpus.document_batches import Batch
 
 SCHEMA = pa.schema(
     [

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.dedup import Hashes
+    from pipeline.corpus.drop_verdicts import Verdicts
     from pipeline.corpus.shards import Tally
-    from pipeline.corpus.verdicts import Verdicts
 
 REPEATS = "repeats an earlier document"
 HELD_OUT: tuple[SplitName, ...] = ("test", "validation")
@@ -71,12 +71,12 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
 def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out: bool) -> Tally:
     """Write the filters' verdict on each document, and the hashes of those that stay; of held-out ones also their runs
     of words."""
-    from pipeline.corpus.batches import read_batches
     from pipeline.corpus.contamination import word_runs, write_runs
     from pipeline.corpus.curate_config import reasons_to_drop
     from pipeline.corpus.dedup import ShardHashes, text_hash
+    from pipeline.corpus.document_batches import read_batches
+    from pipeline.corpus.drop_verdicts import Verdicts
     from pipeline.corpus.shards import Tally
-    from pipeline.corpus.verdicts import Verdicts
 
     verdicts = Verdicts()
     hashes: list[int] = []
@@ -130,12 +130,12 @@ def _judge(
     """What is to become of each document of a shard, and the place in SPLITS of the split of those that stay."""
     import numpy as np
 
-    from pipeline.corpus.batches import texts_of
     from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.dedup import ShardHashes
+    from pipeline.corpus.document_batches import texts_of
     from pipeline.corpus.document_shards import read_tables
+    from pipeline.corpus.drop_verdicts import Verdicts
     from pipeline.corpus.splitting import splits_of_hashes
-    from pipeline.corpus.verdicts import Verdicts
 
     verdicts = Verdicts.read(scratch)
     passed = np.flatnonzero(verdicts.codes == 0)

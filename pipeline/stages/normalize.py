@@ -28,7 +28,7 @@ def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
 
 
 def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
-    from pipeline.corpus.batches import read_batches
+    from pipeline.corpus.document_batches import read_batches
     from pipeline.corpus.document_shards import ShardWriter, to_split_of
     from pipeline.corpus.normalize_config import normalize
     from pipeline.corpus.shards import Tally

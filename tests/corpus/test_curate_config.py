@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.corpus import dedup
-from pipeline.corpus.batches import batch_of
 from pipeline.corpus.curate_config import CurateConfig, reasons_to_drop
+from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.splitting import split_of_hash

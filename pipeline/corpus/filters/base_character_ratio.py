@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.corpus.batches import Batch
+    from pipeline.corpus.document_batches import Batch
     from pipeline.corpus.text_facts import CharacterKinds, TextFacts
 
 

@@ -10,7 +10,7 @@ from pipeline.corpus.documents import Document
 from pipeline.features import Feature
 
 if TYPE_CHECKING:
-    from pipeline.corpus.batches import Batch
+    from pipeline.corpus.document_batches import Batch
     from pipeline.corpus.text_facts import TextFacts
 
 

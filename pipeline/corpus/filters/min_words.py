@@ -12,7 +12,7 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 if TYPE_CHECKING:
-    from pipeline.corpus.batches import Batch
+    from pipeline.corpus.document_batches import Batch
     from pipeline.corpus.text_facts import TextFacts
 
 _WORD = re.compile(r"\S+")

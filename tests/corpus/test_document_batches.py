@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import document_shards
-from pipeline.corpus.batches import batch_of, read_batches, texts_of
+from pipeline.corpus.document_batches import batch_of, read_batches, texts_of
 from pipeline.corpus.document_shards import ShardWriter, read_shard, read_tables
 from pipeline.corpus.documents import Document
 
