@@ -18,7 +18,7 @@ from pipeline.features import one_of
 from pipeline.section import Section
 
 if TYPE_CHECKING:
-    from pipeline.corpus.document_batches import Batch
+    from pipeline.corpus.document_batches import DocumentBatch
 
     AnyFilter = Filter
 else:
@@ -82,18 +82,18 @@ class CurateConfig(Section):
             )
 
 
-Reason = tuple[str, str]
+DropReason = tuple[str, str]
 """The type of the filter that a document failed, and why. The type is empty where no filter was asked."""
 
 
-def reasons_to_drop(batch: Batch, filters: Sequence[Filter]) -> list[Reason | None]:
+def reasons_to_drop(batch: DocumentBatch, filters: Sequence[Filter]) -> list[DropReason | None]:
     """For each document the first filter that it fails; None when it may stay. Each filter is asked of those alone that
     passed the ones before. What has no visible text fails no filter, and is dropped all the same."""
     import numpy as np
 
     from pipeline.corpus.text_facts import TextFacts
 
-    found: list[Reason | None] = [None] * len(batch)
+    found: list[DropReason | None] = [None] * len(batch)
     left, seen = np.arange(len(batch)), TextFacts(batch.texts)
     for one in filters:
         given = one.reasons(batch, seen)

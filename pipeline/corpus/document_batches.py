@@ -17,7 +17,7 @@ from pipeline.corpus.documents import Document, utf8_length
 
 
 @dataclass
-class Batch:
+class DocumentBatch:
     """Documents of a shard in their order: texts as str, all else as Arrow columns that are never taken apart."""
 
     table: pa.Table
@@ -46,7 +46,7 @@ class Batch:
             document.changes += added
             yield document
 
-    def keep(self, mask: NDArray[np.bool_]) -> Batch:
+    def keep(self, mask: NDArray[np.bool_]) -> DocumentBatch:
         """The documents where `mask` is true."""
         if mask.all():
             return self
@@ -67,22 +67,22 @@ class Batch:
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def batch_of(documents: Sequence[Document]) -> Batch:
+def batch_of(documents: Sequence[Document]) -> DocumentBatch:
     """Documents as a batch."""
     table = pa.Table.from_pylist(list(map(vars, documents)), schema=SCHEMA)
-    return Batch(table.drop_columns("text"), [one.text for one in documents], [()] * len(documents), 0)
+    return DocumentBatch(table.drop_columns("text"), [one.text for one in documents], [()] * len(documents), 0)
 
 
-def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[DocumentBatch]:
     """The documents of a shard, a row group each. `columns` names those to read beside `text`; None reads all."""
     first = 0
     for table in read_tables(path, None if columns is None else [*columns, "text"]):
-        texts = texts_of(table.column("text"))
-        yield Batch(table.drop_columns("text"), texts, [()] * len(texts), first)
+        texts = column_texts(table.column("text"))
+        yield DocumentBatch(table.drop_columns("text"), texts, [()] * len(texts), first)
         first += len(texts)
 
 
-def texts_of(column: pa.ChunkedArray) -> list[str]:
+def column_texts(column: pa.ChunkedArray) -> list[str]:
     """The strings of a column of large strings without nulls."""
     return [text for chunk in column.chunks for text in _strings(chunk)]
 

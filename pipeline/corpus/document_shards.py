@@ -15,7 +15,7 @@ from pipeline.corpus.documents import SPLITS, Document, SplitName
 from pipeline.integrity import check_file
 
 if TYPE_CHECKING:
-    from pipeline.corpus.document_batches import Batch
+    from pipeline.corpus.document_batches import DocumentBatch
 
 SCHEMA = pa.schema(
     [
@@ -137,7 +137,7 @@ class ShardWriter:
         self.num_documents += 1
         self.num_bytes += size
 
-    def write_batch(self, batch: Batch) -> None:
+    def write_batch(self, batch: DocumentBatch) -> None:
         """Append the documents of a batch."""
         self.write_table(batch.to_table())
 

@@ -15,20 +15,18 @@ from numpy.typing import NDArray
 LONG_CHARS = 1_000_000
 """Longer texts are counted alone: temporary arrays are several times as large as the texts."""
 
-Counts = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class CharacterKinds:
     """How many characters of a kind each text has. Combining marks count as letters, for the vowels of many scripts
     are marks. Punctuation counts as symbols."""
 
-    letters: Counts
-    digits: Counts
-    symbols: Counts
+    letters: NDArray[np.int64]
+    digits: NDArray[np.int64]
+    symbols: NDArray[np.int64]
 
     @property
-    def visible(self) -> Counts:
+    def visible(self) -> NDArray[np.int64]:
         """All characters that are seen."""
         return self.letters + self.digits + self.symbols
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.corpus.curate_config import CurateConfig, Reason
+from pipeline.corpus.curate_config import CurateConfig, DropReason
 from pipeline.corpus.documents import EXCERPT_CHARS, SPLITS, SplitName
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
@@ -132,7 +132,7 @@ def _judge(
 
     from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.dedup import ShardHashes
-    from pipeline.corpus.document_batches import texts_of
+    from pipeline.corpus.document_batches import column_texts
     from pipeline.corpus.document_shards import read_tables
     from pipeline.corpus.drop_verdicts import Verdicts
     from pipeline.corpus.splitting import splits_of_hashes
@@ -148,7 +148,7 @@ def _judge(
     if held_out:
         values = iter(hashes.tolist())
         is_passed = np.isin(np.arange(len(splits)), passed)
-        every = (text for table in read_tables(source, ["text"]) for text in texts_of(table.column("text")))
+        every = (text for table in read_tables(source, ["text"]) for text in column_texts(table.column("text")))
         for number, text in enumerate(every):
             if is_passed[number]:
                 reason = _reason_to_leave_out(text, next(values), SPLITS[splits[number]], held_out)
@@ -172,7 +172,7 @@ def _sizes_by_source(table: pa.Table) -> list[tuple[str, int, int]]:
     return list(zip(totals["source"], totals["bytes_count"], totals["bytes_sum"], strict=True))
 
 
-def _tell_dropped(table: pa.Table, reasons: Sequence[Reason], dropped: TextIO, tally: Tally) -> None:
+def _tell_dropped(table: pa.Table, reasons: Sequence[DropReason], dropped: TextIO, tally: Tally) -> None:
     """Count documents that do not stay, and list them with their beginnings."""
     import pyarrow.compute as pc
 

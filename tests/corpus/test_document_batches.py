@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import document_shards
-from pipeline.corpus.document_batches import batch_of, read_batches, texts_of
+from pipeline.corpus.document_batches import batch_of, column_texts, read_batches
 from pipeline.corpus.document_shards import ShardWriter, read_shard, read_tables
 from pipeline.corpus.documents import Document
 
@@ -93,7 +93,7 @@ def test_a_batch_holds_the_documents_that_are_kept_with_their_changes(
 @given(st.lists(TEXT), st.integers(0, 5))
 def test_texts_of_a_column_are_those_that_pyarrow_gives(texts: list[str], start: int) -> None:
     column = pa.chunked_array([pa.array(texts, pa.large_string())[start:], pa.array(["end"], pa.large_string())])
-    assert texts_of(column) == column.to_pylist()
+    assert column_texts(column) == column.to_pylist()
 
 
 def test_columns_can_be_left_out(folder: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.corpus.document_batches import Batch
+    from pipeline.corpus.document_batches import DocumentBatch
     from pipeline.corpus.text_facts import CharacterKinds, TextFacts
 
 
@@ -32,5 +32,5 @@ class CharacterRatio(Filter):
 
         return self.reason if self.fails(count_kinds([document.text]))[0] else None
 
-    def reasons(self, batch: Batch, seen: TextFacts) -> Sequence[str | None]:
+    def reasons(self, batch: DocumentBatch, seen: TextFacts) -> Sequence[str | None]:
         return [self.reason if failed else None for failed in self.fails(seen.kinds).tolist()]

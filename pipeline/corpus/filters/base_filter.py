@@ -10,7 +10,7 @@ from pipeline.corpus.documents import Document
 from pipeline.features import Feature
 
 if TYPE_CHECKING:
-    from pipeline.corpus.document_batches import Batch
+    from pipeline.corpus.document_batches import DocumentBatch
     from pipeline.corpus.text_facts import TextFacts
 
 
@@ -21,7 +21,7 @@ class Filter(Feature):
     def reason_to_drop(self, document: Document) -> str | None:
         """Why a document has to go, in words that are counted, or None when it may stay. Depends on it alone."""
 
-    def reasons(self, batch: Batch, seen: TextFacts) -> Sequence[str | None]:
+    def reasons(self, batch: DocumentBatch, seen: TextFacts) -> Sequence[str | None]:
         """The same of each document of a batch, of whose texts `seen` knows facts. A filter may find them faster
         together than `reason_to_drop` one by one."""
         return [self.reason_to_drop(document) for document in batch.documents()]

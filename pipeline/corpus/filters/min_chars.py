@@ -11,7 +11,7 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 
 if TYPE_CHECKING:
-    from pipeline.corpus.document_batches import Batch
+    from pipeline.corpus.document_batches import DocumentBatch
     from pipeline.corpus.text_facts import TextFacts
 
 
@@ -24,7 +24,7 @@ class MinChars(Filter, type="min_chars"):
     def reason_to_drop(self, document: Document) -> str | None:
         return self._reason(document.text)
 
-    def reasons(self, batch: Batch, seen: TextFacts) -> Sequence[str | None]:
+    def reasons(self, batch: DocumentBatch, seen: TextFacts) -> Sequence[str | None]:
         return list(map(self._reason, batch.texts))
 
     def _reason(self, text: str) -> str | None:
