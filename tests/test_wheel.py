@@ -69,8 +69,8 @@ def test_unpacked_anywhere_it_finds_what_it_ships(wheel: Path, tmp_path: Path) -
         archive.extractall(tmp_path / "target")
     program = (
         "import pipeline, pipeline.verbs.starter_files as s\n"
-        "from pipeline.corpus.synonym_lexicon import SHIPPED, read_lexicon\n"
-        "print(pipeline.__file__, len(read_lexicon(SHIPPED)) > 300)\n"
+        "from pipeline.corpus.word_groups import SYNONYMS, read_lexicon\n"
+        "print(pipeline.__file__, len(read_lexicon(SYNONYMS)) > 300)\n"
         "print(*(path.name for kind in s.KINDS for path in s.start(kind, None)))\n"
     )
     (tmp_path / "empty").mkdir()

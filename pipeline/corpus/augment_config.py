@@ -1,16 +1,12 @@
-"""Altered copies of training documents, and the weights of sources."""
+"""Altered copies of training documents."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.corpus.augmentations import AUGMENTATIONS, Augmentation
-from pipeline.corpus.documents import Document
 from pipeline.features import one_of
 from pipeline.section import Section
 
@@ -20,11 +16,27 @@ else:
     AnyAugmentation = one_of(AUGMENTATIONS, Augmentation)
 
 
+class Recipe(Section):
+    """One of several ways to make a copy."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """How often it is taken, relative to the others."""
+
+    operations: list[AnyAugmentation] = Field(min_length=1)
+    """What is done to a copy, in this order."""
+
+
 class AugmentConfig(Section):
     """Altered copies of documents of the training split. Originals always stay."""
 
+    enabled: bool = True
+    """Whether copies are made at all."""
+
     operations: list[AnyAugmentation] = Field(default_factory=list)
     """What is done to a copy, in this order."""
+
+    recipes: list[Recipe] = Field(default_factory=list)
+    """Several lists of operations in place of one: each copy is made by one, drawn by weight."""
 
     fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Part of the training documents that get altered copies."""
@@ -32,58 +44,32 @@ class AugmentConfig(Section):
     copies: int = Field(default=1, ge=1, le=100)
     """Altered copies of each chosen document."""
 
+    max_added: float | None = Field(default=None, ge=0)
+    """Most text of copies, as a part of the text of the originals of a shard up to and with their own. Null: no limit."""
+
+    max_similarity: float = Field(default=0.98, ge=0, le=1)
+    """Copies that are more like their original are dropped: the pairs of words that both have, as a part of those that
+    either has (Jaccard). 1 drops none."""
+
+    min_similarity: float = Field(default=0.0, ge=0, le=1)
+    """Copies that are less like their original are dropped."""
+
     @model_validator(mode="after")
     def _has_something_to_do(self) -> Self:
-        if self.fraction > 0 and not self.operations:
+        if self.operations and self.recipes:
+            raise ValueError("operations and recipes are two ways to say the same; make of operations one of the recipes")
+        if self.fraction > 0 and not self.ways:
             raise ValueError("fraction is above 0 but operations is empty; add a synonym or keyboard operation")
+        if self.min_similarity > self.max_similarity:
+            raise ValueError("min_similarity is above max_similarity, which drops every copy; lower it")
         return self
 
+    @property
+    def ways(self) -> list[Recipe]:
+        """The recipes; `operations` alone are one."""
+        return self.recipes or ([Recipe(operations=self.operations)] if self.operations else [])
 
-class Augmenter:
-    """Makes the copies of a section. The result depends on seed, document and copy number alone."""
-
-    def __init__(self, config: AugmentConfig, seed: int) -> None:
-        self._config = config
-        self._seed = seed
-
-    def repeats(self, document: Document) -> int:
-        """How often a document stands in the training split for its source's weight; 0 drops it."""
-        whole = int(document.weight)
-        chance = unit_interval(self._seed, document.id, "weight", 0)
-        return whole + (chance < document.weight - whole)
-
-    def copies(self, document: Document) -> Iterator[Document]:
-        """The altered copies of a document; a copy on which nothing could be changed is left out."""
-        if unit_interval(self._seed, document.id, "chosen", 0) >= self._config.fraction:
-            return
-        for copy in range(1, self._config.copies + 1):
-            text, changes = document.text, []
-            for position, operation in enumerate(self._config.operations):
-                number = random_number(self._seed, document.id, f"{position}/{operation.type}", copy)
-                text, num_changed = operation.alter(text, number)
-                if num_changed:
-                    changes.append(f"augment:{operation.type}({num_changed} words)")
-            if changes:
-                yield derived(document, f"a{copy}", text, changes)
-
-
-def derived(document: Document, suffix: str, text: str, changes: list[str]) -> Document:
-    """A document made from another one."""
-    return dataclasses.replace(
-        document,
-        id=f"{document.id}/{suffix}",
-        text=text,
-        parent=document.id,
-        changes=[*document.changes, *changes],
-    )
-
-
-def random_number(seed: int, document_id: str, operation: str, copy: int) -> int:
-    """64 random bits, a pure function of the arguments."""
-    material = f"{seed}\0{document_id}\0{operation}\0{copy}".encode()
-    return int.from_bytes(hashlib.blake2b(material, digest_size=8).digest(), "little")
-
-
-def unit_interval(seed: int, document_id: str, operation: str, copy: int) -> float:
-    """A random number in [0, 1), a pure function of the arguments."""
-    return random_number(seed, document_id, operation, copy) / 2**64
+    @property
+    def makes_copies(self) -> bool:
+        """Whether any document may get a copy."""
+        return self.enabled and self.fraction > 0

@@ -11,20 +11,26 @@ from pipeline.errors import BadDataError
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.corpus.augmenting import Augmenter, Budget, Copy
+    from pipeline.corpus.document_shards import ShardWriter
+    from pipeline.corpus.documents import Document
+    from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
 
 
 def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
-    """Write the training split again: each original as often as its source's weight says, and its altered copies."""
+    """Write the training split again: each original as often as its source's weight says. A shard of altered copies
+    follows each shard of originals, and `provenance/` says how they were made."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import map_shards
 
-    config = context.config
     shards = shard_paths(context.inputs["curate"] / "train")
-    tasks = [(path, context.output / "train" / path.name, config, context.seed) for path in shards]
+    tasks = [(path, context.output, context.config, context.seed) for path in shards]
     size = text_bytes(shards)
     tally = map_shards(_augment_shard, tasks, size, context.num_workers, context.progress, "augmenting")
     summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
+    if dropped := tally.of("copies_dropped"):
+        summary["copies_dropped"] = dropped
     if summary["documents_out"] == 0:
         raise BadDataError(
             "augment: the weights of the sources leave nothing to train on; raise ingest.sources weights"
@@ -32,42 +38,66 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     return summary
 
 
-def _augment_shard(source: Path, target: Path, config: AugmentConfig, seed: int) -> Tally:
-    from pipeline.corpus.augment_config import Augmenter, derived
+def _augment_shard(source: Path, output: Path, config: AugmentConfig, seed: int) -> Tally:
+    from pipeline.corpus.augmenting import Augmenter, Budget, batches
     from pipeline.corpus.document_shards import ShardWriter, read_shard
+    from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
     augmenter = Augmenter(config, seed)
-    writer = ShardWriter(target)
-    for document in read_shard(source):
-        tally.add_in(document.num_bytes)
-        repeats = augmenter.repeats(document)
-        if repeats == 0:
-            tally.add("dropped", "weight of the source")
-            continue
-        writer.write(document)
-        for number in range(1, repeats):
-            writer.write(derived(document, f"w{number}", document.text, ["augment:repeated"]))
-            tally.add("changed", "repeated for the source's weight")
-        for copy in augmenter.copies(document):
-            writer.write(copy)
-            tally.add("changed", "altered copies")
-            for change in copy.changes[len(document.changes) :]:
-                tally.add("changed", f"copies with {change.removeprefix('augment:').partition('(')[0]}")
-    writer.close()
-    tally.add_out(writer.num_bytes, writer.num_documents)
+    budget = Budget(config.max_added)
+    originals, copies = ShardWriter(output / "train" / source.name), CopyWriter(source, output)
+    for batch in batches(read_shard(source)):
+        kept = [document for document in batch if _write_original(document, augmenter, originals, tally)]
+        for document, made in zip(kept, augmenter.copies(kept), strict=True):
+            budget.add_original(document.num_bytes * augmenter.repeats(document))
+            for copy in made:
+                _write_copy(copy, augmenter, budget, copies, tally)
+    originals.close()
+    copies.close()
+    tally.add_out(originals.num_bytes + copies.num_bytes, originals.num_documents + copies.num_documents)
     return tally
+
+
+def _write_original(document: Document, augmenter: Augmenter, writer: ShardWriter, tally: Tally) -> bool:
+    """Write a document as often as the weight of its source says. Whether it stays at all."""
+    from pipeline.corpus.augmenting import derived
+
+    tally.add_in(document.num_bytes)
+    repeats = augmenter.repeats(document)
+    if repeats == 0:
+        tally.add("dropped", "weight of the source")
+        return False
+    writer.write(document)
+    for number in range(1, repeats):
+        writer.write(derived(document, f"w{number}", document.text, ["augment:repeated"]))
+        tally.add("changed", "repeated for the source's weight")
+    return True
+
+
+def _write_copy(copy: Copy, augmenter: Augmenter, budget: Budget, writer: CopyWriter, tally: Tally) -> None:
+    document = copy.document()
+    reason = augmenter.reason_to_drop(copy)
+    if reason is None and not budget.has_room(document.num_bytes):
+        reason = "more text than max_added"
+    if reason is not None:
+        tally.add("copies_dropped", reason)
+        return
+    writer.write(document, copy)
+    tally.add("changed", "altered copies")
+    for name in dict.fromkeys(operation["type"] for operation in copy.operations):
+        tally.add("changed", f"copies with {name}")
 
 
 def _uses_seed(config: Config) -> bool:
     """Which documents get copies and what is done to them, and which are repeated for a weight that is not whole."""
-    return config.augment.fraction > 0 or any(not source.weight.is_integer() for source in config.ingest.sources)
+    return config.augment.makes_copies or any(not source.weight.is_integer() for source in config.ingest.sources)
 
 
 STAGE = Stage(
     name="augment",
-    version=3,
+    version=4,
     config=AugmentConfig,
     run=run,
     inputs=("curate/train",),

@@ -69,7 +69,7 @@ EDITS = {
     "my_source.py": ("paragraph.", "paragraph of it.", f"ingest normalize {FROM_CURATE}"),
     "my_step.py": ("self.word)", "self.word).strip()", f"normalize {FROM_CURATE}"),
     "my_filter.py": ("hereinafter", "notwithstanding", FROM_CURATE),
-    "my_augmentation.py": ("reversed(words)", "sorted(words)", f"augment encode {FROM_PACK}"),
+    "my_augmentation.py": ("reversed(words)", "words[1:]", f"augment encode {FROM_PACK}"),
     "my_tokenizer.py": ("- 3", "- 4", f"tokenizer encode {FROM_PACK}"),
     "my_task.py": ("FACTOR = 2", "FACTOR = 3", FROM_PACK),
     "my_optimizer.py": (".sign()", ".sign() * 2", "train evaluate report"),
@@ -139,7 +139,7 @@ def test_each_does_its_work(done: OwnProject) -> None:
     copies = {document.parent: document for document in train if document.parent is not None}
     assert all(re.fullmatch(r"Night \d+: Jill und Jack came down the hill of size \d+\.", d.text) for d in originals)
     assert all(copies[d.id].text.split() == d.text.split()[::-1] for d in originals)
-    changes = ["normalize:./my_step.py:SpellOut", "augment:./my_augmentation.py:Reverse(12 words)"]
+    changes = ["normalize:./my_step.py:SpellOut", "augment:./my_augmentation.py:Reverse(12 edits)"]
     assert copies[originals[0].id].changes == changes
     assert summary(done, "curate")["dropped"] == {"legalese": 5}
 

@@ -17,8 +17,10 @@ from pipeline.corpus import document_shards
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.document_shards import read_documents, shard_paths, to_split_of
+from pipeline.corpus.edits import Edit, apply_edits
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.normalize_config import NormalizeConfig
+from pipeline.corpus.provenance import read_provenance
 from pipeline.engine.stage import StageContext
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.progress import Progress
@@ -102,14 +104,62 @@ def test_results_do_not_depend_on_the_number_of_workers(
         "pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 5000
     )  # less than a file, more than half of one
     monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
-    for folder, workers in (("one", 1), ("many", 2)):
+    for folder, workers in (("one", 1), ("many", 2), ("more", 3)):
         run("ingest", ingest_config(), folder, workers)
         run("normalize", NormalizeConfig(), folder, workers)
         run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), folder, workers)
         run("augment", AugmentConfig.model_validate(AUGMENT), folder, workers)
     assert len(shard_paths(tmp_path / "one/ingest")) == 4
     for name in ("ingest", "normalize", "curate", "augment"):
-        assert all_digests(tmp_path / "one" / name) == all_digests(tmp_path / "many" / name)
+        digests = [all_digests(tmp_path / folder / name) for folder in ("one", "many", "more")]
+        assert digests[0] == digests[1] == digests[2]
+    assert len(list((tmp_path / "one/augment/provenance").iterdir())) == 4
+
+
+def test_provenance_leads_from_each_copy_to_its_original_and_back(run: Run, tmp_path: Path) -> None:
+    write_jsonl("a.jsonl", [story(n) for n in range(60)])
+    run("ingest", ingest_config())
+    run("normalize", NormalizeConfig())
+    curated = run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
+    recipes = [{"operations": [{"type": "synonym", "probability": 0.5}, {"type": "keyboard", "probability": 0.2}]},
+               {"operations": [{"type": "keyboard", "probability": 0.02}]}]  # fmt: skip
+    section = AugmentConfig.model_validate({"fraction": 1.0, "copies": 3, "recipes": recipes, "max_added": 1.5})
+    augmented = run("augment", section)
+    originals = {d.id: d.text for d in read_documents(tmp_path / "run/curate/train")}
+    assert [p.name for p in shard_paths(tmp_path / "run/augment/train")] == ["shard-00000.parquet", "shard-00000b.parquet"]
+    train = list(read_documents(tmp_path / "run/augment/train"))
+    assert [d.id for d in train[: len(originals)]] == list(originals)
+    rows = list(read_provenance(tmp_path / "run/augment/provenance/shard-00000.parquet"))
+    copies = train[len(originals) :]
+    assert [row["id"] for row in rows] == [copy.id for copy in copies]
+    for row, copy in zip(rows, copies, strict=True):
+        parent = originals[row["parent"]]
+        back = [Edit(s["new_start"], s["new_stop"], parent[s["start"] : s["stop"]]) for s in row["spans"]]
+        assert apply_edits(copy.text, back) == parent
+        assert all(parent[s["start"] : s["stop"]] != copy.text[s["new_start"] : s["new_stop"]] for s in row["spans"])
+        assert row["similarity"] <= 0.98
+        operations = recipes[row["recipe"]]["operations"]
+        for done in row["operations"]:
+            assert {"type": done["type"], **json.loads(done["arguments"])}.items() >= next(
+                one.items() for one in operations if one["type"] == done["type"]
+            )
+    dropped = augmented["copies_dropped"]
+    assert set(dropped) == {"more text than max_added", "nothing to change"}
+    assert len(copies) + sum(dropped.values()) == 3 * curated["splits"]["train"]["documents"]
+    size = {True: 0, False: 0}
+    for document in train:
+        size[document.parent is None] += document.num_bytes
+    assert 1.45 * size[True] < size[False] <= 1.5 * size[True]
+
+
+def test_augmentation_that_is_off_makes_no_copy(run: Run, tmp_path: Path) -> None:
+    write_jsonl("a.jsonl", [story(n) for n in range(60)])
+    run("ingest", ingest_config())
+    run("normalize", NormalizeConfig())
+    run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
+    augmented = run("augment", AugmentConfig.model_validate({**AUGMENT, "enabled": False}))
+    assert augmented["documents_out"] == augmented["documents_in"]
+    assert list_files(tmp_path / "run/augment") == ["train/shard-00000.parquet"]
 
 
 def test_documents_do_not_depend_on_the_size_of_shards(
@@ -122,7 +172,8 @@ def test_documents_do_not_depend_on_the_size_of_shards(
         run("normalize", NormalizeConfig(), folder)
         run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), folder)
         run("augment", AugmentConfig.model_validate(AUGMENT), folder)
-        return [document.text for document in read_documents(tmp_path / folder / "augment/train")]
+        # Copies stand behind the originals of their shard.
+        return sorted(document.text for document in read_documents(tmp_path / folder / "augment/train"))
 
     whole = train_texts("whole")
     monkeypatch.setattr(document_shards, "SHARD_BYTES", 1000)

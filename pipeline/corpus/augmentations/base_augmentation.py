@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from pipeline.corpus.edits import Edit
 from pipeline.features import Feature
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers for one operation on one copy. `seed` is a pure function of the run's seed, the document, the
+    copy, and the place and type of the operation."""
+
+    seed: int
+
+    def random(self) -> random.Random:
+        """A generator of its own, always at its beginning."""
+        return random.Random(self.seed)
 
 
 class Augmentation(Feature):
     """One thing done to the altered copy of a document."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "alter" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}.alter(text, seed) is edits(text, draw) now: it gives [Edit(start, stop, new_text), ...] "
+                "in the place of the new text"
+            )
+
+    @property
+    def model(self) -> str | None:
+        """What a model is called, and its revision, where the edits are those of a model."""
+        return None
+
     @abstractmethod
-    def alter(self, text: str, seed: int) -> tuple[str, int]:
-        """The altered text, and how many words were changed. Depends on nothing but the two arguments."""
+    def edits(self, text: str, draw: Draw) -> Sequence[Edit]:
+        """What is changed in the text: edits in their order, none of which overlap; none where there is nothing to
+        change. They depend on nothing but the two arguments."""
+
+    def edits_of_all(self, texts: Sequence[str], draws: Sequence[Draw]) -> Sequence[Sequence[Edit]]:
+        """The edits of each text. An augmentation that is faster on many texts at once overrides it."""
+        return [self.edits(text, draw) for text, draw in zip(texts, draws, strict=True)]
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The settings, for the provenance of a copy."""
+        return self.model_dump(mode="json", exclude={"type"})

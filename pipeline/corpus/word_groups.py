@@ -1,15 +1,30 @@
-"""Groups of interchangeable words."""
+"""Lexicons: groups of words of which each can stand for the others."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.errors import BadDataError
+from pipeline.errors import BadDataError, MissingInputError
 from pipeline.shipped import FOLDER
 
-SHIPPED = FOLDER / "data" / "synonyms.txt"
-"""The lexicon that comes with the project; described in data/README.md."""
+SYNONYMS = FOLDER / "data" / "synonyms.txt"
+ANTONYMS = FOLDER / "data" / "antonyms.txt"
+"""The lexicons that come with the project; described in data/README.md."""
+
+
+def files_of_lexicon(path: Path | None, shipped: Path) -> Mapping[str, Sequence[Path]]:
+    """The file of a lexicon for the key; null is the shipped one. Raises MissingInputError, and as `read_lexicon`."""
+    if not (path or shipped).is_file():
+        raise MissingInputError(f"augment.operations: lexicon {path} does not exist; mend the path")
+    read_lexicon(path or shipped)
+    return {f"lexicon {shipped.name}" if path is None else path.as_posix(): [path or shipped]}
+
+
+def others_of_lexicon(path: Path) -> dict[str, tuple[str, ...]]:
+    """Of each word of a lexicon the others of its group, in their order."""
+    return {word: tuple(o for o in group if o != word) for group in read_lexicon(path) for word in group}
 
 
 def read_lexicon(path: Path) -> tuple[tuple[str, ...], ...]:

@@ -1,0 +1,37 @@
+"""Augmentations that change single words of prose."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+
+from pydantic import Field
+
+from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
+from pipeline.corpus.edits import Edit
+from pipeline.corpus.prose_words import in_case_of, prose_words
+
+
+class PlainWords(Augmentation):
+    """Replaces plain words of prose, each drawn by itself. All else stays as it is."""
+
+    probability: float = Field(default=0.1, ge=0, le=1)
+    """Chance of each word that may change to be changed."""
+
+    @abstractmethod
+    def may_change(self, word: str) -> bool:
+        """Whether a word, in lower case, is one that the operation is for."""
+
+    @abstractmethod
+    def replacement(self, word: str, generator: random.Random) -> str:
+        """What takes the place of a word, both in lower case."""
+
+    def edits(self, text: str, draw: Draw) -> list[Edit]:
+        """An edit for each word that was drawn; a capital letter at its beginning is kept."""
+        generator = draw.random()
+        edits = []
+        for match in prose_words(text):
+            word = match[0].lower()
+            if self.may_change(word) and generator.random() < self.probability:
+                edits.append(Edit(*match.span(), in_case_of(match[0], self.replacement(word, generator))))
+        return edits
