@@ -45,7 +45,7 @@ class AugmentConfig(Section):
     """Altered copies of each chosen document."""
 
     max_added: float | None = Field(default=None, ge=0)
-    """Most text of copies, as a part of the text of the originals of a shard up to and with their own. Null: no limit."""
+    """Most text of copies, as a part of that of the originals, at any place of a shard. Null: no limit."""
 
     max_similarity: float = Field(default=0.98, ge=0, le=1)
     """Copies that are more like their original are dropped: the pairs of words that both have, as a part of those that
@@ -57,7 +57,7 @@ class AugmentConfig(Section):
     @model_validator(mode="after")
     def _has_something_to_do(self) -> Self:
         if self.operations and self.recipes:
-            raise ValueError("operations and recipes are two ways to say the same; make of operations one of the recipes")
+            raise ValueError("operations and recipes are two ways to say the same; make operations one of the recipes")
         if self.fraction > 0 and not self.ways:
             raise ValueError("fraction is above 0 but operations is empty; add a synonym or keyboard operation")
         if self.min_similarity > self.max_similarity:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from pipeline.corpus.augment_config import AugmentConfig
@@ -145,7 +145,7 @@ def similarity(text: str, other: str) -> float:
 
 def _word_pairs(text: str) -> set[tuple[str, ...]]:
     words = text.casefold().split()
-    return set(zip(words, words[1:], strict=False)) or {tuple(words)} - {()}
+    return set(pairwise(words)) or {tuple(words)} - {()}
 
 
 def derived(document: Document, suffix: str, text: str, changes: list[str]) -> Document:

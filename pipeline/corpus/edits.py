@@ -29,7 +29,9 @@ def check_edits(text: str, edits: Iterable[Edit]) -> None:
     for edit in edits:
         start, stop, _ = edit
         if not position <= start <= stop <= len(text):
-            raise ValueError(f"the edit of characters {start} to {stop} is not behind the one before, or not in the text")
+            raise ValueError(
+                f"the edit of characters {start} to {stop} lies outside the text, or before the end of another"
+            )
         position = stop
 
 

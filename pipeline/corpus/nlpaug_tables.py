@@ -1,4 +1,4 @@
-"""The tables of nlpaug (MIT): keys that lie beside each other, characters that look alike, words as people misspell them."""
+"""The tables of nlpaug (MIT): neighbours on the keyboard, characters that look alike, words as people misspell them."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ _CODE_LINE = re.compile(
     re.MULTILINE,
 )
 
-FUNCTION_WORDS = frozenset(
-    """
+_FUNCTION_WORDS = """
     a about above across after again against all along already also although always am among an and another any are as at
     be because been before being below between both but by can cannot could did do does doing done down during each either
     else ever every few for from further get gets got had has have having he hence her here hers herself him himself his
@@ -24,8 +23,8 @@ FUNCTION_WORDS = frozenset(
     themselves then there therefore these they this those though through thus to too toward towards two under unless until
     up upon us use used uses using very via was we well were what when where whether which while who whom whose why will
     with within without would yet you your yours yourself yourselves
-    """.split()
-)
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that carry grammar: dictionaries have other meanings for many of them (a unit, a chemical element)."""
 
 

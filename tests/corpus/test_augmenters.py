@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.corpus.augment_config import AugmentConfig
-from pipeline.corpus.augmenting import Augmenter, Budget, similarity
 from pipeline.corpus.augmentations import AUGMENTATIONS
+from pipeline.corpus.augmenting import Augmenter, Budget, similarity
 from pipeline.corpus.documents import Document
 from pipeline.corpus.edits import apply_edits, check_edits
 from pipeline.corpus.word_groups import SYNONYMS, read_lexicon
@@ -112,13 +112,26 @@ def test_probability_0_changes_nothing(text: str) -> None:
     assert (copy.text, copy.edits, made.reason_to_drop(copy)) == (f"However, {text}", [], "nothing to change")
 
 
+WORDS = ["However", "often", "big", "cold", "quick", "not", "the", "receive", "house", "4%", "x=1", ">>>"]
+WORDS += ["\n", "\n    ", "  "]
+
+
 @pytest.mark.parametrize("operation", [kind.model_fields["type"].default for kind in AUGMENTATIONS])
 @given(data=st.data())
 def test_all_else_is_as_in_the_original(operation: str, data: st.DataObject) -> None:
-    words = st.sampled_from([*"However often big cold quick not the receive house 4% x=1 >>>".split(), "\n", "\n    ", "  "])
+    words = st.sampled_from(
+        [
+            *["However", "often", "big", "cold", "quick", "not", "the", "receive", "house", "4%", "x=1", ">>>"],
+            "\n",
+            "\n    ",
+            "  ",
+        ]
+    )
     text = " ".join(data.draw(st.lists(words, max_size=30)))
     likely = {"probability": 0.8} if operation != "crop" else {}
-    made = augmenter(data.draw(st.integers(0, 2**32)), operations=[{"type": operation, **likely}] * 2, max_similarity=1.0)
+    made = augmenter(
+        data.draw(st.integers(0, 2**32)), operations=[{"type": operation, **likely}] * 2, max_similarity=1.0
+    )
     ((copy,),) = made.copies([document(text)])
     check_edits(text, copy.edits)
     assert apply_edits(text, copy.edits) == copy.text
@@ -146,16 +159,16 @@ def test_similarity_is_that_of_pairs_of_words() -> None:
 
 
 def test_copies_too_much_or_too_little_like_the_original_are_dropped() -> None:
-    text = "However, " + " ".join(f"w{n}" for n in range(99)) + " house"
+    text = "However, " + " ".join(f"w{n}" for n in range(99))
     for limits, reason in (
         ({"max_similarity": 0.9}, "more like the original than max_similarity"),
-        ({"min_similarity": 0.98, "max_similarity": 1.0}, "less like the original than min_similarity"),
+        ({"min_similarity": 0.99, "max_similarity": 1.0}, "less like the original than min_similarity"),
         ({}, None),
     ):
         made = augmenter(**limits)
         ((copy,),) = made.copies([document(text)])
-        assert copy.similarity == 99 / 101  # one pair of 100 is another one
-        assert made.reason_to_drop(copy) == (reason if limits.get("max_similarity") != 1.0 else None)
+        assert copy.similarity == 98 / 100  # one pair of 99 is another one
+        assert made.reason_to_drop(copy) == reason
 
 
 def test_the_budget_of_copies_is_exact() -> None:
@@ -183,9 +196,11 @@ def test_settings_that_contradict_each_other(fields: dict[str, object], problem:
 
 def test_edits_of_own_code_that_overlap_are_told(tmp_path: Path) -> None:
     code = "from pipeline.corpus.augmentations import Augmentation, Edit\nclass Own(Augmentation):\n"
-    (tmp_path / "own.py").write_text(f"{code}    def edits(self, text, draw): return [Edit(0, 5, 'x'), Edit(4, 6, 'y')]\n")
+    (tmp_path / "own.py").write_text(
+        f"{code}    def edits(self, text, draw): return [Edit(0, 5, 'x'), Edit(4, 6, 'y')]\n"
+    )
     made = augmenter(operations=[{"type": f"{tmp_path}/own.py:Own"}])
-    with pytest.raises(BadDataError, match=r"own\.py:Own on document id: the edit of characters 4 to 6 is not behind"):
+    with pytest.raises(BadDataError, match=r"own\.py:Own on document id: the edit of characters 4 to 6 lies outside"):
         made.copies([document()])
 
 

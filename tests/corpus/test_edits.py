@@ -47,5 +47,5 @@ def test_edits_apart_stay_apart() -> None:
 
 @pytest.mark.parametrize("edits", [[(3, 2, "")], [(0, 2, "x"), (1, 3, "y")], [(0, 5, "")], [(-1, 0, "")]])
 def test_edits_that_overlap_or_lie_outside_are_told(edits: list[Edit]) -> None:
-    with pytest.raises(ValueError, match="is not behind the one before, or not in the text"):
+    with pytest.raises(ValueError, match="lies outside the text, or before the end of another"):
         check_edits("four", edits)

@@ -31,8 +31,8 @@ class Augmentation(Feature):
         super().__init_subclass__(**kwargs)
         if "alter" in vars(cls):
             raise TypeError(
-                f"{cls.__name__}.alter(text, seed) is edits(text, draw) now: it gives [Edit(start, stop, new_text), ...] "
-                "in the place of the new text"
+                f"{cls.__name__}.alter(text, seed) is edits(text, draw) now: it gives "
+                "[Edit(start, stop, new_text), ...] in the place of the new text"
             )
 
     @property
