@@ -14,15 +14,16 @@ _CODE_LINE = re.compile(
 )
 
 _FUNCTION_WORDS = """
-    a about above across after again against all along already also although always am among an and another any are as at
-    be because been before being below between both but by can cannot could did do does doing done down during each either
-    else ever every few for from further get gets got had has have having he hence her here hers herself him himself his
-    how however i if in inside into is it its itself just least less let like many may me might mine more most much must my
-    myself near neither never no nor not nothing now of off often on once one only onto or other others our ours ourselves
-    out outside over own per quite rather same she should since so some something such than that the their theirs them
-    themselves then there therefore these they this those though through thus to too toward towards two under unless until
-    up upon us use used uses using very via was we well were what when where whether which while who whom whose why will
-    with within without would yet you your yours yourself yourselves
+    a about above across after again against all along already also although always am among an and another any are
+    as at be because been before being below between both but by can cannot could did do does doing done down during
+    each either else ever every few for from further get gets got had has have having he hence her here hers herself
+    him himself his how however i if in inside into is it its itself just least less let like many may me might mine
+    more most much must my myself near neither never no nor not nothing now of off often on once one only onto or
+    other others our ours ourselves out outside over own per quite rather same she should since so some something
+    such than that the their theirs them themselves then there therefore these they this those though through thus
+    to too toward towards two under unless until up upon us use used uses using very via was we well were what when
+    where whether which while who whom whose why will with within without would yet you your yours yourself
+    yourselves
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that carry grammar: dictionaries have other meanings for many of them (a unit, a chemical element)."""

@@ -119,15 +119,7 @@ WORDS += ["\n", "\n    ", "  "]
 @pytest.mark.parametrize("operation", [kind.model_fields["type"].default for kind in AUGMENTATIONS])
 @given(data=st.data())
 def test_all_else_is_as_in_the_original(operation: str, data: st.DataObject) -> None:
-    words = st.sampled_from(
-        [
-            *["However", "often", "big", "cold", "quick", "not", "the", "receive", "house", "4%", "x=1", ">>>"],
-            "\n",
-            "\n    ",
-            "  ",
-        ]
-    )
-    text = " ".join(data.draw(st.lists(words, max_size=30)))
+    text = " ".join(data.draw(st.lists(st.sampled_from(WORDS), max_size=30)))
     likely = {"probability": 0.8} if operation != "crop" else {}
     made = augmenter(
         data.draw(st.integers(0, 2**32)), operations=[{"type": operation, **likely}] * 2, max_similarity=1.0

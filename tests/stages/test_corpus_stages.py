@@ -113,7 +113,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
     for name in ("ingest", "normalize", "curate", "augment"):
         digests = [all_digests(tmp_path / folder / name) for folder in ("one", "many", "more")]
         assert digests[0] == digests[1] == digests[2]
-    assert len(list((tmp_path / "one/augment/provenance").iterdir())) == 4
+    assert len(list((tmp_path / "one/augment/provenance").iterdir())) == 2
 
 
 def test_provenance_leads_from_each_copy_to_its_original_and_back(run: Run, tmp_path: Path) -> None:
@@ -126,10 +126,8 @@ def test_provenance_leads_from_each_copy_to_its_original_and_back(run: Run, tmp_
     section = AugmentConfig.model_validate({"fraction": 1.0, "copies": 3, "recipes": recipes, "max_added": 1.5})
     augmented = run("augment", section)
     originals = {d.id: d.text for d in read_documents(tmp_path / "run/curate/train")}
-    assert [p.name for p in shard_paths(tmp_path / "run/augment/train")] == [
-        "shard-00000.parquet",
-        "shard-00000b.parquet",
-    ]
+    shards = [path.name for path in shard_paths(tmp_path / "run/augment/train")]
+    assert shards == ["shard-00000.parquet", "shard-00000b.parquet"]
     train = list(read_documents(tmp_path / "run/augment/train"))
     assert [d.id for d in train[: len(originals)]] == list(originals)
     rows = list(read_provenance(tmp_path / "run/augment/provenance/shard-00000.parquet"))
