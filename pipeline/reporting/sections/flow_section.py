@@ -28,9 +28,9 @@ def _rows(run: RunData) -> list[dict[str, Any]]:
         if "documents_out" not in summary:
             continue
         notes = []
-        for key in ("rejected", "dropped", "changed"):
+        for key in ("rejected", "dropped", "copies_dropped", "changed"):
             reasons = [f"{formats.count(n)} {readable(name)}" for name, n in (summary.get(key) or {}).items() if n]
-            notes += [f"{key}: {', '.join(reasons)}"] if reasons else []
+            notes += [f"{readable(key)}: {', '.join(reasons)}"] if reasons else []
         counts = {key: summary.get(key) for key in ("documents_in", "documents_out", "bytes_in", "bytes_out")}
         rows.append({"stage": stage, "notes": notes, **counts})
     return rows
