@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_and_all_that_ships(wheel: Path) -> None:
     package = ROOT / "pipeline"
     code = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")}
     templates = {path.relative_to(ROOT).as_posix() for path in package.glob("reporting/templates/*")}
-    shipped = [*ROOT.glob("configs/*.yaml"), *ROOT.glob("accelerate_configs/*.yaml"), ROOT / "data/synonyms.txt"]
+    shipped = [*ROOT.glob("configs/*.yaml"), *ROOT.glob("accelerate_configs/*.yaml"), *ROOT.glob("data/*.txt")]
     shipped = {
         f"pipeline/shipped/{path.relative_to(ROOT).as_posix()}" for path in [*shipped, ROOT / "data/reviews.jsonl"]
     }

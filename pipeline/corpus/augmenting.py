@@ -144,7 +144,7 @@ def similarity(text: str, other: str) -> float:
 
 
 def _word_pairs(text: str) -> set[tuple[str, ...]]:
-    words = text.casefold().split()
+    words = text.split()
     return set(pairwise(words)) or {tuple(words)} - {()}
 
 

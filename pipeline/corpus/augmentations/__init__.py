@@ -1,10 +1,19 @@
 """Augmentations. A new one is a file here and a line in AUGMENTATIONS."""
 
+from pipeline.corpus.augmentations.antonym import Antonym
 from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
+from pipeline.corpus.augmentations.crop import Crop
+from pipeline.corpus.augmentations.delete import Delete
+from pipeline.corpus.augmentations.insert import Insert
 from pipeline.corpus.augmentations.keyboard import Keyboard
+from pipeline.corpus.augmentations.ocr import Ocr
+from pipeline.corpus.augmentations.spelling import Spelling
+from pipeline.corpus.augmentations.split_words import SplitWords
+from pipeline.corpus.augmentations.swap import Swap
 from pipeline.corpus.augmentations.synonym import Synonym
+from pipeline.corpus.augmentations.wordnet import WordNet
 from pipeline.corpus.edits import Edit
 
-AUGMENTATIONS = (Synonym, Keyboard)
+AUGMENTATIONS = (Synonym, WordNet, Antonym, Keyboard, Ocr, Spelling, Insert, Swap, Delete, SplitWords, Crop)
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "Draw", "Edit"]

@@ -22,6 +22,10 @@ class PlainWords(Augmentation):
     def may_change(self, word: str) -> bool:
         """Whether a word, in lower case, is one that the operation is for."""
 
+    def may_change_at(self, text: str, start: int) -> bool:
+        """Whether the word that begins at `start` may change, for what stands around it."""
+        return True
+
     @abstractmethod
     def replacement(self, word: str, generator: random.Random) -> str:
         """What takes the place of a word, both in lower case."""
@@ -32,6 +36,7 @@ class PlainWords(Augmentation):
         edits = []
         for match in prose_words(text):
             word = match[0].lower()
-            if self.may_change(word) and generator.random() < self.probability:
+            may_change = self.may_change(word) and self.may_change_at(text, match.start())
+            if may_change and generator.random() < self.probability:
                 edits.append(Edit(*match.span(), in_case_of(match[0], self.replacement(word, generator))))
         return edits

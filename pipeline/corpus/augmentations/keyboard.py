@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -14,6 +15,8 @@ MIN_LETTERS = 4
 
 class Keyboard(PlainWords, type="keyboard"):
     """Mistype words: a letter is replaced by a neighbour on the keyboard."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("nlpaug",)
 
     probability: float = Field(default=0.02, ge=0, le=1)
     """Chance of each plain word of four letters or more to be mistyped."""
