@@ -43,7 +43,7 @@ def open_wordnet(folder: Path) -> Any:
     import nltk
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
-    class Reader(WordNetCorpusReader):
+    class Reader(WordNetCorpusReader):  # type: ignore[misc]
         """Reads English alone, and needs no file that lists the lexicographers' files: Debian has none."""
 
         def open(self, file: str) -> Any:
