@@ -52,10 +52,9 @@ def test_the_wheel_holds_the_package_and_all_that_ships(wheel: Path) -> None:
     package = ROOT / "pipeline"
     code = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")}
     templates = {path.relative_to(ROOT).as_posix() for path in package.glob("reporting/templates/*")}
-    shipped = [*ROOT.glob("configs/*.yaml"), *ROOT.glob("accelerate_configs/*.yaml"), *ROOT.glob("data/*.txt")]
-    shipped = {
-        f"pipeline/shipped/{path.relative_to(ROOT).as_posix()}" for path in [*shipped, ROOT / "data/reviews.jsonl"]
-    }
+    shipped = [*ROOT.glob("configs/*.yaml"), *ROOT.glob("accelerate_configs/*.yaml")]
+    shipped += [ROOT / "data" / name for name in ("antonyms.txt", "synonyms.txt", "reviews.jsonl")]
+    shipped = {f"pipeline/shipped/{path.relative_to(ROOT).as_posix()}" for path in shipped}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         assert held == code | templates | shipped | {"pipeline/known_names.json"}

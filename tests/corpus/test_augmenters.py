@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus.augment_config import AugmentConfig
@@ -120,6 +120,7 @@ WORDS += ["\n", "\n    ", "  "]
 
 
 @pytest.mark.parametrize("operation", KINDS)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_all_else_is_as_in_the_original(operation: str, data: st.DataObject) -> None:
     text = " ".join(data.draw(st.lists(st.sampled_from(WORDS), max_size=30)))
