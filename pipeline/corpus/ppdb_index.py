@@ -45,7 +45,7 @@ class PpdbIndex:
     def paraphrases(self, word: str) -> tuple[str, ...]:
         """The paraphrases of a word, each once, in the order of the file."""
         asked = np.uint64(_hash(word.encode()))
-        first, last = (np.searchsorted(self._hashes, asked, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        first, last = (np.searchsorted(self._hashes, asked, side) for side in ("left", "right"))
         found: dict[str, None] = {}
         if first < last:
             with self._path.open("rb") as file:

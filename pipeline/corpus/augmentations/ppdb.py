@@ -20,13 +20,13 @@ Relation = Literal[
 
 
 class Ppdb(PlainWords, type="ppdb"):
-    """Replace words by paraphrases of one word in a file of PPDB 2.0 (paraphrase.org). Words that carry grammar stay."""
+    """Replace words by single words that paraphrase them in a file of PPDB 2.0. Words that carry grammar stay."""
 
     path: Path
     """The file, decompressed: lines of `LHS ||| phrase ||| paraphrase ||| features ||| alignment ||| entailment`."""
 
     relations: list[Relation] = Field(default_factory=lambda: ["Equivalence"], min_length=1)  # type: ignore[arg-type]
-    """What a paraphrase may be to the phrase. `ForwardEntailment`: every phrase is such a paraphrase, not vice versa."""
+    """What a paraphrase may be to a word. `ForwardEntailment`: it says less, as animal does in the place of dog."""
 
     min_score: float = 0.0
     """Lowest `PPDB2.0Score` of a paraphrase."""
