@@ -14,7 +14,7 @@ from pipeline.corpus.edits import apply_edits
 from pipeline.corpus.nlpaug_tables import keyboard_neighbours, lookalikes, misspellings
 from pipeline.corpus.word_groups import ANTONYMS, SYNONYMS, read_lexicon
 from pipeline.corpus.wordnet_files import DEBIAN
-from pipeline.errors import MissingInputError
+from pipeline.errors import BadDataError, MissingInputError
 
 TEXT = (
     "However, many people receive good news   in the big house.\n    x = good  # code\nIs it not good? They believe so."
@@ -112,7 +112,9 @@ def test_the_shipped_pairs_are_pairs_and_no_synonyms() -> None:
     assert all(groups.get(a) is None or groups.get(a) is not groups.get(b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("kind", sorted({kind.model_fields["type"].default for kind in AUGMENTATIONS} - {"wordnet"}))
+@pytest.mark.parametrize(
+    "kind", sorted({kind.model_fields["type"].default for kind in AUGMENTATIONS} - {"wordnet", "ppdb"})
+)
 def test_each_is_drawn_from_its_seed_alone(kind: str) -> None:
     fields = {} if kind == "crop" else {"probability": 0.4}
     one, other = operation(kind, **fields), operation(kind, **fields)
@@ -138,3 +140,50 @@ def test_words_of_wordnet_are_of_the_same_or_the_opposite_sense() -> None:
     assert re.fullmatch(pattern, after)
     antonym = operation("wordnet", probability=1.0, relation="antonym", path=WORDNET)
     assert apply_edits("a hot car", antonym.edits("a hot car", Draw(1))) == "a cold car"
+
+
+PPDB = """\
+[NN] ||| house ||| home ||| PPDB2.0Score=4.5 PPDB1.0Score=1.5 ||| 0-0 ||| Equivalence
+[NN] ||| house ||| dwelling ||| PPDB2.0Score=3.25 PPDB1.0Score=4.5 ||| 0-0 ||| Equivalence
+[NN] ||| house ||| building ||| PPDB2.0Score=5.0 ||| 0-0 ||| ForwardEntailment
+[NN] ||| house ||| a house ||| PPDB2.0Score=5.0 ||| 0-0 ||| Equivalence
+[NN] ||| the house ||| home ||| PPDB2.0Score=5.0 ||| 0-0 ||| Equivalence
+[VB] ||| house ||| home ||| PPDB2.0Score=4.0 ||| 0-0 ||| Equivalence
+[VB] ||| house ||| house's ||| PPDB2.0Score=4.0 ||| 0-0 ||| Equivalence
+[JJ] ||| big ||| huge ||| PPDB2.0Score=3.5 ||| 0-0 ||| Equivalence
+[JJ] ||| big ||| small ||| PPDB2.0Score=3.5 ||| 0-0 ||| Exclusion
+[DT] ||| the ||| this ||| PPDB2.0Score=3.5 ||| 0-0 ||| Equivalence
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "houses", "bigs"),
+    [
+        ({}, {"home", "dwelling"}, {"huge"}),
+        ({"min_score": 3.5}, {"home"}, {"huge"}),
+        ({"relations": ["ForwardEntailment"]}, {"building"}, {"big"}),
+    ],
+)
+def test_paraphrases_are_those_of_the_relation_and_score(
+    tmp_path: Path, fields: dict[str, object], houses: set[str], bigs: set[str]
+) -> None:
+    (tmp_path / "ppdb").write_text(PPDB)
+    made = operation("ppdb", path=tmp_path / "ppdb", probability=1.0, **fields)
+    text = "See the big house. House?"
+    found = [words(apply_edits(text, made.edits(text, Draw(seed)))) for seed in range(30)]
+    assert {tuple(one[:2]) for one in found} == {("See", "the")}
+    assert {one[2] for one in found} == bigs
+    assert {one[3] for one in found} == houses
+    assert {one[4] for one in found} == {house.capitalize() for house in houses}
+
+
+def test_a_file_that_is_not_of_ppdb_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"PPDB file .*none does not exist; mend the path"):
+        operation("ppdb", path=tmp_path / "none").files_of_key()
+    for content, problem in (
+        ("[NN] ||| a ||| b\n", ":1: not the 6 fields of PPDB 2"),
+        (PPDB + "[X] ||| a ||| b ||| PPDB2.0Score=x ||| 0-0 ||| Equivalence\n", ":11: PPDB2.0Score is no number"),
+    ):
+        (tmp_path / "ppdb").write_text(content)
+        with pytest.raises(BadDataError, match=problem):
+            altered("ppdb", path=tmp_path / "ppdb")

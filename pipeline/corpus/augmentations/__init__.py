@@ -7,6 +7,7 @@ from pipeline.corpus.augmentations.delete import Delete
 from pipeline.corpus.augmentations.insert import Insert
 from pipeline.corpus.augmentations.keyboard import Keyboard
 from pipeline.corpus.augmentations.ocr import Ocr
+from pipeline.corpus.augmentations.ppdb import Ppdb
 from pipeline.corpus.augmentations.spelling import Spelling
 from pipeline.corpus.augmentations.split_words import SplitWords
 from pipeline.corpus.augmentations.swap import Swap
@@ -14,6 +15,6 @@ from pipeline.corpus.augmentations.synonym import Synonym
 from pipeline.corpus.augmentations.wordnet import WordNet
 from pipeline.corpus.edits import Edit
 
-AUGMENTATIONS = (Synonym, WordNet, Antonym, Keyboard, Ocr, Spelling, Insert, Swap, Delete, SplitWords, Crop)
+AUGMENTATIONS = (Synonym, WordNet, Ppdb, Antonym, Keyboard, Ocr, Spelling, Insert, Swap, Delete, SplitWords, Crop)
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "Draw", "Edit"]
