@@ -70,6 +70,11 @@ class AugmentConfig(Section):
         return self.recipes or ([Recipe(operations=self.operations)] if self.operations else [])
 
     @property
+    def needs_word_counts(self) -> bool:
+        """Whether an operation needs the words of all training documents to be counted."""
+        return self.makes_copies and any(one.needs_word_counts for way in self.ways for one in way.operations)
+
+    @property
     def makes_copies(self) -> bool:
         """Whether any document may get a copy."""
         return self.enabled and self.fraction > 0

@@ -7,13 +7,16 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
 from pipeline.corpus.documents import Document
 from pipeline.corpus.edits import Edit, apply_edits, check_edits, compose, without_unchanged
 from pipeline.errors import BadDataError
+
+if TYPE_CHECKING:
+    from pipeline.corpus.word_counts import WordCounts
 
 BATCH_BYTES = 1_000_000
 """Text of the documents whose copies are made together."""
@@ -43,9 +46,10 @@ class Augmenter:
     """Makes the copies of a section. A copy depends on seed, document and its number, and with augmentations that work
     on batches on the other documents of the batch."""
 
-    def __init__(self, config: AugmentConfig, seed: int) -> None:
+    def __init__(self, config: AugmentConfig, seed: int, word_counts: WordCounts | None = None) -> None:
         self._config = config
         self._seed = seed
+        self._word_counts = word_counts
         self._ways = config.ways
         self._bounds = list(accumulate(way.weight for way in self._ways))
 
@@ -90,7 +94,8 @@ class Augmenter:
 
     def _apply(self, operation: Augmentation, position: int, copies: Sequence[Copy]) -> None:
         place = f"{position}/{operation.type}"
-        draws = [Draw(random_number(self._seed, copy.parent.id, place, copy.number)) for copy in copies]
+        seeds = [random_number(self._seed, copy.parent.id, place, copy.number) for copy in copies]
+        draws = [Draw(seed, self._word_counts) for seed in seeds]
         edits_of_all = operation.edits_of_all([copy.text for copy in copies], draws)
         for copy, draw, edits in zip(copies, draws, edits_of_all, strict=True):
             try:

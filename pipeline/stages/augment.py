@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,12 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     from pipeline.corpus.shards import map_shards
 
     shards = shard_paths(context.inputs["curate"] / "train")
-    tasks = [(path, context.output, context.config, context.seed) for path in shards]
     size = text_bytes(shards)
+    scratch = context.output / "scratch"
+    counts = _count_words(context, shards, size, scratch) if context.config.needs_word_counts else None
+    tasks = [(path, context.output, context.config, context.seed, counts) for path in shards]
     tally = map_shards(_augment_shard, tasks, size, context.num_workers, context.progress, "augmenting")
+    shutil.rmtree(scratch, ignore_errors=True)
     summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
     if dropped := tally.of("copies_dropped"):
         summary["copies_dropped"] = dropped
@@ -38,14 +42,40 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     return summary
 
 
-def _augment_shard(source: Path, output: Path, config: AugmentConfig, seed: int) -> Tally:
+def _count_words(context: StageContext[AugmentConfig], shards: list[Path], size: int, scratch: Path) -> Path:
+    """Count the words of all training documents into one file."""
+    from pipeline.corpus.shards import map_shards
+    from pipeline.corpus.word_counts import WordCounts
+
+    scratch.mkdir()
+    tasks = [(path, scratch / f"{path.stem}.npz") for path in shards]
+    map_shards(_count_shard, tasks, size, context.num_workers, context.progress, "counting words")
+    total = WordCounts.of_texts(())
+    for _, path in tasks:
+        total.add(WordCounts.load(path))
+        path.unlink()
+    total.save(scratch / "all.npz")
+    return scratch / "all.npz"
+
+
+def _count_shard(source: Path, target: Path) -> Tally:
+    from pipeline.corpus.document_shards import read_column
+    from pipeline.corpus.shards import Tally
+    from pipeline.corpus.word_counts import WordCounts
+
+    WordCounts.of_texts(read_column(source, "text")).save(target)
+    return Tally()
+
+
+def _augment_shard(source: Path, output: Path, config: AugmentConfig, seed: int, counts: Path | None) -> Tally:
     from pipeline.corpus.augmenting import Augmenter, Budget, batches
     from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
+    from pipeline.corpus.word_counts import WordCounts
 
     tally = Tally()
-    augmenter = Augmenter(config, seed)
+    augmenter = Augmenter(config, seed, WordCounts.load(counts) if counts is not None else None)
     budget = Budget(config.max_added)
     originals, copies = ShardWriter(output / "train" / source.name), CopyWriter(source, output)
     for batch in batches(read_shard(source)):

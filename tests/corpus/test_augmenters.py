@@ -104,8 +104,8 @@ def test_the_global_generators_are_left_as_they_were() -> None:
     assert (random.random(), np.random.random()) == expected
 
 
-# Those with data of the user's are tested by themselves.
-KINDS = sorted({kind.model_fields["type"].default for kind in AUGMENTATIONS} - {"wordnet", "ppdb"})
+# Those that need more than a text are tested by themselves.
+KINDS = sorted({kind.model_fields["type"].default for kind in AUGMENTATIONS} - {"wordnet", "ppdb", "tf_idf"})
 
 
 @given(st.text("ab .,\n>{'Hhowever", max_size=60))

@@ -28,6 +28,8 @@ from pipeline.section import Section
 
 Run = Callable[..., dict[str, Any]]
 AUGMENT = {"fraction": 0.5, "operations": [{"type": "synonym"}, {"type": "keyboard"}]}
+ALL_SHARDS = {"fraction": 0.5, "operations": [{"type": "synonym"}, {"type": "tf_idf"}]}
+"""Copies for which all shards are read before."""
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
         run("ingest", ingest_config(), folder, workers)
         run("normalize", NormalizeConfig(), folder, workers)
         run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2), folder, workers)
-        run("augment", AugmentConfig.model_validate(AUGMENT), folder, workers)
+        run("augment", AugmentConfig.model_validate(ALL_SHARDS), folder, workers)
     assert len(shard_paths(tmp_path / "one/ingest")) == 4
     for name in ("ingest", "normalize", "curate", "augment"):
         digests = [all_digests(tmp_path / folder / name) for folder in ("one", "many", "more")]

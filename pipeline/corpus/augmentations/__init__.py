@@ -12,9 +12,13 @@ from pipeline.corpus.augmentations.spelling import Spelling
 from pipeline.corpus.augmentations.split_words import SplitWords
 from pipeline.corpus.augmentations.swap import Swap
 from pipeline.corpus.augmentations.synonym import Synonym
+from pipeline.corpus.augmentations.tf_idf import TfIdf
 from pipeline.corpus.augmentations.wordnet import WordNet
 from pipeline.corpus.edits import Edit
 
-AUGMENTATIONS = (Synonym, WordNet, Ppdb, Antonym, Keyboard, Ocr, Spelling, Insert, Swap, Delete, SplitWords, Crop)
+_REPLACED = (Synonym, WordNet, Ppdb, Antonym, TfIdf)
+_MISTAKEN = (Keyboard, Ocr, Spelling, SplitWords)
+_MOVED = (Insert, Swap, Delete, Crop)
+AUGMENTATIONS = (*_REPLACED, *_MISTAKEN, *_MOVED)
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "Draw", "Edit"]

@@ -6,10 +6,13 @@ import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.corpus.edits import Edit
 from pipeline.features import Feature
+
+if TYPE_CHECKING:
+    from pipeline.corpus.word_counts import WordCounts
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Draw:
     copy, and the place and type of the operation."""
 
     seed: int
+    word_counts: WordCounts | None = None
+    """The words of the training documents, for an augmentation that needs their counts."""
 
     def random(self) -> random.Random:
         """A generator of its own, always at its beginning."""
@@ -26,6 +31,9 @@ class Draw:
 
 class Augmentation(Feature):
     """One thing done to the altered copy of a document."""
+
+    needs_word_counts: ClassVar[bool] = False
+    """Whether the words of all training documents are to be counted before."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
