@@ -1,0 +1,1 @@
+"""Where the work on shards is done: in processes of this machine."""
