@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
-from pipeline.errors import STOP_SIGNALS, StorageError, note_own_code, panics_as_errors
+from pipeline.executors.jobs import RESULT, Job, Session
 from pipeline.progress import Progress
-
-WORKER_BYTES = 8_000_000
-"""Text for which starting one more process pays: about a second of work."""
 
 
 @dataclass
@@ -63,60 +52,24 @@ class Tally:
         return {name: {"documents": n, "bytes": sizes[name]} for name, n in self.of(f"{group}_documents").items()}
 
 
-def map_shards(
-    work: Callable[..., Tally],
-    tasks: list[tuple[Any, ...]],
-    num_bytes: int,
-    num_workers: int,
-    progress: Progress,
-    label: str,
-) -> Tally:
-    """Call `work(*task)` for each task, in up to `num_workers` processes, and add up the tallies.
-
-    `num_bytes` is the text that the tasks have together. Where one process is enough for it, everything happens in
-    this one: starting others would cost more than it saves. An error in a worker is raised here as it is.
-    """
-    total = Tally()
-    num_processes = min(num_workers, len(tasks), num_bytes // WORKER_BYTES)
-    with progress.bar(label, total=len(tasks), unit="shards") as task:
-        for tally in _results(work, tasks, num_processes):
-            total.merge(tally)
-            task.update()
-    return total
+def map_shards(session: Session, job: Job, progress: Progress) -> tuple[list[Path], Tally]:
+    """Carry out a job whose work gives a tally's counts. Gives the folders that its tasks filled, in the order of the
+    tasks, and the tallies added up. An error in a process is raised here as it is."""
+    folders, total = [], Tally()
+    for folder, counts in session.run(job, progress):
+        folders.append(folder)
+        total.merge(Tally({group: Counter(names) for group, names in counts.items()}))
+    return folders, total
 
 
-def _results(work: Callable[..., Tally], tasks: list[tuple[Any, ...]], num_processes: int) -> Iterator[Tally]:
-    if num_processes <= 1:
-        yield from (work(*task) for task in tasks)
-        return
-    # Forking a process that has threads (pyarrow starts some) can deadlock; a server process has none.
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_prepare_worker) as pool:
-        futures = [pool.submit(_in_worker, work, task) for task in tasks]
-        try:
-            for future in futures:
-                yield future.result()
-        except BrokenProcessPool:
-            raise StorageError(
-                f"a worker process was killed, probably for lack of memory; set run.num_workers below {num_processes}"
-            ) from None
-        except BaseException:
-            # What they make is thrown away; waiting for it could outlast the patience of whoever stops the run.
-            for process in list(pool._processes.values()):
-                process.kill()
-            raise
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _in_worker(work: Callable[..., Tally], task: tuple[Any, ...]) -> Tally:
-    try:
-        with panics_as_errors():
-            return work(*task)
-    except Exception as error:
-        note_own_code(error)
-        raise
+def gather_files(folders: list[Path], target: Path) -> None:
+    """Move what tasks made into one folder, each file to the same place below it."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != RESULT:
+                place = target / path.relative_to(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(path, place)
 
 
 def join_files(paths: list[Path], target: Path) -> None:
@@ -125,17 +78,3 @@ def join_files(paths: list[Path], target: Path) -> None:
         for path in paths:
             with path.open("rb") as part:
                 shutil.copyfileobj(part, joined)
-
-
-def _prepare_worker() -> None:
-    """Ignore signals, which the parent handles. Exit when the parent exits, even if it was killed."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -37,6 +37,8 @@ from pipeline.engine.run_view import RunView, running
 from pipeline.engine.stage import Configuration, Stage, StageContext, section_of
 from pipeline.engine.work_folders import begin_work, stage_start
 from pipeline.errors import BadDataError, storage_errors
+from pipeline.executors.jobs import Session
+from pipeline.executors.local_session import LocalSession
 from pipeline.integrity import MANIFEST
 from pipeline.machine import num_cores
 from pipeline.progress import Progress
@@ -72,7 +74,10 @@ def _lead(config: Configuration, selection: Selection, workspace: Workspace, lau
             # What these find would otherwise end the run in a late stage, after hours of work.
             for stage in (one.stage for one in planned if one.action != "reuse"):
                 stage.check(settled.config)
-            _execute(RunContext(settled.config, settled.chosen, workspace, view, launch, others), selection)
+            with LocalSession(settled.config.run.num_workers or num_cores()) as session:
+                _execute(
+                    RunContext(settled.config, settled.chosen, workspace, view, launch, others, session), selection
+                )
     return view
 
 
@@ -97,6 +102,9 @@ class RunContext:
 
     others: Leader | Alone
     """Who else takes part in stages that are distributed."""
+
+    session: Session
+    """Who carries out jobs on shards, for all stages."""
 
 
 def _execute(context: RunContext, selection: Selection) -> None:
@@ -177,7 +185,7 @@ def _run_stage(
             check_inputs(workspace, stage, manifests)
         with blaming_inputs(workspace, assignment), together:
             given = _stage_context(stage, assignment, config, workspace, output, progress, context.launch)
-            summary = stage.run(replace(given, fail=fail))
+            summary = stage.run(replace(given, fail=fail, session=context.session))
         _check_sources(identity, identify(stage, config, workspace, manifests))
         return seal(output, stage, identity, section_of(config, stage), keys, summary, started, checked)
 

@@ -8,6 +8,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from pipeline.executors.jobs import Session
+from pipeline.executors.local_session import LocalSession
 from pipeline.features import facts_of_key, features_in, files_of_key, libraries_of_key
 from pipeline.progress import Progress
 from pipeline.section import Section
@@ -63,6 +65,9 @@ class StageContext(Generic[Config]):
 
     num_workers: int
     progress: Progress
+    session: Session = field(default_factory=lambda: LocalSession(1))
+    """Who carries out jobs on shards."""
+
     process_index: int = 0
     num_processes: int = 1
 

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,12 +18,10 @@ RESULT = "result.json"
 JOB = "job.pickle"
 
 
-class Work(Protocol):
-    """What is done for each task: a function of a module. Its bytes depend on the settings, the task and the files that
-    it reads, on nothing else: any task may be done again, in another process."""
-
-    def __call__(self, shared: Any, task: Any, output: Path) -> Any:
-        """Fills the empty folder `output`, and gives a result of JSON values."""
+Work = Callable[[Any, Any, Path], Any]
+"""What is done for each task: a function of a module. Given the settings, a task and an empty folder, it fills the
+folder and gives a result of JSON values. Both depend on the settings, the task and the files that it reads, on nothing
+else: any task may be done again, in another process."""
 
 
 @dataclass(frozen=True)

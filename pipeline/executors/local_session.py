@@ -49,10 +49,12 @@ class LocalSession:
                 yield job.output(number), job.result(number)
 
     def _run_in_processes(self, job: Job, num_processes: int) -> Iterator[int]:
-        """Numbers of tasks in their order, each as soon as it and those before it are done."""
+        """Numbers of tasks in their order, each as soon as it and those before it are done. Of several errors the
+        first in this order is raised."""
         waiting = deque(range(len(job.tasks)))
         deaths: Counter[int] = Counter()
         done: set[int] = set()
+        failed: dict[int, BaseException] = {}
         next_number = 0
         try:
             while next_number < len(job.tasks):
@@ -61,8 +63,9 @@ class LocalSession:
                     number, worker.number = worker.number, None
                     assert number is not None
                     if isinstance(outcome, BaseException):
-                        raise outcome
-                    if outcome == _KILLED:
+                        failed[number] = outcome
+                        waiting = deque(other for other in waiting if other < number)
+                    elif outcome == _KILLED:
                         self._let_go([worker])
                         deaths[number] += 1
                         if deaths[number] == MOST_DEATHS:
@@ -77,6 +80,8 @@ class LocalSession:
                 while next_number in done:
                     yield next_number
                     next_number += 1
+                if next_number in failed:
+                    raise failed[next_number]
         finally:
             # What they make is thrown away; waiting for it could outlast the patience of whoever stops the run.
             self._let_go([worker for worker in self._workers if worker.number is not None])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
+from pipeline.executors.jobs import Job
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -18,20 +21,24 @@ if TYPE_CHECKING:
     from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
 
+COUNTS = "counts.npz"
+
 
 def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     """Write the training split again: each original as often as its source's weight says. A shard of altered copies
     follows each shard of originals, and `provenance/` says how they were made."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
-    from pipeline.corpus.shards import map_shards
+    from pipeline.corpus.shards import gather_files, map_shards
 
     shards = shard_paths(context.inputs["curate"] / "train")
     size = text_bytes(shards)
     scratch = context.output / "scratch"
     counts = _count_words(context, shards, size, scratch) if context.config.needs_word_counts else None
-    tasks = [(path, context.output, context.config, context.seed, counts) for path in shards]
-    tally = map_shards(_augment_shard, tasks, size, context.num_workers, context.progress, "augmenting")
-    shutil.rmtree(scratch, ignore_errors=True)
+    shared = (context.config, context.seed, counts)
+    job = Job(_augment_shard, shared, shards, size, scratch / "augmenting", "augmenting")
+    folders, tally = map_shards(context.session, job, context.progress)
+    gather_files(folders, context.output)
+    shutil.rmtree(scratch)
     summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
     if dropped := tally.of("copies_dropped"):
         summary["copies_dropped"] = dropped
@@ -47,33 +54,32 @@ def _count_words(context: StageContext[AugmentConfig], shards: list[Path], size:
     from pipeline.corpus.shards import map_shards
     from pipeline.corpus.word_counts import WordCounts
 
-    scratch.mkdir()
-    tasks = [(path, scratch / f"{path.stem}.npz") for path in shards]
-    map_shards(_count_shard, tasks, size, context.num_workers, context.progress, "counting words")
+    job = Job(_count_shard, None, shards, size, scratch / "counting", "counting words")
     total = WordCounts.of_texts(())
-    for _, path in tasks:
-        total.add(WordCounts.load(path))
-        path.unlink()
-    total.save(scratch / "all.npz")
-    return scratch / "all.npz"
+    for folder in map_shards(context.session, job, context.progress)[0]:
+        total.add(WordCounts.load(folder / COUNTS))
+    total.save(scratch / COUNTS)
+    return scratch / COUNTS
 
 
-def _count_shard(source: Path, target: Path) -> Tally:
+def _count_shard(shared: None, source: Path, output: Path) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_shards import read_column
-    from pipeline.corpus.shards import Tally
     from pipeline.corpus.word_counts import WordCounts
 
-    WordCounts.of_texts(read_column(source, "text")).save(target)
-    return Tally()
+    WordCounts.of_texts(read_column(source, "text")).save(output / COUNTS)
+    return {}
 
 
-def _augment_shard(source: Path, output: Path, config: AugmentConfig, seed: int, counts: Path | None) -> Tally:
+def _augment_shard(
+    shared: tuple[AugmentConfig, int, Path | None], source: Path, output: Path
+) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.augmenting import Augmenter, Budget, batches
     from pipeline.corpus.document_shards import ShardWriter, read_shard
     from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
     from pipeline.corpus.word_counts import WordCounts
 
+    config, seed, counts = shared
     tally = Tally()
     augmenter = Augmenter(config, seed, WordCounts.load(counts) if counts is not None else None)
     budget = Budget(config.max_added)
@@ -87,7 +93,7 @@ def _augment_shard(source: Path, output: Path, config: AugmentConfig, seed: int,
     originals.close()
     copies.close()
     tally.add_out(originals.num_bytes + copies.num_bytes, originals.num_documents + copies.num_documents)
-    return tally
+    return tally.counts
 
 
 def _write_original(document: Document, augmenter: Augmenter, writer: ShardWriter, tally: Tally) -> bool:

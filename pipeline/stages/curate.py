@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -13,6 +13,7 @@ from pipeline.corpus.curate_config import CurateConfig, DropReason
 from pipeline.corpus.documents import EXCERPT_CHARS, SPLITS, SplitName
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
+from pipeline.executors.jobs import Job
 from pipeline.features import UNICODE
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pipeline.corpus.dedup import Hashes
     from pipeline.corpus.drop_verdicts import Verdicts
     from pipeline.corpus.shards import Tally
+
+DROPPED = "dropped.jsonl"
+FACTS = "shard"
+"""How the files are called, without suffix, that the first pass writes about a shard."""
 
 REPEATS = "repeats an earlier document"
 HELD_OUT: tuple[SplitName, ...] = ("test", "validation")
@@ -42,25 +47,29 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     from pipeline.corpus.contamination import HeldOutTexts
     from pipeline.corpus.dedup import ShardHashes, find_repeats
     from pipeline.corpus.document_shards import shard_paths, text_bytes, to_split_of
-    from pipeline.corpus.shards import join_files, map_shards
+    from pipeline.corpus.shards import gather_files, join_files, map_shards
 
     config = context.config
     shards = shard_paths(context.inputs["normalize"])
     size = text_bytes(shards)
     scratch = context.output / "scratch"
-    scratch.mkdir()
-    to_split = {path: to_split_of(path) for path in shards}
-    tasks = [(path, scratch / path.stem, config, to_split[path] in HELD_OUT) for path in shards]
-    map_shards(_filter_shard, tasks, size, context.num_workers, context.progress, "filtering")
+    to_split = [to_split_of(path) for path in shards]
+    tasks = [(path, split in HELD_OUT) for path, split in zip(shards, to_split, strict=True)]
+    filtering = Job(_filter_shard, config, tasks, size, scratch / "filtering", "filtering")
+    bases = [folder / FACTS for folder in map_shards(context.session, filtering, context.progress)[0]]
     for split in HELD_OUT:
-        if bases := [scratch / path.stem for path in shards if to_split[path] == split]:
-            HeldOutTexts.write(scratch, split, bases)
+        if held_out := [base for base, own in zip(bases, to_split, strict=True) if own == split]:
+            HeldOutTexts.write(scratch, split, held_out)
     if config.deduplicate == "exact":
-        ordered = sorted(shards, key=lambda path: [to_split[path] != split for split in HELD_OUT])
-        find_repeats([ShardHashes(scratch / path.stem) for path in ordered])
-    sorting = [(path, scratch / path.stem, context.output, config, to_split[path]) for path in shards]
-    tally = map_shards(_split_shard, sorting, size, context.num_workers, context.progress, "splitting")
-    join_files([scratch / f"{path.stem}.jsonl" for path in shards], context.output / "dropped.jsonl")
+        ordered = sorted(range(len(bases)), key=lambda n: [to_split[n] != split for split in HELD_OUT])
+        find_repeats([ShardHashes(bases[n]) for n in ordered])
+    sorting = list(zip(shards, bases, to_split, strict=True))
+    splitting = Job(_split_shard, (config, scratch), sorting, size, scratch / "splitting", "splitting")
+    folders, tally = map_shards(context.session, splitting, context.progress)
+    join_files([folder / DROPPED for folder in folders], context.output / DROPPED)
+    for folder in folders:
+        (folder / DROPPED).unlink()
+    gather_files(folders, context.output)
     shutil.rmtree(scratch)
     summary = _summarize(tally)
     _check(config, summary)
@@ -68,7 +77,7 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     return {**summary, "warnings": warnings} if warnings else summary
 
 
-def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out: bool) -> Tally:
+def _filter_shard(config: CurateConfig, task: tuple[Path, bool], output: Path) -> Mapping[str, Counter[str]]:
     """Write the filters' verdict on each document, and the hashes of those that stay; of held-out ones also their runs
     of words."""
     from pipeline.corpus.contamination import word_runs, write_runs
@@ -76,8 +85,8 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out
     from pipeline.corpus.dedup import ShardHashes, text_hash
     from pipeline.corpus.document_batches import read_batches
     from pipeline.corpus.drop_verdicts import Verdicts
-    from pipeline.corpus.shards import Tally
 
+    source, is_held_out = task
     verdicts = Verdicts()
     hashes: list[int] = []
     runs: list[Hashes] = []
@@ -88,23 +97,26 @@ def _filter_shard(source: Path, scratch: Path, config: CurateConfig, is_held_out
         hashes += map(text_hash, kept)
         if is_held_out:
             runs += map(word_runs, kept)
-    verdicts.write(scratch)
-    ShardHashes(scratch).write(hashes)
+    verdicts.write(output / FACTS)
+    ShardHashes(output / FACTS).write(hashes)
     if is_held_out:
-        write_runs(scratch, runs)
-    return Tally()
+        write_runs(output / FACTS, runs)
+    return {}
 
 
-def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig, to_split: SplitName | None) -> Tally:
+def _split_shard(
+    shared: tuple[CurateConfig, Path], task: tuple[Path, Path, SplitName | None], output: Path
+) -> Mapping[str, Counter[str]]:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     from pipeline.corpus.document_shards import ShardWriter, read_tables
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    verdicts, splits = _judge(source, scratch, config, to_split)
+    source, base, to_split = task
+    verdicts, splits = _judge(*shared, source, base, to_split)
     writers = {split: ShardWriter(output / split / source.name) for split in SPLITS}
     first = 0
-    with scratch.with_suffix(".jsonl").open("w", encoding="utf-8") as dropped:
+    with (output / DROPPED).open("w", encoding="utf-8") as dropped:
         for table in read_tables(source):
             rows = slice(first, first + len(table))
             first += len(table)
@@ -121,11 +133,11 @@ def _split_shard(source: Path, scratch: Path, output: Path, config: CurateConfig
         writer.close()
         tally.add_documents("split", split, writer.num_bytes, writer.num_documents)
         tally.add_out(writer.num_bytes, writer.num_documents)
-    return tally
+    return tally.counts
 
 
 def _judge(
-    source: Path, scratch: Path, config: CurateConfig, to_split: SplitName | None
+    config: CurateConfig, scratch: Path, source: Path, base: Path, to_split: SplitName | None
 ) -> tuple[Verdicts, NDArray[np.intp]]:
     """What is to become of each document of a shard, and the place in SPLITS of the split of those that stay."""
     import numpy as np
@@ -137,14 +149,14 @@ def _judge(
     from pipeline.corpus.drop_verdicts import Verdicts
     from pipeline.corpus.splitting import splits_of_hashes
 
-    verdicts = Verdicts.read(scratch)
+    verdicts = Verdicts.read(base)
     passed = np.flatnonzero(verdicts.codes == 0)
-    hashes = ShardHashes(scratch).read()
+    hashes = ShardHashes(base).read()
     splits = np.zeros(len(verdicts.codes), dtype=np.intp)
     splits[passed] = SPLITS.index(to_split) if to_split else splits_of_hashes(hashes, config)
     others = HELD_OUT[: HELD_OUT.index(to_split)] if to_split in HELD_OUT else HELD_OUT
-    held_out = [texts for split in others if (texts := HeldOutTexts.open(scratch.parent, split)) is not None]
-    verdicts.drop(passed[ShardHashes(scratch).read_repeats()], (REPEATS, REPEATS))
+    held_out = [texts for split in others if (texts := HeldOutTexts.open(scratch, split)) is not None]
+    verdicts.drop(passed[ShardHashes(base).read_repeats()], (REPEATS, REPEATS))
     if held_out:
         values = iter(hashes.tolist())
         is_passed = np.isin(np.arange(len(splits)), passed)
@@ -248,6 +260,6 @@ STAGE = Stage(
     run=run,
     inputs=("normalize",),
     facts=lambda config: UNICODE,  # of what is visible, what is white space, and what case folding gives
-    records=("dropped.jsonl",),
+    records=(DROPPED,),
     self_checked_files=("*shard-*.parquet",),
 )

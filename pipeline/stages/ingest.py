@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -16,6 +16,7 @@ from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.sources import Source
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
+from pipeline.executors.jobs import Job
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
@@ -42,14 +43,17 @@ def run(context: StageContext[IngestConfig]) -> dict[str, Any]:
     from pipeline.corpus.shards import map_shards
 
     config = context.config
-    parts = context.output / "parts"
-    tasks = [(source, group, parts / f"{n:06d}") for n, (source, group) in enumerate(reading_tasks(config))]
-    size = sum(part.num_bytes for _, group, _ in tasks for part in group)
-    tally = map_shards(_read_group, tasks, size, context.num_workers, context.progress, "reading")
-    _gather([folder for _, _, folder in tasks], context.output)
-    shutil.rmtree(parts)
+    groups = list(reading_tasks(config))
+    names = [source.name for source in config.sources]
+    tasks = [(names.index(source.name), group) for source, group in groups]
+    size = sum(part.num_bytes for _, group in groups for part in group)
+    scratch = context.output / "scratch"
+    job = Job(_read_group, config.sources, tasks, size, scratch, "reading")
+    folders, tally = map_shards(context.session, job, context.progress)
+    _gather(folders, context.output)
+    shutil.rmtree(scratch)
     sizes: Counter[str] = Counter()
-    for source, group, _ in tasks:
+    for source, group in groups:
         sizes[source.name] += sum(part.num_bytes for part in group)
     _check(config, tally, sizes, context.output / "rejected.jsonl")
     counts = tally.documents_of("source")
@@ -63,15 +67,18 @@ def run(context: StageContext[IngestConfig]) -> dict[str, Any]:
     }
 
 
-def _read_group(source: Source, group: list[FilePart], folder: Path) -> Tally:
+def _read_group(
+    sources: Sequence[Source], task: tuple[int, list[FilePart]], output: Path
+) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_shards import write_shards
     from pipeline.corpus.readers.reading_jobs import read_parts
     from pipeline.corpus.shards import Tally
 
+    number, group = task
+    source = sources[number]
     tally = Tally()
     num_rejected = 0
-    folder.mkdir(parents=True)
-    with (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
+    with (output / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
 
         def is_accepted(record: Document | Rejected) -> TypeGuard[Document]:
             nonlocal num_rejected
@@ -89,9 +96,9 @@ def _read_group(source: Source, group: list[FilePart], folder: Path) -> Tally:
             return False
 
         # A filter keeps no record, as a loop here would while a long one is written.
-        write_shards(folder, filter(is_accepted, read_parts(source, group, folder / "scratch")), source.split)
-    shutil.rmtree(folder / "scratch", ignore_errors=True)
-    return tally
+        write_shards(output, filter(is_accepted, read_parts(source, group, output / "scratch")), source.split)
+    shutil.rmtree(output / "scratch", ignore_errors=True)
+    return tally.counts
 
 
 def _gather(folders: list[Path], output: Path) -> None:

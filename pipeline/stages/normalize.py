@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.stage import Stage, StageContext
-
-if TYPE_CHECKING:
-    from pipeline.corpus.shards import Tally
+from pipeline.executors.jobs import Job
 
 
 def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
     """Normalize shard by shard; a document without visible text afterwards is left to curate's filters."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
-    from pipeline.corpus.shards import map_shards
+    from pipeline.corpus.shards import gather_files, map_shards
 
-    config = context.config
     shards = shard_paths(context.inputs["ingest"])
-    tasks = [(path, context.output / path.name, config) for path in shards]
-    size = text_bytes(shards)
-    tally = map_shards(_normalize_shard, tasks, size, context.num_workers, context.progress, "normalizing")
+    scratch = context.output / "scratch"
+    job = Job(_normalize_shard, context.config, shards, text_bytes(shards), scratch, "normalizing")
+    folders, tally = map_shards(context.session, job, context.progress)
+    gather_files(folders, context.output)
+    shutil.rmtree(scratch)
     return {**tally.of("total"), "changed": tally.of("changed")}
 
 
-def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tally:
+def _normalize_shard(config: NormalizeConfig, source: Path, output: Path) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_batches import read_batches
     from pipeline.corpus.document_shards import ShardWriter, to_split_of
     from pipeline.corpus.normalize_config import normalize
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    writer = ShardWriter(target, to_split_of(source))
+    writer = ShardWriter(output / source.name, to_split_of(source))
     for batch in read_batches(source):
         tally.add_in(int(batch.num_bytes.sum()), len(batch))
         batch.texts, labels = normalize(batch.texts, config.steps)
@@ -44,7 +45,7 @@ def _normalize_shard(source: Path, target: Path, config: NormalizeConfig) -> Tal
         writer.write_batch(batch)
     writer.close()
     tally.add_out(writer.num_bytes, writer.num_documents)
-    return tally
+    return tally.counts
 
 
 STAGE = Stage(

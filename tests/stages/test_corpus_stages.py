@@ -23,6 +23,7 @@ from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.corpus.provenance import read_provenance
 from pipeline.engine.stage import StageContext
 from pipeline.errors import BadDataError, MissingInputError
+from pipeline.executors.local_session import LocalSession
 from pipeline.progress import Progress
 from pipeline.section import Section
 
@@ -42,7 +43,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         root = tmp_path / folder
         (root / name).mkdir(parents=True)
         inputs = {upstream: root / upstream for upstream in stage.upstream}
-        return stage.run(StageContext(section, seed, inputs, root / name, None, workers, Progress(name)))
+        with LocalSession(workers) as session:
+            return stage.run(StageContext(section, seed, inputs, root / name, None, workers, Progress(name), session))
 
     return run
 
@@ -105,7 +107,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
     monkeypatch.setattr(
         "pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 5000
     )  # less than a file, more than half of one
-    monkeypatch.setattr("pipeline.corpus.shards.WORKER_BYTES", 1)
+    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
     for folder, workers in (("one", 1), ("many", 2), ("more", 3)):
         run("ingest", ingest_config(), folder, workers)
         run("normalize", NormalizeConfig(), folder, workers)
@@ -374,7 +376,7 @@ def test_small_corpora_start_no_processes(run: Run, monkeypatch: pytest.MonkeyPa
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("a pool was started")
 
-    monkeypatch.setattr("pipeline.corpus.shards.ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("pipeline.executors.local_session._Worker", refuse)
     sources = []
     for name in "abc":
         write_jsonl(f"{name}.jsonl", [f"{name}: {story(n)}" for n in range(30)])

@@ -1,0 +1,184 @@
+"""Work in several processes: errors arrive whole, and a killed parent leaves no process behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import PATIENCE_SECONDS, default_signals, wait_until
+
+from pipeline.executors.jobs import Job, run_task
+from pipeline.executors.local_session import LocalSession
+from pipeline.progress import Progress
+
+SCRIPT = """
+import json, os, signal, sys, time
+from pathlib import Path
+from pipeline.errors import BadDataError
+from pipeline.executors.jobs import Job
+from pipeline.executors.local_session import LocalSession, WORKER_BYTES
+from pipeline.progress import Progress
+
+def count(shared, number, output):
+    (output / "number").write_text(str(number))
+    return number + shared
+
+def note_and_count(shared, number, output):
+    with open("calls", "a") as file:
+        file.write(f"{number}\\n")
+    return count(shared, number, output)
+
+def die_once(shared, number, output):
+    count(shared, number, output)
+    if number == 1 and not os.path.exists("died"):
+        Path("died").touch()
+        note_and_count(shared, number, output)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return note_and_count(shared, number, output)
+
+def tell_process(shared, number, output):
+    time.sleep(0.2)
+    return os.getpid()
+
+def fail(shared, number, output):
+    raise BadDataError(f"number {number} is bad")
+
+def fail_unsendably(shared, number, output):
+    class Local(Exception):
+        pass
+    raise Local("cannot travel")
+
+def fail_beside_one_that_hangs(shared, number, output):
+    fail(shared, number, output) if number == 1 else time.sleep(3600)
+
+def panic(shared, number, output):
+    from tokenizers import Tokenizer
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    malformed = {"version": "1.0", "model": model, "pre_tokenizer": {"type": "FixedLength", "length": 0}}
+    Tokenizer.from_str(json.dumps(malformed)).encode("text")
+
+def leave(shared, number, output):
+    sys.exit(0)
+
+def die(shared, number, output):
+    os._exit(9)
+
+def hang(shared, number, output):
+    Path(f"worker-{number}").write_text(str(os.getpid()))
+    time.sleep(3600)
+
+if __name__ == "__main__":
+    work = globals()[sys.argv[1]]
+    try:
+        with LocalSession(2) as session:
+            for name in "ab" if len(sys.argv) > 2 else "a":
+                job = Job(work, 10, [1, 2, 3, 4], 9 * WORKER_BYTES, Path(name), "counting")
+                print([result for _, result in session.run(job, Progress("test"))])
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+def start(folder: Path, *arguments: str, prepare: Callable[[], object] = default_signals) -> subprocess.Popen[str]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, script, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
+    )
+
+
+@pytest.mark.parametrize(
+    ("work", "printed"),
+    [
+        ("count", "[11, 12, 13, 14]"),
+        ("fail", "BadDataError: number 1 is bad"),
+        ("panic", "Panic: chunk size must be non-zero"),
+        ("leave", "Panic: SystemExit: 0"),
+        ("fail_unsendably", "RuntimeError: Local: cannot travel"),
+    ],
+)
+def test_results_and_errors_come_back(tmp_path: Path, work: str, printed: str) -> None:
+    output, _ = start(tmp_path, work).communicate(timeout=PATIENCE_SECONDS)
+    assert output == f"{printed}\n"
+
+
+def test_the_task_of_a_killed_process_is_done_again_and_no_other(tmp_path: Path) -> None:
+    output, _ = start(tmp_path, "die_once").communicate(timeout=PATIENCE_SECONDS)
+    assert output == "[11, 12, 13, 14]\n"
+    assert sorted((tmp_path / "calls").read_text().split()) == ["1", "1", "2", "3", "4"]
+    made = {path.parent.name: path.read_text() for path in (tmp_path / "a").glob("??????/number")}
+    assert made == {"000000": "1", "000001": "2", "000002": "3", "000003": "4"}
+
+
+def test_a_task_whose_process_is_killed_again_and_again_ends_the_job(tmp_path: Path) -> None:
+    output, _ = start(tmp_path, "die").communicate(timeout=PATIENCE_SECONDS)
+    assert re.fullmatch(
+        r"StorageError: a worker process was killed 3 times at shard [12] of 4 \(counting\), probably for lack of "
+        r"memory; set run.num_workers below 2\n",
+        output,
+    )
+
+
+def test_processes_live_through_jobs(tmp_path: Path) -> None:
+    output, _ = start(tmp_path, "tell_process", "twice").communicate(timeout=PATIENCE_SECONDS)
+    first, second = map(json.loads, output.splitlines())
+    assert len({*first, *second}) == 2
+
+
+def add(shared: int, task: int, output: Path) -> int:
+    return shared + task
+
+
+def test_a_task_that_two_processes_did_is_there_once(tmp_path: Path) -> None:
+    job = Job(add, 1, [5], 0, tmp_path / "job", "adding")
+    job.write()
+    for _ in range(2):  # the first was taken for dead
+        run_task(job.folder, 0)
+    assert job.result(0) == 6
+    assert sorted(path.name for path in job.folder.iterdir()) == ["000000", "job.pickle"]
+
+
+def test_jobs_may_have_no_tasks(tmp_path: Path) -> None:
+    with LocalSession(2) as session:
+        assert list(session.run(Job(add, 1, [], 0, tmp_path / "job", "adding"), Progress("test"))) == []
+
+
+def test_a_worker_that_hangs_ends_with_another_that_fails_whatever_signals_are_ignored(tmp_path: Path) -> None:
+    process = start(
+        tmp_path, "fail_beside_one_that_hangs", prepare=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    )
+    assert process.communicate(timeout=PATIENCE_SECONDS) == ("BadDataError: number 1 is bad\n", "")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    process = start(tmp_path, "hang")
+    wait_until(lambda: sum(path.stat().st_size > 0 for path in tmp_path.glob("worker-*")) == 2, process)
+    workers = [int(path.read_text()) for path in tmp_path.glob("worker-*")]
+    # A terminal or a service signals all processes at once: what becomes of the work is the parent's to say.
+    for pid in workers:
+        status = Path(f"/proc/{pid}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        assert all(ignored >> number - 1 & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
