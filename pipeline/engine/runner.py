@@ -75,9 +75,8 @@ def _lead(config: Configuration, selection: Selection, workspace: Workspace, lau
             for stage in (one.stage for one in planned if one.action != "reuse"):
                 stage.check(settled.config)
             with LocalSession(settled.config.run.num_workers or num_cores()) as session:
-                _execute(
-                    RunContext(settled.config, settled.chosen, workspace, view, launch, others, session), selection
-                )
+                context = RunContext(settled.config, settled.chosen, workspace, view, launch, others, session)
+                _execute(context, selection)
     return view
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +36,21 @@ ALL_SHARDS = {"fraction": 0.5, "operations": [{"type": "synonym"}, {"type": "tf_
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run one stage on the artifacts of the others in a folder."""
     monkeypatch.chdir(tmp_path)
+    with ExitStack() as stack:
+        session_of = cache(lambda workers: stack.enter_context(LocalSession(workers)))
 
-    def run(name: str, section: Section, folder: str = "run", workers: int = 1, seed: int = 0) -> dict[str, Any]:
-        stage = importlib.import_module(f"pipeline.stages.{name}").STAGE
-        root = tmp_path / folder
-        (root / name).mkdir(parents=True)
-        inputs = {upstream: root / upstream for upstream in stage.upstream}
-        with LocalSession(workers) as session:
-            return stage.run(StageContext(section, seed, inputs, root / name, None, workers, Progress(name), session))
+        def run(name: str, section: Section, folder: str = "run", workers: int = 1, seed: int = 0) -> dict[str, Any]:
+            stage = importlib.import_module(f"pipeline.stages.{name}").STAGE
+            output = tmp_path / folder / name
+            output.mkdir(parents=True)
+            inputs = {upstream: tmp_path / folder / upstream for upstream in stage.upstream}
+            progress = Progress(name)
+            return stage.run(StageContext(section, seed, inputs, output, None, workers, progress, session_of(workers)))
 
-    return run
+        yield run
 
 
 def write_jsonl(name: str, texts: list[str | None]) -> None:
