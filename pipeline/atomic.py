@@ -145,12 +145,14 @@ def place_aside(path: Path) -> Path:
 
 
 def num_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; what vanishes meanwhile counts nothing."""
+    """Bytes that removing a folder frees: of all files below it, but for those that other folders hold as well. What
+    vanishes meanwhile counts nothing."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                total += os.lstat(os.path.join(root, name)).st_size
+                status = os.lstat(os.path.join(root, name))
+                total += status.st_size if status.st_nlink == 1 else 0
     return total
 
 

@@ -4,6 +4,7 @@ process keeps the digests of files that it wrote or read, and reads none twice f
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -24,11 +25,29 @@ _known: dict[tuple[int, ...], str] = {}
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes. A process reads them once, unless the file is written to."""
-    status = path.stat()
-    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    stamp = _stamp(path)
     if stamp not in _known:
         _known[stamp] = atomic.digest_file(path)
     return _known[stamp]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Let a file of an artifact stand in another place as well, without its bytes a second time; where the file system
+    cannot, copy it. Raises DamageError when it is not what its manifest says."""
+    check_file(source)
+    digest = digest_of(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    else:
+        _known[_stamp(target)] = digest  # A link changes the time by which a process knows the file.
 
 
 def check_files(folder: Path, digests: Iterable[tuple[str, str]]) -> None:

@@ -52,7 +52,8 @@ def seal(
     for name in atomic.list_files(folder):
         path = folder / name
         kind = "record" if any(fnmatch(name, pattern) for pattern in stage.records) else "result"
-        path.chmod(0o444)
+        if stat.S_IMODE(path.stat().st_mode) != 0o444:  # Also of a link it would change the time of the input's file.
+            path.chmod(0o444)
         files[name] = {"size": path.stat().st_size, "sha256": digest_of(path), "kind": kind}
     identified = section.identity()
     whole = section.model_dump(mode="json", by_alias=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pipeline.executors.jobs import Session
 from pipeline.executors.local_session import LocalSession
 from pipeline.features import facts_of_key, features_in, files_of_key, libraries_of_key
+from pipeline.integrity import link_file
 from pipeline.progress import Progress
 from pipeline.section import Section
 
@@ -80,6 +81,10 @@ class StageContext(Generic[Config]):
     run_name: str = ""
     run_settings: Mapping[str, Any] = field(default_factory=dict)
     """The name and all settings of the run, for records alone: no result may depend on them."""
+
+    def link(self, source: Path, name: str) -> None:
+        """Take a file of an input over into the artifact as it is, under a name; its bytes are not written again."""
+        link_file(source, self.output / name)
 
 
 Display = Callable[[Path, Any, Mapping[str, dict[str, Any]]], None]

@@ -26,13 +26,22 @@ COUNTS = "counts.npz"
 
 def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     """Write the training split again: each original as often as its source's weight says. A shard of altered copies
-    follows each shard of originals, and `provenance/` says how they were made."""
+    follows each shard of originals, and `provenance/` says how they were made. With nothing to do the shards of the
+    input are taken over as they are."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import gather_files, map_shards
 
     shards = shard_paths(context.inputs["curate"] / "train")
     size = text_bytes(shards)
     scratch = context.output / "scratch"
+    if not context.config.makes_copies:
+        job = Job(_measure_shard, None, shards, size, scratch / "measuring", "measuring")
+        tally = map_shards(context.session, job, context.progress)[1]
+        if not tally.of("weighted"):
+            for path in shards:
+                context.link(path, f"train/{path.name}")
+            shutil.rmtree(scratch)
+            return {**tally.of("total"), "dropped": {}, "changed": {}}
     counts = _count_words(context, shards, size, scratch) if context.config.needs_word_counts else None
     shared = (context.config, context.seed, counts)
     job = Job(_augment_shard, shared, shards, size, scratch / "augmenting", "augmenting")
@@ -47,6 +56,24 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
             "augment: the weights of the sources leave nothing to train on; raise ingest.sources weights"
         )
     return summary
+
+
+def _measure_shard(shared: None, source: Path, output: Path) -> Mapping[str, Counter[str]]:
+    """Count what a shard holds, and the documents that have a weight other than 1."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from pipeline.corpus.document_shards import read_tables
+    from pipeline.corpus.shards import Tally
+
+    tally = Tally()
+    for table in read_tables(source, ["text", "weight"]):
+        num_bytes = int(np.asarray(pc.binary_length(table.column("text"))).sum())
+        tally.add_in(num_bytes, len(table))
+        tally.add_out(num_bytes, len(table))
+        if weighted := int((np.asarray(table.column("weight")) != 1).sum()):
+            tally.add("weighted", "documents", weighted)
+    return tally.counts
 
 
 def _count_words(context: StageContext[AugmentConfig], shards: list[Path], size: int, scratch: Path) -> Path:

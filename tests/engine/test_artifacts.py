@@ -13,12 +13,15 @@ from typing import Annotated, Any
 import pytest
 from harness import PATIENCE_SECONDS, workspace_in
 
+from pipeline.atomic import digest_file, num_bytes
 from pipeline.engine import artifacts
 from pipeline.engine.artifacts import Workspace
 from pipeline.engine.differences import describe_differences
 from pipeline.engine.manifests import content_digest, seal
-from pipeline.engine.stage import Stage
-from pipeline.errors import MissingInputError
+from pipeline.engine.stage import Stage, StageContext
+from pipeline.errors import DamageError, MissingInputError
+from pipeline.integrity import check_file
+from pipeline.progress import Progress
 from pipeline.section import Runtime, Section
 
 
@@ -281,3 +284,39 @@ def test_a_setting_at_its_default_is_in_no_key_wherever_it_stands(workspace: Wor
     identity = workspace.identify(STAGE, Larger(inner=Deeper(depth=2, later="x")), 0, {})
     told = ['shape.inner.later (not given) -> "x"', "shape.size 3 -> 1"]
     assert describe_differences(identity.with_defaults(earlier), identity.payload) == told
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_file_of_another_artifact_is_taken_over_without_being_read_again(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool
+) -> None:
+    manifest = build(workspace, Settings())
+    source = workspace.artifact("shape", manifest["key"]) / "result.txt"
+    if not can_link:
+        monkeypatch.setattr(os, "link", lambda *paths: (_ for _ in ()).throw(OSError(errno.EXDEV, "other device")))
+    read: list[Path] = []
+    monkeypatch.setattr("pipeline.atomic.digest_file", lambda path, real=digest_file: read.append(path) or real(path))
+    identity = workspace.identify(STAGE, Settings(size=2), 0, {})
+    with workspace.building(STAGE.name, identity.key) as folder:
+        context(folder).link(source, "train/result.txt")
+        taken = seal(folder, STAGE, identity, Settings(size=2), {}, {}, time.time())
+    linked = workspace.artifact("shape", identity.key) / "train" / "result.txt"
+    check_file(linked)
+    check_file(source)
+    assert os.path.samefile(source, linked) == can_link
+    assert len(read) == (0 if can_link else 1)
+    assert taken["files"]["train/result.txt"] == manifest["files"]["result.txt"]
+    assert num_bytes(linked.parent) == (0 if can_link else linked.stat().st_size)
+
+
+def test_a_damaged_file_is_not_taken_over(workspace: Workspace, tmp_path: Path) -> None:
+    manifest = build(workspace, Settings())
+    source = workspace.artifact("shape", manifest["key"]) / "result.txt"
+    source.chmod(0o644)
+    source.write_text("resulT")
+    with pytest.raises(DamageError, match="does not match its digest"):
+        context(tmp_path).link(source, "result.txt")
+
+
+def context(output: Path) -> StageContext[Settings]:
+    return StageContext(Settings(), 0, {}, output, None, 1, Progress("test"))

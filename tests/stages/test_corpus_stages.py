@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -404,3 +405,23 @@ def test_labels_come_through_every_stage_and_copies_keep_them(run: Run, tmp_path
         line = int(document.origin.split(":")[1])
         assert document.label is not None
         assert float(document.label) == (line - 1) / 7
+
+
+def test_with_nothing_to_do_augment_takes_shards_over_as_they_are(run: Run, tmp_path: Path) -> None:
+    write_jsonl("a.jsonl", [story(n) for n in range(30)])
+    run("ingest", ingest_config())
+    run("normalize", NormalizeConfig())
+    curated = run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
+    summary = run("augment", AugmentConfig())
+    (source,), (target,) = (shard_paths(tmp_path / "run" / stage / "train") for stage in ("curate", "augment"))
+    assert os.path.samefile(source, target)
+    train = curated["splits"]["train"]
+    assert summary == {
+        "documents_in": train["documents"],
+        "documents_out": train["documents"],
+        "bytes_in": train["bytes"],
+        "bytes_out": train["bytes"],
+        "dropped": {},
+        "changed": {},
+    }
+    assert list_files(tmp_path / "run" / "augment") == [f"train/{target.name}"]
