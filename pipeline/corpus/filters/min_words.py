@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from pipeline.corpus.filters.base_filter import Filter
 if TYPE_CHECKING:
     from pipeline.corpus.document_batches import DocumentBatch
     from pipeline.corpus.text_facts import TextFacts
-
-_WORD = re.compile(r"\S+")
 
 
 class MinWords(Filter, type="min_words"):
@@ -32,5 +29,4 @@ class MinWords(Filter, type="min_words"):
 
     def _reason(self, text: str) -> str | None:
         # A long text is not split into all of its words.
-        words = _WORD.finditer(text)
-        return "fewer than min_words" if any(next(words, None) is None for _ in range(self.value)) else None
+        return "fewer than min_words" if len(text.split(None, self.value)) < self.value else None
