@@ -1,13 +1,32 @@
 """Filters: which documents are worth learning from. A new one is a file here and a line in FILTERS."""
 
 from pipeline.corpus.filters.base_filter import Filter
+from pipeline.corpus.filters.block_list import BlockList
+from pipeline.corpus.filters.fineweb_quality import FinewebQuality
+from pipeline.corpus.filters.gopher_quality import GopherQuality
+from pipeline.corpus.filters.max_bullet_lines import MaxBulletLines
 from pipeline.corpus.filters.max_chars import MaxChars
 from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
+from pipeline.corpus.filters.max_ellipsis_lines import MaxEllipsisLines
 from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
 from pipeline.corpus.filters.min_alphabetic_ratio import MinAlphabeticRatio
 from pipeline.corpus.filters.min_chars import MinChars
 from pipeline.corpus.filters.min_words import MinWords
+from pipeline.corpus.filters.regex_filter import RegexFilter
 
-FILTERS = (MinChars, MaxChars, MinWords, MinAlphabeticRatio, MaxDigitRatio, MaxSymbolRatio)
+FILTERS = (
+    MinChars,
+    MaxChars,
+    MinWords,
+    MinAlphabeticRatio,
+    MaxDigitRatio,
+    MaxSymbolRatio,
+    MaxBulletLines,
+    MaxEllipsisLines,
+    GopherQuality,
+    FinewebQuality,
+    RegexFilter,
+    BlockList,
+)
 
 __all__ = ["FILTERS", "Filter"]
