@@ -23,9 +23,6 @@ PART_BYTES = 64_000_000
 RUN_BYTES = 8_000_000
 """Records that a writer gathers before it sorts them by bucket and writes them."""
 
-Records = npt.NDArray[Any]
-Buckets = npt.NDArray[np.uint16]
-
 
 class ShuffleWriter:
     """Writes a task's records, of one dtype, to `path`, and beside it, with the suffix `.bounds`, where each bucket
@@ -35,7 +32,7 @@ class ShuffleWriter:
         self._dtype = np.dtype(dtype)
         self._records = path.open("wb")
         self._bounds = _bounds_of(path).open("wb")
-        self._pending: list[tuple[Records, Buckets]] = []
+        self._pending: list[tuple[npt.NDArray[Any], npt.NDArray[np.uint16]]] = []
         self._pending_bytes = 0
 
     def __enter__(self) -> Self:
@@ -47,7 +44,7 @@ class ShuffleWriter:
         self._records.close()
         self._bounds.close()
 
-    def write(self, records: Records, buckets: Buckets) -> None:
+    def write(self, records: npt.NDArray[Any], buckets: npt.NDArray[np.uint16]) -> None:
         """Append records. `buckets` has the bucket of each."""
         self._pending.append((records.astype(self._dtype, copy=False), buckets))
         self._pending_bytes += records.nbytes
@@ -64,12 +61,12 @@ class ShuffleWriter:
         np.cumsum(np.bincount(buckets, minlength=NUM_BUCKETS), dtype=np.int64).tofile(self._bounds)
 
 
-def buckets_of_hashes(hashes: npt.NDArray[np.uint64]) -> Buckets:
+def buckets_of_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
     """Buckets by the upper bits of 64: parts hold consecutive ranges of hashes."""
     return (hashes >> np.uint64(52)).astype(np.uint16)
 
 
-def buckets_of_numbers(numbers: npt.NDArray[Any], total: int) -> Buckets:
+def buckets_of_numbers(numbers: npt.NDArray[Any], total: int) -> npt.NDArray[np.uint16]:
     """Buckets of numbers below `total`: parts hold consecutive ranges of numbers."""
     return (numbers.astype(np.uint64) * np.uint64(NUM_BUCKETS) // np.uint64(max(1, total))).astype(np.uint16)
 
@@ -92,7 +89,7 @@ def part_ranges(paths: Sequence[Path], dtype: npt.DTypeLike, num_parts: int = 1)
     return [one for one in ranges if sizes[one.start : one.stop].any()]
 
 
-def read_part(paths: Sequence[Path], dtype: npt.DTypeLike, buckets: range) -> Records:
+def read_part(paths: Sequence[Path], dtype: npt.DTypeLike, buckets: range) -> npt.NDArray[Any]:
     """The records of some buckets, in the order of `paths`, those of a path run by run; within a run by bucket and in
     the order in which they were written."""
     dtype = np.dtype(dtype)
@@ -110,14 +107,16 @@ def read_part(paths: Sequence[Path], dtype: npt.DTypeLike, buckets: range) -> Re
     return np.concatenate(slices) if slices else np.empty(0, dtype)
 
 
-def read_numbers(paths: Sequence[Path], dtype: npt.DTypeLike, field: str, numbers: range, total: int) -> Records:
+def read_numbers(
+    paths: Sequence[Path], dtype: npt.DTypeLike, field: str, numbers: range, total: int
+) -> npt.NDArray[Any]:
     """The records whose `field` is among `numbers`, of those written by `buckets_of_numbers`, sorted by it."""
     if not numbers:
         return np.empty(0, dtype)
     first, last = buckets_of_numbers(np.array([numbers.start, numbers.stop - 1]), total).tolist()
     records = read_part(paths, dtype, range(first, last + 1))
     records = records[(records[field] >= numbers.start) & (records[field] < numbers.stop)]
-    ordered: Records = records[np.argsort(records[field], kind="stable")]
+    ordered: npt.NDArray[Any] = records[np.argsort(records[field], kind="stable")]
     return ordered
 
 
