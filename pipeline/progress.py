@@ -17,6 +17,9 @@ LOG_INTERVAL_SECONDS = 10.0
 LEAST_UPDATES = 3
 """Updates after the first from which a rate is told."""
 
+LEAST_SECONDS = 2.0
+"""Work that has to be seen before the time left is told."""
+
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
 COUNT_FORMAT = "{desc}: {n_fmt}{unit} [{elapsed}]{postfix}"
 BAR_COLUMNS = 64
@@ -43,6 +46,11 @@ class Rate:
             self._seconds = self._seconds * kept + now - self._last
             self._num_updates += 1
         self._last = now
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first update to the last."""
+        return self._elapsed
 
     @property
     def per_second(self) -> float | None:
@@ -106,8 +114,10 @@ class ProgressBar:
         rate = self._rate.per_second
         if rate is None:
             return []
-        left = [f"{short_duration((self._total - self._done) / rate)} left"] if self._total else []
-        return [f"{_scaled(rate, self._unit)}/s", *left]
+        pace = [f"{_scaled(rate, self._unit)}/s"]
+        if self._total and self._rate.elapsed >= LEAST_SECONDS:
+            pace.append(f"{short_duration((self._total - self._done) / rate)} left")
+        return pace
 
     def close(self) -> None:
         """Remove the bar from the terminal."""

@@ -70,6 +70,17 @@ def test_the_first_step_says_nothing_of_the_time_left(now: list[float]) -> None:
     assert lines[3] == "train: training: 4 of 1,000 steps (0%), 0.083 steps/s, 3h19m left"
 
 
+def test_the_time_left_waits_for_two_seconds_of_work(now: list[float]) -> None:
+    stream = io.StringIO()
+    with Progress("normalize", stream).bar("normalizing", total=1e9, unit="B") as task:
+        for waited in (9.3, 0.2, 0.2, 0.2, 0.2, 10.0):
+            now[0] += waited
+            task.update(1e6)
+    first, second = stream.getvalue().splitlines()
+    assert "left" not in first
+    assert second.endswith(" left")
+
+
 def test_another_slow_step_does_not_frighten_for_long(now: list[float]) -> None:
     told = too_much(now, [60, 60] + [1] * 3600)
     after_4_minutes = told[24]

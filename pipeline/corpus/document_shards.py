@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("origin", pa.string(), nullable=False),
         pa.field("label", pa.string()),
+        pa.field("group", pa.string()),
         pa.field("weight", pa.float64(), nullable=False),
         pa.field("parent", pa.string()),
         pa.field("changes", pa.list_(pa.string()), nullable=False),
@@ -44,7 +45,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
 def shard_name(number: int) -> str:
     """File name of a shard."""
-    return f"shard-{number:05d}.parquet"
+    return f"shard-{number:06d}.parquet"
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -103,10 +104,10 @@ def count_documents(folder: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
 
 
-def text_bytes(paths: list[Path]) -> int:
-    """About how many bytes the documents of shards have before compression, from the shards' footers."""
-    footers = (pq.read_metadata(path) for path in paths)
-    return sum(footer.row_group(n).total_byte_size for footer in footers for n in range(footer.num_row_groups))
+def text_bytes(path: Path) -> int:
+    """About how many bytes the documents of a shard have before compression, from its footer."""
+    footer = pq.read_metadata(path)
+    return sum(footer.row_group(n).total_byte_size for n in range(footer.num_row_groups))
 
 
 class ShardWriter:

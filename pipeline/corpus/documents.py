@@ -22,6 +22,7 @@ class Document:
     source: str
     origin: str
     label: str | None = None
+    group: str | None = None
     weight: float = 1.0
     parent: str | None = None
     changes: list[str] = field(default_factory=list)

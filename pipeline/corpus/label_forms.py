@@ -21,44 +21,45 @@ class LabelError(Exception):
     """A label is not usable, for the reason in the message."""
 
 
-def normal_label(value: Any) -> str | None:
+def normal_label(value: Any, name: str = "label") -> str | None:
     """The one text that stands for a label, or None for a missing one (null, NaN, nothing but white space).
 
     A whole number is written without a point, be it an integer or a float, since a column of integers becomes one of
     floats where a value is missing; other numbers keep all digits that tell them apart. Truth values are `true` and
-    `false`. Other text loses the white space around it. Lists and such are JSON. Raises LabelError.
+    `false`. Other text loses the white space around it. Lists and such are JSON. Raises LabelError, which calls
+    it by its `name`.
     """
     if isinstance(value, bytes):
         try:
             value = value.decode()
         except UnicodeDecodeError:
-            raise LabelError("label is not UTF-8") from None
+            raise LabelError(f"{name} is not UTF-8") from None
     if value is None:
         return None
     if isinstance(value, str):
-        return _normal_text(value.strip())
+        return _normal_text(value.strip(), name)
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, float | Decimal):
-        return _normal_number(value)
+        return _normal_number(value, name)
     return str(value)
 
 
-def _normal_text(text: str) -> str | None:
+def _normal_text(text: str, name: str) -> str | None:
     if not text or text in _NO_NUMBERS:
         return None
     if _WHOLE_FLOAT.fullmatch(text) and len(text) < 18:
         return str(int(text[:-2]))
     if "\0" in text:
-        raise LabelError("label has NUL bytes")
+        raise LabelError(f"{name} has NUL bytes")
     return _TRUTHS.get(text, text)
 
 
-def _normal_number(value: float | Decimal) -> str | None:
+def _normal_number(value: float | Decimal, name: str) -> str | None:
     if math.isnan(value):
         return None
     if math.isinf(value):
-        raise LabelError("label is infinite")
+        raise LabelError(f"{name} is infinite")
     if (whole := int(value)) == value and abs(whole) <= _MAX_EXACT:
         return str(whole)
     return repr(value) if isinstance(value, float) else format(value.normalize(), "f")

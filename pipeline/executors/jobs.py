@@ -6,22 +6,32 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.progress import Progress
+from pipeline.progress import Progress, ProgressBar
 
 RESULT = "result.json"
 JOB = "job.pickle"
+PROGRESS = "progress"
 
+REPORT_SECONDS = 0.25
+"""A task writes no more often how far it is."""
 
-Work = Callable[[Any, Any, Path], Any]
-"""What is done for each task: a function of a module. Given the settings, a task and an empty folder, it fills the
-folder and gives a result of JSON values. Both depend on the settings, the task and the files that it reads, on nothing
-else: any task may be done again, in another process."""
+POLL_SECONDS = 0.5
+"""How often whoever waits for tasks looks how far they are."""
+
+Report = Callable[[int], None]
+"""Tells that a task has done as many bytes more of those that its job's `num_bytes` says it has."""
+
+Work = Callable[[Any, Any, Path, Report], Any]
+"""What is done for each task: a function of a module. Given the settings, a task, an empty folder and whom to tell of
+progress, it fills the folder and gives a result of JSON values. Both depend on the settings, the task and the files
+that it reads, on nothing else: any task may be done again, in another process."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,8 @@ class Job:
     tasks: Sequence[Any]
     """What differs: paths, positions."""
 
-    num_bytes: int
-    """Text that all tasks have together."""
+    num_bytes: Sequence[int]
+    """Text that each task has, for progress and for how many processes pay."""
 
     folder: Path
     """A place of its own for what tasks make, which does not exist yet."""
@@ -47,7 +57,7 @@ class Job:
 
     def write(self) -> None:
         """Write the job to its folder, where processes find it."""
-        self.folder.mkdir(parents=True)
+        (self.folder / PROGRESS).mkdir(parents=True)
         (self.folder / JOB).write_bytes(pickle.dumps(self))
 
     def output(self, number: int) -> Path:
@@ -57,6 +67,33 @@ class Job:
     def result(self, number: int) -> Any:
         """What a task that is done has given."""
         return json.loads((self.output(number) / RESULT).read_text())
+
+    def reported(self, number: int) -> int:
+        """Bytes that a task has done until now, at most those that it has: the number in its file below `progress`,
+        which any process can read that sees the job's folder. 0 before it begins."""
+        try:
+            return min(int((self.folder / PROGRESS / f"{number:06d}").read_bytes() or b"0"), self.num_bytes[number])
+        except FileNotFoundError:
+            return 0
+
+
+class JobProgress:
+    """Moves a bar by the bytes that a job's tasks have done."""
+
+    def __init__(self, job: Job, bar: ProgressBar) -> None:
+        self._job, self._bar = job, bar
+        self._ended = self._shown = 0
+
+    def end(self, number: int) -> None:
+        """A task is done: it counts whole, whatever it has reported."""
+        self._ended += self._job.num_bytes[number]
+
+    def show(self, running: Iterable[int]) -> None:
+        """Count the tasks that are done, and what those that run have reported."""
+        done = self._ended + sum(map(self._job.reported, running))
+        if done > self._shown:  # A task that is done again begins anew, a bar does not.
+            self._bar.update(done - self._shown)
+            self._shown = done
 
 
 class Session(Protocol):
@@ -69,12 +106,16 @@ class Session(Protocol):
         """
 
 
-def run_task(folder: Path, number: int) -> None:
-    """Carry out a task of the job that was written to a folder. Its own folder is there when it is whole."""
+def run_task(folder: Path, number: int, told: Callable[[], None] = lambda: None) -> None:
+    """Carry out a task of the job that was written to a folder. Its own folder is there when it is whole.
+
+    How far it is stands in a file of the job's folder (`Job.reported`); `told` is called each time after it is written.
+    """
     job = _load(folder, (folder / JOB).stat().st_ino)
     output = folder / f"{number:06d}.{os.getpid()}.{os.urandom(4).hex()}"
     output.mkdir()
-    result = job.work(job.shared, job.tasks[number], output)
+    with _Reported(folder / PROGRESS / f"{number:06d}", told) as report:
+        result = job.work(job.shared, job.tasks[number], output, report)
     with (output / RESULT).open("w") as file:
         json.dump(result, file)
     try:
@@ -83,6 +124,29 @@ def run_task(folder: Path, number: int) -> None:
         if not job.output(number).is_dir():
             raise
         shutil.rmtree(output)  # Another process was taken for dead and was not: both have made the same.
+
+
+class _Reported:
+    """The file that says how many bytes a task has done, from none on."""
+
+    def __init__(self, path: Path, told: Callable[[], None]) -> None:
+        self._path, self._told = path, told
+        self._done = 0
+        self._written = time.monotonic()
+
+    def __enter__(self) -> Report:
+        self._file = os.open(self._path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        return self._add
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._file)
+
+    def _add(self, num_bytes: int) -> None:
+        self._done += num_bytes
+        if time.monotonic() - self._written >= REPORT_SECONDS:
+            os.pwrite(self._file, b"%d" % self._done, 0)
+            self._told()
+            self._written = time.monotonic()
 
 
 @lru_cache(maxsize=1)  # Models and lexicons that a job's settings hold are let go with it.

@@ -9,12 +9,13 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
 
 from pipeline.errors import STOP_SIGNALS, StorageError, note_own_code, panics_as_errors
-from pipeline.executors.jobs import Job, run_task
+from pipeline.executors.jobs import POLL_SECONDS, Job, JobProgress, run_task
 from pipeline.progress import Progress
 
 WORKER_BYTES = 8_000_000
@@ -41,14 +42,15 @@ class LocalSession:
     def run(self, job: Job, progress: Progress) -> Iterator[tuple[Path, Any]]:
         """The folder and the result of each task, in the order of the tasks: see `jobs.Session`."""
         job.write()
-        num_processes = min(self._num_workers, len(job.tasks), job.num_bytes // WORKER_BYTES)
-        done = self._run_in_processes(job, num_processes) if num_processes > 1 else _run_here(job)
-        with progress.bar(job.label, total=len(job.tasks), unit="shards") as bar:
+        num_bytes = sum(job.num_bytes)
+        num_processes = min(self._num_workers, len(job.tasks), num_bytes // WORKER_BYTES)
+        with progress.bar(job.label, total=num_bytes, unit="B") as bar:
+            shown = JobProgress(job, bar)
+            done = self._run_in_processes(job, num_processes, shown) if num_processes > 1 else _run_here(job, shown)
             for number in done:
-                bar.update()
                 yield job.output(number), job.result(number)
 
-    def _run_in_processes(self, job: Job, num_processes: int) -> Iterator[int]:
+    def _run_in_processes(self, job: Job, num_processes: int, shown: JobProgress) -> Iterator[int]:
         """Numbers of tasks in their order, each as soon as it and those before it are done. Of several errors the
         first in this order is raised."""
         waiting = deque(range(len(job.tasks)))
@@ -77,6 +79,8 @@ class LocalSession:
                         waiting.appendleft(number)
                     else:
                         done.add(number)
+                        shown.end(number)
+                shown.show(worker.number for worker in self._workers if worker.number is not None)
                 while next_number in done:
                     yield next_number
                     next_number += 1
@@ -98,9 +102,11 @@ class LocalSession:
             worker.start(job, waiting.popleft())
 
     def _outcomes(self) -> list[tuple[_Worker, Any]]:
-        """Wait until tasks end. Gives their workers, each with None, the error that was raised, or _KILLED."""
+        """Wait for tasks that end, but no longer than POLL_SECONDS. Gives their workers, each with None, the error that
+        was raised, or _KILLED."""
         busy = [worker for worker in self._workers if worker.number is not None]
-        ready = wait([source for worker in busy for source in (worker.connection, worker.process.sentinel)])
+        sources = [source for worker in busy for source in (worker.connection, worker.process.sentinel)]
+        ready = wait(sources, POLL_SECONDS)
         return [(one, one.outcome()) for one in busy if one.connection in ready or one.process.sentinel in ready]
 
     def _let_go(self, workers: list[_Worker]) -> None:
@@ -112,9 +118,11 @@ class LocalSession:
         self._workers = [worker for worker in self._workers if worker not in workers]
 
 
-def _run_here(job: Job) -> Iterator[int]:
+def _run_here(job: Job, shown: JobProgress) -> Iterator[int]:
     for number in range(len(job.tasks)):
-        run_task(job.folder, number)
+        run_task(job.folder, number, partial(shown.show, [number]))
+        shown.end(number)
+        shown.show([])
         yield number
 
 

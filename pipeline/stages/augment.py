@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.executors.jobs import Job
+from pipeline.executors.jobs import Job, Report
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -32,19 +32,19 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     from pipeline.corpus.shards import gather_files, map_shards
 
     shards = shard_paths(context.inputs["curate"] / "train")
-    size = text_bytes(shards)
+    sizes = list(map(text_bytes, shards))
     scratch = context.output / "scratch"
     if not context.config.makes_copies:
-        job = Job(_measure_shard, None, shards, size, scratch / "measuring", "measuring")
+        job = Job(_measure_shard, None, shards, sizes, scratch / "measuring", "measuring")
         tally = map_shards(context.session, job, context.progress)[1]
         if not tally.of("weighted"):
             for path in shards:
                 context.link(path, f"train/{path.name}")
             shutil.rmtree(scratch)
             return {**tally.of("total"), "dropped": {}, "changed": {}}
-    counts = _count_words(context, shards, size, scratch) if context.config.needs_word_counts else None
+    counts = _count_words(context, shards, sizes, scratch) if context.config.needs_word_counts else None
     shared = (context.config, context.seed, counts)
-    job = Job(_augment_shard, shared, shards, size, scratch / "augmenting", "augmenting")
+    job = Job(_augment_shard, shared, shards, sizes, scratch / "augmenting", "augmenting")
     folders, tally = map_shards(context.session, job, context.progress)
     gather_files(folders, context.output)
     shutil.rmtree(scratch)
@@ -58,7 +58,7 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     return summary
 
 
-def _measure_shard(shared: None, source: Path, output: Path) -> Mapping[str, Counter[str]]:
+def _measure_shard(shared: None, source: Path, output: Path, report: Report) -> Mapping[str, Counter[str]]:
     """Count what a shard holds, and the documents that have a weight other than 1."""
     import numpy as np
     import pyarrow.compute as pc
@@ -71,17 +71,18 @@ def _measure_shard(shared: None, source: Path, output: Path) -> Mapping[str, Cou
         num_bytes = int(np.asarray(pc.binary_length(table.column("text"))).sum())
         tally.add_in(num_bytes, len(table))
         tally.add_out(num_bytes, len(table))
+        report(num_bytes)
         if weighted := int((np.asarray(table.column("weight")) != 1).sum()):
             tally.add("weighted", "documents", weighted)
     return tally.counts
 
 
-def _count_words(context: StageContext[AugmentConfig], shards: list[Path], size: int, scratch: Path) -> Path:
+def _count_words(context: StageContext[AugmentConfig], shards: list[Path], sizes: list[int], scratch: Path) -> Path:
     """Count the words of all training documents into one file."""
     from pipeline.corpus.shards import map_shards
     from pipeline.corpus.word_counts import WordCounts
 
-    job = Job(_count_shard, None, shards, size, scratch / "counting", "counting words")
+    job = Job(_count_shard, None, shards, sizes, scratch / "counting", "counting words")
     total = WordCounts.of_texts(())
     for folder in map_shards(context.session, job, context.progress)[0]:
         total.add(WordCounts.load(folder / COUNTS))
@@ -89,16 +90,22 @@ def _count_words(context: StageContext[AugmentConfig], shards: list[Path], size:
     return scratch / COUNTS
 
 
-def _count_shard(shared: None, source: Path, output: Path) -> Mapping[str, Counter[str]]:
+def _count_shard(shared: None, source: Path, output: Path, report: Report) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_shards import read_column
+    from pipeline.corpus.documents import utf8_length
     from pipeline.corpus.word_counts import WordCounts
 
-    WordCounts.of_texts(read_column(source, "text")).save(output / COUNTS)
+    def texts() -> Iterator[str]:
+        for text in read_column(source, "text"):
+            yield text
+            report(utf8_length(text))
+
+    WordCounts.of_texts(texts()).save(output / COUNTS)
     return {}
 
 
 def _augment_shard(
-    shared: tuple[AugmentConfig, int, Path | None], source: Path, output: Path
+    shared: tuple[AugmentConfig, int, Path | None], source: Path, output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.augmenting import Augmenter, Budget, batches
     from pipeline.corpus.document_shards import ShardWriter, read_shard
@@ -117,6 +124,7 @@ def _augment_shard(
             budget.add_original(document.num_bytes * augmenter.repeats(document))
             for copy in made:
                 _write_copy(copy, augmenter, budget, copies, tally)
+            report(document.num_bytes)
     originals.close()
     copies.close()
     tally.add_out(originals.num_bytes + copies.num_bytes, originals.num_documents + copies.num_documents)
@@ -160,7 +168,7 @@ def _uses_seed(config: Config) -> bool:
 
 STAGE = Stage(
     name="augment",
-    version=4,
+    version=5,
     config=AugmentConfig,
     run=run,
     inputs=("curate/train",),

@@ -13,7 +13,7 @@ from pipeline.corpus.curate_config import CurateConfig, DropReason
 from pipeline.corpus.documents import EXCERPT_CHARS, SPLITS, SplitName
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.executors.jobs import Job
+from pipeline.executors.jobs import Job, Report
 from pipeline.features import UNICODE
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
 
     config = context.config
     shards = shard_paths(context.inputs["normalize"])
-    size = text_bytes(shards)
+    sizes = list(map(text_bytes, shards))
     scratch = context.output / "scratch"
     to_split = [to_split_of(path) for path in shards]
     tasks = [(path, split in HELD_OUT) for path, split in zip(shards, to_split, strict=True)]
-    filtering = Job(_filter_shard, config, tasks, size, scratch / "filtering", "filtering")
+    filtering = Job(_filter_shard, config, tasks, sizes, scratch / "filtering", "filtering")
     bases = [folder / FACTS for folder in map_shards(context.session, filtering, context.progress)[0]]
     for split in HELD_OUT:
         if held_out := [base for base, own in zip(bases, to_split, strict=True) if own == split]:
@@ -64,7 +64,7 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
         ordered = sorted(range(len(bases)), key=lambda n: [to_split[n] != split for split in HELD_OUT])
         find_repeats([ShardHashes(bases[n]) for n in ordered])
     sorting = list(zip(shards, bases, to_split, strict=True))
-    splitting = Job(_split_shard, (config, scratch), sorting, size, scratch / "splitting", "splitting")
+    splitting = Job(_split_shard, (config, scratch), sorting, sizes, scratch / "splitting", "splitting")
     folders, tally = map_shards(context.session, splitting, context.progress)
     join_files([folder / DROPPED for folder in folders], context.output / DROPPED)
     for folder in folders:
@@ -77,7 +77,9 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     return {**summary, "warnings": warnings} if warnings else summary
 
 
-def _filter_shard(config: CurateConfig, task: tuple[Path, bool], output: Path) -> Mapping[str, Counter[str]]:
+def _filter_shard(
+    config: CurateConfig, task: tuple[Path, bool], output: Path, report: Report
+) -> Mapping[str, Counter[str]]:
     """Write the filters' verdict on each document, and the hashes of those that stay; of held-out ones also their runs
     of words."""
     from pipeline.corpus.contamination import word_runs, write_runs
@@ -97,6 +99,7 @@ def _filter_shard(config: CurateConfig, task: tuple[Path, bool], output: Path) -
         hashes += map(text_hash, kept)
         if is_held_out:
             runs += map(word_runs, kept)
+        report(int(batch.num_bytes.sum()))
     verdicts.write(output / FACTS)
     ShardHashes(output / FACTS).write(hashes)
     if is_held_out:
@@ -105,7 +108,7 @@ def _filter_shard(config: CurateConfig, task: tuple[Path, bool], output: Path) -
 
 
 def _split_shard(
-    shared: tuple[CurateConfig, Path], task: tuple[Path, Path, SplitName | None], output: Path
+    shared: tuple[CurateConfig, Path], task: tuple[Path, Path, SplitName | None], output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     from pipeline.corpus.document_shards import ShardWriter, read_tables
@@ -124,6 +127,7 @@ def _split_shard(
             for name, count, num_bytes in _sizes_by_source(table):
                 tally.add_in(num_bytes, count)
                 tally.add("source_in", name, count)
+                report(num_bytes)
             for name, count, num_bytes in _sizes_by_source(_where(table, codes == 0)):
                 tally.add_documents("source", name, num_bytes, count)
             for place, writer in enumerate(writers.values()):
@@ -255,7 +259,7 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
 
 STAGE = Stage(
     name="curate",
-    version=3,
+    version=4,
     config=CurateConfig,
     run=run,
     inputs=("normalize",),

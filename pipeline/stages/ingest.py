@@ -16,7 +16,7 @@ from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.sources import Source
 from pipeline.engine.stage import Stage, StageContext
 from pipeline.errors import BadDataError
-from pipeline.executors.jobs import Job
+from pipeline.executors.jobs import Job, Report
 
 if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
@@ -46,16 +46,16 @@ def run(context: StageContext[IngestConfig]) -> dict[str, Any]:
     groups = list(reading_tasks(config))
     names = [source.name for source in config.sources]
     tasks = [(names.index(source.name), group) for source, group in groups]
-    size = sum(part.num_bytes for _, group in groups for part in group)
+    sizes = [sum(part.num_bytes for part in group) for _, group in groups]
     scratch = context.output / "scratch"
-    job = Job(_read_group, config.sources, tasks, size, scratch, "reading")
+    job = Job(_read_group, config.sources, tasks, sizes, scratch, "reading")
     folders, tally = map_shards(context.session, job, context.progress)
     _gather(folders, context.output)
     shutil.rmtree(scratch)
-    sizes: Counter[str] = Counter()
-    for source, group in groups:
-        sizes[source.name] += sum(part.num_bytes for part in group)
-    _check(config, tally, sizes, context.output / "rejected.jsonl")
+    size_of: Counter[str] = Counter()
+    for (source, _), size in zip(groups, sizes, strict=True):
+        size_of[source.name] += size
+    _check(config, tally, size_of, context.output / "rejected.jsonl")
     counts = tally.documents_of("source")
     warnings = _warnings(tally)
     return {
@@ -68,7 +68,7 @@ def run(context: StageContext[IngestConfig]) -> dict[str, Any]:
 
 
 def _read_group(
-    sources: Sequence[Source], task: tuple[int, list[FilePart]], output: Path
+    sources: Sequence[Source], task: tuple[int, list[FilePart]], output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_shards import write_shards
     from pipeline.corpus.readers.reading_jobs import read_parts
@@ -84,6 +84,7 @@ def _read_group(
             nonlocal num_rejected
             if not isinstance(record, Rejected):
                 tally.add_documents("source", source.name, record.num_bytes)
+                report(record.num_bytes)
                 for doubt in source.doubts(record):
                     tally.add(doubt, source.name)
                 return True
@@ -155,7 +156,7 @@ def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool])
 
 STAGE = Stage(
     name="ingest",
-    version=5,
+    version=6,
     config=IngestConfig,
     run=run,
     records=("rejected.jsonl",),

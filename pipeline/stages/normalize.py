@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.corpus.normalize_config import NormalizeConfig
 from pipeline.engine.stage import Stage, StageContext
-from pipeline.executors.jobs import Job
+from pipeline.executors.jobs import Job, Report
 
 
 def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
@@ -21,14 +21,15 @@ def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
 
     shards = shard_paths(context.inputs["ingest"])
     scratch = context.output / "scratch"
-    job = Job(_normalize_shard, context.config, shards, text_bytes(shards), scratch, "normalizing")
+    sizes = list(map(text_bytes, shards))
+    job = Job(_normalize_shard, context.config, shards, sizes, scratch, "normalizing")
     folders, tally = map_shards(context.session, job, context.progress)
     gather_files(folders, context.output)
     shutil.rmtree(scratch)
     return {**tally.of("total"), "changed": tally.of("changed")}
 
 
-def _normalize_shard(config: NormalizeConfig, source: Path, output: Path) -> Mapping[str, Counter[str]]:
+def _normalize_shard(config: NormalizeConfig, source: Path, output: Path, report: Report) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_batches import read_batches
     from pipeline.corpus.document_shards import ShardWriter, to_split_of
     from pipeline.corpus.normalize_config import normalize
@@ -37,12 +38,14 @@ def _normalize_shard(config: NormalizeConfig, source: Path, output: Path) -> Map
     tally = Tally()
     writer = ShardWriter(output / source.name, to_split_of(source))
     for batch in read_batches(source):
-        tally.add_in(int(batch.num_bytes.sum()), len(batch))
+        num_bytes = int(batch.num_bytes.sum())
+        tally.add_in(num_bytes, len(batch))
         batch.texts, labels = normalize(batch.texts, config.steps)
         for label, count in Counter(chain.from_iterable(labels)).items():
             tally.add("changed", label, count)
         batch.changes = [tuple(f"normalize:{label}" for label in own) for own in labels]
         writer.write_batch(batch)
+        report(num_bytes)
     writer.close()
     tally.add_out(writer.num_bytes, writer.num_documents)
     return tally.counts
@@ -50,7 +53,7 @@ def _normalize_shard(config: NormalizeConfig, source: Path, output: Path) -> Map
 
 STAGE = Stage(
     name="normalize",
-    version=3,
+    version=4,
     config=NormalizeConfig,
     run=run,
     inputs=("ingest",),

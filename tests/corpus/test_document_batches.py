@@ -24,6 +24,7 @@ DOCUMENTS = st.lists(
         source=st.sampled_from(["a", "b"]),
         origin=TEXT,
         label=st.none() | TEXT,
+        group=st.none() | TEXT,
         weight=st.sampled_from([1.0, 0.5]),
         parent=st.none() | TEXT,
         changes=st.lists(TEXT, max_size=2),

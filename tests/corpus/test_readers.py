@@ -96,6 +96,16 @@ def test_fields_of_json_lines_can_be_named() -> None:
     ]
 
 
+def test_a_field_can_say_to_what_a_document_belongs() -> None:
+    Path("a.jsonl").write_text('{"text": "x", "of": 3.0}\n{"text": "y"}\n{"text": "z", "of": "\\u0000"}\n')
+    first, second, third = read_file(jsonl_source(group_field="of"), Path("a.jsonl"))
+    assert isinstance(first, Document)
+    assert isinstance(second, Document)
+    assert (first.group, second.group) == ("3", None)
+    assert isinstance(third, Rejected)
+    assert third.reason == "group has NUL bytes"
+
+
 def test_identifiers_are_stable_and_differ_by_content_and_origin() -> None:
     Path("a.jsonl").write_text('{"text": "x"}\n{"text": "x"}\n')
     first, second = read_file(jsonl_source(), Path("a.jsonl"))

@@ -102,11 +102,11 @@ def test_the_prime_is_the_end_of_the_training_text(tmp_path: Path) -> None:
     for shard in range(3):
         write_split(tmp_path / str(shard), [f"{shard}a", f"{shard}é"])
         (tmp_path / "train").mkdir(exist_ok=True)
-        (tmp_path / str(shard) / "shard-00000.parquet").rename(tmp_path / f"train/shard-0000{shard}.parquet")
+        (tmp_path / str(shard) / "shard-000000.parquet").rename(tmp_path / f"train/shard-00000{shard}.parquet")
     whole = "".join(text + "\n" for text in read_texts(tmp_path / "train")).encode()
     assert len(whole) == 21
     for limit in (3, 7, 8, 20, 21, 100):
         assert xz_compression._last_bytes(tmp_path / "train", limit) == whole[-limit:]
     for shard in (0, 1):  # which are not opened where the last one is enough
-        (tmp_path / f"train/shard-0000{shard}.parquet").write_bytes(b"")
+        (tmp_path / f"train/shard-00000{shard}.parquet").write_bytes(b"")
     assert xz_compression._last_bytes(tmp_path / "train", 7) == whole[-7:]

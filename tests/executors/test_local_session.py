@@ -8,15 +8,16 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness import PATIENCE_SECONDS, default_signals, wait_until
 
-from pipeline.executors.jobs import Job, run_task
+from pipeline.executors.jobs import REPORT_SECONDS, Job, Report, run_task
 from pipeline.executors.local_session import LocalSession
-from pipeline.progress import Progress
+from pipeline.progress import Progress, ProgressBar
 
 SCRIPT = """
 import json, os, signal, sys, time
@@ -24,62 +25,70 @@ from pathlib import Path
 from pipeline.errors import BadDataError
 from pipeline.executors.jobs import Job
 from pipeline.executors.local_session import LocalSession, WORKER_BYTES
-from pipeline.progress import Progress
+from pipeline.progress import Progress, ProgressBar
 
-def count(shared, number, output):
+def count(shared, number, output, report):
     (output / "number").write_text(str(number))
     return number + shared
 
-def note_and_count(shared, number, output):
+def note_and_count(shared, number, output, report):
     with open("calls", "a") as file:
         file.write(f"{number}\\n")
-    return count(shared, number, output)
+    return count(shared, number, output, report)
 
-def die_once(shared, number, output):
-    count(shared, number, output)
+def die_once(shared, number, output, report):
+    count(shared, number, output, report)
     if number == 1 and not os.path.exists("died"):
         Path("died").touch()
-        note_and_count(shared, number, output)
+        note_and_count(shared, number, output, report)
         os.kill(os.getpid(), signal.SIGKILL)
-    return note_and_count(shared, number, output)
+    return note_and_count(shared, number, output, report)
 
-def tell_process(shared, number, output):
+def tell_process(shared, number, output, report):
     time.sleep(0.2)
     return os.getpid()
 
-def fail(shared, number, output):
+def fail(shared, number, output, report):
     raise BadDataError(f"number {number} is bad")
 
-def fail_unsendably(shared, number, output):
+def fail_unsendably(shared, number, output, report):
     class Local(Exception):
         pass
     raise Local("cannot travel")
 
-def fail_beside_one_that_hangs(shared, number, output):
-    fail(shared, number, output) if number == 1 else time.sleep(3600)
+def fail_beside_one_that_hangs(shared, number, output, report):
+    fail(shared, number, output, report) if number == 1 else time.sleep(3600)
 
-def panic(shared, number, output):
+def panic(shared, number, output, report):
     from tokenizers import Tokenizer
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     malformed = {"version": "1.0", "model": model, "pre_tokenizer": {"type": "FixedLength", "length": 0}}
     Tokenizer.from_str(json.dumps(malformed)).encode("text")
 
-def leave(shared, number, output):
+def leave(shared, number, output, report):
     sys.exit(0)
 
-def die(shared, number, output):
+def die(shared, number, output, report):
     os._exit(9)
 
-def hang(shared, number, output):
+def hang(shared, number, output, report):
     Path(f"worker-{number}").write_text(str(os.getpid()))
     time.sleep(3600)
 
+def work_until_the_bar_moves(shared, number, output, report):
+    while not os.path.exists("moved"):
+        report(1)
+        time.sleep(0.05)
+    return number
+
 if __name__ == "__main__":
+    if sys.argv[1] == "work_until_the_bar_moves":
+        ProgressBar.update = lambda bar, amount: Path("moved").touch()
     work = globals()[sys.argv[1]]
     try:
         with LocalSession(2) as session:
             for name in "ab" if len(sys.argv) > 2 else "a":
-                job = Job(work, 10, [1, 2, 3, 4], 9 * WORKER_BYTES, Path(name), "counting")
+                job = Job(work, 10, [1, 2, 3, 4], [3 * WORKER_BYTES] * 4, Path(name), "counting")
                 print([result for _, result in session.run(job, Progress("test"))])
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
@@ -137,22 +146,51 @@ def test_processes_live_through_jobs(tmp_path: Path) -> None:
     assert len({*first, *second}) == 2
 
 
-def add(shared: int, task: int, output: Path) -> int:
+def add(shared: int, task: int, output: Path, report: Report) -> int:
     return shared + task
 
 
 def test_a_task_that_two_processes_did_is_there_once(tmp_path: Path) -> None:
-    job = Job(add, 1, [5], 0, tmp_path / "job", "adding")
+    job = Job(add, 1, [5], [0], tmp_path / "job", "adding")
     job.write()
     for _ in range(2):  # the first was taken for dead
         run_task(job.folder, 0)
     assert job.result(0) == 6
-    assert sorted(path.name for path in job.folder.iterdir()) == ["000000", "job.pickle"]
+    assert sorted(path.name for path in job.folder.iterdir()) == ["000000", "job.pickle", "progress"]
+
+
+def do_by_halves(shared: None, task: int, output: Path, report: Report) -> int:
+    for _ in range(2):
+        time.sleep(1.1 * REPORT_SECONDS)
+        report(task // 2)
+    return task
+
+
+def test_others_see_how_far_a_task_is(tmp_path: Path) -> None:
+    job = Job(do_by_halves, None, [60, 40], [50, 40], tmp_path / "job", "halving")
+    job.write()
+    seen: list[int] = []
+    run_task(job.folder, 0, lambda: seen.append(job.reported(0)))
+    assert (seen, job.reported(1)) == ([30, 50], 0)  # never more than its size, and nothing before it begins
+
+
+def test_a_bar_moves_by_what_tasks_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[float] = []
+    monkeypatch.setattr(ProgressBar, "update", lambda bar, amount: moved.append(amount))
+    with LocalSession(1) as session:
+        job = Job(do_by_halves, None, [60, 40], [50, 40], tmp_path / "job", "halving")
+        assert [result for _, result in session.run(job, Progress("test"))] == [60, 40]
+    assert moved == [30, 20, 20, 20]
+
+
+def test_a_bar_moves_while_processes_work(tmp_path: Path) -> None:
+    output, _ = start(tmp_path, "work_until_the_bar_moves").communicate(timeout=PATIENCE_SECONDS)
+    assert output == "[1, 2, 3, 4]\n"
 
 
 def test_jobs_may_have_no_tasks(tmp_path: Path) -> None:
     with LocalSession(2) as session:
-        assert list(session.run(Job(add, 1, [], 0, tmp_path / "job", "adding"), Progress("test"))) == []
+        assert list(session.run(Job(add, 1, [], [], tmp_path / "job", "adding"), Progress("test"))) == []
 
 
 def test_a_worker_that_hangs_ends_with_another_that_fails_whatever_signals_are_ignored(tmp_path: Path) -> None:

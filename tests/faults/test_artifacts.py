@@ -152,7 +152,7 @@ def test_a_run_builds_again_what_lost_its_manifest(project: Project) -> None:
 
 def test_a_stage_that_fails_for_a_damaged_artifact_names_it(project: Project, workspace: Workspace) -> None:
     config = load_config(Path("tiny.yaml"))
-    cases = [("ingest", "shard-00000.parquet", "normalize"), ("tokenizer", "tokenizer.json", "model")]
+    cases = [("ingest", "shard-000000.parquet", "normalize"), ("tokenizer", "tokenizer.json", "model")]
     for read, name, reading in cases:
         shutil.rmtree(workspace.root / "artifacts" / reading)
         path = workspace.artifact(read, project.artifact(read).name) / name

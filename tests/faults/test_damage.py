@@ -61,11 +61,11 @@ def artifacts() -> list[Path]:
 
 
 READ_BY = [
-    ("ingest", "shard-00000.parquet", "normalize"),
-    ("normalize", "shard-00000.parquet", "curate"),
-    ("curate", "train/shard-00000.parquet", "augment"),
-    ("curate", "train/shard-00000.parquet", "tokenizer"),
-    ("augment", "train/shard-00000.parquet", "encode"),
+    ("ingest", "shard-000000.parquet", "normalize"),
+    ("normalize", "shard-000000.parquet", "curate"),
+    ("curate", "train/shard-000000.parquet", "augment"),
+    ("curate", "train/shard-000000.parquet", "tokenizer"),
+    ("augment", "train/shard-000000.parquet", "encode"),
     ("tokenizer", "tokenizer.json", "encode"),
     ("tokenizer", "tokenizer_config.json", "model"),
     ("encode", "encode.json", "pack"),
@@ -125,7 +125,7 @@ def test_what_a_process_has_read_or_written_is_not_read_again(tmp_path: Path, mo
 def test_an_internal_error_is_blamed_on_damage_in_any_ancestor(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = project.artifact("ingest").relative_to(project.folder) / "shard-00000.parquet"
+    path = project.artifact("ingest").relative_to(project.folder) / "shard-000000.parquet"
     overwrite(path, WAYS["middle"](path.read_bytes()))
     shutil.rmtree(project.artifact("curate"))
     monkeypatch.setattr("pipeline.corpus.shards.map_shards", lambda *_: 1 / 0)
@@ -161,7 +161,7 @@ def test_verify_sets_aside_what_an_earlier_version_made_from_damage(project: Pro
 
 
 def test_verify_keeps_what_was_compared_with_its_digests(project: Project) -> None:
-    path = project.artifact("ingest").relative_to(project.folder) / "shard-00000.parquet"
+    path = project.artifact("ingest").relative_to(project.folder) / "shard-000000.parquet"
     overwrite(path, WAYS["middle"](path.read_bytes()))
     assert len(verify()) == 1
     assert {folder.parent.name for folder in artifacts()} == {*STAGES} - {"ingest"}
@@ -173,7 +173,7 @@ def test_verify_keeps_what_was_compared_with_its_digests(project: Project) -> No
 def test_what_was_made_from_something_doubtful_is_doubtful_too(project: Project) -> None:
     curate = project.artifact("curate").relative_to(project.folder)
     forget_checks([curate])
-    path = project.artifact("normalize").relative_to(project.folder) / "shard-00000.parquet"
+    path = project.artifact("normalize").relative_to(project.folder) / "shard-000000.parquet"
     overwrite(path, WAYS["end"](path.read_bytes()))
     verify()
     assert {folder.parent.name for folder in artifacts()} == {"ingest"}

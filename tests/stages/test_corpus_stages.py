@@ -136,10 +136,10 @@ def test_provenance_leads_from_each_copy_to_its_original_and_back(run: Run, tmp_
     augmented = run("augment", section)
     originals = {d.id: d.text for d in read_documents(tmp_path / "run/curate/train")}
     shards = [path.name for path in shard_paths(tmp_path / "run/augment/train")]
-    assert shards == ["shard-00000.parquet", "shard-00000b.parquet"]
+    assert shards == ["shard-000000.parquet", "shard-000000b.parquet"]
     train = list(read_documents(tmp_path / "run/augment/train"))
     assert [d.id for d in train[: len(originals)]] == list(originals)
-    rows = list(read_provenance(tmp_path / "run/augment/provenance/shard-00000.parquet"))
+    rows = list(read_provenance(tmp_path / "run/augment/provenance/shard-000000.parquet"))
     copies = train[len(originals) :]
     assert [row["id"] for row in rows] == [copy.id for copy in copies]
     for row, copy in zip(rows, copies, strict=True):
@@ -169,7 +169,7 @@ def test_augmentation_that_is_off_makes_no_copy(run: Run, tmp_path: Path) -> Non
     run("curate", CurateConfig(validation_fraction=0.2, test_fraction=0.2))
     augmented = run("augment", AugmentConfig.model_validate({**AUGMENT, "enabled": False}))
     assert augmented["documents_out"] == augmented["documents_in"]
-    assert list_files(tmp_path / "run/augment") == ["train/shard-00000.parquet"]
+    assert list_files(tmp_path / "run/augment") == ["train/shard-000000.parquet"]
 
 
 def test_documents_do_not_depend_on_the_size_of_shards(

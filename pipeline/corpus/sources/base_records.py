@@ -44,6 +44,10 @@ class Records(Source):
     """Name of the field that holds a document's label, if it has one. 1, 1.0 and "1" are one label; null, NaN and
     white space are none. Other numbers keep all their digits."""
 
+    group_field: str | None = None
+    """Name of the field that says to what a document belongs, such as a patient or a book, if it has one. Its values
+    are read as labels are."""
+
     @model_validator(mode="after")
     def _template_is_plain(self) -> Self:
         check_no_escape("text_template", self.text_template)
@@ -53,8 +57,8 @@ class Records(Source):
 
     def fields(self) -> list[str]:
         """Names of all fields that are read, each once."""
-        label = [self.label_field] if self.label_field else []
-        return list(dict.fromkeys([*self.text_fields(), *label]))
+        others = filter(None, (self.label_field, self.group_field))
+        return list(dict.fromkeys([*self.text_fields(), *others]))
 
     def text_fields(self) -> list[str]:
         """Names of the fields that make up the text."""
@@ -75,9 +79,10 @@ class Records(Source):
                 raise BadRecordError(f"field {min(twice)!r} stands in it more than once")
             text = self._text_of(record)
             label = normal_label(record.get(self.label_field)) if self.label_field else None
+            group = normal_label(record.get(self.group_field), "group") if self.group_field else None
         except (BadRecordError, LabelError) as error:
             return Rejected(self.name, origin, str(error), getattr(error, "detail", ""), excerpt)
-        return self.document(origin, text, label, excerpt)
+        return self.document(origin, text, label, excerpt, group)
 
     @cached_property
     def _template(self) -> list[tuple[str, str | None]]:

@@ -64,7 +64,12 @@ class Source(Feature):
         """The documents of its files, or of some of them, in order. `scratch` may be filled and is thrown away."""
 
     def document(
-        self, origin: str, text: str, label: str | None = None, excerpt: str | None = None
+        self,
+        origin: str,
+        text: str,
+        label: str | None = None,
+        excerpt: str | None = None,
+        group: str | None = None,
     ) -> Document | Rejected:
         """A document of this source, or why the text is none. `origin` says where it stands; no two may be alike.
         `excerpt` is how the record begins, if that is not how the text does."""
@@ -75,8 +80,8 @@ class Source(Feature):
         else:
             try:
                 identifier = document_id(self.name, origin, text)
-                (label or "").encode()
-                return Document(identifier, text, self.name, origin, label=label, weight=self.weight)
+                f"{label}{group}".encode()
+                return Document(identifier, text, self.name, origin, label, group, self.weight)
             except UnicodeEncodeError as error:
                 is_byte = "\udc80" <= error.object[error.start] <= "\udcff"  # as the surrogateescape handler leaves it
                 reason = "not UTF-8" if is_byte else "text has a lone surrogate"
