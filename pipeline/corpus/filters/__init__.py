@@ -4,6 +4,7 @@ from pipeline.corpus.filters.base_filter import Filter
 from pipeline.corpus.filters.block_list import BlockList
 from pipeline.corpus.filters.fineweb_quality import FinewebQuality
 from pipeline.corpus.filters.gopher_quality import GopherQuality
+from pipeline.corpus.filters.gopher_repetition import GopherRepetition
 from pipeline.corpus.filters.max_bullet_lines import MaxBulletLines
 from pipeline.corpus.filters.max_chars import MaxChars
 from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
@@ -24,6 +25,7 @@ FILTERS = (
     MaxBulletLines,
     MaxEllipsisLines,
     GopherQuality,
+    GopherRepetition,
     FinewebQuality,
     RegexFilter,
     BlockList,
