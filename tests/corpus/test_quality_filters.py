@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.corpus.curate_config import CurateConfig
+from pipeline.corpus.document_batches import batch_of
+from pipeline.corpus.documents import Document
 from pipeline.corpus.filters import Filter
+from pipeline.corpus.text_facts import TextFacts
 from pipeline.errors import ConfigError, MissingInputError
 
 GOPHER = {
@@ -102,6 +105,9 @@ def test_fineweb_quality_is_datatroves(text: str, repeated: float, short: float)
     [
         ({"type": "max_bullet_lines", "value": 0.5}, "- a\nb", "- a\n  • b\nc"),
         ({"type": "max_ellipsis_lines", "value": 0.5}, "a...\nb", "a... \nb…\nc"),
+        ({"type": "mean_word_length", "min": 3, "max": 4}, "abc - abcd", "ab abc --"),
+        ({"type": "mean_word_length", "min": 3, "max": 4}, "---", "abcd abcde"),
+        ({"type": "max_hash_ratio", "value": 0.5}, "# a", "## a"),
         ({"type": "regex_filter", "pattern": r"(?i)lorem\s+ipsum"}, "lorem", "Lorem\nipsum"),
         ({"type": "regex_filter", "pattern": r"\p{L}", "drop": "not_found"}, "1 a", "123"),
     ],
@@ -111,6 +117,46 @@ def test_filters_drop_what_they_say(values: dict[str, Any], kept: str, dropped: 
     assert reason(one, kept) is None
     assert reason(one, dropped) is not None
     assert reason(one, "") == (None if values.get("drop") != "not_found" else "not found by regex_filter")
+
+
+def test_min_stop_words_counts_different_words() -> None:
+    one = filter_of(type="min_stop_words")
+    assert [reason(one, text) for text in ("the dog of", "the the, The")] == [None, "fewer than min_stop_words"]
+    assert reason(filter_of(type="min_stop_words", value=1, stop_words=["der"]), "der Hund") is None
+    with pytest.raises(ValidationError, match="above max"):
+        filter_of(type="mean_word_length", min=5, max=4)
+
+
+def test_url_block_list_knows_hosts_and_folders(tmp_path: Path) -> None:
+    file = tmp_path / "urls.txt"
+    file.write_text("# listed\nBad.com\n\nhttps://www.fine.org:80/forum/?page=1\n")
+    one = filter_of(type="url_block_list", urls=str(file))
+
+    def reason_of(origin: str) -> str | None:
+        document = Document("1", "text", "web", origin)
+        assert list(one.reasons(batch_of([document]), TextFacts(["text"]))) == [one.reason_to_drop(document)]
+        return one.reason_to_drop(document)
+
+    for origin in (
+        "http://bad.com",
+        "HTTPS://a.www.BAD.com./x?y",
+        "https://user@fine.org/forum",
+        "https://fine.org/forum/a#b",
+    ):
+        assert reason_of(origin) == "address in url_block_list", origin
+    for origin in (
+        "https://notbad.com",
+        "https://bad.com.org",
+        "https://fine.org/forums",
+        "https://fine.org/",
+        "bad.com:1",
+        "file",
+        "http://[x",
+    ):
+        assert reason_of(origin) is None, origin
+    assert one.files_of_key() == {str(file): [file]}
+    with pytest.raises(MissingInputError, match="does not exist"):
+        filter_of(type="url_block_list", urls=str(tmp_path / "none.txt")).files_of_key()
 
 
 def test_block_list_counts_whole_words_in_any_case(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pydantic import Field
 from pipeline.corpus.filters.base_text_filter import TextFilter, share_of
 from pipeline.corpus.filters.max_bullet_lines import bullet_lines
 from pipeline.corpus.filters.max_ellipsis_lines import ellipsis_lines
+from pipeline.corpus.filters.mean_word_length import word_lengths
+from pipeline.corpus.filters.min_stop_words import STOP_WORDS
 
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -48,12 +49,12 @@ class GopherQuality(TextFilter, type="gopher_quality"):
     min_stop_words: int = Field(default=2, ge=0)
     """Fewest different words of `stop_words`."""
 
-    stop_words: list[str] = Field(default=["the", "be", "to", "of", "and", "that", "have", "with"])
+    stop_words: list[str] = Field(default=list(STOP_WORDS))
     """Words that any prose has, as they are written."""
 
     def reason_of(self, text: str) -> str | None:
         words = text.split()
-        lengths = [len(word) for word in words if _LETTER_OR_DIGIT.search(word)]
+        lengths = word_lengths(words)
         if len(lengths) < self.min_words:
             return "fewer words than gopher_quality"
         if len(lengths) > self.max_words:
