@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ SCHEMA = pa.schema(
 
 TO_SPLIT = b"to_split"
 """Of a shard's schema: the split to which its source sends all documents. Not there where texts decide."""
+
+TEXT_BYTES = b"text_bytes"
+"""Of a shard's footer: how many UTF-8 bytes its texts have together."""
 
 SHARD_BYTES = 32_000_000
 GROUP_BYTES = 4_000_000
@@ -92,6 +96,12 @@ def read_column(path: Path, name: str) -> Iterator[Any]:
         yield from table.column(name).to_pylist()
 
 
+def table_of(documents: Sequence[Document]) -> pa.Table:
+    """Documents as a table with the columns of SCHEMA."""
+    columns = [pa.array(list(map(attrgetter(field.name), documents)), field.type) for field in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
 def to_split_of(path: Path) -> SplitName | None:
     """The split to which the source of a shard sends all of its documents; None where their texts decide."""
     with _open(path) as file:
@@ -105,9 +115,8 @@ def count_documents(folder: Path) -> int:
 
 
 def text_bytes(path: Path) -> int:
-    """About how many bytes the documents of a shard have before compression, from its footer."""
-    footer = pq.read_metadata(path)
-    return sum(footer.row_group(n).total_byte_size for n in range(footer.num_row_groups))
+    """UTF-8 bytes of the texts of a shard, from its footer."""
+    return int(pq.read_metadata(path).metadata[TEXT_BYTES])
 
 
 class ShardWriter:
@@ -119,9 +128,10 @@ class ShardWriter:
         self._writer = pq.ParquetWriter(
             path, schema, compression="zstd", write_statistics=False, write_page_checksum=True
         )
-        self._rows: list[dict[str, Any]] = []
+        self._documents: list[Document] = []
         self._tables: list[pa.Table] = []
-        self._pending_bytes = 0
+        self.pending_bytes = 0
+        """Text that is in memory yet."""
         self.num_documents = 0
         self.num_bytes = 0
 
@@ -133,8 +143,8 @@ class ShardWriter:
     def add(self, document: Document) -> None:
         """Append a document, but leave it in memory."""
         size = document.num_bytes
-        self._rows.append(vars(document))
-        self._pending_bytes += size
+        self._documents.append(document)
+        self.pending_bytes += size
         self.num_documents += 1
         self.num_bytes += size
 
@@ -144,7 +154,7 @@ class ShardWriter:
 
     def write_table(self, table: pa.Table) -> None:
         """Append the rows of a table with the columns of SCHEMA. Row groups end where `write` would end them."""
-        self._gather_rows()
+        self._gather_documents()
         table = table.replace_schema_metadata()
         sizes = np.asarray(pc.binary_length(table.column("text")))
         self.num_documents += len(sizes)
@@ -152,46 +162,57 @@ class ShardWriter:
         until = np.cumsum(sizes)
         start, written = 0, 0
         while start < len(sizes):
-            stop = min(int(np.searchsorted(until, written + GROUP_BYTES - self._pending_bytes)) + 1, len(sizes))
+            stop = min(int(np.searchsorted(until, written + GROUP_BYTES - self.pending_bytes)) + 1, len(sizes))
             self._tables.append(table.slice(start, stop - start))
-            self._pending_bytes += int(until[stop - 1]) - written
+            self.pending_bytes += int(until[stop - 1]) - written
             start, written = stop, int(until[stop - 1])
             self.flush_full_group()
 
     def flush_full_group(self) -> None:
         """Write what is pending if it makes a row group."""
-        if self._pending_bytes >= GROUP_BYTES:
-            self._flush()
+        if self.pending_bytes >= GROUP_BYTES:
+            self.flush()
 
-    def _flush(self) -> None:
-        self._gather_rows()
-        tables, self._tables, self._pending_bytes = self._tables, [], 0
+    def flush(self) -> None:
+        """Write what is pending as a row group."""
+        self._gather_documents()
+        tables, self._tables, self.pending_bytes = self._tables, [], 0
         if tables:
             table = pa.concat_tables(tables).combine_chunks()
             del tables  # A long text is not to be in memory a second time while it is compressed.
             self._writer.write_table(table)
 
-    def _gather_rows(self) -> None:
-        if self._rows:
-            self._tables.append(pa.Table.from_pylist(self._rows, schema=SCHEMA))
-            self._rows = []
+    def _gather_documents(self) -> None:
+        if self._documents:
+            self._tables.append(table_of(self._documents))
+            self._documents = []
 
     def close(self) -> None:
         """Write what is pending and the footer."""
-        self._flush()
+        self.flush()
+        self._writer.add_key_value_metadata({TEXT_BYTES: str(self.num_bytes)})
         self._writer.close()
 
 
-def write_shards(folder: Path, documents: Iterable[Document], to_split: SplitName | None = None) -> None:
-    """Write documents into consecutive shards of about SHARD_BYTES of text; at least one shard, maybe empty."""
-    number = 0
-    writer = ShardWriter(folder / shard_name(number), to_split)
+def write_shards(
+    folder: Path,
+    documents: Iterable[Document],
+    to_split: SplitName | None = None,
+    report: Callable[[int], None] = lambda num_bytes: None,
+) -> tuple[int, int]:
+    """Write documents into consecutive shards of about SHARD_BYTES of text; at least one shard, maybe empty. Tells
+    `report` of each row group. Gives the number of documents and of their bytes."""
+    writer = ShardWriter(folder / shard_name(0), to_split)
+    writers = [writer]
     for document in documents:
         if writer.num_bytes >= SHARD_BYTES:
             writer.close()
-            number += 1
-            writer = ShardWriter(folder / shard_name(number), to_split)
+            writer = ShardWriter(folder / shard_name(len(writers)), to_split)
+            writers.append(writer)
         writer.add(document)
         del document  # A long text is not to be in memory a second time while it is compressed.
-        writer.flush_full_group()
+        if writer.pending_bytes >= GROUP_BYTES:
+            report(writer.pending_bytes)
+            writer.flush()
     writer.close()
+    return sum(one.num_documents for one in writers), sum(one.num_bytes for one in writers)

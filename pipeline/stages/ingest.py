@@ -83,8 +83,6 @@ def _read_group(
         def is_accepted(record: Document | Rejected) -> TypeGuard[Document]:
             nonlocal num_rejected
             if not isinstance(record, Rejected):
-                tally.add_documents("source", source.name, record.num_bytes)
-                report(record.num_bytes)
                 for doubt in source.doubts(record):
                     tally.add(doubt, source.name)
                 return True
@@ -97,7 +95,10 @@ def _read_group(
             return False
 
         # A filter keeps no record, as a loop here would while a long one is written.
-        write_shards(output, filter(is_accepted, read_parts(source, group, output / "scratch")), source.split)
+        records = filter(is_accepted, read_parts(source, group, output / "scratch"))
+        num_documents, num_bytes = write_shards(output, records, source.split, report)
+    if num_documents:
+        tally.add_documents("source", source.name, num_bytes, num_documents)
     shutil.rmtree(output / "scratch", ignore_errors=True)
     return tally.counts
 

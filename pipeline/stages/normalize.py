@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from pipeline.executors.jobs import Job, Report
 
 
 def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
-    """Normalize shard by shard; a document without visible text afterwards is left to curate's filters."""
+    """Normalize shard by shard; a document without visible text afterwards is left to curate's filters. A shard in
+    which no step changes anything is taken over as it is."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import gather_files, map_shards
 
@@ -24,6 +25,9 @@ def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
     sizes = list(map(text_bytes, shards))
     job = Job(_normalize_shard, context.config, shards, sizes, scratch, "normalizing")
     folders, tally = map_shards(context.session, job, context.progress)
+    for path, folder in zip(shards, folders, strict=True):
+        if not (folder / path.name).exists():
+            context.link(path, path.name)
     gather_files(folders, context.output)
     shutil.rmtree(scratch)
     return {**tally.of("total"), "changed": tally.of("changed")}
@@ -31,23 +35,29 @@ def run(context: StageContext[NormalizeConfig]) -> dict[str, Any]:
 
 def _normalize_shard(config: NormalizeConfig, source: Path, output: Path, report: Report) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.document_batches import read_batches
-    from pipeline.corpus.document_shards import ShardWriter, to_split_of
+    from pipeline.corpus.document_shards import ShardWriter, read_tables, to_split_of
     from pipeline.corpus.normalize_config import normalize
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    writer = ShardWriter(output / source.name, to_split_of(source))
-    for batch in read_batches(source):
+    writer = None
+    for number, batch in enumerate(read_batches(source)):
         num_bytes = int(batch.num_bytes.sum())
         tally.add_in(num_bytes, len(batch))
         batch.texts, labels = normalize(batch.texts, config.steps)
         for label, count in Counter(chain.from_iterable(labels)).items():
             tally.add("changed", label, count)
         batch.changes = [tuple(f"normalize:{label}" for label in own) for own in labels]
-        writer.write_batch(batch)
+        tally.add_out(int(batch.num_bytes.sum()), len(batch))
+        if writer is None and any(labels):
+            writer = ShardWriter(output / source.name, to_split_of(source))
+            for table in islice(read_tables(source), number):
+                writer.write_table(table)
+        if writer is not None:
+            writer.write_batch(batch)
         report(num_bytes)
-    writer.close()
-    tally.add_out(writer.num_bytes, writer.num_documents)
+    if writer is not None:
+        writer.close()
     return tally.counts
 
 

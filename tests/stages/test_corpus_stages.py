@@ -19,7 +19,7 @@ from pipeline.atomic import digest_file, list_files
 from pipeline.corpus import document_shards
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.document_shards import read_documents, shard_paths, to_split_of
+from pipeline.corpus.document_shards import read_documents, read_shard, shard_paths, text_bytes, to_split_of
 from pipeline.corpus.edits import Edit, apply_edits
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.normalize_config import NormalizeConfig
@@ -123,6 +123,24 @@ def test_results_do_not_depend_on_the_number_of_workers(
         digests = [all_digests(tmp_path / folder / name) for folder in ("one", "many", "more")]
         assert digests[0] == digests[1] == digests[2]
     assert len(list((tmp_path / "one/augment/provenance").iterdir())) == 2
+
+
+def test_a_shard_that_no_step_changes_is_taken_over_as_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document_shards, "GROUP_BYTES", 1000)
+    write_jsonl("a.jsonl", [story(n).lower() for n in range(60)])
+    write_jsonl("b.jsonl", [*(story(n).lower() for n in range(60)), "\u0130 stays upper until the end"])
+    sources = [{"name": name, "type": "jsonl", "paths": [f"{name}.jsonl"]} for name in "ab"]
+    run("ingest", IngestConfig.model_validate({"sources": sources}))
+    summary = run("normalize", NormalizeConfig.model_validate({"steps": [{"type": "lowercase"}]}))
+    (same, old), (kept, changed) = (shard_paths(tmp_path / "run" / name) for name in ("ingest", "normalize"))
+    assert (kept.samefile(same), changed.samefile(old)) == (True, False)
+    *before, last_before = read_shard(old)
+    *after, last = read_shard(changed)
+    assert after == before
+    assert (last.text, last.changes) == (last_before.text.lower(), ["normalize:lowercase"])
+    assert summary["bytes_out"] == text_bytes(kept) + text_bytes(changed) == summary["bytes_in"] + 1  # i and a dot
 
 
 def test_provenance_leads_from_each_copy_to_its_original_and_back(run: Run, tmp_path: Path) -> None:

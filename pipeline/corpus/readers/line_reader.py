@@ -13,6 +13,8 @@ from pipeline.corpus.readers.records import decoded, json_object, too_long
 from pipeline.corpus.sources.jsonl import Jsonl
 from pipeline.corpus.sources.text import Text
 
+_DECODER = json.JSONDecoder(object_pairs_hook=json_object)
+
 
 def read_text(source: Text, part: FilePart) -> Iterator[Document | Rejected]:
     """The documents of a part of a text file; blank ones between separators are passed over."""
@@ -108,7 +110,7 @@ def _json_document(source: Jsonl, origin: str, data: bytes | bytearray | None) -
         return line
     excerpt = line[:EXCERPT_CHARS].strip()
     try:
-        record = json.loads(line, object_pairs_hook=json_object)
+        record = _DECODER.decode(line)
     except RecursionError:
         return Rejected(source.name, origin, "not valid JSON", "nested too deeply", excerpt)
     except ValueError as error:
