@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.corpus.filters import FILTERS, Filter
+from pipeline.corpus.filters import FILTERS, EditingFilter, Filter
 from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
 from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
 from pipeline.corpus.filters.min_alphabetic_ratio import MinAlphabeticRatio
@@ -88,15 +89,25 @@ DropReason = tuple[str, str]
 
 def reasons_to_drop(batch: DocumentBatch, filters: Sequence[Filter]) -> list[DropReason | None]:
     """For each document the first filter that it fails; None when it may stay. Each filter is asked of those alone that
-    passed the ones before. What has no visible text fails no filter, and is dropped all the same."""
+    passed the ones before. What has no visible text fails no filter, and is dropped all the same.
+
+    Filters may take parts of texts away; `batch.texts` then has what stays of documents that stay.
+    """
     import numpy as np
 
     from pipeline.corpus.text_facts import TextFacts
 
     found: list[DropReason | None] = [None] * len(batch)
-    left, seen = np.arange(len(batch)), TextFacts(batch.texts)
+    left, seen, whole = np.arange(len(batch)), TextFacts(batch.texts), batch
     for one in filters:
-        given = one.reasons(batch, seen)
+        given: Sequence[str | None]
+        if isinstance(one, EditingFilter):
+            answers = list(map(one.edited, batch.texts))
+            given = [reason for _, reason in answers]
+            batch = replace(batch, texts=[text for text, _ in answers])
+            seen = TextFacts(batch.texts)
+        else:
+            given = one.reasons(batch, seen)
         failed = np.array([bool(reason) for reason in given], dtype=bool)
         for number in np.flatnonzero(failed).tolist():
             reason = given[number]
@@ -104,6 +115,8 @@ def reasons_to_drop(batch: DocumentBatch, filters: Sequence[Filter]) -> list[Dro
                 raise ConfigError(f"{one.type}: reason_to_drop gave {reason!r}; it gives a reason in words, or None")
             found[left[number]] = (one.type, reason)
         batch, seen, left = batch.keep(~failed), seen.keep(~failed), left[~failed]
+    for number, text in zip(left.tolist(), batch.texts, strict=True):
+        whole.texts[number] = text
     for number in left[seen.kinds.visible == 0].tolist():
         found[number] = ("", "no visible characters")
     return found

@@ -112,6 +112,7 @@ def _split_shard(
 ) -> Mapping[str, Counter[str]]:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     from pipeline.corpus.document_shards import ShardWriter, read_tables
+    from pipeline.corpus.edited_tables import edit_table
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
@@ -128,6 +129,7 @@ def _split_shard(
                 tally.add_in(num_bytes, count)
                 tally.add("source_in", name, count)
                 report(num_bytes)
+            table = edit_table(table, codes == 0, shared[0].filters)
             for name, count, num_bytes in _sizes_by_source(_where(table, codes == 0)):
                 tally.add_documents("source", name, num_bytes, count)
             for place, writer in enumerate(writers.values()):

@@ -1,7 +1,9 @@
 """Filters: which documents are worth learning from. A new one is a file here and a line in FILTERS."""
 
+from pipeline.corpus.filters.base_editing_filter import EditingFilter
 from pipeline.corpus.filters.base_filter import Filter
 from pipeline.corpus.filters.block_list import BlockList
+from pipeline.corpus.filters.c4_quality import C4Quality
 from pipeline.corpus.filters.fasttext import Fasttext
 from pipeline.corpus.filters.fineweb_quality import FinewebQuality
 from pipeline.corpus.filters.gopher_quality import GopherQuality
@@ -35,6 +37,7 @@ FILTERS = (
     MinStopWords,
     GopherQuality,
     GopherRepetition,
+    C4Quality,
     FinewebQuality,
     RegexFilter,
     BlockList,
@@ -43,4 +46,4 @@ FILTERS = (
     Fasttext,
 )
 
-__all__ = ["FILTERS", "Filter"]
+__all__ = ["FILTERS", "EditingFilter", "Filter"]
