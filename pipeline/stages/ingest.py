@@ -155,6 +155,11 @@ def _first(rejects: Path, source: str, wanted: Callable[[dict[str, Any]], bool])
     return f"{entry['origin']} ({': '.join(filter(None, (entry['reason'], entry['detail'])))})"
 
 
+def _check_sources(config: Any) -> None:
+    for source in config.ingest.sources:
+        source.check()
+
+
 STAGE = Stage(
     name="ingest",
     version=6,
@@ -162,4 +167,5 @@ STAGE = Stage(
     run=run,
     records=("rejected.jsonl",),
     self_checked_files=("*shard-*.parquet",),
+    check=_check_sources,
 )

@@ -27,14 +27,28 @@ class LocalFiles(Source):
     """Files, folders (their files with the usual suffixes of the type, at any depth, hidden ones left out) and globs
     (`**` for any depth; what exists as it is written is no wildcard), relative to the working directory. Documents name
     the file they come from by this path, or, where it is absolute, by what lies below its last folder without
-    wildcards. Text, csv, json and jsonl may be compressed: .gz, .zst, .bz2, .xz."""
+    wildcards. Text, html, csv, json and jsonl may be compressed: .gz, .zst, .bz2, .xz."""
 
     is_shared_out = True
 
     def find_files(self) -> dict[Path, str]:
         """What the patterns match, sorted within each, each file once."""
-        packed = tuple(f"{suffix}{ending}" for suffix in self.suffixes for ending in COMPRESSED) if self.is_text else ()
-        return find_files(self.paths, self.suffixes, packed, self.place)
+        suffixes = self.wanted_suffixes()
+        packed = tuple(f"{suffix}{ending}" for suffix in suffixes for ending in COMPRESSED) if self.is_text else ()
+        found: dict[Path, str] = {}
+        for pattern in self.paths:
+            for path, origin in find_files([pattern], suffixes, packed, self.place).items():
+                if self.is_wanted(path, pattern):
+                    found.setdefault(path, origin)
+        return found
+
+    def wanted_suffixes(self) -> tuple[str, ...]:
+        """Endings of the files that are read of a folder, as the settings want it."""
+        return self.suffixes
+
+    def is_wanted(self, path: Path, pattern: str) -> bool:
+        """Whether a file that a pattern matches is read."""
+        return True
 
     def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         """The records of parts of files. Where one cannot be read further, the file as a whole counts as lost."""

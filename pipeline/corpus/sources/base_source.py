@@ -59,6 +59,9 @@ class Source(Feature):
         """What stands between records of a file, so that a large one can be cut; None where that is not known."""
         return None
 
+    def check(self) -> None:
+        """Raises ConfigError where what it needs is not installed."""
+
     @abstractmethod
     def read(self, parts: Sequence[FilePart], scratch: Path) -> Iterator[Document | Rejected]:
         """The documents of its files, or of some of them, in order. `scratch` may be filled and is thrown away."""
