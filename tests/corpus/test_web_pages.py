@@ -20,7 +20,10 @@ PAGE = """<!DOCTYPE html><html><head><title>T</title><style>p {{}}</style><scrip
 <article><h1>On weather</h1><p>It rained   all
 day &amp; the river <b>rose</b> by {what} feet.</p><p>Nobody was hurt, though two bridges were closed.</p></article>
 <footer>Imprint</footer></body></html>"""
-MAIN = "On weather\n\nIt rained all day & the river rose by {what} feet.\n\nNobody was hurt, though two bridges were closed."
+MAIN = (
+    "On weather\n\nIt rained all day & the river rose by {what} feet.\n\n"
+    "Nobody was hurt, though two bridges were closed."
+)
 
 
 @pytest.fixture(autouse=True)
