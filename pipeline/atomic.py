@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -144,15 +145,19 @@ def place_aside(path: Path) -> Path:
         number += 1
 
 
-def num_bytes(folder: Path) -> int:
-    """Bytes that removing a folder frees: of all files below it, but for those that other folders hold as well. What
+def num_bytes(folder: Path, links: Counter[tuple[int, int]] | None = None) -> int:
+    """Bytes that removing a folder frees: of all files below it, but for those that other folders hold as well. `links`
+    counts the names of each file in folders that were asked about before and go as well: the last one frees it. What
     vanishes meanwhile counts nothing."""
+    gone: Counter[tuple[int, int]] = Counter() if links is None else links
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
                 status = os.lstat(os.path.join(root, name))
-                total += status.st_size if status.st_nlink == 1 else 0
+                file = status.st_dev, status.st_ino
+                gone[file] += 1
+                total += status.st_size if gone[file] == status.st_nlink else 0
     return total
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -193,7 +194,7 @@ def _check_checkpoint(kind: Checkpointing, folder: Path, doubt: str, sets_aside:
 
 @dataclass(frozen=True)
 class Unused:
-    """A folder that no run needs, why, and its size."""
+    """A folder that no run needs, why, and the bytes that are free when it and those listed before it are gone."""
 
     folder: Path
     reason: str
@@ -216,25 +217,24 @@ def find_unused(workspace: Workspace) -> list[Unused]:
     overwritten, horizon = _overwritten(workspace, runs), _began(workspace)
     unused = [*_unused_results(workspace, runs), *_unused_artifacts(workspace, used, overwritten, horizon)]
     unused += _unused_work(workspace, in_progress)
-    swept = {item.folder for item in unused}
-    return unused + [
-        Unused(path, "was left by a killed run", num_bytes(path))
-        for path in _leftovers(workspace)
-        if not swept & {path, *path.parents}
-    ]
+    swept = {folder for folder, _ in unused}
+    leftovers = (path for path in _leftovers(workspace) if not swept & {path, *path.parents})
+    unused += [(path, "was left by a killed run") for path in leftovers]
+    links: Counter[tuple[int, int]] = Counter()
+    return [Unused(folder, reason, num_bytes(folder, links)) for folder, reason in unused]
 
 
-def _unused_results(workspace: Workspace, runs: Sequence[str]) -> Iterator[Unused]:
+def _unused_results(workspace: Workspace, runs: Sequence[str]) -> Iterator[tuple[Path, str]]:
     """Folders in `earlier/` of runs that are not in progress."""
     for name in (one for one in runs if not workspace.is_locked("run", one)):
         for path, state in earlier_results(workspace, name):
             reason = f"{result_in_words(workspace, state)}: an earlier result of run {name}"
-            yield Unused(path, reason, num_bytes(path))
+            yield path, reason
 
 
 def _unused_artifacts(
     workspace: Workspace, used: Container[Artifact], overwritten: Mapping[Artifact, str], horizon: float
-) -> Iterator[Unused]:
+) -> Iterator[tuple[Path, str]]:
     """Artifacts older than `horizon` that are not `used`, those set aside, and leftovers, unless somebody builds."""
     for folder in sorted(workspace.root.glob("artifacts/*/*")):
         artifact = (stage, name) = (folder.parent.name, folder.name)
@@ -247,17 +247,17 @@ def _unused_artifacts(
         else:
             continue
         if not workspace.is_locked(stage, key):
-            yield Unused(folder, reason, num_bytes(folder))
+            yield folder, reason
 
 
-def _unused_work(workspace: Workspace, in_progress: Container[str]) -> Iterator[Unused]:
+def _unused_work(workspace: Workspace, in_progress: Container[str]) -> Iterator[tuple[Path, str]]:
     """Work folders of what is complete, or what no run is at."""
     for stage, folder in works(workspace):
         complete = (workspace.artifact(stage.name, folder.name) / MANIFEST).exists()
         if (complete or folder.name not in in_progress) and not workspace.is_locked(stage.name, folder.name):
             done = f"its {stage.noun} is complete: only a longer one could go on from it"
             reason = done if complete else f"no run is at this {stage.noun}"
-            yield Unused(folder, reason, num_bytes(folder))
+            yield folder, reason
 
 
 def delete(unused: list[Unused]) -> None:

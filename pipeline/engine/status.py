@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ MAX_SETTINGS, LONGEST_VALUE = 6, 40
 
 State = Mapping[str, Any]
 
+_Sized = tuple[Path, Manifest]
+"""An artifact's folder, and its manifest."""
 
 ReadSettings = Callable[[Path], Mapping[str, Any]]
 """Gives the flattened settings of a run's config.yaml. Raises ConfigError or MissingInputError where it cannot."""
@@ -133,37 +136,58 @@ def _told_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _artifacts_by_stage(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
     lines = [f"{'stage':<10} {'artifacts':>9} {'size':>13}"]
-    unused: list[Manifest] = []
-    earlier: list[Manifest] = []
+    used: list[_Sized] = []
+    unused: list[_Sized] = []
+    earlier: list[_Sized] = []
+    of_all = _Sizes()
     for stage in workspace.stages:
-        manifests = workspace.manifests(stage.name)
-        unused += [manifest for manifest in manifests if (stage.name, manifest["key"]) not in users]
-        named = [users.get((stage.name, manifest["key"]), []) for manifest in manifests]
-        earlier += [one for one, runs in zip(manifests, named, strict=True) if runs and all("/" in run for run in runs)]
-        if manifests:
-            lines.append(f"{stage.name:<10} {len(manifests):>9} {_size(manifests):>13}")
+        artifacts = [(workspace.artifact(stage.name, one["key"]), one) for one in workspace.manifests(stage.name)]
+        for artifact in artifacts:
+            runs = users.get((stage.name, artifact[1]["key"]), [])
+            (unused if not runs else earlier if all("/" in run for run in runs) else used).append(artifact)
+        if artifacts:
+            lines.append(f"{stage.name:<10} {len(artifacts):>9} {of_all.add(artifacts):>13}")
+    swept = _Sizes()
+    swept.add(used)
     if unused:
-        lines.append(f"{len(unused):,} of them, {_size(unused)}, are of no run now: see descent gc")
+        lines.append(f"{len(unused):,} of them, {swept.add(unused)}, are of no run now: see descent gc")
     if earlier:
         lines.append(
-            f"{len(earlier):,} of them, {_size(earlier)}, are of earlier results alone: descent gc sweeps them"
+            f"{len(earlier):,} of them, {swept.add(earlier)}, are of earlier results alone: descent gc sweeps them"
         )
     return lines
 
 
 def _artifacts(workspace: Workspace, users: Mapping[tuple[str, str], list[str]]) -> list[str]:
     lines = [f"{'stage':<10} {'key':<17} {'size':>10} {'age':>8} {'took':>9}  used by"]
+    sizes = _Sizes()
     for stage in workspace.stages:
         for manifest in workspace.manifests(stage.name):
+            size = sizes.add([(workspace.artifact(stage.name, manifest["key"]), manifest)])
             runs = ", ".join(users.get((stage.name, manifest["key"]), ["-"]))
             age = _age(time.time() - manifest["started"])
             taken = f"{manifest['seconds']:.1f} s"
-            lines.append(f"{stage.name:<10} {manifest['key']:<17} {_size([manifest]):>10} {age:>8} {taken:>9}  {runs}")
+            lines.append(f"{stage.name:<10} {manifest['key']:<17} {size:>10} {age:>8} {taken:>9}  {runs}")
     return lines
 
 
-def _size(manifests: Sequence[Manifest]) -> str:
-    return f"{sum(entry['size'] for manifest in manifests for entry in manifest['files'].values()) / 1e6:,.2f} MB"
+class _Sizes:
+    """Sizes of artifacts. A file that several of them hold counts for the first."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, int]] = set()
+
+    def add(self, artifacts: Sequence[_Sized]) -> str:
+        """Bytes of the files of artifacts that were not counted before, in words."""
+        total = 0
+        for folder, manifest in artifacts:
+            for name, entry in manifest["files"].items():
+                with suppress(OSError):  # a file that is gone
+                    status = (folder / name).lstat()
+                    if (status.st_dev, status.st_ino) not in self._seen:
+                        self._seen.add((status.st_dev, status.st_ino))
+                        total += entry["size"]
+        return f"{total / 1e6:,.2f} MB"
 
 
 def _unfinished(workspace: Workspace, state: State) -> list[str]:

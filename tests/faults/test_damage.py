@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.config.loading import load_config
 from pipeline.engine import maintenance
 from pipeline.engine.manifests import CHECKED, find_damage
 from pipeline.engine.runner import run
+from pipeline.engine.status import format_status
 from pipeline.errors import DamageError, StorageError
 from pipeline.integrity import check_file
 from pipeline.progress import Progress
@@ -168,6 +170,47 @@ def test_verify_keeps_what_was_compared_with_its_digests(project: Project) -> No
     assert list(Path("workspace/checkpoints").glob("*/step-*"))
     again()
     assert [stage for stage, entry in project.state()["stages"].items() if entry["outcome"] == "built"] == ["ingest"]
+
+
+@pytest.fixture
+def linked(project: Project) -> list[Path]:
+    """The names of a file that two artifacts hold."""
+    names = [project.artifact(stage).relative_to(project.folder) for stage in ("curate", "augment")]
+    paths = [folder / "train/shard-000000.parquet" for folder in names]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    paths[1].unlink()  # Copies of the run have files of their own.
+    os.link(*paths)
+    return paths
+
+
+def test_damage_in_a_file_that_two_artifacts_hold_is_found_in_both(project: Project, linked: list[Path]) -> None:
+    before = project.digests()
+    overwrite(linked[0], WAYS["middle"](linked[0].read_bytes()))
+    found = [line for line in verify() if "does not match its digest: moved to" in line]
+    assert sorted(line.split()[3] for line in found) == sorted(map(str, linked))
+    assert {folder.parent.name for folder in artifacts()} == {*STAGES} - {"curate", "augment"}
+    assert verify() == []
+    again()
+    assert project.digests() == before
+
+
+def test_a_file_that_two_artifacts_hold_counts_once(linked: list[Path]) -> None:
+    workspace, folders = workspace_in(Path("workspace")), [path.parents[1] for path in linked]
+    (folders[0] / "large").write_bytes(bytes(3_000_000))
+    os.link(folders[0] / "large", folders[1] / "large")
+    for folder in folders:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["seal"]
+        manifest["files"]["large"] = {"size": 3_000_000, "sha256": 64 * "0", "kind": "record"}
+        overwrite(folder / "manifest.json", json.dumps(sealed(manifest)).encode())
+    for lists_all in (False, True):
+        lines = format_status(workspace, lambda path: {}, lists_all).splitlines()
+        told = [next(line for line in lines if line.startswith(folder.parent.name)) for folder in folders]
+        assert [bool(re.search(r" 3\.\d\d MB", line)) for line in told] == [True, False]
+    shutil.rmtree("workspace/runs")
+    freed = {item.folder: item.num_bytes for item in maintenance.find_unused(workspace)}
+    own = [sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders]
+    assert sum(freed[folder] for folder in folders) == sum(own) - 3_000_000 - linked[0].stat().st_size
 
 
 def test_what_was_made_from_something_doubtful_is_doubtful_too(project: Project) -> None:
