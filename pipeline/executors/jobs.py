@@ -126,6 +126,11 @@ def run_task(folder: Path, number: int, told: Callable[[], None] = lambda: None)
         shutil.rmtree(output)  # Another process was taken for dead and was not: both have made the same.
 
 
+def use_one_thread() -> None:
+    """Let libraries that this process imports from now on compute with one thread: other processes work beside it."""
+    os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+
+
 class _Reported:
     """The file that says how many bytes a task has done, from none on."""
 

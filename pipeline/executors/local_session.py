@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.errors import STOP_SIGNALS, StorageError, note_own_code, panics_as_errors
-from pipeline.executors.jobs import POLL_SECONDS, Job, JobProgress, run_task
+from pipeline.executors.jobs import POLL_SECONDS, Job, JobProgress, run_task, use_one_thread
 from pipeline.progress import Progress
 
 WORKER_BYTES = 8_000_000
@@ -191,7 +191,8 @@ def _packed(error: Exception | None) -> bytes:
 
 
 def _prepare_worker() -> None:
-    """Ignore signals, which the parent handles. Exit when the parent exits, even if it was killed."""
+    """Use one thread. Ignore signals, which the parent handles. Exit when the parent exits, even if it was killed."""
+    use_one_thread()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

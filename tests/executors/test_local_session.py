@@ -21,6 +21,7 @@ from pipeline.progress import Progress, ProgressBar
 
 SCRIPT = """
 import json, os, signal, sys, time
+import pipeline.cli
 from pathlib import Path
 from pipeline.errors import BadDataError
 from pipeline.executors.jobs import Job
@@ -81,6 +82,11 @@ def work_until_the_bar_moves(shared, number, output, report):
         time.sleep(0.05)
     return number
 
+def count_threads(shared, number, output, report):
+    import numpy, pyarrow
+    time.sleep(0.1)
+    return [pyarrow.cpu_count(), len(os.listdir(f"/proc/{os.getppid()}/task"))]
+
 if __name__ == "__main__":
     if sys.argv[1] == "work_until_the_bar_moves":
         ProgressBar.update = lambda bar, amount: Path("moved").touch()
@@ -101,6 +107,7 @@ def start(folder: Path, *arguments: str, prepare: Callable[[], object] = default
     return subprocess.Popen(
         [sys.executable, script, *arguments],
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -144,6 +151,13 @@ def test_processes_live_through_jobs(tmp_path: Path) -> None:
     output, _ = start(tmp_path, "tell_process", "twice").communicate(timeout=PATIENCE_SECONDS)
     first, second = map(json.loads, output.splitlines())
     assert len({*first, *second}) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_processes_use_one_thread_and_come_from_one_that_has_no_other(tmp_path: Path) -> None:
+    """Forking a process that has threads can deadlock. numpy and pyarrow start some when they are imported."""
+    output, _ = start(tmp_path, "count_threads").communicate(timeout=PATIENCE_SECONDS)
+    assert output == "[[1, 1], [1, 1], [1, 1], [1, 1]]\n"
 
 
 def add(shared: int, task: int, output: Path, report: Report) -> int:
