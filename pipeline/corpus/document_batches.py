@@ -61,10 +61,14 @@ class DocumentBatch:
         columns = {name: self.table.column(name) for name in self.table.column_names}
         columns["text"] = pa.array(self.texts, pa.large_string())
         if any(self.changes):
-            before = columns["changes"].to_pylist()
-            both = [[*old, *new] for old, new in zip(before, self.changes, strict=True)]
-            columns["changes"] = pa.array(both, SCHEMA.field("changes").type)
+            columns["changes"] = pa.array(self._all_changes(), SCHEMA.field("changes").type)
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+    def _all_changes(self) -> Sequence[Sequence[str]]:
+        before = self.table.column("changes")
+        if not any(len(chunk.flatten()) for chunk in before.chunks):
+            return self.changes
+        return [[*old, *new] for old, new in zip(before.to_pylist(), self.changes, strict=True)]
 
 
 def batch_of(documents: Sequence[Document]) -> DocumentBatch:

@@ -32,6 +32,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+REPEATING = ["source", "label", "group", "parent", "changes.list.element"]
+"""Columns whose values are written once, with references to them; to try it on others costs time."""
+
 TO_SPLIT = b"to_split"
 """Of a shard's schema: the split to which its source sends all documents. Not there where texts decide."""
 
@@ -126,7 +129,12 @@ class ShardWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         schema = SCHEMA.with_metadata({TO_SPLIT: to_split}) if to_split else SCHEMA
         self._writer = pq.ParquetWriter(
-            path, schema, compression="zstd", write_statistics=False, write_page_checksum=True
+            path,
+            schema,
+            compression="zstd",
+            use_dictionary=REPEATING,
+            write_statistics=False,
+            write_page_checksum=True,
         )
         self._documents: list[Document] = []
         self._tables: list[pa.Table] = []

@@ -52,10 +52,15 @@ _PLAIN = bytes(code for code in (*b"\n\t", *range(32, 127)) if code != ord("&"))
 def is_plain(text: str) -> bool:
     """Whether a text is one that steps with `plain` leave alone: printable ASCII without `&`, line feeds and tabs, with
     no white space at line ends, no outer blank lines and at most two blank lines in a row."""
-    if not text.isascii() or text.encode().translate(None, _PLAIN):
-        return False
-    inside = not any(gap in text for gap in (" \n", "\t\n", "\n\n\n\n"))
-    return inside and not text.startswith("\n") and not text.endswith((" ", "\t", "\n"))
+    return not (
+        not text.isascii()
+        or text.encode().translate(None, _PLAIN)
+        or " \n" in text
+        or "\t\n" in text
+        or "\n\n\n\n" in text
+        or text.startswith("\n")
+        or text.endswith((" ", "\t", "\n"))
+    )
 
 
 def normalize(texts: Sequence[str], steps: Sequence[Step]) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -48,7 +48,7 @@ def _normalize_shard(config: NormalizeConfig, source: Path, output: Path, report
         for label, count in Counter(chain.from_iterable(labels)).items():
             tally.add("changed", label, count)
         batch.changes = [tuple(f"normalize:{label}" for label in own) for own in labels]
-        tally.add_out(int(batch.num_bytes.sum()), len(batch))
+        tally.add_out(int(batch.num_bytes.sum()) if any(labels) else num_bytes, len(batch))
         if writer is None and any(labels):
             writer = ShardWriter(output / source.name, to_split_of(source))
             for table in islice(read_tables(source), number):

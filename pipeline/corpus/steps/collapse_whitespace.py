@@ -23,5 +23,5 @@ class CollapseWhitespace(Step, type="collapse_whitespace"):
     def apply(self, text: str) -> str:
         """The text without it."""
         # Line by line: a regular expression for trailing space takes quadratic time on long runs of spaces.
-        lines = "\n".join(line.rstrip() for line in text.split("\n"))
+        lines = "\n".join(map(str.rstrip, text.split("\n")))
         return _BLANK_LINES.sub("\n\n\n", lines.strip("\n"))
