@@ -29,7 +29,7 @@ def reading_tasks(config: IngestConfig) -> list[tuple[Source, list[FilePart]]]:
         files = source.find_files()
         for path, origin in files.items():
             whole = FilePart(path, origin, 0, path.stat().st_size)
-            for part in [whole] if is_whole else _cut(whole, source):
+            for part in [whole] if is_whole else source.cut(whole) or _cut(whole, source):
                 group.append(part)
                 num_bytes += part.num_bytes
                 if num_bytes >= SHARD_BYTES and not is_whole:

@@ -12,7 +12,8 @@ from pipeline.corpus.sources.parquet import Parquet
 from pipeline.corpus.sources.python_docs import PythonDocs
 from pipeline.corpus.sources.source_code import SourceCode
 from pipeline.corpus.sources.text import Text
+from pipeline.corpus.sources.web_archive import WebArchive
 
-SOURCES = (PythonDocs, Text, Jsonl, Json, Csv, Parquet, Arrow, HtmlFiles, Epub, SourceCode, Hub)
+SOURCES = (PythonDocs, Text, Jsonl, Json, Csv, Parquet, Arrow, HtmlFiles, Epub, WebArchive, SourceCode, Hub)
 
 __all__ = ["SOURCES", "Source"]

@@ -59,6 +59,10 @@ class Source(Feature):
         """What stands between records of a file, so that a large one can be cut; None where that is not known."""
         return None
 
+    def cut(self, whole: FilePart) -> Iterator[FilePart] | None:
+        """Parts of a file of about a shard each, where its format takes more than a separator; else None."""
+        return None
+
     def check(self) -> None:
         """Raises ConfigError where what it needs is not installed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -19,7 +19,7 @@ NEEDED = {"resiliparse": ("resiliparse", "fastwarc"), "trafilatura": ("resilipar
 class WebPages(Source):
     """Pages of HTML, of which the text is taken."""
 
-    libraries = ("resiliparse",)
+    libraries: ClassVar[tuple[str, ...]] = ("resiliparse",)
 
     extractor: Literal["resiliparse", "trafilatura", "none"] = "resiliparse"
     """What takes the text out of a page: resiliparse is ten times as fast, trafilatura leaves out more of what is no
