@@ -1,4 +1,4 @@
-"""Find training documents that hold a document of a test or validation source."""
+"""Find documents that hold one of a test or validation source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.dedup import Hashes, ShardHashes
 from pipeline.corpus.documents import SplitName
 
 RUN_WORDS = 5
@@ -23,11 +22,12 @@ by which Lee et al. 2022, "Deduplicating Training Data Makes Language Models Bet
 FEWEST_RUNS = 8
 """A document with fewer runs is a phrase, which many texts hold: only its repetition counts."""
 
+
 _WORD = re.compile(r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+|\w")  # a letter alone where no spaces are written
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
-def word_runs(text: str) -> Hashes:
+def word_runs(text: str) -> NDArray[np.uint64]:
     """The hash of each different run of RUN_WORDS words, sorted. Case, punctuation and white space do not count."""
     words = np.array([zlib.crc32(word.encode()) for word in _WORD.findall(text.casefold())], dtype=np.uint64)
     number = max(0, len(words) - RUN_WORDS + 1)
@@ -37,8 +37,8 @@ def word_runs(text: str) -> Hashes:
     return np.unique(runs)
 
 
-def write_runs(base: Path, runs: Iterable[Hashes]) -> None:
-    """Write the runs of a shard's documents to files beside its hashes, at a path without suffix."""
+def write_runs(base: Path, runs: Iterable[NDArray[np.uint64]]) -> None:
+    """Write the runs of a shard's documents to files, at a path without suffix."""
     found = [one if len(one) >= FEWEST_RUNS else one[:0] for one in runs]
     np.concatenate([np.empty(0, dtype=np.uint64), *found]).tofile(base.with_suffix(".runs"))
     np.array([len(one) for one in found], dtype=np.uint32).tofile(base.with_suffix(".lengths"))
@@ -46,18 +46,17 @@ def write_runs(base: Path, runs: Iterable[Hashes]) -> None:
 
 @dataclass(frozen=True)
 class HeldOutTexts:
-    """The documents of the sources that go to a held-out split: hashes of their texts, and runs of words with the
-    documents that they are from. All of it lies in files, which processes share."""
+    """The documents of the sources that go to a held-out split: runs of words with the documents that they are from.
+    All of it lies in files, which processes share."""
 
     split: SplitName
-    hashes: NDArray[np.uint64]
     runs: NDArray[np.uint64]
     owners: NDArray[np.uint32]
     lengths: NDArray[np.uint32]
 
     @classmethod
     def write(cls, folder: Path, split: SplitName, shards: Iterable[Path]) -> None:
-        """Gather what `write_runs` and `ShardHashes` have written of shards."""
+        """Gather what `write_runs` has written of shards."""
         bases = list(shards)
         runs, lengths = (
             np.concatenate([np.empty(0, dtype=dtype), *(np.fromfile(base.with_suffix(name), dtype) for base in bases)])
@@ -65,24 +64,17 @@ class HeldOutTexts:
         )
         owners = np.repeat(np.arange(len(lengths), dtype=np.uint32), lengths)
         order = np.argsort(runs, kind="stable")
-        hashes = [ShardHashes(base).read_sorted() for base in bases]
-        every = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *hashes]))
-        for name, values in (("hashes", every), ("runs", runs[order]), ("owners", owners[order]), ("lengths", lengths)):
+        for name, values in (("runs", runs[order]), ("owners", owners[order]), ("lengths", lengths)):
             np.save(folder / f"{split}-{name}.npy", values)
 
     @classmethod
     def open(cls, folder: Path, split: SplitName) -> Self | None:
         """What `write` has left in a folder; None where there is nothing."""
-        if not (folder / f"{split}-hashes.npy").is_file():
+        if not (folder / f"{split}-runs.npy").is_file():
             return None
-        names = ("hashes", "runs", "owners", "lengths")
+        names = ("runs", "owners", "lengths")
         found: list[Any] = [np.load(folder / f"{split}-{name}.npy", mmap_mode="r") for name in names]
         return cls(split, *found)
-
-    def repeats(self, value: int) -> bool:
-        """Whether a text's hash is that of one of the documents."""
-        place = int(np.searchsorted(self.hashes, np.uint64(value)))
-        return place < len(self.hashes) and int(self.hashes[place]) == value
 
     def is_held_by(self, text: str) -> bool:
         """Whether a text holds MOST of one of the documents."""

@@ -14,6 +14,7 @@ from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
 from pipeline.corpus.filters.min_alphabetic_ratio import MinAlphabeticRatio
 from pipeline.corpus.filters.min_chars import MinChars
 from pipeline.corpus.filters.min_words import MinWords
+from pipeline.corpus.near_duplicates_config import NearDuplicates
 from pipeline.errors import ConfigError
 from pipeline.features import one_of
 from pipeline.section import Section
@@ -37,6 +38,9 @@ class CurateConfig(Section):
 
     deduplicate: Literal["exact", "none"] = "exact"
     """`exact` drops documents that repeat an earlier one up to case and white space."""
+
+    near_duplicates: NearDuplicates | None = Field(default_factory=NearDuplicates)
+    """Drop documents that are like an earlier one, and keep those that are less so in one split. Null does neither."""
 
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Part of the documents held out to watch training, of sources without `split`. 0 takes those of sources with

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 NUM_BUCKETS = 4096
 
-PART_BYTES = 64_000_000
+PART_BYTES = 16_000_000
 """Records that a task on a part has in memory at once, but for a bucket that has more."""
 
 RUN_BYTES = 8_000_000
@@ -74,9 +74,7 @@ def buckets_of_numbers(numbers: npt.NDArray[Any], total: int) -> npt.NDArray[np.
 def part_ranges(paths: Sequence[Path], dtype: npt.DTypeLike, num_parts: int = 1) -> list[range]:
     """Runs of buckets that cover all that was written to `paths`, each of about PART_BYTES or one bucket; at least
     `num_parts` where there are so many records. No records give no range."""
-    sizes = np.zeros(NUM_BUCKETS, dtype=np.int64)
-    for path in paths:
-        sizes += np.diff(_read_bounds(path), axis=1, prepend=0).sum(axis=0)
+    sizes = _bucket_sizes(paths)
     total = int(sizes.sum())
     if total == 0:
         return []
@@ -87,6 +85,12 @@ def part_ranges(paths: Sequence[Path], dtype: npt.DTypeLike, num_parts: int = 1)
     edges = [0, *(np.flatnonzero(np.diff(part_of)) + 1).tolist(), NUM_BUCKETS]
     ranges = [range(start, stop) for start, stop in pairwise(edges)]
     return [one for one in ranges if sizes[one.start : one.stop].any()]
+
+
+def part_sizes(paths: Sequence[Path], dtype: npt.DTypeLike, parts: Sequence[range]) -> list[int]:
+    """Bytes of the records of each part."""
+    sizes = _bucket_sizes(paths) * np.dtype(dtype).itemsize
+    return [int(sizes[part.start : part.stop].sum()) for part in parts]
 
 
 def read_part(paths: Sequence[Path], dtype: npt.DTypeLike, buckets: range) -> npt.NDArray[Any]:
@@ -118,6 +122,13 @@ def read_numbers(
     records = records[(records[field] >= numbers.start) & (records[field] < numbers.stop)]
     ordered: npt.NDArray[Any] = records[np.argsort(records[field], kind="stable")]
     return ordered
+
+
+def _bucket_sizes(paths: Sequence[Path]) -> npt.NDArray[np.int64]:
+    sizes = np.zeros(NUM_BUCKETS, dtype=np.int64)
+    for path in paths:
+        sizes += np.diff(_read_bounds(path), axis=1, prepend=0).sum(axis=0)
+    return sizes
 
 
 def _bounds_of(path: Path) -> Path:

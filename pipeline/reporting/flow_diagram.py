@@ -273,6 +273,8 @@ def nodes_of(run: RunData) -> tuple[dict[str, Node], list[Node]]:
     }
     for name in ("ingest", "normalize", "curate", "augment"):
         nodes[name].facts += _change_facts(run.summary(name))
+    if words := clusters_in_words(run.summary("curate")):
+        nodes["curate"].facts.append(("", words))
     block = run.section("pack").get("block_size")
     if block:
         nodes["pack"].facts.insert(0, ("", f"block of {formats.count(block)} tokens"))
@@ -307,6 +309,15 @@ def _change_facts(summary: Mapping[str, Any]) -> list[Fact]:
         if rest := reasons[len(shown) :]:
             facts.append((style, f"{sign}{_shown(sum(n for _, n in rest))} of {len(rest)} other kinds"))
     return facts
+
+
+def clusters_in_words(summary: Mapping[str, Any]) -> str:
+    """How many documents share a split because they are alike; "" where none do."""
+    near = summary.get("near_duplicates") or {}
+    if not near.get("clusters"):
+        return ""
+    documents = formats.plural(near["documents_in_clusters"], "document", _shown)
+    return f"{documents} in {formats.plural(near['clusters'], 'cluster', _shown)}"
 
 
 def _shown(value: float) -> str:

@@ -1,19 +1,18 @@
-"""Filters name their reasons; repeats are found over the whole corpus; splits depend on the text alone."""
+"""Filters name their reasons; splits depend on the text alone."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.corpus import dedup
 from pipeline.corpus.curate_config import CurateConfig, reasons_to_drop
 from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.ingest_config import IngestConfig
+from pipeline.corpus.repeats import text_hash
 from pipeline.corpus.splitting import split_of_hash
 
 RATIOS = [{"type": "min_alphabetic_ratio"}, {"type": "max_digit_ratio"}, {"type": "max_symbol_ratio"}]
@@ -66,53 +65,34 @@ def test_limits_that_once_were_settings_are_refused_with_the_line_to_write() -> 
     ]
 
 
-def stored(base: Path, hashes: list[int]) -> dedup.ShardHashes:
-    shard = dedup.ShardHashes(base)
-    shard.write(hashes)
-    return shard
-
-
-@pytest.mark.parametrize("part", [3, 1_000_000])
-def test_repeats_are_found_across_shards_and_the_first_one_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
-) -> None:
-    monkeypatch.setattr(dedup, "PART_HASHES", part)
-    shards = [["a", "b", "A  ", "c"], [], ["d", "b", "e"], ["e", "f", "a"]]
-    hashed = [
-        stored(tmp_path / str(number), [dedup.text_hash(text) for text in texts]) for number, texts in enumerate(shards)
-    ]
-    dedup.find_repeats(hashed)
-    assert [set(shard.read_repeats().tolist()) for shard in hashed] == [{2}, set(), {1}, {0, 2}]
-
-
-def test_extreme_hashes_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dedup, "PART_HASHES", 2)
-    values = [2**64 - 1, 0, 2**64 - 1, 0, 2**63, 2**63]
-    shard = stored(tmp_path / "0", values)
-    dedup.find_repeats([shard])
-    assert set(shard.read_repeats().tolist()) == {2, 3, 5}
-    assert shard.read().tolist() == values
-
-
 def test_splits_have_their_share_and_follow_the_text() -> None:
     section = CurateConfig(validation_fraction=0.1, test_fraction=0.2)
-    splits = [split_of_hash(dedup.text_hash(f"document number {n}"), section) for n in range(5000)]
+    splits = [split_of_hash(text_hash(f"document number {n}"), section) for n in range(5000)]
     assert abs(splits.count("test") / 5000 - 0.2) < 0.03
     assert abs(splits.count("validation") / 5000 - 0.1) < 0.03
-    assert splits == [split_of_hash(dedup.text_hash(f"  Document  NUMBER {n}\n"), section) for n in range(5000)]
+    assert splits == [split_of_hash(text_hash(f"  Document  NUMBER {n}\n"), section) for n in range(5000)]
 
 
 def test_growing_one_fraction_moves_nothing_between_the_others() -> None:
     texts = [f"document number {n}" for n in range(2000)]
-    small = [
-        split_of_hash(dedup.text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts
-    ]
-    large = [
-        split_of_hash(dedup.text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts
-    ]
+    small = [split_of_hash(text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.1)) for text in texts]
+    large = [split_of_hash(text_hash(text), CurateConfig(validation_fraction=0.1, test_fraction=0.3)) for text in texts]
     assert all(
         after == before or (before, after) == ("train", "test") for before, after in zip(small, large, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "problem"),
+    [
+        ({"drop_at": 0.5, "same_split_at": 0.6}, "same_split_at 0.6 is above drop_at 0.5"),
+        ({"drop_at": None, "same_split_at": None}, "write near_duplicates: null"),
+        ({"drop_at": 1.1}, "less than or equal to 1"),
+    ],
+)
+def test_thresholds_of_near_duplicates_make_sense_together(thresholds: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        CurateConfig.model_validate({"near_duplicates": thresholds})
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ SETTINGS = (
     "run.name=tiny",
     "curate.validation_fraction=0.2",
     "curate.test_fraction=0.2",
+    "curate.near_duplicates=null",
     "augment.fraction=1.0",
     "pack.block_size=16",
     "model.config={hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2}",

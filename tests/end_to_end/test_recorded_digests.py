@@ -37,6 +37,7 @@ curate:
     - {type: min_alphabetic_ratio, value: 0.5}
     - {type: max_digit_ratio, value: 0.3}
     - {type: max_symbol_ratio, value: 0.4}
+  near_duplicates: {drop_at: 0.9, same_split_at: 0.7}
   validation_fraction: 0.2
   test_fraction: 0.2
 augment:

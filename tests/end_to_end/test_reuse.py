@@ -16,8 +16,8 @@ from harness import PATIENCE_SECONDS, STAGES, Project, select
 
 from pipeline.config.loading import load_config
 from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.dedup import text_hash
 from pipeline.corpus.document_shards import read_documents
+from pipeline.corpus.repeats import text_hash
 from pipeline.corpus.splitting import split_of_hash
 from pipeline.engine import runner
 from pipeline.errors import BadDataError, ConfigError

@@ -130,7 +130,7 @@ def test_an_internal_error_is_blamed_on_damage_in_any_ancestor(
     path = project.artifact("ingest").relative_to(project.folder) / "shard-000000.parquet"
     overwrite(path, WAYS["middle"](path.read_bytes()))
     shutil.rmtree(project.artifact("curate"))
-    monkeypatch.setattr("pipeline.corpus.shards.map_shards", lambda *_: 1 / 0)
+    monkeypatch.setattr("pipeline.corpus.scanning.number_shards", lambda *_: 1 / 0)
     with pytest.raises(StorageError, match=rf"^curate: the artifact file {path} does not match its digest; `descent"):
         again(only="curate")
 

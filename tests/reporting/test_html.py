@@ -121,6 +121,7 @@ def test_the_page_tells_the_run(page: str) -> None:
         "train: 482k tokens",
         "block of 256 tokens",
         "dropped: 1,630 too short, 655 repeats an earlier document",
+        "near-duplicates: 812 documents in 230 clusters",
         "loss (nats per token)",
         "target tokens per second",
         "the model needs 5.8% fewer bits (\u22120.190 to \u22120.0700)",

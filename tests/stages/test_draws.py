@@ -139,7 +139,7 @@ def test_the_other_stages_of_data_give_the_same_for_any_seed(tmp_path: Path) -> 
     source = {"name": "s", "type": "text", "paths": [str(tmp_path / "text.txt")], "separator": "\n\n"}
     config = config_of(
         ingest={"sources": [source]},
-        curate={"filters": [], "validation_fraction": 0.2, "test_fraction": 0.2},
+        curate={"filters": [], "validation_fraction": 0.2, "test_fraction": 0.2, "near_duplicates": None},
         tokenizer={"vocab_size": 300},
         pack={"block_size": 16},
     )

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from pipeline.reporting import formats
 from pipeline.reporting.flow_column import flow_column
-from pipeline.reporting.flow_diagram import flow_diagram, flow_of, readable
+from pipeline.reporting.flow_diagram import clusters_in_words, flow_diagram, flow_of, readable
 from pipeline.reporting.jinja_templates import render
 from pipeline.reporting.run_data import RunData
 from pipeline.reporting.sections.base_section import PageSection, Shown
@@ -31,6 +31,8 @@ def _rows(run: RunData) -> list[dict[str, Any]]:
         for key in ("rejected", "dropped", "copies_dropped", "changed"):
             reasons = [f"{formats.count(n)} {readable(name)}" for name, n in (summary.get(key) or {}).items() if n]
             notes += [f"{readable(key)}: {', '.join(reasons)}"] if reasons else []
+        notes += [f"near-duplicates: {words}"] if (words := clusters_in_words(summary)) else []
+        notes += [f"warning: {warning}" for warning in summary.get("warnings") or ()]
         counts = {key: summary.get(key) for key in ("documents_in", "documents_out", "bytes_in", "bytes_out")}
         rows.append({"stage": stage, "notes": notes, **counts})
     return rows
