@@ -12,7 +12,7 @@ import typer
 from pipeline import __version__
 from pipeline.console.error_exit import code_of_output, complain
 from pipeline.engine.launches.launch import is_local_main_process
-from pipeline.verbs import config_commands, model_commands, run_commands, workspace_commands
+from pipeline.verbs import ablate_command, config_commands, model_commands, run_commands, workspace_commands
 
 app = typer.Typer(
     name="descent",
@@ -33,6 +33,7 @@ VERBS = (
     workspace_commands.status,
     run_commands.explain,
     workspace_commands.diff,
+    ablate_command.ablate,
     workspace_commands.report,
     workspace_commands.verify,
     workspace_commands.gc,

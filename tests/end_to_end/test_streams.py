@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "status": ("status", "tiny.yaml"),
     "explain": ("explain", "tiny.yaml", "train"),
     "diff": ("diff", "tiny.yaml", "tiny", "tiny"),
+    "ablate": ("ablate", "--help"),  # it needs more test documents than there are, and several runs
     "report": ("report", "tiny.yaml"),
     "verify": ("verify", "tiny.yaml"),
     "gc": ("gc", "tiny.yaml"),
