@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.corpus.components import GOES, thin_out, unite
+from pipeline.corpus.corpus_jobs import Jobs
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.near_duplicates import (
     BANDS,
@@ -28,40 +29,14 @@ from pipeline.corpus.near_duplicates import (
 from pipeline.corpus.near_duplicates_config import NearDuplicates
 from pipeline.corpus.repeats import KEYED, LINK, LINKS, link_repeats
 from pipeline.corpus.scanning import GROUPS, TEXTS, Shard, read_passed
-from pipeline.corpus.shuffle import part_ranges, part_sizes, read_numbers
+from pipeline.corpus.shuffle import read_numbers
 from pipeline.corpus.splitting import LABELS, Clusters, Members
 from pipeline.errors import StorageError
-from pipeline.executors.jobs import Job, Session, Work
-from pipeline.progress import Progress
 
 MOST_DOCUMENTS = 2**32
 
 STATES = "states"
 """The file that says of each document whether it GOES."""
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """Carries out jobs, each in a folder of its own below `scratch`."""
-
-    session: Session
-    progress: Progress
-    scratch: Path
-
-    def on_shards(
-        self, work: Work, shared: Any, tasks: Sequence[Any], sizes: Sequence[int], label: str
-    ) -> list[tuple[Path, Any]]:
-        """The folder and the result of each task."""
-        job = Job(work, shared, tasks, sizes, self.scratch / label.replace(" ", "-"), label)
-        return list(self.session.run(job, self.progress))
-
-    def on_parts(
-        self, work: Work, shared: Any, shuffled: Sequence[Path], dtype: npt.DTypeLike, label: str
-    ) -> list[Path]:
-        """The folders of tasks on all parts of what was shuffled."""
-        parts = part_ranges(shuffled, dtype)
-        done = self.on_shards(work, shared, parts, part_sizes(shuffled, dtype, parts), label)
-        return [folder for folder, _ in done]
 
 
 @dataclass(frozen=True)
@@ -87,7 +62,7 @@ class Related:
         def linked(name: str, label: str) -> list[Path]:
             paths = [folder / name for folder in folders]
             found = jobs.on_parts(link_repeats, (paths, num_documents), paths, KEYED, label)
-            return [folder / LINKS for folder in found]
+            return [folder / LINKS for folder, _ in found]
 
         repeats, groups = linked(TEXTS, "finding repeats"), linked(GROUPS, "finding groups")
         alone = cls(num_documents, repeats, groups, [], None)
@@ -106,7 +81,7 @@ class Related:
         ]
         for work, name, label in ((pair_up, PAIRS, "pairing documents"), (compare_pairs, EDGES, "comparing documents")):
             done = jobs.on_parts(work, replace(comparison, found=found), found, np.uint64, label)
-            found = [folder / name for folder in done]
+            found = [folder / name for folder, _ in done]
         return replace(self, edges=found, compared=comparison)
 
     def decide(self, folder: Path, config: CurateConfig, shards: Sequence[Shard], folders: Sequence[Path]) -> Clusters:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.corpus.decontamination_config import Decontamination
 from pipeline.corpus.filters import FILTERS, EditingFilter, Filter
 from pipeline.corpus.filters.max_digit_ratio import MaxDigitRatio
 from pipeline.corpus.filters.max_symbol_ratio import MaxSymbolRatio
@@ -41,6 +42,9 @@ class CurateConfig(Section):
 
     near_duplicates: NearDuplicates | None = Field(default_factory=NearDuplicates)
     """Drop documents that are like an earlier one, and keep those that are less so in one split. Null does neither."""
+
+    decontaminate: Decontamination | None = None
+    """Drop documents that hold pieces of benchmarks."""
 
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Part of the documents held out to watch training, of sources without `split`. 0 takes those of sources with

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from pipeline.executors.jobs import RESULT, Job, Session
 from pipeline.progress import Progress
@@ -51,15 +53,20 @@ class Tally:
         sizes = self.of(f"{group}_bytes")
         return {name: {"documents": n, "bytes": sizes[name]} for name, n in self.of(f"{group}_documents").items()}
 
+    @classmethod
+    def total(cls, results: Iterable[Mapping[str, Mapping[str, int]]]) -> Self:
+        """The sum of what tasks have given as their tally's counts."""
+        total = cls()
+        for counts in results:
+            total.merge(cls({group: Counter(names) for group, names in counts.items()}))
+        return total
+
 
 def map_shards(session: Session, job: Job, progress: Progress) -> tuple[list[Path], Tally]:
     """Carry out a job whose work gives a tally's counts. Gives the folders that its tasks filled, in the order of the
     tasks, and the tallies added up. An error in a process is raised here as it is."""
-    folders, total = [], Tally()
-    for folder, counts in session.run(job, progress):
-        folders.append(folder)
-        total.merge(Tally({group: Counter(names) for group, names in counts.items()}))
-    return folders, total
+    done = list(session.run(job, progress))
+    return [folder for folder, _ in done], Tally.total(counts for _, counts in done)
 
 
 def gather_files(folders: list[Path], target: Path) -> None:

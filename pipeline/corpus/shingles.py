@@ -34,9 +34,6 @@ class Words:
 
     hashes: NDArray[np.uint64]
 
-    lengths: NDArray[np.int32]
-    """UTF-8 bytes of each word in folded case."""
-
     document: NDArray[np.int32]
     """Position of the text that each word is from."""
 
@@ -52,7 +49,7 @@ class Words:
         kept = mask[self.document]
         places = np.cumsum(mask, dtype=np.int32) - np.int32(1)
         document = places[self.document[kept]]
-        return Words(self.hashes[kept], self.lengths[kept], document, int(np.count_nonzero(mask)))
+        return Words(self.hashes[kept], document, int(np.count_nonzero(mask)))
 
 
 class Ngrams(NamedTuple):
@@ -65,9 +62,9 @@ class Ngrams(NamedTuple):
 def words_of(texts: Sequence[str]) -> Words:
     """The words of texts: runs of letters, combining marks, digits and underscores, in folded case."""
     found = [_hash_words(pieces, first) for pieces, first in _pieces(texts)]
-    empty = (np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32))
-    hashes, lengths, document = (np.concatenate(parts) for parts in zip(empty, *found, strict=True))
-    return Words(hashes, lengths, document, len(texts))
+    empty = (np.empty(0, np.uint64), np.empty(0, np.int32))
+    hashes, document = (np.concatenate(parts) for parts in zip(empty, *found, strict=True))
+    return Words(hashes, document, len(texts))
 
 
 def ngrams(words: Words, num_words: int) -> Ngrams:
@@ -127,8 +124,8 @@ def _pieces(texts: Sequence[str]) -> Iterator[tuple[list[str], int]]:
         yield gathered, len(texts) - len(gathered)
 
 
-def _hash_words(texts: list[str], first: int) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]]:
-    """Hashes and lengths of the words of texts, and the position of the text of each, from `first` on."""
+def _hash_words(texts: list[str], first: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """The hashes of the words of texts, and the position of the text of each, from `first` on."""
     folded = [text.casefold() for text in texts]
     joined = "\n".join(["", *folded, "\0" * 8])
     data = joined.encode()
@@ -150,7 +147,7 @@ def _hash_words(texts: list[str], first: int) -> tuple[NDArray[np.uint64], NDArr
     for long in np.flatnonzero(lengths > LONG_BYTES).tolist():
         digest = hashlib.blake2b(data[starts[long] : stops[long]], digest_size=8).digest()
         hashes[long] = int.from_bytes(digest, "little")
-    return hashes, lengths.astype(np.int32), document
+    return hashes, document
 
 
 def _bounds(joined: str, buffer: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

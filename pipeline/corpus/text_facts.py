@@ -12,8 +12,6 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.shingles import Words, words_of
-
 LONG_CHARS = 1_000_000
 """Longer texts are counted in pieces: temporary arrays are several times as large as the texts."""
 
@@ -44,19 +42,12 @@ class TextFacts:
         """The characters of each text by kind."""
         return count_kinds(self.texts)
 
-    @cached_property
-    def words(self) -> Words:
-        """The words of the texts, as hashes."""
-        return words_of(self.texts)
-
     def keep(self, mask: NDArray[np.bool_]) -> TextFacts:
         """The facts of the texts where `mask` is true. What was counted is not counted again."""
         kept = TextFacts(list(compress(self.texts, mask.tolist())))
         if "kinds" in vars(self):
             kinds = self.kinds
             kept.kinds = CharacterKinds(kinds.letters[mask], kinds.digits[mask], kinds.symbols[mask])
-        if "words" in vars(self):
-            kept.words = self.words.keep(mask)
         return kept
 
 

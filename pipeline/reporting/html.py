@@ -20,6 +20,7 @@ from pipeline.reporting.sections import (
     flow_section,
     gradients_section,
     health_section,
+    leakage_section,
     loss_section,
     parameters_section,
     samples_section,
@@ -31,6 +32,7 @@ from pipeline.telemetry.verdicts import worst
 SECTIONS: tuple[PageSection, ...] = (
     health_section.SECTION,
     flow_section.SECTION,
+    leakage_section.SECTION,
     curves_section.SECTION,
     gradients_section.SECTION,
     activations_section.SECTION,

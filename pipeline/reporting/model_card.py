@@ -156,6 +156,14 @@ def _data_words(run: RunData) -> str:
     named = [f"{name} {formats.count(of['documents'])}" for name, of in splits.items() if "documents" in of]
     if named:
         sentences.append(f"Documents by split: {', '.join(named)}.")
+    for split, found in (run.summary("curate").get("leakage") or {}).items():
+        sentences.append(
+            f"Of {formats.count(found['compared'])} {split} documents that were compared, "
+            f"{formats.count(found['overlapping'])} have half of their runs of eight words or more in common with "
+            "training documents."
+        )
+    if names := list(run.summary("curate").get("benchmarks") or {}):
+        sentences.append(f"Documents that hold pieces of these benchmarks were dropped: {', '.join(names)}.")
     augment = run.summary("augment")
     before, after = augment.get("documents_in"), augment.get("documents_out")
     if isinstance(before, int) and isinstance(after, int) and before != after:

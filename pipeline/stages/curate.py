@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from pipeline.corpus.clustering import Jobs, Related
+    from pipeline.corpus.clustering import Related
+    from pipeline.corpus.corpus_jobs import Jobs
     from pipeline.corpus.judging import Decisions
-    from pipeline.corpus.scanning import Shard
+    from pipeline.corpus.scanning import Scan, Shard
     from pipeline.corpus.shards import Tally
     from pipeline.corpus.splitting import Clusters
 
 DROPPED = "dropped.jsonl"
+LEAKAGE = "leakage.json"
+PLACES = "places"
+"""The file that has for each document the place of its split in SPLITS, or NO_SPLIT."""
+
+LEAKED_SHARE = 0.01
+"""Warn if more than this fraction of the compared documents of a split overlaps with training documents."""
 
 WARNED_SHARE = 0.1
 """Warn if more than this fraction of a source or of all documents is dropped, or is one cluster."""
@@ -39,10 +46,13 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     The filters come first: a document that they drop must not take a usable one with it as its repeat. Of documents
     alike the first stays, but that of a source which goes to a held-out split before all others.
     """
-    from pipeline.corpus.clustering import Jobs, Related
+    from pipeline.corpus.clustering import Related
+    from pipeline.corpus.corpus_jobs import Jobs
+    from pipeline.corpus.decontamination import gather_benchmarks
     from pipeline.corpus.document_shards import shard_paths
     from pipeline.corpus.judging import Decisions
-    from pipeline.corpus.scanning import HELD_OUT, number_shards
+    from pipeline.corpus.leakage import keep_one_in
+    from pipeline.corpus.scanning import HELD_OUT, Scan, number_shards
     from pipeline.corpus.shards import Tally, gather_files, join_files
 
     config = context.config
@@ -51,21 +61,25 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     jobs = Jobs(context.session, context.progress, scratch)
     shards = number_shards(shard_paths(context.inputs["normalize"]))
     held_out = [sum(one.num_documents for one in shards if one.to_split == split) for split in HELD_OUT]
-    scanned = _scan(jobs, config, shards)
+    against = config.decontaminate
+    benchmarks = gather_benchmarks(jobs, against, scratch / "benchmarks") if against else {}
+    sample = keep_one_in(sum(shard.num_bytes for shard in shards))
+    scan = Scan(config, scratch / "held_out", scratch / "benchmarks", held_out[0], sample)
+    scanned = _scan(jobs, scan, shards, sum(held_out))
     related = Related.find(jobs, config, shards, scanned)
     clusters = related.decide(scratch / "clusters", config, shards, scanned)
     decisions = Decisions(config, related, clusters, (held_out[0], held_out[1]))
     tasks = sorted(zip(shards, scanned, strict=True), key=lambda task: task[0].number)
     sizes = [shard.num_bytes for shard, _ in tasks]
-    folders, tally = [], Tally()
-    for folder, counts in jobs.on_shards(_split_shard, decisions, tasks, sizes, "splitting"):
-        folders.append(folder)
-        tally.merge(Tally({group: Counter(names) for group, names in counts.items()}))
+    done = jobs.on_shards(_split_shard, decisions, tasks, sizes, "splitting")
+    folders, tally = [folder for folder, _ in done], Tally.total(counts for _, counts in done)
+    leakage = _measure_leakage(jobs, scanned, [folders[shard.number] / PLACES for shard in shards], context.output)
     join_files([folder / DROPPED for folder in folders], context.output / DROPPED)
     for folder in folders:
         (folder / DROPPED).unlink()
     gather_files(folders, context.output)
     summary = _summarize(tally, related, clusters)
+    summary |= {"leakage": leakage, **({"benchmarks": benchmarks} if benchmarks else {})}
     del decisions, clusters
     shutil.rmtree(scratch)
     _check(config, summary)
@@ -73,38 +87,55 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     return {**summary, "warnings": warnings} if warnings else summary
 
 
-def _scan(jobs: Jobs, config: CurateConfig, shards: Sequence[Shard]) -> list[Path]:
+def _scan(jobs: Jobs, scan: Scan, shards: Sequence[Shard], num_held_out: int) -> list[Path]:
     """The folder of what each shard's texts say about themselves. Those of held-out sources are asked first: others are
     compared with them."""
-    from pipeline.corpus.contamination import HeldOutTexts
-    from pipeline.corpus.scanning import HELD_OUT, VERDICTS, scan_shard
+    from pipeline.corpus.held_out_texts import HeldOutTexts
+    from pipeline.corpus.scanning import HELD_OUT, scan_shard
 
-    folders: list[Path] = []
-    for label, chosen in (
-        ("scanning held-out sources", [shard for shard in shards if shard.to_split in HELD_OUT]),
-        ("filtering", [shard for shard in shards if shard.to_split not in HELD_OUT]),
-    ):
-        if chosen:
-            sizes = [shard.num_bytes for shard in chosen]
-            done = jobs.on_shards(scan_shard, (config, jobs.scratch), chosen, sizes, label)
-            folders += [folder for folder, _ in done]
-        for split in HELD_OUT:
-            if own := [folder for shard, folder in zip(chosen, folders, strict=False) if shard.to_split == split]:
-                HeldOutTexts.write(jobs.scratch, split, [folder / VERDICTS for folder in own])
-    return folders
+    def scanned(chosen: Sequence[Shard], label: str) -> list[Path]:
+        return [
+            folder for folder, _ in jobs.on_shards(scan_shard, scan, chosen, [one.num_bytes for one in chosen], label)
+        ]
+
+    held_out = [shard for shard in shards if shard.to_split in HELD_OUT]
+    folders = scanned(held_out, "scanning held-out sources") if held_out else []
+    if held_out:
+        HeldOutTexts.gather(jobs, folders, num_held_out, scan.held_out_folder)
+    return folders + scanned(shards[len(held_out) :], "filtering")
+
+
+def _measure_leakage(
+    jobs: Jobs, scanned: Sequence[Path], places: Sequence[Path], output: Path
+) -> dict[str, dict[str, Any]]:
+    """What of the held-out splits stands in training, which is written to a file as well. `places` has a file of each
+    shard, in the order of the documents' numbers."""
+    from pipeline.corpus.leakage import measure_leakage
+    from pipeline.corpus.shards import join_files
+
+    join_files(list(places), jobs.scratch / PLACES)
+    for path in places:
+        path.unlink()
+    found = measure_leakage(jobs, scanned, jobs.scratch / PLACES)
+    (output / LEAKAGE).write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def _split_shard(
     decisions: Decisions, task: tuple[Shard, Path], output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
+    import numpy as np
+
     from pipeline.corpus.document_shards import ShardWriter, read_tables
     from pipeline.corpus.edited_tables import edit_table
+    from pipeline.corpus.leakage import NO_SPLIT
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
     shard, scanned = task
     verdicts, splits = decisions.judge(shard, scanned)
+    np.where(verdicts.codes == 0, splits, np.uint8(NO_SPLIT)).tofile(output / PLACES)
     writers = {split: ShardWriter(output / split / shard.path.name) for split in SPLITS}
     first = 0
     with (output / DROPPED).open("w", encoding="utf-8") as dropped:
@@ -213,6 +244,14 @@ def _warnings(config: CurateConfig, tally: Tally, summary: Mapping[str, Any]) ->
             "are one cluster of near-duplicates, or of groups, and share a split; a higher "
             "curate.near_duplicates.same_split_at makes smaller clusters"
         )
+    for split, found in summary["leakage"].items():
+        if found["overlapping"] > LEAKED_SHARE * found["compared"]:
+            warnings.append(
+                f"{found['overlapping']:,} of {found['compared']:,} {split} documents ({found['share']:.1%}) have half "
+                "of their runs of eight words or more in common with training documents: figures on them flatter; a "
+                "lower curate.near_duplicates.same_split_at, or `group_field` of the sources, keeps more of what "
+                "belongs together in one split"
+            )
     return warnings
 
 
@@ -243,7 +282,7 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
 
 STAGE = Stage(
     name="curate",
-    version=5,
+    version=6,
     config=CurateConfig,
     run=run,
     inputs=("normalize",),

@@ -86,6 +86,16 @@ def summaries() -> dict[str, dict[str, Any]]:
             "bytes_out": 1950331,
             "dropped": {"too_short": 1630, "repeats an earlier document": 655, "low_letter_ratio": 26, "too_long": 2},
             "near_duplicates": {"dropped": 0, "clusters": 230, "documents_in_clusters": 812, "largest_cluster": 12},
+            "leakage": {
+                "validation": {
+                    "documents": 263,
+                    "compared": 251,
+                    "overlapping": 2,
+                    "share": 0.007968,
+                    "runs_in_train": 0.0123,
+                },
+            },
+            "benchmarks": {"quiz": {"texts": 1119, "too_short": 17, "rejected": 3}},
             "splits": {
                 "train": {"documents": 4931, "bytes": 1752044},
                 "validation": {"documents": 263, "bytes": 98111},

@@ -122,6 +122,8 @@ def test_the_page_tells_the_run(page: str) -> None:
         "block of 256 tokens",
         "dropped: 1,630 too short, 655 repeats an earlier document",
         "near-duplicates: 812 documents in 230 clusters",
+        "validation 263 251 2 0.8% 1.2%",
+        "quiz 1,119 17 3 0",
         "loss (nats per token)",
         "target tokens per second",
         "the model needs 5.8% fewer bits (\u22120.190 to \u22120.0700)",
