@@ -64,10 +64,19 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class RemoteFile:
+    """A file on another machine. `stamp` is another one when its content is."""
+
+    url: str
+    num_bytes: int
+    stamp: str
+
+
+@dataclass(frozen=True)
 class FilePart:
     """Whole records of a file, from byte `start` on. `origin` names the file; records count from `first_record`.
 
-    Files that are not cut are one part.
+    Files that are not cut are one part. A `remote` one is fetched before it is read; its path is its name alone.
     """
 
     path: Path
@@ -75,6 +84,7 @@ class FilePart:
     start: int
     num_bytes: int
     first_record: int = 1
+    remote: RemoteFile | None = None
 
 
 class UnreadableFileError(Exception):

@@ -257,5 +257,9 @@ def wait(what: str, holder: str) -> None:
 def _check_sources(before: Identity, after: Identity) -> None:
     """Raises BadDataError when a source file was changed while a stage read it: the result would be of neither."""
     if before.key != after.key:
-        changed = describe_changes("source", before.payload["files_in"], after.payload["files_in"])
+        changed = [
+            line
+            for kind in ("files_in", "facts")
+            for line in describe_changes("source", before.payload.get(kind, {}), after.payload.get(kind, {}))
+        ]
         raise BadDataError(f"{before.payload['stage']}: {'; '.join(changed)} while it was read; run again")

@@ -26,10 +26,9 @@ def reading_tasks(config: IngestConfig) -> list[tuple[Source, list[FilePart]]]:
         is_whole = not source.is_shared_out or bool(source.max_documents or source.max_bytes)
         group: list[FilePart] = []
         num_bytes = 0
-        files = source.find_files()
-        for path, origin in files.items():
-            whole = FilePart(path, origin, 0, path.stat().st_size)
-            for part in [whole] if is_whole else source.cut(whole) or _cut(whole, source):
+        files = source.whole_files()
+        for whole in files:
+            for part in [whole] if is_whole or whole.remote else source.cut(whole) or _cut(whole, source):
                 group.append(part)
                 num_bytes += part.num_bytes
                 if num_bytes >= SHARD_BYTES and not is_whole:

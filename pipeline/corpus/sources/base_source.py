@@ -55,6 +55,10 @@ class Source(Feature):
         """All files by their paths."""
         return {path.as_posix(): [path] for path in self.find_files()}
 
+    def whole_files(self) -> list[FilePart]:
+        """The files that it reads, in order."""
+        return [FilePart(path, origin, 0, path.stat().st_size) for path, origin in self.find_files().items()]
+
     def separator_in(self, path: Path) -> bytes | None:
         """What stands between records of a file, so that a large one can be cut; None where that is not known."""
         return None
