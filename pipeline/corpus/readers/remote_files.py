@@ -1,4 +1,4 @@
-"""Files on S3, Google Cloud Storage and HTTP, by fsspec: listed with a stamp of their content, and fetched one by one.
+"""Files on S3 and HTTP, by fsspec: listed with a stamp of their content, and fetched one by one.
 
 Credentials are those of the environment. Addresses in messages have no query strings and passwords.
 """
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pipeline.corpus.documents import FilePart, RemoteFile
 from pipeline.corpus.remote_names import is_web, scheme_of
-from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError
+from pipeline.errors import BadDataError, ConfigError, DescentError, MissingInputError, StorageError, is_disk_full
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10, 30
 """How long is waited for a connection, and for the next bytes."""
@@ -28,7 +28,7 @@ FIRST_WAIT_SECONDS = 1.0
 FRESH_SECONDS = 60.0
 """How long a listing is not asked for again: a command needs it several times."""
 
-EXTRAS = {"s3": ("s3", "s3fs"), "gs": ("gcs", "gcsfs"), "gcs": ("gcs", "gcsfs")}
+EXTRAS = {"s3": ("s3", "s3fs")}
 """By scheme, the extra that brings what reads it, and its name."""
 
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]*@|\?[^\s'\")>,]*")
@@ -160,6 +160,8 @@ def _patiently(act: Callable[[], Value], url: str, place: str, tries: int = TRIE
         except DescentError:
             raise
         except Exception as error:
+            if is_disk_full(error):
+                raise
             status = _status(error)
             # What speaks HTTP says so of every failure; the cause tells.
             if status == 404 or (isinstance(error, FileNotFoundError) and not is_web(url)):

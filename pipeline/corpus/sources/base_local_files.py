@@ -1,4 +1,4 @@
-"""Sources that are files, here or on S3, Google Cloud Storage or a server of HTTP."""
+"""Sources that are files, here, on S3 or on a server of HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LocalFiles(Source):
     (`**` for any depth; what exists as it is written is no wildcard), relative to the working directory. Documents name
     the file they come from by this path, or, where it is absolute, by what lies below its last folder without
     wildcards. Text, html, csv, json and jsonl may be compressed: .gz, .zst, .bz2, .xz. Addresses (s3://,
-    gs://, http://, https://) name files, folders and wildcards as well, but those of HTTP files alone. They are fetched
+    http://, https://) name files, folders and wildcards as well, but those of HTTP files alone. They are fetched
     one by one while they are read; credentials are those of the environment."""
 
     is_shared_out = True
@@ -50,9 +50,9 @@ class LocalFiles(Source):
         """Of each address, the stamps of its files, in short where there are many."""
         facts = dict(super().facts_of_key())
         for address in filter(is_remote, self.paths):
-            stamps = [f"{file.url} {file.stamp}" for file in self._remote_files(address)]
-            digest = hashlib.sha256("\n".join(stamps).encode()).hexdigest()
-            facts[address] = stamps[0] if len(stamps) == 1 else f"{len(stamps)} files, digest {digest}"
+            files = list(self._remote_files(address))
+            digest = hashlib.sha256("".join(f"{file.url} {file.stamp}\n" for file in files).encode()).hexdigest()
+            facts[address] = files[0].stamp if len(files) == 1 else f"{len(files)} files ({digest[:24]})"
         return facts
 
     def whole_files(self) -> list[FilePart]:
