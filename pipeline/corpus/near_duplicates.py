@@ -127,14 +127,23 @@ def pair_up(shared: Comparison, buckets: range, output: Path, report: Report) ->
     numbers = records & np.uint64(0xFFFFFFFF)
     others = np.concatenate([numbers[firsts], numbers[later - 1]])
     those = np.tile(numbers[later], 2)
-    pairs = np.unique((those << np.uint64(32) | others)[those != others])
+    pairs = distinct((those << np.uint64(32) | others)[those != others])
     with ShuffleWriter(output / PAIRS, np.uint64) as writer:
         writer.write(pairs, buckets_of_numbers(pairs >> np.uint64(32), shared.num_documents))
 
 
+def distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The different values, in order. `np.unique` puts them into a hash table first, which takes ten times as long for
+    pairs of numbers."""
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), dtype=bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]
+
+
 def compare_pairs(shared: Comparison, buckets: range, output: Path, report: Report) -> None:
     """Write the pairs that are alike enough to matter, sorted by the later document."""
-    pairs = np.unique(read_part(shared.found, np.uint64, buckets))
+    pairs = distinct(read_part(shared.found, np.uint64, buckets))
     with (output / EDGES).open("wb") as file:
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]

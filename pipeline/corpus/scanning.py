@@ -22,7 +22,7 @@ from pipeline.corpus.held_out_texts import HeldOutTexts, HeldOutWriter
 from pipeline.corpus.leakage import SampleWriter
 from pipeline.corpus.minhash import signatures
 from pipeline.corpus.near_duplicates import SIGNATURES, SIGNED
-from pipeline.corpus.repeats import KEYED, key_hash, text_hash
+from pipeline.corpus.repeats import KEYED, key_hash, text_hashes
 from pipeline.corpus.shingles import Words, ngrams, words_of
 from pipeline.corpus.shuffle import ShuffleWriter, buckets_of_hashes
 from pipeline.executors.jobs import Report
@@ -158,7 +158,7 @@ class _FactsWriter:
     def write(self, kept: DocumentBatch, words: Words, first: int, mask: NDArray[np.bool_]) -> None:
         """Write the facts of a batch that began at a position and of which those stay where the mask is true."""
         positions = (np.flatnonzero(mask) + first).astype(np.uint32)
-        hashes = np.fromiter(map(text_hash, kept.texts), np.uint64, len(kept))
+        hashes = text_hashes(kept.texts)
         positions.tofile(self._passed)
         hashes.tofile(self._hashes)
         self._write_keys(self._texts, hashes, positions)
