@@ -45,7 +45,7 @@ run: {name: tiny, seed: 7}
 ingest:
   sources:
     - {name: stories, type: text, paths: [texts/*.txt], separator: "\\n\\n"}
-    - {name: records, type: jsonl, paths: [records.jsonl], text_field: body, weight: 2.0}
+    - {name: records, type: jsonl, paths: [records.jsonl], text_field: body}
 curate:
   filters: [{type: min_chars, value: 20}, {type: min_words, value: 3}, {type: min_alphabetic_ratio}]
   validation_fraction: 0.1

@@ -53,12 +53,6 @@ class Augmenter:
         self._ways = config.ways
         self._bounds = list(accumulate(way.weight for way in self._ways))
 
-    def repeats(self, document: Document) -> int:
-        """How often a document stands in the training split for its source's weight; 0 drops it."""
-        whole = int(document.weight)
-        chance = unit_interval(self._seed, document.id, "weight", 0)
-        return whole + (chance < document.weight - whole)
-
     def copies(self, documents: Sequence[Document]) -> list[list[Copy]]:
         """The copies of each document of a batch; those on which nothing could be changed are there as well."""
         copies_of = [self._begun(document) for document in documents]

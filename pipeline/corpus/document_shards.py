@@ -26,7 +26,6 @@ SCHEMA = pa.schema(
         pa.field("origin", pa.string(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("group", pa.string()),
-        pa.field("weight", pa.float64(), nullable=False),
         pa.field("parent", pa.string()),
         pa.field("changes", pa.list_(pa.string()), nullable=False),
     ]

@@ -23,7 +23,6 @@ class Document:
     origin: str
     label: str | None = None
     group: str | None = None
-    weight: float = 1.0
     parent: str | None = None
     changes: list[str] = field(default_factory=list)
 

@@ -34,7 +34,7 @@ class Tally:
         self.add("total", "documents_in", num_documents)
         self.add("total", "bytes_in", num_bytes)
 
-    def add_out(self, num_bytes: int, num_documents: int) -> None:
+    def add_out(self, num_bytes: int, num_documents: int = 1) -> None:
         """Count documents that a stage wrote."""
         self.add("total", "documents_out", num_documents)
         self.add("total", "bytes_out", num_bytes)

@@ -278,6 +278,8 @@ def nodes_of(run: RunData) -> tuple[dict[str, Node], list[Node]]:
     block = run.section("pack").get("block_size")
     if block:
         nodes["pack"].facts.insert(0, ("", f"block of {formats.count(block)} tokens"))
+    if run.mixture:
+        nodes["pack"].facts.append(("", f"mixture of {formats.plural(len(run.mixture), 'source')}"))
     added = _added(run.summary("augment"))
     if added > 0:
         nodes["augment"].facts.insert(0, ("plus", f"+ {formats.plural(added, 'document', _shown)}"))

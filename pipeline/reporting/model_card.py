@@ -191,6 +191,8 @@ def _training(run: RunData) -> list[tuple[str, str]]:
             rows.append((name, formats.count(summary[key])))
     if summary.get("epochs") is not None:
         rows.append(("epochs", f"{summary['epochs']:.4g}"))
+    if run.mixture:
+        rows.append(("mixture", ", ".join(f"{one['name']} {one['share']:.1%}" for one in run.mixture)))
     if run.early_end:
         rows.append(("end", run.early_end))
     rows += [

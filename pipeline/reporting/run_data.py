@@ -242,6 +242,14 @@ class RunData:
         return f"{ended['why']}; the exported weights are those of step {formats.count(train['exported_step'])}"
 
     @property
+    def mixture(self) -> list[dict[str, Any]]:
+        """The sources of a mixture: `name`, `share` of what training reads, how often an epoch `repeats` it and, once
+        it is trained, how often the training `reads` it. Empty without a mixture."""
+        mixed = (self.splits("pack").get("train") or {}).get("mixture") or {}
+        reads = self.summary("train").get("reads") or {}
+        return [{"name": name, "reads": reads.get(name), **of} for name, of in mixed.items()]
+
+    @property
     def sentence(self) -> str:
         """The run in one sentence."""
         train = self.summary("train")

@@ -1,4 +1,4 @@
-"""Altered copies of training documents, and the weights of sources."""
+"""Altered copies of training documents."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.engine.stage import Stage, StageContext
-from pipeline.errors import BadDataError
 from pipeline.executors.jobs import Job, Report
 
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.corpus.augmenting import Augmenter, Budget, Copy
-    from pipeline.corpus.document_shards import ShardWriter
-    from pipeline.corpus.documents import Document
     from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
 
@@ -25,41 +22,35 @@ COUNTS = "counts.npz"
 
 
 def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
-    """Write the training split again: each original as often as its source's weight says. A shard of altered copies
-    follows each shard of originals, and `provenance/` says how they were made. With nothing to do the shards of the
-    input are taken over as they are."""
+    """Take the shards of the training split over as they are. A shard of altered copies follows each of them, and
+    `provenance/` says how they were made."""
     from pipeline.corpus.document_shards import shard_paths, text_bytes
     from pipeline.corpus.shards import gather_files, map_shards
 
     shards = shard_paths(context.inputs["curate"] / "train")
     sizes = list(map(text_bytes, shards))
     scratch = context.output / "scratch"
+    for path in shards:
+        context.link(path, f"train/{path.name}")
     if not context.config.makes_copies:
         job = Job(_measure_shard, None, shards, sizes, scratch / "measuring", "measuring")
         tally = map_shards(context.session, job, context.progress)[1]
-        if not tally.of("weighted"):
-            for path in shards:
-                context.link(path, f"train/{path.name}")
-            shutil.rmtree(scratch)
-            return {**tally.of("total"), "dropped": {}, "changed": {}}
+        shutil.rmtree(scratch)
+        return {**tally.of("total"), "dropped": {}, "changed": {}}
     counts = _count_words(context, shards, sizes, scratch) if context.config.needs_word_counts else None
     shared = (context.config, context.seed, counts)
     job = Job(_augment_shard, shared, shards, sizes, scratch / "augmenting", "augmenting")
     folders, tally = map_shards(context.session, job, context.progress)
     gather_files(folders, context.output)
     shutil.rmtree(scratch)
-    summary = {**tally.of("total"), "dropped": tally.of("dropped"), "changed": tally.of("changed")}
+    summary = {**tally.of("total"), "dropped": {}, "changed": tally.of("changed")}
     if dropped := tally.of("copies_dropped"):
         summary["copies_dropped"] = dropped
-    if summary["documents_out"] == 0:
-        raise BadDataError(
-            "augment: the weights of the sources leave nothing to train on; raise ingest.sources weights"
-        )
     return summary
 
 
 def _measure_shard(shared: None, source: Path, output: Path, report: Report) -> Mapping[str, Counter[str]]:
-    """Count what a shard holds, and the documents that have a weight other than 1."""
+    """Count what a shard holds."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -67,13 +58,11 @@ def _measure_shard(shared: None, source: Path, output: Path, report: Report) -> 
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
-    for table in read_tables(source, ["text", "weight"]):
+    for table in read_tables(source, ["text"]):
         num_bytes = int(np.asarray(pc.binary_length(table.column("text"))).sum())
         tally.add_in(num_bytes, len(table))
         tally.add_out(num_bytes, len(table))
         report(num_bytes)
-        if weighted := int((np.asarray(table.column("weight")) != 1).sum()):
-            tally.add("weighted", "documents", weighted)
     return tally.counts
 
 
@@ -108,7 +97,7 @@ def _augment_shard(
     shared: tuple[AugmentConfig, int, Path | None], source: Path, output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
     from pipeline.corpus.augmenting import Augmenter, Budget, batches
-    from pipeline.corpus.document_shards import ShardWriter, read_shard
+    from pipeline.corpus.document_shards import read_shard
     from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
     from pipeline.corpus.word_counts import WordCounts
@@ -117,34 +106,18 @@ def _augment_shard(
     tally = Tally()
     augmenter = Augmenter(config, seed, WordCounts.load(counts) if counts is not None else None)
     budget = Budget(config.max_added)
-    originals, copies = ShardWriter(output / "train" / source.name), CopyWriter(source, output)
+    copies = CopyWriter(source, output)
     for batch in batches(read_shard(source)):
-        kept = [document for document in batch if _write_original(document, augmenter, originals, tally)]
-        for document, made in zip(kept, augmenter.copies(kept), strict=True):
-            budget.add_original(document.num_bytes * augmenter.repeats(document))
+        for document, made in zip(batch, augmenter.copies(batch), strict=True):
+            tally.add_in(document.num_bytes)
+            tally.add_out(document.num_bytes)
+            budget.add_original(document.num_bytes)
             for copy in made:
                 _write_copy(copy, augmenter, budget, copies, tally)
             report(document.num_bytes)
-    originals.close()
     copies.close()
-    tally.add_out(originals.num_bytes + copies.num_bytes, originals.num_documents + copies.num_documents)
+    tally.add_out(copies.num_bytes, copies.num_documents)
     return tally.counts
-
-
-def _write_original(document: Document, augmenter: Augmenter, writer: ShardWriter, tally: Tally) -> bool:
-    """Write a document as often as the weight of its source says. Whether it stays at all."""
-    from pipeline.corpus.augmenting import derived
-
-    tally.add_in(document.num_bytes)
-    repeats = augmenter.repeats(document)
-    if repeats == 0:
-        tally.add("dropped", "weight of the source")
-        return False
-    writer.write(document)
-    for number in range(1, repeats):
-        writer.write(derived(document, f"w{number}", document.text, ["augment:repeated"]))
-        tally.add("changed", "repeated for the source's weight")
-    return True
 
 
 def _write_copy(copy: Copy, augmenter: Augmenter, budget: Budget, writer: CopyWriter, tally: Tally) -> None:
@@ -162,13 +135,13 @@ def _write_copy(copy: Copy, augmenter: Augmenter, budget: Budget, writer: CopyWr
 
 
 def _uses_seed(config: Config) -> bool:
-    """Which documents get copies and what is done to them, and which are repeated for a weight that is not whole."""
-    return config.augment.makes_copies or any(not source.weight.is_integer() for source in config.ingest.sources)
+    """Which documents get copies and what is done to them."""
+    return bool(config.augment.makes_copies)
 
 
 STAGE = Stage(
     name="augment",
-    version=5,
+    version=6,
     config=AugmentConfig,
     run=run,
     inputs=("curate/train",),

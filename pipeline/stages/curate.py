@@ -282,7 +282,7 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
 
 STAGE = Stage(
     name="curate",
-    version=6,
+    version=7,
     config=CurateConfig,
     run=run,
     inputs=("normalize",),

@@ -16,6 +16,7 @@ def run(context: StageContext[EncodeConfig]) -> dict[str, Any]:
     from pipeline.tokens.encoding import encode_documents
     from pipeline.tokens.labels import write_labels
     from pipeline.tokens.round_trip import RoundTrip, loss_in_words
+    from pipeline.tokens.source_bounds import bounds_of_sources
     from pipeline.tokens.template import Template
     from pipeline.tokens.token_streams import id_dtype
     from pipeline.tokens.tokenizer_folder import load_tokenizer, read_vocabulary, rust_threads
@@ -44,6 +45,7 @@ def run(context: StageContext[EncodeConfig]) -> dict[str, Any]:
             if round_trip is not None:
                 splits[split]["round_trip"] = round_trip.summary()
             splits[split]["labels"] = write_labels(read_labels(folder), output)
+        splits["train"]["sources"] = bounds_of_sources(folders["train"], context.output / "train")
     description = {
         "vocab_size": vocabulary.size,
         "eos_token_id": vocabulary.eos_token_id,
@@ -72,7 +74,7 @@ def run(context: StageContext[EncodeConfig]) -> dict[str, Any]:
 
 STAGE = Stage(
     name="encode",
-    version=3,
+    version=4,
     config=EncodeConfig,
     run=run,
     inputs=("augment/train", "curate/validation", "curate/test", "tokenizer"),

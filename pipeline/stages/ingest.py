@@ -162,7 +162,7 @@ def _check_sources(config: Any) -> None:
 
 STAGE = Stage(
     name="ingest",
-    version=6,
+    version=7,
     config=IngestConfig,
     run=run,
     records=("rejected.jsonl",),

@@ -63,7 +63,7 @@ def _normalize_shard(config: NormalizeConfig, source: Path, output: Path, report
 
 STAGE = Stage(
     name="normalize",
-    version=4,
+    version=5,
     config=NormalizeConfig,
     run=run,
     inputs=("ingest",),

@@ -22,6 +22,7 @@ from pipeline.reporting.hparams import write_row
 from pipeline.tasks import task_named, task_of_split
 from pipeline.telemetry.anatomy import FOLDER
 from pipeline.telemetry.verdicts import HEALTH, headline, verdicts_of
+from pipeline.tokens.mixing import read_mixture
 from pipeline.training.checkpointing import checkpoints, continuing
 from pipeline.training.checkpointing.extending import adopt
 from pipeline.training.launcher_flags import check_launcher
@@ -58,6 +59,7 @@ class _Trained:
     device: torch.device
     block_size: int
     max_steps: int
+    read_too_often: str
     totals: dict[str, Any]
     figures: dict[str, Any]
 
@@ -92,6 +94,8 @@ def run(context: StageContext[TrainConfig]) -> dict[str, Any]:
         context.progress.say(why)
         context.progress.say(exported_in_words(config, counters, exported_step))
     warnings = [checked[name] for name in ("unmerged", "unchecked") if name in checked]
+    if trained.read_too_often:
+        warnings.append(trained.read_too_often)
     return {**result, **trained.figures, "export_check": checked, "warnings": warnings}
 
 
@@ -111,6 +115,8 @@ def _train(context: StageContext[TrainConfig], work: Path) -> _Trained:
         device=state.device,
         block_size=state.train_split.block_size,
         max_steps=state.max_steps,
+        # One step less: the last may go beyond the epoch by a part of a batch.
+        read_too_often=state.epoch.read_too_often((counters.step - 1) * state.config.global_batch_size),
         totals=totals_of(state),
         figures=summarize(state) if state.processes.is_main else {},
     )
@@ -148,6 +154,7 @@ def _build_state(context: StageContext[TrainConfig], work: Path) -> TrainState:
         task,
         train_split,
         validation_split,
+        read_mixture(pack),
         give_weights=complete,
         seed=context.seed,
         chosen=context.chosen,
@@ -198,16 +205,18 @@ def _export(context: StageContext[TrainConfig], trained: _Trained, work: Path) -
 def _find_continuation(start: StageStart) -> tuple[Continuation | None, tuple[str, ...]]:
     assert isinstance(start.config, TrainConfig)
     split = start.summaries["pack"]["splits"]["train"]
+    epoch = split.get("epoch", split)
     own = start.payload["section"]
-    found, remarks = continuing.find_continuation(start.config, own, start.work, split, start.others())
+    found, remarks = continuing.find_continuation(start.config, own, start.work, epoch, start.others())
     return Continuation(*found) if found is not None else None, remarks
 
 
 def _choose_rewarmed(start: StageStart) -> dict[str, Any]:
     assert isinstance(start.config, TrainConfig)
     split = start.summaries["pack"]["splits"]["train"]
+    epoch = split.get("epoch", split)
     own = start.payload["section"]
-    return {"rewarm_from": continuing.find_rewarmed(start.config, own, split, start.others())}
+    return {"rewarm_from": continuing.find_rewarmed(start.config, own, epoch, start.others())}
 
 
 def _in_short(summary: Mapping[str, Any]) -> str:

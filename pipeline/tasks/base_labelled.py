@@ -112,6 +112,14 @@ class Labelled(Task):
         told = {"warnings": warnings} if warnings else {}
         return {"block_size": config.block_size, "classes": classes, "splits": splits, "dropped": dict(dropped), **told}
 
+    def first_windows(self, folder: Path, sources: Sequence[Mapping[str, Any]]) -> list[int]:
+        import numpy as np
+
+        from pipeline.tokens.labelled_split import SEQUENCES
+
+        documents = np.load(folder / SEQUENCES)
+        return np.searchsorted(documents, [source["first_document"] for source in sources]).tolist()
+
     def open_split(self, pack_folder: Path, encode: Path, split: str) -> LabelledSplit:
         from pipeline.tokens.labelled_split import LabelledSplit
 

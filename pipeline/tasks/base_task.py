@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -115,6 +115,10 @@ class Task(Feature):
                 f"pack.strategy {config.pack.strategy} does not fit model.task {self.type}; remove it, or set "
                 f"{self.strategy}"
             )
+        if config.pack.mixture is not None and type(self).first_windows is Task.first_windows:
+            raise ValueError(
+                f"pack.mixture: {self.type} has no first_windows, which say whose rows are whose; remove it"
+            )
         if unknown := [one.key for one in config.evaluate.metrics or () if self.predicts not in one.measures]:
             known = ", ".join(metric.key for metric in self.metrics)
             raise ValueError(f"evaluate.metrics: {unknown[0]} is not measured in {self.type}; choose from {known}")
@@ -150,6 +154,11 @@ class Task(Feature):
 
         `<split>/pack.json` has `strategy` and the digest of the stream; the stage's settings are a `PackConfig`.
         """
+
+    def first_windows(self, folder: Path, sources: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The first row of each source of a split that was packed into `folder`, for a mixture. encode.json describes
+        the `sources`."""
+        raise NotImplementedError
 
     @abstractmethod
     def open_split(self, pack_folder: Path, encode: Path, split: str) -> Split:

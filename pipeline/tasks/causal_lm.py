@@ -115,6 +115,13 @@ class CausalLm(Task, type="causal_lm"):
                 bar.update()
         return {"block_size": config.block_size, "splits": splits}
 
+    def first_windows(self, folder: Path, sources: Sequence[Mapping[str, Any]]) -> list[int]:
+        """A window is of the source of its first target."""
+        from pipeline.tokens.packed_split import num_windows
+
+        block_size = json.loads((folder / "pack.json").read_bytes())["block_size"]
+        return [num_windows(source["first_token"], block_size) for source in sources]
+
     def open_split(self, pack_folder: Path, encode: Path, split: str) -> PackedSplit:
         from pipeline.tokens.packed_split import PackedSplit
 

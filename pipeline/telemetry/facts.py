@@ -79,8 +79,13 @@ class HealthFacts:
     warmup_steps: int
     peak_rate: float
     epochs: float
+    """How often the training reads its data; of a mixture the source that it reads least."""
+
     is_pretrained: bool
     stops_early: bool
+    reads: Mapping[str, float] = field(default_factory=dict)
+    """How often it reads each source of a mixture."""
+
     max_grad_norm: float | None = None
     guess_loss: float | None = None
     """Of a model that knows nothing: of a uniform guess, or of always saying 0."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pipeline.errors import BadDataError
 from pipeline.section import Section
+from pipeline.tokens.mixing import MixtureConfig
 
 
 class PackConfig(Section):
@@ -23,8 +24,13 @@ class PackConfig(Section):
     sequence of every document that has a label, a class or a number: cut after `block_size` tokens, and padded on its
     right to the longest of its batch. A task of your own is named by its path."""
 
+    mixture: MixtureConfig | None = None
+    """Shares of the sources in what training reads. Null: an epoch reads each window once."""
+
     def check_fits(self, whole: Any) -> None:
-        """Windows hold the stride of the evaluation."""
+        """Windows hold the stride of the evaluation, and a mixture names the sources."""
+        if self.mixture is not None and whole.ingest is not None:
+            self.mixture.check_sources(whole.ingest.sources)
         stride = whole.evaluate.stride
         if stride is not None and stride > self.block_size:
             raise ValueError(f"evaluate.stride {stride} is above pack.block_size {self.block_size}; lower the stride")

@@ -17,6 +17,7 @@ from pipeline.modeling.build import load_model
 from pipeline.modeling.open_and_export import give_weights, open_for_training
 from pipeline.modeling.weights import model_tensors
 from pipeline.tasks import Split, Task
+from pipeline.tokens.mixing import Epoch
 from pipeline.training.checkpointing.checkpoints import step_of
 from pipeline.training.checkpointing.random_states import random_states, restore_random_states
 from pipeline.training.checkpointing.training_state_dict import (
@@ -72,7 +73,7 @@ def subject_of_checkpoint(
     checkpoint: Path,
     config: TrainConfig,
     task: Task,
-    train: Split,
+    epoch: Epoch,
     validation: Split,
     artifact: Path,
     seed: int,
@@ -93,7 +94,7 @@ def subject_of_checkpoint(
         batch=fixed_batch(validation, device),
         decode=decoder(artifact / "model" / "tokenizer.json"),
         optimizer=optimizer,
-        rate=rate_after(config, step, num_steps(config, len(train), train.target_tokens)),
+        rate=rate_after(config, step, num_steps(config, epoch.windows, epoch.target_tokens)),
     )
 
 

@@ -22,10 +22,11 @@ from pipeline.tasks import Split, Task
 from pipeline.telemetry.input_rows import InputRows
 from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.telemetry.model_probe import ModelProbe, probe_rows
+from pipeline.tokens.mixing import Epoch
 from pipeline.training.accelerator import is_on_cpu, make_accelerator, prepare
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
-from pipeline.training.data_order import DataOrder
+from pipeline.training.data_order import order_of
 from pipeline.training.due import Due
 from pipeline.training.guarding.autopsy import Autopsy
 from pipeline.training.guarding.guards import Guard
@@ -54,6 +55,7 @@ def build(
     task: Task,
     train_split: Split,
     validation_split: Split,
+    mixture: Mapping[str, Any] | None = None,
     *,
     give_weights: Callable[[PreTrainedModel, torch.device], None],
     seed: int,
@@ -67,24 +69,24 @@ def build(
     """The state of a training before its first step, and what works on it.
 
     `give_weights(model, device)` completes the model's weights where they will stay. `chosen` are settings that were
-    `auto`. `work`, which the processes share, keeps checkpoints and records under the `label`. `fail(error)`
-    writes the error of a process that hangs into run.json. `artifact` is that of the model stage; without it there are
-    neither verdicts on the text nor anatomies.
+    `auto`. `mixture` is what pack.json says of one. `work`, which the processes share, keeps checkpoints and records
+    under the `label`. `fail(error)` writes the error of a process that hangs into run.json. `artifact` is that of the
+    model stage; without it there are neither verdicts on the text nor anatomies.
 
     Raises ConfigError if the schedule's phases are longer than the training.
     """
-    max_steps = num_steps(config, len(train_split), train_split.target_tokens)
+    epoch = Epoch.of(train_split, mixture)
+    max_steps = num_steps(config, epoch.windows, epoch.target_tokens)
     check_phases(config, max_steps)
     dims = ParallelDims.from_environment(os.environ)
     accelerator = make_accelerator(config, dims, chosen, progress.say)
     processes, device = Collectives(dims, accelerator.device), accelerator.device
-    order = DataOrder(len(train_split), seed)
-    batches = GlobalBatches(train_split, order, config, device, dims.dp_rank, dims.dp_world_size)
+    batches = GlobalBatches(train_split, order_of(epoch, seed), config, device, dims.dp_rank, dims.dp_world_size)
     peak = peak_of(device, config.mixed_precision)
     facts = None
     tokenizer_file = None if artifact is None else artifact / "model" / "tokenizer.json"
     if processes.is_main:
-        facts = health_facts(config, model.config, task, train_split, validation_split, label, tokenizer_file)
+        facts = health_facts(config, model.config, task, train_split, validation_split, epoch, label, tokenizer_file)
 
     prepare_layers(config, model)
     wrapped, optimizer = prepare(config, accelerator, dims, model, give_weights)
@@ -104,6 +106,7 @@ def build(
         processes=processes,
         numerics=numerics_of(config, device, dims),
         train_split=train_split,
+        epoch=epoch,
         validation_split=validation_split,
         tokenizer_file=tokenizer_file if tokenizer_file is not None and tokenizer_file.is_file() else None,
         batches=batches,

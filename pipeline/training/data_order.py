@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.tokens.mixing import Epoch, MixedSource
 
 NUM_ROUNDS = 8
 
@@ -22,10 +25,12 @@ class DataOrder:
     sequences is positions k*G to (k+1)*G; a batch may span the edge of two epochs.
     """
 
-    def __init__(self, num_windows: int, seed: int) -> None:
+    def __init__(self, num_windows: int, seed: int, stream: str = "") -> None:
+        """Orders of one seed and several `stream`s have nothing to do with each other."""
         assert num_windows > 0
         self.num_windows = num_windows
         self.seed = seed
+        self._stream = stream
         self._half_bits = max(1, ((num_windows - 1).bit_length() + 1) // 2)
 
     def windows(self, start: int, count: int) -> Integers:
@@ -35,10 +40,11 @@ class DataOrder:
         found = np.empty(count, dtype=np.int64)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            found[chosen] = self._permute(offsets[chosen], int(epoch))
+            found[chosen] = self.permute(offsets[chosen], int(epoch))
         return found
 
-    def _permute(self, offsets: Integers, epoch: int) -> Integers:
+    def permute(self, offsets: Integers, epoch: int) -> Integers:
+        """Window indices at positions of one epoch, counted from its beginning."""
         keys = self._round_keys(epoch)
         values = self._encrypt(offsets.astype(np.uint64), keys)
         while (outside := values >= self.num_windows).any():
@@ -54,8 +60,48 @@ class DataOrder:
         return (left << half) | right
 
     def _round_keys(self, epoch: int) -> _Words:
-        material = hashlib.blake2b(f"data order/{self.seed}/{epoch}".encode(), digest_size=8 * NUM_ROUNDS).digest()
+        material = hashlib.blake2b(
+            f"data order/{self.seed}/{self._stream}{epoch}".encode(), digest_size=8 * NUM_ROUNDS
+        ).digest()
         return np.frombuffer(material, dtype="<u8").astype(np.uint64)
+
+
+class MixtureOrder(DataOrder):
+    """An endless sequence of epochs, in each of which the windows of every source come as often as its draws say, all
+    in another order.
+
+    The draws of a source go round its windows in one fixed order, from epoch to epoch: so in any epoch each comes
+    floor or ceil(draws / windows) times, and of a source with fewer draws than windows none comes again before all did.
+    Where the draws of an epoch are whole rounds, that order does not matter, and is that of the windows: if all sources
+    are drawn once, this is a `DataOrder` of all windows.
+    """
+
+    def __init__(self, sources: Sequence[MixedSource], seed: int) -> None:
+        super().__init__(sum(source.draws for source in sources), seed)
+        self._sources = sources
+        self._ends = np.cumsum([source.draws for source in sources])
+        self._orders = [
+            DataOrder(source.windows, seed, f"{source.name}/") if source.draws % source.windows else None
+            for source in sources
+        ]
+
+    def windows(self, start: int, count: int) -> Integers:
+        epochs = np.arange(start, start + count, dtype=np.int64) // self.num_windows
+        places = super().windows(start, count)
+        numbers = np.searchsorted(self._ends, places, side="right")
+        found = np.empty(count, dtype=np.int64)
+        for number in np.unique(numbers):
+            chosen = numbers == number
+            source, order = self._sources[number], self._orders[number]
+            before = self._ends[number] - source.draws
+            offsets = (epochs[chosen] * source.draws + places[chosen] - before) % source.windows
+            found[chosen] = source.first_window + (offsets if order is None else order.permute(offsets, 0))
+        return found
+
+
+def order_of(epoch: Epoch, seed: int) -> DataOrder:
+    """The order of a training."""
+    return MixtureOrder(epoch.sources, seed) if epoch.sources else DataOrder(epoch.windows, seed)
 
 
 def _mix(values: _Words) -> _Words:

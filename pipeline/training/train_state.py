@@ -19,6 +19,7 @@ from pipeline.tasks import Split, Task
 from pipeline.telemetry.input_rows import InputRows
 from pipeline.telemetry.matrix_statistics import MatrixStatistics
 from pipeline.telemetry.model_probe import ModelProbe
+from pipeline.tokens.mixing import Epoch
 from pipeline.training.batches import GlobalBatches
 from pipeline.training.checkpointing.checkpoints import CheckpointWriter
 from pipeline.training.checkpointing.counters import Counters
@@ -70,6 +71,9 @@ class TrainState:
 
     train_split: Split
     validation_split: Split
+
+    epoch: Epoch
+    """What is read of the training split before it begins anew."""
 
     tokenizer_file: Path | None = None
     """Tells the text of documents."""

@@ -15,6 +15,7 @@ from pipeline.engine.run_json import IN_PROGRESS, key_of, read_run_json
 from pipeline.engine.work_folders import identity_of
 from pipeline.errors import DamageError, DivergedError, MissingInputError
 from pipeline.telemetry.anatomy import read_anatomy, recorded_steps
+from pipeline.tokens.mixing import Epoch, read_mixture
 from pipeline.training.checkpointing.checkpoints import list_checkpoints, problem_of, step_of
 from pipeline.training.train_config import TrainConfig
 
@@ -116,9 +117,9 @@ class TrainingOfRun:
             return subject_of_model(self.artifact / "model", step, config, task, validation, device)
         if problem := problem_of(self.checkpoints[step]):
             raise DamageError(f"{self.checkpoints[step]}: {problem}; take another step: {self.listed}")
-        train = task.open_split(pack, encode, "train")
+        epoch = Epoch.of(task.open_split(pack, encode, "train"), read_mixture(pack))
         seed = int(self.identity["seed"])
-        return subject_of_checkpoint(self.checkpoints[step], config, task, train, validation, model, seed, device)
+        return subject_of_checkpoint(self.checkpoints[step], config, task, epoch, validation, model, seed, device)
 
 
 def training_of_run(workspace: Workspace, name: str, how_to_run: str) -> TrainingOfRun:

@@ -36,11 +36,11 @@ def test_base_is_inherited_and_overridden(write) -> None:
 
 def test_interpolation_and_overrides(write) -> None:
     path = write(MINIMAL + "  learning_rate: 1e-3\n  save_steps: ${train.max_steps}\n")
-    config = load_config(path, ["train.max_steps=30", "model.config.hidden_size=64", "ingest.sources.0.weight=2"])
+    config = load_config(path, ["train.max_steps=30", "model.config.hidden_size=64", "ingest.sources.0.max_bytes=2"])
     assert config.train.learning_rate == 1e-3
     assert config.train.save_steps == 30
     assert config.model.config["hidden_size"] == 64
-    assert config.ingest.sources[0].weight == 2
+    assert config.ingest.sources[0].max_bytes == 2
 
 
 def test_text_that_other_readers_take_for_something_else_stays_text(write) -> None:

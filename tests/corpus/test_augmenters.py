@@ -207,14 +207,6 @@ def test_own_code_of_before_is_told_what_to_write(tmp_path: Path) -> None:
         augmenter(operations=[{"type": f"{tmp_path}/own.py:Own"}])
 
 
-@pytest.mark.parametrize(("weight", "mean"), [(0.25, 0.25), (1.0, 1.0), (2.5, 2.5)])
-def test_weights_repeat_or_drop(weight: float, mean: float) -> None:
-    made = augmenter(fraction=0.0)
-    repeats = [made.repeats(Document(str(n), "t", "s", "o", weight=weight)) for n in range(2000)]
-    assert abs(sum(repeats) / 2000 - mean) < 0.05
-    assert set(repeats) == ({int(weight), int(weight) + 1} if weight % 1 else {int(weight)})
-
-
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -25,7 +25,6 @@ DOCUMENTS = st.lists(
         origin=TEXT,
         label=st.none() | TEXT,
         group=st.none() | TEXT,
-        weight=st.sampled_from([1.0, 0.5]),
         parent=st.none() | TEXT,
         changes=st.lists(TEXT, max_size=2),
     ),

@@ -46,7 +46,7 @@ def test_a_text_file_is_one_document_without_a_separator() -> None:
     (document,) = read_file(text_source(), Path("a.txt"))
     assert isinstance(document, Document)
     assert document.text == "Grüße\r\n\n  two\n"
-    assert (document.source, document.origin, document.weight) == ("s", "a.txt", 1.0)
+    assert (document.source, document.origin) == ("s", "a.txt")
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])

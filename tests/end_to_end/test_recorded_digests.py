@@ -21,7 +21,7 @@ run: {name: tiny, seed: 1}
 ingest:
   sources:
     - {name: prose, type: text, paths: [prose.txt], separator: "\\n\\n"}
-    - {name: records, type: jsonl, paths: [records.jsonl], label_field: kind, weight: 1.5}
+    - {name: records, type: jsonl, paths: [records.jsonl], label_field: kind}
   max_rejected_fraction: 0.1
 normalize:
   steps:

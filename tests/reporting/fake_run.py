@@ -220,7 +220,7 @@ def summaries() -> dict[str, dict[str, Any]]:
 SECTIONS: dict[str, dict[str, Any]] = {
     "ingest": {
         "sources": [
-            {"name": "python_docs", "kind": "python_docs", "weight": 1.0},
+            {"name": "python_docs", "kind": "python_docs"},
             {"name": "essays", "path": "data/*.txt"},
         ]
     },

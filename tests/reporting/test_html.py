@@ -335,6 +335,17 @@ def test_what_lies_within_the_noise_is_no_verdict(tmp_path: Path) -> None:
     assert "of 100 documents right" not in page
 
 
+def test_a_mixture_tells_shares_and_how_often_sources_are_read(tmp_path: Path) -> None:
+    mixture = {"python_docs": {"share": 0.7, "repeats": 0.5}, "<essays>": {"share": 0.3, "repeats": 3.25}}
+    splits = {"train": {"windows": 90, "mixture": mixture}}
+    changes = {"pack": {"splits": splits}, "train": {"reads": {"python_docs": 1.25, "<essays>": 8.125}}}
+    page = render(make_run(tmp_path, changes=changes))
+    assert "mixture of 2 sources" in page
+    row = re.search(r'scope="row">&lt;essays&gt;<(.*?)</tr>', page[page.index("read in an epoch") :])
+    assert row is not None
+    assert re.findall(r">([^<]+)</td>", row[1]) == ["30.0 %", "3.25 times", "8.12 times"]
+
+
 def test_few_documents_give_no_verdict(tmp_path: Path) -> None:
     changes = labelled_changes()
     changes["evaluate"]["test"] = {"accuracy": 0.8, "documents": 5}

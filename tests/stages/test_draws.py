@@ -43,10 +43,6 @@ def depends_on_the_seed(stage: str, config: Config, inputs: dict[str, Path], fol
     return digests[0] != digests[1]
 
 
-def weighted(weight: float) -> dict[str, Any]:
-    return {"ingest": {"sources": [{"name": "s", "type": "text", "paths": ["x"], "weight": weight}]}}
-
-
 KEYBOARD = [{"type": "keyboard", "probability": 0.5}]
 
 
@@ -56,15 +52,11 @@ KEYBOARD = [{"type": "keyboard", "probability": 0.5}]
         ({}, False),
         ({"augment": {"operations": KEYBOARD}}, False),  # done to no copy, for there is none
         ({"augment": {"fraction": 1.0, "operations": KEYBOARD}}, True),
-        (weighted(3.0), False),
-        (weighted(1.5), True),
     ],
 )
 def test_augment(tmp_path: Path, sections: dict[str, Any], draws: bool) -> None:
     config = config_of(**sections)
-    weight = config.ingest.sources[0].weight
-    documents = [Document(document_id("s", str(i), text), text, "s", str(i), weight=weight)
-                 for i, text in enumerate(PROSE)]  # fmt: skip
+    documents = [Document(document_id("s", str(i), text), text, "s", str(i)) for i, text in enumerate(PROSE)]
     write_shards(tmp_path / "curate/train", documents)
     assert depends_on_the_seed("augment", config, {"curate": tmp_path / "curate"}, tmp_path) is draws
     assert STAGE_OF["augment"].uses_seed(config) is draws

@@ -11,8 +11,10 @@ import torch
 from pipeline.evaluation.evaluate_config import EvaluateConfig
 from pipeline.evaluation.losses import Batch
 from pipeline.tasks import TASKS, Task, main_metric, task_named, task_packed_by
+from pipeline.tasks.base_labelled import Labelled
 from pipeline.tasks.causal_lm import CausalLm
 from pipeline.tasks.classification import Classification
+from pipeline.tokens.packing import PackConfig
 from pipeline.training.train_config import TrainConfig
 
 VOCABULARY = 11
@@ -88,7 +90,7 @@ def test_the_weights_of_the_tokens_of_one_target_add_up_to_one(task: Task) -> No
 )
 def test_two_figures_of_one_name_are_refused(metrics: list[Any], called: str) -> None:
     def check(metrics: list[Any]) -> None:
-        config = SimpleNamespace(pack=SimpleNamespace(strategy="classification"), train=None, ingest=None)
+        config = SimpleNamespace(pack=PackConfig(strategy="classification"), train=None, ingest=None)
         config.evaluate = EvaluateConfig(metrics=metrics)
         Classification().check(config)
 
@@ -100,13 +102,24 @@ def test_two_figures_of_one_name_are_refused(metrics: list[Any], called: str) ->
 @pytest.mark.parametrize("samples", [{"prompts": ["Once"]}, {"num_samples": 0}])
 def test_metrics_of_what_a_model_writes_need_documents_to_go_on_from(samples: dict[str, Any]) -> None:
     def check(**values: Any) -> None:
-        config = SimpleNamespace(pack=SimpleNamespace(strategy="contiguous"), train=None, ingest=None)
+        config = SimpleNamespace(pack=PackConfig(strategy="contiguous"), train=None, ingest=None)
         config.evaluate = EvaluateConfig(metrics=[{"type": "evaluate", "path": "rouge"}], **values)
         CausalLm().check(config)
 
     check()
     with pytest.raises(ValueError, match=r"rouge compares what .* leave evaluate\.samples\.prompts empty"):
         check(samples=samples)
+
+
+def test_a_mixture_needs_a_task_that_tells_whose_rows_are_whose(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = PackConfig(strategy=task.strategy, mixture={"weights": {"a": 1}})
+    sources = [SimpleNamespace(name="a", split=None, label_field="l")]
+    config = SimpleNamespace(pack=pack, train=None, ingest=SimpleNamespace(sources=sources), evaluate=EvaluateConfig())
+    task.check(config)
+    for kind in (CausalLm, Labelled):
+        monkeypatch.setattr(kind, "first_windows", Task.first_windows)
+    with pytest.raises(ValueError, match=rf"pack\.mixture: {task.type} has no first_windows, .*; remove it"):
+        task.check(config)
 
 
 def test_its_names_lead_back_to_it(task: Task) -> None:

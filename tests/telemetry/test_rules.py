@@ -371,6 +371,7 @@ TABLE: list[tuple[str, str, Records, Records, dict[str, Any], dict[str, Any]]] =
     ("unused_vocabulary", "warning", losses(5), losses(5), unused(250, 300), unused(1100, 1200)),
     ("unused_vocabulary", "warning", never_updated(400), never_updated(500), {"epochs": 2.0}, {"epochs": 2.0}),
     ("many_epochs", "warning", losses(5), losses(5), {"epochs": 15}, {"epochs": 17}),
+    ("many_epochs", "warning", losses(5), losses(5), {"reads": {"a": 1, "b": 15}}, {"reads": {"a": 1, "b": 17}}),
     ("many_epochs", "critical", losses(5), losses(5), {"epochs": 50, "is_pretrained": True}, {"epochs": 50}),
     (
         "gradient_spikes",

@@ -20,6 +20,7 @@ from pipeline.modeling.build import load_model
 from pipeline.reporting.part_rows import multipliers_of
 from pipeline.tasks import task_of_split
 from pipeline.telemetry.anatomy import Anatomy
+from pipeline.tokens.mixing import Epoch
 from pipeline.training import anatomies
 from pipeline.training.anatomies import rate_after, subject_of_checkpoint, subject_of_model
 from pipeline.training.dissection import Subject, dissect
@@ -43,7 +44,7 @@ def subject_of(inputs: dict[str, Path], folder: Path, step: int, **changes: Any)
     task = task_of_split(inputs["pack"], "train")
     train, validation = (task.open_split(inputs["pack"], inputs["encode"], split) for split in ("train", "validation"))
     checkpoint = folder / "work" / f"step-{step:08d}"
-    return subject_of_checkpoint(checkpoint, config, task, train, validation, inputs["model"], 3, CPU)
+    return subject_of_checkpoint(checkpoint, config, task, Epoch.of(train), validation, inputs["model"], 3, CPU)
 
 
 @pytest.fixture(scope="module")

@@ -89,8 +89,9 @@ def context_for(
     """A stage's context as the runner gives it to one of `count` processes."""
     output.mkdir(parents=True)
     progress, settings = Progress("test", io.StringIO()), {"train": section.model_dump(mode="json")}
+    processes = {"process_index": index, "num_processes": count}
     return StageContext(
-        section, 3, inputs, output, work, 1, progress, index, count, run_name="tiny", run_settings=settings
+        section, 3, inputs, output, work, 1, progress, **processes, run_name="tiny", run_settings=settings
     )
 
 

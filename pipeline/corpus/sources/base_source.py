@@ -19,12 +19,10 @@ ESCAPED_BREAK = re.compile(r"\\n(?![a-z])")
 class Source(Feature):
     """Where raw text comes from."""
 
+    called_elsewhere: ClassVar = {"weight": "pack.mixture: {weights: {NAME: 0.3, OTHER: 0.7}}, shares of all sources"}
+
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of the source in documents, counts and evaluation."""
-
-    weight: float = Field(default=1.0, gt=0, le=1000)
-    """How often a document of this source stands in the training split, on average: 0.5 keeps half of them,
-    2.0 repeats each once. Validation and test are never weighted."""
 
     max_documents: int | None = Field(default=None, ge=1)
     """Read no more than this many documents, from the first on. A source with a limit is read by one process."""
@@ -92,7 +90,7 @@ class Source(Feature):
             try:
                 identifier = document_id(self.name, origin, text)
                 f"{label}{group}".encode()
-                return Document(identifier, text, self.name, origin, label, group, self.weight)
+                return Document(identifier, text, self.name, origin, label, group)
             except UnicodeEncodeError as error:
                 is_byte = "\udc80" <= error.object[error.start] <= "\udcff"  # as the surrogateescape handler leaves it
                 reason = "not UTF-8" if is_byte else "text has a lone surrogate"

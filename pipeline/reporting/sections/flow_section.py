@@ -17,7 +17,8 @@ from pipeline.reporting.sections.base_section import PageSection, Shown
 def _draw(shown: Shown) -> Markup:
     flow = flow_of(shown.runs, shown.names)
     drawn = Markup(flow_diagram(flow) + flow_column(flow))
-    return render("flow.html.j2", flow=drawn, rows=[] if shown.is_pair else _rows(shown.runs[0]))
+    rows, mixture = ([], []) if shown.is_pair else (_rows(shown.runs[0]), shown.runs[0].mixture)
+    return render("flow.html.j2", flow=drawn, rows=rows, mixture=mixture)
 
 
 def _rows(run: RunData) -> list[dict[str, Any]]:

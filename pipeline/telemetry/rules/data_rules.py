@@ -57,7 +57,7 @@ class OneTokenDocuments(_DataRule):
 
 class RepeatedWindows(_DataRule):
     what: ClassVar = "repeated_windows"
-    remedy: ClassVar = "a weight of 1 in ingest.sources; let curate drop duplicates, or leave repeated sources out"
+    remedy: ClassVar = "let curate drop duplicates, or leave repeated sources out"
     source: ClassVar = "Lee et al. 2022, on duplicates in training data; the share is calibrated"
     limits: ClassVar = {"warning": 0.05}
     fact: ClassVar = "repeated_share"
@@ -230,8 +230,9 @@ class Epochs(Rule):
     def check(self, window: Window, facts: HealthFacts) -> Reading | None:
         if facts.predicts != "tokens" or facts.is_pretrained or facts.stops_early:
             return None
-        words = f"the training reads its data {facts.epochs:.3g} times"
-        return above(facts.epochs, {"warning": 16.0, "critical": 40.0}, None, words, figures={"epochs": facts.epochs})
+        what, epochs = max(facts.reads.items(), key=lambda one: one[1], default=("its data", facts.epochs))
+        words = f"the training reads {what} {epochs:.3g} times"
+        return above(epochs, {"warning": 16.0, "critical": 40.0}, None, words, figures={"epochs": epochs})
 
 
 RULES = (

@@ -22,7 +22,7 @@ GO_ON = (*NEVER_END, "warmup_stable_decay")
 
 Settings = Mapping[str, Any]
 Counts = Mapping[str, Any]
-"""What pack counted in a split: `windows` and `target_tokens`."""
+"""What pack counted in an epoch of a split: `windows` and `target_tokens`."""
 
 
 class OtherTraining(Protocol):

@@ -14,6 +14,7 @@ from pipeline.telemetry.facts import DataFacts, HealthFacts
 from pipeline.telemetry.label_facts import measure_labels
 from pipeline.telemetry.model_probe import probe_rows
 from pipeline.tokens.labelled_split import LabelledSplit
+from pipeline.tokens.mixing import Epoch
 from pipeline.tokens.packed_split import PackedSplit
 from pipeline.training.optimization.schedules import num_steps, num_warmup_steps
 from pipeline.training.recording.trackers import RunLabel
@@ -34,12 +35,15 @@ def health_facts(
     task: Task,
     train: Split,
     validation: Split,
+    epoch: Epoch,
     label: RunLabel,
     tokenizer_file: Path | None,
 ) -> HealthFacts:
     """The facts of a training, from its settings and a look at its splits. The settings of the `label` tell whether the
     model is pretrained, and how its weights were drawn."""
-    max_steps = num_steps(config, len(train), train.target_tokens)
+    max_steps = num_steps(config, epoch.windows, epoch.target_tokens)
+    num_windows = max_steps * config.global_batch_size
+    reads = epoch.reads(num_windows)
     num_experts, top_k = mixture_of(model_config) or (None, None)
     settings = label.settings.get("model") or {}
     coefficients = _router_coefficients(config, model_config)
@@ -50,7 +54,8 @@ def health_facts(
         max_steps=max_steps,
         warmup_steps=num_warmup_steps(config, max_steps),
         peak_rate=config.learning_rate,
-        epochs=max_steps * config.global_batch_size / len(train),
+        epochs=min(reads.values(), default=num_windows / epoch.windows),
+        reads=reads,
         is_pretrained=is_pretrained or config.init_from is not None,
         stops_early=config.early_stopping_patience is not None,
         max_grad_norm=config.max_grad_norm,

@@ -18,11 +18,13 @@ from pipeline.training.train_state import TrainState
 def totals_of(state: TrainState) -> dict[str, Any]:
     """Steps taken, and the data seen in them."""
     sequences = state.counters.step * state.config.global_batch_size
+    reads = state.epoch.reads(sequences)
     return {
         "steps": state.counters.step,
         "target_tokens": state.counters.target_tokens,
         "sequences": sequences,
-        "epochs": round(sequences / len(state.train_split), 6),
+        "epochs": round(sequences / state.epoch.windows, 6),
+        **({"reads": {name: round(times, 6) for name, times in reads.items()}} if reads else {}),
     }
 
 
