@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 BATCH_BYTES = 1_000_000
 """Text of the documents whose copies are made together."""
 
+NO_ROOM = "more text than max_added"
+
+MODEL_BYTES = 64_000
+"""Text of copies that models make together: some hundred sentences, so that progress is seen."""
+
 
 @dataclass
 class Copy:
@@ -35,6 +41,11 @@ class Copy:
     operations: list[dict[str, Any]] = field(default_factory=list)
     """Those that changed something: type, arguments, seed, model, num_edits."""
     similarity: float = 1.0
+    left: Counter[str] = field(default_factory=Counter)
+    """What had to stay as it was, by operation and reason."""
+
+    has_room: bool = True
+    """False: it is not made, since `max_added` would leave it no room."""
 
     def document(self) -> Document:
         """The copy as a document."""
@@ -53,10 +64,27 @@ class Augmenter:
         self._ways = config.ways
         self._bounds = list(accumulate(way.weight for way in self._ways))
 
-    def copies(self, documents: Sequence[Document]) -> list[list[Copy]]:
-        """The copies of each document of a batch; those on which nothing could be changed are there as well."""
+    def batches(self, documents: Iterable[Document]) -> Iterator[list[Document]]:
+        """Consecutive documents with about BATCH_BYTES of text, or MODEL_BYTES of copies by models."""
+        batch: list[Document] = []
+        size = by_models = 0
+        for document in documents:
+            batch.append(document)
+            size += document.num_bytes
+            by_models += document.num_bytes * sum(map(self._asks_model, self._begun(document)))
+            if size >= BATCH_BYTES or by_models >= MODEL_BYTES:
+                yield batch
+                batch, size, by_models = [], 0, 0
+        if batch:
+            yield batch
+
+    def copies(self, documents: Sequence[Document], budget: Budget | None = None) -> list[list[Copy]]:
+        """The copies of each document of a batch; those on which nothing could be changed are there as well. Copies
+        that ask a model are made while there is room for the text of their parents."""
         copies_of = [self._begun(document) for document in documents]
-        made = [copy for copies in copies_of for copy in copies]
+        if budget is not None:
+            self._foresee_room(documents, copies_of, dataclasses.replace(budget))
+        made = [copy for copies in copies_of for copy in copies if copy.has_room]
         for recipe, way in enumerate(self._ways):
             copies = [copy for copy in made if copy.recipe == recipe]
             for position, operation in enumerate(way.operations):
@@ -68,6 +96,8 @@ class Augmenter:
 
     def reason_to_drop(self, copy: Copy) -> str | None:
         """Why a copy is of no use."""
+        if not copy.has_room:
+            return NO_ROOM
         if not copy.edits:
             return "nothing to change"
         if copy.similarity > self._config.max_similarity:
@@ -81,6 +111,15 @@ class Augmenter:
         if not config.makes_copies or unit_interval(self._seed, document.id, "chosen", 0) >= config.fraction:
             return []
         return [Copy(document, n, self._recipe(document, n), document.text) for n in range(1, config.copies + 1)]
+
+    def _asks_model(self, copy: Copy) -> bool:
+        return any(operation.model is not None for operation in self._ways[copy.recipe].operations)
+
+    def _foresee_room(self, documents: Sequence[Document], copies_of: Iterable[list[Copy]], budget: Budget) -> None:
+        for document, copies in zip(documents, copies_of, strict=True):
+            budget.add_original(document.num_bytes)
+            for copy in copies:
+                copy.has_room = budget.has_room(document.num_bytes) or not self._asks_model(copy)
 
     def _recipe(self, document: Document, number: int) -> int:
         drawn = unit_interval(self._seed, document.id, "recipe", number) * self._bounds[-1]
@@ -96,44 +135,33 @@ class Augmenter:
                 check_edits(copy.text, edits)
             except ValueError as error:
                 raise BadDataError(f"augment: {operation.type} on document {copy.parent.id}: {error}") from None
+            for reason, count in draw.left.items():
+                copy.left[f"{operation.type}: {reason}"] += count
             if edits := without_unchanged(copy.text, edits):
                 copy.edits = compose(copy.edits, edits)
                 copy.text = apply_edits(copy.text, edits)
-                done = {"type": operation.type, "arguments": operation.arguments(), "seed": draw.seed}
+                done = {"type": operation.type, "arguments": operation.settings(), "seed": draw.seed}
                 copy.operations.append({**done, "model": operation.model, "num_edits": len(edits)})
 
 
+@dataclass
 class Budget:
     """Lets copies through while their text is at most a part of that of the originals so far."""
 
-    def __init__(self, max_added: float | None) -> None:
-        self._max_added = max_added
-        self._originals = self._added = 0
+    max_added: float | None
+    originals: int = 0
+    added: int = 0
 
     def add_original(self, num_bytes: int) -> None:
         """An original that stands in the split."""
-        self._originals += num_bytes
+        self.originals += num_bytes
 
     def has_room(self, num_bytes: int) -> bool:
         """Whether a copy fits; it then counts."""
-        if self._max_added is not None and self._added + num_bytes > self._max_added * self._originals:
+        if self.max_added is not None and self.added + num_bytes > self.max_added * self.originals:
             return False
-        self._added += num_bytes
+        self.added += num_bytes
         return True
-
-
-def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Consecutive documents with about BATCH_BYTES of text."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += document.num_bytes
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def similarity(text: str, other: str) -> float:

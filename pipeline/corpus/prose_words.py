@@ -29,9 +29,14 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that carry grammar: dictionaries have other meanings for many of them (a unit, a chemical element)."""
 
 
+def code_lines(text: str) -> Iterator[tuple[int, int]]:
+    """Where lines of code, tables and markup are, in order."""
+    return (match.span() for match in _CODE_LINE.finditer(text))
+
+
 def prose_words(text: str) -> Iterator[re.Match[str]]:
     """The plain words of lines of prose, in order."""
-    code = [match.span() for match in _CODE_LINE.finditer(text)]
+    code = list(code_lines(text))
     index = 0
     for match in _WORD.finditer(text):
         while index < len(code) and code[index][1] <= match.start():

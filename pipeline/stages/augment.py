@@ -46,6 +46,8 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     summary = {**tally.of("total"), "dropped": {}, "changed": tally.of("changed")}
     if dropped := tally.of("copies_dropped"):
         summary["copies_dropped"] = dropped
+    if left := tally.of("left_unchanged"):
+        summary["left_unchanged"] = left
     return summary
 
 
@@ -96,7 +98,7 @@ def _count_shard(shared: None, source: Path, output: Path, report: Report) -> Ma
 def _augment_shard(
     shared: tuple[AugmentConfig, int, Path | None], source: Path, output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
-    from pipeline.corpus.augmenting import Augmenter, Budget, batches
+    from pipeline.corpus.augmenting import Augmenter, Budget
     from pipeline.corpus.document_shards import read_shard
     from pipeline.corpus.provenance import CopyWriter
     from pipeline.corpus.shards import Tally
@@ -107,8 +109,8 @@ def _augment_shard(
     augmenter = Augmenter(config, seed, WordCounts.load(counts) if counts is not None else None)
     budget = Budget(config.max_added)
     copies = CopyWriter(source, output)
-    for batch in batches(read_shard(source)):
-        for document, made in zip(batch, augmenter.copies(batch), strict=True):
+    for batch in augmenter.batches(read_shard(source)):
+        for document, made in zip(batch, augmenter.copies(batch, budget), strict=True):
             tally.add_in(document.num_bytes)
             tally.add_out(document.num_bytes)
             budget.add_original(document.num_bytes)
@@ -121,10 +123,14 @@ def _augment_shard(
 
 
 def _write_copy(copy: Copy, augmenter: Augmenter, budget: Budget, writer: CopyWriter, tally: Tally) -> None:
+    from pipeline.corpus.augmenting import NO_ROOM
+
+    for left, count in copy.left.items():
+        tally.add("left_unchanged", left, count)
     document = copy.document()
     reason = augmenter.reason_to_drop(copy)
     if reason is None and not budget.has_room(document.num_bytes):
-        reason = "more text than max_added"
+        reason = NO_ROOM
     if reason is not None:
         tally.add("copies_dropped", reason)
         return
@@ -132,6 +138,13 @@ def _write_copy(copy: Copy, augmenter: Augmenter, budget: Budget, writer: CopyWr
     tally.add("changed", "altered copies")
     for name in dict.fromkeys(operation["type"] for operation in copy.operations):
         tally.add("changed", f"copies with {name}")
+
+
+def _check(config: Config) -> None:
+    """The libraries and models of operations are there, where they are to do anything."""
+    if config.augment.makes_copies:
+        for operation in (one for way in config.augment.ways for one in way.operations):
+            operation.check()
 
 
 def _uses_seed(config: Config) -> bool:
@@ -146,5 +159,6 @@ STAGE = Stage(
     run=run,
     inputs=("curate/train",),
     uses_seed=_uses_seed,
+    check=_check,
     self_checked_files=("*shard-*.parquet",),
 )

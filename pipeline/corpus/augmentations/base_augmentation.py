@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.corpus.edits import Edit
@@ -23,6 +24,9 @@ class Draw:
     seed: int
     word_counts: WordCounts | None = None
     """The words of the training documents, for an augmentation that needs their counts."""
+
+    left: Counter[str] = field(default_factory=Counter, compare=False)
+    """Where the operation counts what had to stay as it was, by reason."""
 
     def random(self) -> random.Random:
         """A generator of its own, always at its beginning."""
@@ -45,8 +49,13 @@ class Augmentation(Feature):
 
     @property
     def model(self) -> str | None:
-        """What a model is called, and its revision, where the edits are those of a model."""
+        """What a model is called, and its revision, where the edits are those of a model. Copies for which `max_added`
+        leaves no room are then not made at all."""
         return None
+
+    def check(self) -> None:
+        """Raises ConfigError for what only heavy libraries find, or where one is missing. Called before the first
+        stage."""
 
     @abstractmethod
     def edits(self, text: str, draw: Draw) -> Sequence[Edit]:
@@ -57,6 +66,6 @@ class Augmentation(Feature):
         """The edits of each text. An augmentation that is faster on many texts at once overrides it."""
         return [self.edits(text, draw) for text, draw in zip(texts, draws, strict=True)]
 
-    def arguments(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, Any]:
         """The settings, for the provenance of a copy."""
         return self.model_dump(mode="json", exclude={"type"})

@@ -29,7 +29,7 @@ def _rows(run: RunData) -> list[dict[str, Any]]:
         if "documents_out" not in summary:
             continue
         notes = []
-        for key in ("rejected", "dropped", "copies_dropped", "changed"):
+        for key in ("rejected", "dropped", "copies_dropped", "left_unchanged", "changed"):
             reasons = [f"{formats.count(n)} {readable(name)}" for name, n in (summary.get(key) or {}).items() if n]
             notes += [f"{readable(key)}: {', '.join(reasons)}"] if reasons else []
         notes += [f"near-duplicates: {words}"] if (words := clusters_in_words(summary)) else []

