@@ -16,6 +16,7 @@ from pipeline.corpus.filters.min_alphabetic_ratio import MinAlphabeticRatio
 from pipeline.corpus.filters.min_chars import MinChars
 from pipeline.corpus.filters.min_words import MinWords
 from pipeline.corpus.near_duplicates_config import NearDuplicates
+from pipeline.corpus.paragraphs_config import RepeatedParagraphs
 from pipeline.errors import ConfigError
 from pipeline.features import one_of
 from pipeline.section import Section
@@ -45,6 +46,9 @@ class CurateConfig(Section):
 
     decontaminate: Decontamination | None = None
     """Drop documents that hold pieces of benchmarks."""
+
+    deduplicate_paragraphs: RepeatedParagraphs | None = None
+    """Take out of documents the paragraphs that stand in another one before. Null takes none."""
 
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Part of the documents held out to watch training, of sources without `split`. 0 takes those of sources with

@@ -52,6 +52,7 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     from pipeline.corpus.document_shards import shard_paths
     from pipeline.corpus.judging import Decisions
     from pipeline.corpus.leakage import keep_one_in
+    from pipeline.corpus.paragraphs import find_paragraphs
     from pipeline.corpus.scanning import HELD_OUT, Scan, number_shards
     from pipeline.corpus.shards import Tally, gather_files, join_files
 
@@ -70,15 +71,16 @@ def run(context: StageContext[CurateConfig]) -> dict[str, Any]:
     clusters = related.decide(scratch / "clusters", config, shards, scanned)
     decisions = Decisions(config, related, clusters, (held_out[0], held_out[1]))
     tasks = sorted(zip(shards, scanned, strict=True), key=lambda task: task[0].number)
+    repeated = find_paragraphs(jobs, decisions, tasks) if config.deduplicate_paragraphs else []
     sizes = [shard.num_bytes for shard, _ in tasks]
-    done = jobs.on_shards(_split_shard, decisions, tasks, sizes, "splitting")
+    done = jobs.on_shards(_split_shard, (decisions, repeated), tasks, sizes, "splitting")
     folders, tally = [folder for folder, _ in done], Tally.total(counts for _, counts in done)
     leakage = _measure_leakage(jobs, scanned, [folders[shard.number] / PLACES for shard in shards], context.output)
     join_files([folder / DROPPED for folder in folders], context.output / DROPPED)
     for folder in folders:
         (folder / DROPPED).unlink()
     gather_files(folders, context.output)
-    summary = _summarize(tally, related, clusters)
+    summary = _summarize(config, tally, related, clusters)
     summary |= {"leakage": leakage, **({"benchmarks": benchmarks} if benchmarks else {})}
     del decisions, clusters
     shutil.rmtree(scratch)
@@ -122,7 +124,7 @@ def _measure_leakage(
 
 
 def _split_shard(
-    decisions: Decisions, task: tuple[Shard, Path], output: Path, report: Report
+    shared: tuple[Decisions, Sequence[Path]], task: tuple[Shard, Path], output: Path, report: Report
 ) -> Mapping[str, Counter[str]]:
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     import numpy as np
@@ -130,12 +132,14 @@ def _split_shard(
     from pipeline.corpus.document_shards import ShardWriter, read_tables
     from pipeline.corpus.edited_tables import edit_table
     from pipeline.corpus.leakage import NO_SPLIT
+    from pipeline.corpus.paragraphs import repeated_in
     from pipeline.corpus.shards import Tally
 
     tally = Tally()
     shard, scanned = task
+    decisions, paths = shared
     verdicts, splits = decisions.judge(shard, scanned)
-    np.where(verdicts.codes == 0, splits, np.uint8(NO_SPLIT)).tofile(output / PLACES)
+    paragraphs = repeated_in(paths, shard, decisions.related.num_documents)
     writers = {split: ShardWriter(output / split / shard.path.name) for split in SPLITS}
     first = 0
     with (output / DROPPED).open("w", encoding="utf-8") as dropped:
@@ -147,12 +151,17 @@ def _split_shard(
                 tally.add_in(num_bytes, count)
                 tally.add("source_in", name, count)
                 report(num_bytes)
-            table = edit_table(table, codes == 0, decisions.config.filters)
+            repeated = {n - rows.start: paragraphs[n] for n in range(rows.start, first) if n in paragraphs}
+            table, failed = edit_table(table, codes == 0, decisions.config.filters, repeated)
+            for row, reason in failed.items():
+                verdicts.drop(rows.start + row, reason)
+            tally.add("paragraphs", "dropped", sum(map(len, repeated.values())))
             for name, count, num_bytes in _sizes_by_source(_where(table, codes == 0)):
                 tally.add_documents("source", name, num_bytes, count)
             for place, writer in enumerate(writers.values()):
                 writer.write_table(_where(table, (codes == 0) & (splits[rows] == place)))
             _tell_dropped(_where(table, codes != 0), verdicts.reasons_of(codes), dropped, tally)
+    np.where(verdicts.codes == 0, splits, np.uint8(NO_SPLIT)).tofile(output / PLACES)
     for split, writer in writers.items():
         writer.close()
         tally.add_documents("split", split, writer.num_bytes, writer.num_documents)
@@ -187,15 +196,17 @@ def _tell_dropped(table: pa.Table, reasons: Sequence[DropReason], dropped: TextI
         dropped.write(json.dumps({**row, "reason": reason, "excerpt": excerpt}) + "\n")
 
 
-def _summarize(tally: Tally, related: Related, clusters: Clusters) -> dict[str, Any]:
+def _summarize(config: CurateConfig, tally: Tally, related: Related, clusters: Clusters) -> dict[str, Any]:
     from pipeline.corpus.judging import NEAR
 
     splits, dropped = tally.documents_of("split"), tally.of("dropped")
+    paragraphs = {"repeated_paragraphs": tally.of("paragraphs")["dropped"]} if config.deduplicate_paragraphs else {}
     near = {"near_duplicates": {"dropped": dropped.get(NEAR, 0), **clusters.summary}} if related.compared else {}
     return {
         **tally.of("total"),
         "dropped": dropped,
         **near,
+        **paragraphs,
         "splits": {name: splits[name] for name in SPLITS},
         "sources": tally.documents_of("source"),
     }

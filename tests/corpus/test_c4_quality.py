@@ -75,11 +75,12 @@ def test_what_follows_sees_what_is_left() -> None:
     assert found == [None, None, ("c4_quality", "fewer sentences than c4_quality"), None]
     assert batch.texts == ["\n".join(FILLER), "\n".join(FILLER), texts[2], "\n".join(FILLER)]
     stays = np.array([reason is None for reason in found])
-    edited = edit_table(table, stays, filters)
+    edited, failed = edit_table(table, stays, filters, {})
     assert edited.column("text").to_pylist() == batch.texts
     assert edited.column("changes").to_pylist() == [["before", "curate:c4_quality"], ["before"], ["before"],
                                                     ["before", "curate:c4_quality"]]  # fmt: skip
-    assert edit_table(table, stays, filters[1:]) is table
+    assert failed == {}
+    assert edit_table(table, stays, filters[1:], {})[0] is table
 
 
 def test_a_document_of_which_nothing_is_left_is_dropped() -> None:
