@@ -45,15 +45,18 @@ class PhraseBounds:
         per_word = np.add.reduceat(values, self.ends[:-1]) if len(starts) else values
         self.sums = _before_each(per_word)
 
-    def most_frequent(self, n: int) -> NDArray[np.int64]:
-        """Length of the most frequent phrase with the spaces in it, times how often it stands there."""
+    def most_frequent(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Length of the most frequent phrase with the spaces in it, times how often it stands there; and whether the
+        bound is exact, as it is where no phrase repeats."""
         starts, again, number = self._phrases(n)
         lengths = self.ends[starts + n] - self.ends[starts] + n - 1
         bounds = np.zeros(self.num_texts, dtype=np.int64)
         bounds[self.text[starts[::-1]]] = lengths[::-1]  # of phrases that stand there once each the first counts
         times = np.bincount(number) + 1
         np.maximum.at(bounds, self.text[again], times[number] * (self.ends[again + n] - self.ends[again] + n - 1))
-        return bounds
+        is_exact = np.ones(self.num_texts, dtype=bool)
+        is_exact[self.text[again]] = False
+        return bounds, is_exact
 
     def repeated(self, n: int) -> NDArray[np.int64]:
         """Characters, without white space, in phrases that stood in their text before."""

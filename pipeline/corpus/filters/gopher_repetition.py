@@ -13,11 +13,15 @@ from pipeline.corpus.filters.base_text_filter import TextFilter
 from pipeline.section import Section
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.corpus.document_batches import DocumentBatch
     from pipeline.corpus.text_facts import TextFacts
 
 _PARAGRAPH_ENDS = re.compile(r"\n{2,}")
 _LINE_ENDS = re.compile(r"\n+")
+_FREQUENT = "a more frequent phrase than gopher_repetition"
 
 
 class PhraseLimit(Section):
@@ -65,10 +69,15 @@ class GopherRepetition(TextFilter, type="gopher_repetition"):
         return self._reason_by_lines(text) or self._reason_by_phrases(text, words)
 
     def reasons(self, batch: DocumentBatch, seen: TextFacts) -> Sequence[str | None]:
-        """Phrases are counted one by one in those texts alone where an upper bound is above a limit."""
+        """Phrases are counted one by one in those texts alone where an upper bound is above a limit, and not exact."""
+        import numpy as np
+
         found = list(map(self._reason_by_lines, batch.texts))
         passed = [number for number, reason in enumerate(found) if reason is None]
-        for place in self._in_doubt([batch.texts[number] for number in passed]):
+        fails, is_in_doubt = self._bounded([batch.texts[number] for number in passed])
+        for place in np.flatnonzero(fails):
+            found[passed[place]] = _FREQUENT
+        for place in np.flatnonzero(is_in_doubt & ~fails):
             text = batch.texts[passed[place]]
             found[passed[place]] = self._reason_by_phrases(text, text.split())
         return found
@@ -76,36 +85,43 @@ class GopherRepetition(TextFilter, type="gopher_repetition"):
     def _reason_by_lines(self, text: str) -> str | None:
         if not text:
             return "empty to gopher_repetition"
-        paragraphs = _PARAGRAPH_ENDS.split(text.strip())
-        if _repeat(paragraphs, self.max_repeated_paragraphs, self.max_repeated_paragraph_chars, len(text)):
-            return "more repeated paragraphs than gopher_repetition"
-        if _repeat(_LINE_ENDS.split(text), self.max_repeated_lines, self.max_repeated_line_chars, len(text)):
+        if "\n\n" in text:
+            paragraphs = _PARAGRAPH_ENDS.split(text.strip())
+            if _repeat(paragraphs, self.max_repeated_paragraphs, self.max_repeated_paragraph_chars, len(text)):
+                return "more repeated paragraphs than gopher_repetition"
+            lines = _LINE_ENDS.split(text)
+        else:
+            lines = text.split("\n")
+        if _repeat(lines, self.max_repeated_lines, self.max_repeated_line_chars, len(text)):
             return "more repeated lines than gopher_repetition"
         return None
 
     def _reason_by_phrases(self, text: str, words: Sequence[str]) -> str | None:
         if any(_most_frequent(words, one.words) / len(text) > one.value for one in self.max_most_frequent):
-            return "a more frequent phrase than gopher_repetition"
+            return _FREQUENT
         if any(_repeated(words, one.words) / len(text) > one.value for one in self.max_repeated_phrases):
             return "more repeated phrases than gopher_repetition"
         return None
 
-    def _in_doubt(self, texts: Sequence[str]) -> list[int]:
-        """Which texts may have too many repeated phrases."""
+    def _bounded(self, texts: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which texts have too frequent a phrase for certain, and which may have too much of phrases."""
         import numpy as np
 
         from pipeline.corpus.phrase_bounds import PhraseBounds, pieces
 
         lengths = np.array([len(text) for text in texts])
-        is_in_doubt = np.ones(len(texts), dtype=bool)
+        fails, is_in_doubt = np.zeros(len(texts), dtype=bool), np.ones(len(texts), dtype=bool)
         for piece in pieces(texts):
             bounds = PhraseBounds(texts[piece])
-            is_in_doubt[piece] = np.any(
-                [bounds.most_frequent(one.words) / lengths[piece] > one.value for one in self.max_most_frequent]
-                + [bounds.repeated(one.words) / lengths[piece] > one.value for one in self.max_repeated_phrases],
-                axis=0,
-            )
-        return np.flatnonzero(is_in_doubt).tolist()
+            is_in_doubt[piece] = False
+            for one in self.max_most_frequent:
+                most, is_exact = bounds.most_frequent(one.words)
+                is_above = most / lengths[piece] > one.value
+                fails[piece] |= is_above & is_exact
+                is_in_doubt[piece] |= is_above
+            for one in self.max_repeated_phrases:
+                is_in_doubt[piece] |= bounds.repeated(one.words) / lengths[piece] > one.value
+        return fails, is_in_doubt
 
 
 def _repeat(parts: Sequence[str], max_parts: float | None, max_chars: float | None, num_chars: int) -> bool:
