@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-SCHEMES = ("s3", "http", "https")
+SCHEMES = ("s3", "gs", "gcs", "http", "https")
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,6 +123,35 @@ def test_files_of_s3_are_read_by_folder_wildcard_and_name(bucket: Any) -> None:
     assert content(both) == expected
     assert content(make_source("parquet", paths=["s3://texts/tables/*.parquet"])) == expected
     assert not list(Path().rglob("fetched/*"))
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where files are put into the bucket `texts` of an emulator of Google Cloud Storage."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="texts")
+    server.start()
+    url = f"http://127.0.0.1:{server._api._httpd.server_port}"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    yield f"{url}/upload/storage/v1/b/texts/o?uploadType=media&name="
+    server.stop()
+
+
+def test_files_of_google_cloud_storage_are_read(cloud: str) -> None:
+    for name in ("a%2Fone.jsonl", "a%2Fdeep%2Ftwo.jsonl", "a%2Fnotes.csv"):
+        urlopen(Request(f"{cloud}{name}", LINES, {"Content-Type": "text/plain"})).close()
+    expected = [(text, None) for text in TEXTS]
+    folder = make_source("jsonl", paths=["gs://texts/a"])
+    assert content(folder) == expected * 2
+    assert [d.origin for d in read(folder)] == [f"{n}:{i}" for n in ("deep/two.jsonl", "one.jsonl") for i in (1, 2)]
+    first = folder.facts_of_key()
+    urlopen(Request(f"{cloud}a%2Fone.jsonl", LINES * 2, {"Content-Type": "text/plain"})).close()
+    remote_files._listing.cache_clear()
+    assert folder.facts_of_key() != first
+    assert content(make_source("jsonl", paths=["gcs://texts/a/o*.jsonl"])) == expected * 2
+    with pytest.raises(MissingInputError, match="mend the address"):
+        make_source("jsonl", paths=["gs://texts/none.jsonl"]).facts_of_key()
 
 
 def test_the_key_changes_with_a_files_content_and_holds_no_secret(bucket: Any) -> None:

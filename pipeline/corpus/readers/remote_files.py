@@ -1,10 +1,11 @@
-"""Files on S3 and HTTP, by fsspec: listed with a stamp of their content, and fetched one by one.
+"""Files on S3, Google Cloud Storage and HTTP, by fsspec: listed with a stamp of their content, and fetched one by one.
 
 Credentials are those of the environment. Addresses in messages have no query strings and passwords.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ FIRST_WAIT_SECONDS = 1.0
 FRESH_SECONDS = 60.0
 """How long a listing is not asked for again: a command needs it several times."""
 
-EXTRAS = {"s3": ("s3", "s3fs")}
+EXTRAS = {"s3": ("s3", "s3fs"), "gs": ("gcs", "gcsfs"), "gcs": ("gcs", "gcsfs")}
 """By scheme, the extra that brings what reads it, and its name."""
 
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]*@|\?[^\s'\")>,]*")
@@ -143,6 +144,10 @@ def _opened(url: str, place: str) -> tuple[Any, str]:
         options["client_kwargs"] = {"timeout": times, "trust_env": True, "auto_decompress": False}
     elif scheme_of(url) == "s3":
         options["config_kwargs"] = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS}
+    else:
+        # Without what gcsfs tries of new kinds of buckets, for which it asks a server of another kind first.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        options["requests_timeout"] = SILENCE_SECONDS
     try:
         system, path = url_to_fs(url, **options)
     except ImportError:

@@ -1,4 +1,4 @@
-"""Sources that are files, here, on S3 or on a server of HTTP."""
+"""Sources that are files, here, on S3, Google Cloud Storage or a server of HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LocalFiles(Source):
     (`**` for any depth; what exists as it is written is no wildcard), relative to the working directory. Documents name
     the file they come from by this path, or, where it is absolute, by what lies below its last folder without
     wildcards. Text, html, csv, json and jsonl may be compressed: .gz, .zst, .bz2, .xz. Addresses (s3://,
-    http://, https://) name files, folders and wildcards as well, but those of HTTP files alone. They are fetched
+    gs://, http://, https://) name files, folders and wildcards as well, but those of HTTP files alone. They are fetched
     one by one while they are read; credentials are those of the environment."""
 
     is_shared_out = True
