@@ -66,9 +66,9 @@ class Related:
 
         repeats, groups = linked(TEXTS, "finding repeats"), linked(GROUPS, "finding groups")
         alone = cls(num_documents, repeats, groups, [], None)
-        if config.near_duplicates is None:
+        if config.likeness is None:
             return alone
-        return alone._compare(jobs, config.near_duplicates, shards, folders)
+        return alone._compare(jobs, config.likeness, shards, folders)
 
     def _compare(self, jobs: Jobs, config: NearDuplicates, shards: Sequence[Shard], folders: Sequence[Path]) -> Related:
         pairs = zip(shards, folders, strict=True)
@@ -81,6 +81,8 @@ class Related:
         ]
         for work, name, label in ((pair_up, PAIRS, "pairing documents"), (compare_pairs, EDGES, "comparing documents")):
             done = jobs.on_parts(work, replace(comparison, found=found), found, np.uint64, label)
+            for path in found:
+                path.unlink()  # bands and pairs take as much disk as short texts
             found = [folder / name for folder, _ in done]
         return replace(self, edges=found, compared=comparison)
 
@@ -88,7 +90,7 @@ class Related:
         """Decide, in files of a folder, which documents go because they are like an earlier one that stays, which
         belong together, and where they go to."""
         folder.mkdir()
-        near, shape = config.near_duplicates, max(1, self.num_documents)
+        near, shape = config.likeness, max(1, self.num_documents)
         states = np.memmap(folder / STATES, np.uint8, "w+", shape=shape)
         labels = np.memmap(folder / LABELS, np.uint32, "w+", shape=shape)
         labels[:] = np.arange(shape, dtype=np.uint32)

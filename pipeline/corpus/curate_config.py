@@ -39,7 +39,8 @@ class CurateConfig(Section):
     character is always dropped."""
 
     deduplicate: Literal["exact", "none"] = "exact"
-    """`exact` drops documents that repeat an earlier one up to case and white space."""
+    """`exact` drops documents that repeat an earlier one up to case and white space. `none` keeps them, and
+    near-duplicates as well."""
 
     near_duplicates: NearDuplicates | None = Field(default_factory=NearDuplicates)
     """Drop documents that are like an earlier one, and keep those that are less so in one split. Null does neither."""
@@ -76,6 +77,14 @@ class CurateConfig(Section):
                 "validation_fraction and test_fraction leave nothing to train on; their sum must be below 1"
             )
         return self
+
+    @property
+    def likeness(self) -> NearDuplicates | None:
+        """What is done with documents that are alike; None where nothing is."""
+        near = self.near_duplicates
+        if near is None or self.deduplicate == "exact":
+            return near
+        return None if near.same_split_at is None else near.model_copy(update={"drop_at": None})
 
     def check_fits(self, whole: Any) -> None:
         """Every split gets documents, and no text can stand both in training and in a held-out split."""

@@ -135,7 +135,7 @@ class _FactsWriter:
     """Writes what is to be known of the documents of a shard that passed."""
 
     def __init__(self, scan: Scan, shard: Shard, output: Path) -> None:
-        self._near = scan.config.near_duplicates
+        self._near = scan.config.likeness
         self._sample_one_in = scan.sample_one_in
         self._is_held_out = shard.to_split in HELD_OUT
         self._first = np.uint32(shard.first)
