@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
+from pipeline.executors import EXECUTORS, Executor, Local
+from pipeline.features import one_of
 from pipeline.section import WORKSPACE, Runtime, Section
+
+if TYPE_CHECKING:
+    AnyExecutor = Executor
+else:
+    AnyExecutor = one_of(EXECUTORS, Executor, default=Local)
 
 
 class RunConfig(Section):
@@ -33,3 +40,7 @@ class RunConfig(Section):
 
     num_workers: Annotated[int | None, Runtime()] = Field(default=None, ge=1)
     """Processes that the data stages use. Null uses every core that this process may run on."""
+
+    executor: Annotated[AnyExecutor, Runtime()] = Local()
+    """Where the data stages (ingest, normalize, curate, augment) work on shards: in processes of this machine, on Ray
+    or on Slurm. What they write is the same. Work on less than 16 MB of text is done by the run itself."""

@@ -38,7 +38,6 @@ from pipeline.engine.stage import Configuration, Stage, StageContext, section_of
 from pipeline.engine.work_folders import begin_work, stage_start
 from pipeline.errors import BadDataError, storage_errors
 from pipeline.executors.jobs import Session
-from pipeline.executors.local_session import LocalSession
 from pipeline.integrity import MANIFEST
 from pipeline.machine import num_cores
 from pipeline.progress import Progress
@@ -72,9 +71,13 @@ def _lead(config: Configuration, selection: Selection, workspace: Workspace, lau
             planned = plan_settled(settled, workspace, selection)
             print(format_plan(planned), flush=True)
             # What these find would otherwise end the run in a late stage, after hours of work.
-            for stage in (one.stage for one in planned if one.action != "reuse"):
+            to_build = [one.stage for one in planned if one.action != "reuse"]
+            for stage in to_build:
                 stage.check(settled.config)
-            with LocalSession(settled.config.run.num_workers or num_cores()) as session:
+            executor = settled.config.run.executor
+            if any(stage.works_on_shards for stage in to_build):
+                executor.check()
+            with executor.session(settled.config.run.num_workers or num_cores()) as session:
                 context = RunContext(settled.config, settled.chosen, workspace, view, launch, others, session)
                 _execute(context, selection)
     return view

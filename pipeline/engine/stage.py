@@ -26,8 +26,8 @@ EVERY_STAGE_BEFORE = "*"
 
 
 class Configuration(Protocol):
-    """The settings of a run: `run`, with its name, seed, workspace and num_workers, and a section for each stage that
-    has settings, under the stage's name. A section that was not loaded is None."""
+    """The settings of a run: `run`, with its name, seed, workspace, num_workers and executor, and a section for each
+    stage that has settings, under the stage's name. A section that was not loaded is None."""
 
     @property
     def run(self) -> Any: ...
@@ -182,6 +182,9 @@ class Stage:
 
     early_warnings: Callable[[Any], Sequence[str]] = field(default=lambda config: ())
     """Warnings that its settings allow before it runs. It must be cheap."""
+
+    works_on_shards: bool = False
+    """Whether it carries out jobs on shards, by `run.executor`."""
 
     distributed: bool = False
     """Whether it runs in every process of the launcher, not in process 0 alone."""

@@ -118,6 +118,8 @@ def run_task(folder: Path, number: int, told: Callable[[], None] = lambda: None)
         result = job.work(job.shared, job.tasks[number], output, report)
     with (output / RESULT).open("w") as file:
         json.dump(result, file)
+        file.flush()
+        os.fsync(file.fileno())
     try:
         os.rename(output, job.output(number))
     except OSError:

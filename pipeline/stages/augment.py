@@ -157,6 +157,7 @@ STAGE = Stage(
     version=6,
     config=AugmentConfig,
     run=run,
+    works_on_shards=True,
     inputs=("curate/train",),
     uses_seed=_uses_seed,
     check=_check,

@@ -296,6 +296,7 @@ STAGE = Stage(
     version=7,
     config=CurateConfig,
     run=run,
+    works_on_shards=True,
     inputs=("normalize",),
     facts=lambda config: UNICODE,  # of what is visible, what is white space, and what case folding gives
     records=(DROPPED,),

@@ -165,6 +165,7 @@ STAGE = Stage(
     version=7,
     config=IngestConfig,
     run=run,
+    works_on_shards=True,
     records=("rejected.jsonl",),
     self_checked_files=("*shard-*.parquet",),
     check=_check_sources,

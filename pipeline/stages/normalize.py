@@ -66,6 +66,7 @@ STAGE = Stage(
     version=5,
     config=NormalizeConfig,
     run=run,
+    works_on_shards=True,
     inputs=("ingest",),
     self_checked_files=("*shard-*.parquet",),
 )

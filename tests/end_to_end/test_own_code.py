@@ -282,7 +282,7 @@ def test_an_error_of_own_code_is_told_with_its_line(
     from pipeline.errors import in_one_line
 
     monkeypatch.chdir(project.folder)
-    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
+    monkeypatch.setattr("pipeline.executors.base_session.WORKER_BYTES", 1)
     (project.folder / "fails.py").write_text(
         "from pipeline.corpus.filters import Filter\n"
         "class X(Filter):\n"

@@ -25,7 +25,8 @@ import pipeline.cli
 from pathlib import Path
 from pipeline.errors import BadDataError
 from pipeline.executors.jobs import Job
-from pipeline.executors.local_session import LocalSession, WORKER_BYTES
+from pipeline.executors.base_session import WORKER_BYTES
+from pipeline.executors.local_session import LocalSession
 from pipeline.progress import Progress, ProgressBar
 
 def count(shared, number, output, report):

@@ -116,7 +116,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
     monkeypatch.setattr(
         "pipeline.corpus.readers.reading_jobs.SHARD_BYTES", 5000
     )  # less than a file, more than half of one
-    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
+    monkeypatch.setattr("pipeline.executors.base_session.WORKER_BYTES", 1)
     for folder, workers in (("one", 1), ("many", 2), ("more", 3)):
         run("ingest", ingest_config(), folder, workers)
         run("normalize", NormalizeConfig(), folder, workers)
