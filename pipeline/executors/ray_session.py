@@ -20,7 +20,6 @@ from pipeline.executors.task_states import TaskStates
 OBJECT_STORE_BYTES = 80_000_000
 """Shared memory of a cluster of our own: about the least that Ray accepts, as no data pass through it."""
 
-
 FAREWELL_SECONDS = 10.0
 """How long tasks that nobody wants any more may take to end."""
 
@@ -46,6 +45,10 @@ class RaySession(BaseSession):
             self._remote = self._connect()
 
     def advance(self, job: Job, states: TaskStates) -> None:
+        with _signals_afterwards():
+            self._advance(job, states)
+
+    def _advance(self, job: Job, states: TaskStates) -> None:
         import ray
 
         while states.waiting and len(self._out) < 2 * self._num_slots():
@@ -106,7 +109,7 @@ class RaySession(BaseSession):
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }
-        with _own_signal_handlers():
+        with _signals_afterwards():
             try:
                 ray.init(
                     self._address or "local",
@@ -116,18 +119,30 @@ class RaySession(BaseSession):
                 )
             except Exception as error:
                 reason = " ".join(str(error).split())
-                raise ConfigError(f"run.executor: no Ray cluster at {self._address}: {reason}") from None
+                where = f"no Ray cluster at {self._address}" if self._address else "Ray does not start on this machine"
+                raise ConfigError(f"run.executor: {where}: {reason}") from None
         # Deaths are counted here, and their words are the same for all executors.
         return ray.remote(num_cpus=self._num_cpus, max_retries=0)(run_remote_task)
 
 
 @contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Ray sets handlers of its own, which would end the process at once."""
+def _signals_afterwards() -> Iterator[None]:
+    """Let signals that come meanwhile do what they do when it is over: what their handlers raise, Ray would turn into
+    an error of its own. Handlers that Ray sets are taken back."""
+    if threading.current_thread() is not threading.main_thread():  # In no other does Python let them be set.
+        yield
+        return
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    came: list[int] = []
+    for stop, handler in handlers.items():
+        if callable(handler):
+            signal.signal(stop, lambda number, frame: came.append(number))
     try:
         yield
+    except SystemExit:  # Ray's handler of SIGTERM, while it starts.
+        came.append(signal.SIGTERM)
     finally:
-        if threading.current_thread() is threading.main_thread():  # In no other does Python let them be set.
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        for stop, handler in handlers.items():
+            signal.signal(stop, handler)
+    for number in came:
+        signal.raise_signal(number)

@@ -384,7 +384,7 @@ from pipeline.main import main
 try:
     main(["run", "run.yaml"])
 finally:
-    print(*{"torch", "transformers", "datasets"} & set(sys.modules))
+    print(*{"torch", "transformers", "datasets", "ray", "submitit"} & set(sys.modules))
 """
 
 

@@ -19,7 +19,7 @@ def without_torch() -> Callable[[Project, list[str]], Result]:
         "try:\n"
         "    main(sys.argv[1:])\n"
         "finally:\n"
-        "    heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules)\n"
+        "    heavy = {'torch', 'transformers', 'datasets', 'ray', 'submitit'} & set(sys.modules)\n"
         "    if heavy:\n"
         "        sys.exit(f'imported {heavy}')\n"
     )
