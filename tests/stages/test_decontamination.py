@@ -166,7 +166,7 @@ def test_leakage_is_what_sets_of_runs_say_and_is_warned_of(corpus: Path) -> None
 def test_a_test_paragraph_in_a_long_page_keeps_the_page_out_for_any_number_of_workers(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.executors.local_session.WORKER_BYTES", 1)
+    monkeypatch.setattr("pipeline.executors.base_session.WORKER_BYTES", 1)
     draw = random.Random(4)
     paragraphs = [sentence(draw, 60) for _ in range(40)]
     pages = [sentence(draw, 3000) for _ in range(20)]
