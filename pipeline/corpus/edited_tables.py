@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +21,22 @@ BREAKS = re.compile(r"(\n\s*\n)")
 
 def edit_table(
     table: pa.Table, stays: NDArray[np.bool_], filters: Sequence[Filter], repeated: Mapping[int, Collection[int]]
-) -> tuple[pa.Table, dict[int, DropReason]]:
+) -> tuple[pa.Table, dict[int, DropReason], Counter[str]]:
     """The documents of a table, of those that stay the text that is left of it, with what took some away in `changes`;
-    and the documents that have to go after all, by row. `repeated` has the places of repeated paragraphs by row: the
-    filters are asked again of what is left without them."""
+    the documents that have to go after all, by row; and how many were changed by what. `repeated` has the places of
+    repeated paragraphs by row: the filters are asked again of what is left without them."""
     is_edited = any(isinstance(one, EditingFilter) for one in filters)
     if not (is_edited or repeated) or not stays.any():
-        return table, {}
+        return table, {}, Counter()
     whole = column_texts(table.column("text"))
     batch = DocumentBatch(table.drop_columns("text"), [*whole], [()] * len(whole), 0)
     rows = np.flatnonzero(stays).tolist()
     for row, text, names in zip(rows, *edited_texts([whole[row] for row in rows], filters), strict=True):
         batch.texts[row] = text
-        batch.changes[row] = tuple(f"curate:{name}" for name in names)
+        batch.changes[row] = tuple(names)
     for row, places in repeated.items():
         batch.texts[row] = without(batch.texts[row], places)
-        batch.changes[row] += ("curate:deduplicate_paragraphs",)
+        batch.changes[row] += ("deduplicate_paragraphs",)
     mask = np.isin(np.arange(len(whole)), list(repeated))
     left = batch.keep(mask)
     reasons = reasons_to_drop(left, filters) if repeated else []
@@ -43,7 +45,9 @@ def edit_table(
         batch.texts[row] = whole[row] if reason else text
         if reason:
             failed[row] = reason
-    return batch.to_table(), failed
+    counts = Counter(chain.from_iterable(batch.changes))
+    batch.changes = [tuple(f"curate:{name}" for name in names) for names in batch.changes]
+    return batch.to_table(), failed, counts
 
 
 def edited_texts(texts: Sequence[str], filters: Sequence[Filter]) -> tuple[list[str], list[list[str]]]:

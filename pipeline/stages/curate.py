@@ -152,9 +152,11 @@ def _split_shard(
                 tally.add("source_in", name, count)
                 report(num_bytes)
             repeated = {n - rows.start: paragraphs[n] for n in range(rows.start, first) if n in paragraphs}
-            table, failed = edit_table(table, codes == 0, decisions.config.filters, repeated)
+            table, failed, changed = edit_table(table, codes == 0, decisions.config.filters, repeated)
             for row, reason in failed.items():
                 verdicts.drop(rows.start + row, reason)
+            for name, count in changed.items():
+                tally.add("changed", name, count)
             tally.add("paragraphs", "dropped", sum(map(len, repeated.values())))
             for name, count, num_bytes in _sizes_by_source(_where(table, codes == 0)):
                 tally.add_documents("source", name, num_bytes, count)
@@ -207,6 +209,7 @@ def _summarize(config: CurateConfig, tally: Tally, related: Related, clusters: C
         "dropped": dropped,
         **near,
         **paragraphs,
+        **({"changed": changed} if (changed := tally.of("changed")) else {}),
         "splits": {name: splits[name] for name in SPLITS},
         "sources": tally.documents_of("source"),
     }

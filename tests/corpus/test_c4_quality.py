@@ -75,11 +75,11 @@ def test_what_follows_sees_what_is_left() -> None:
     assert found == [None, None, ("c4_quality", "fewer sentences than c4_quality"), None]
     assert batch.texts == ["\n".join(FILLER), "\n".join(FILLER), texts[2], "\n".join(FILLER)]
     stays = np.array([reason is None for reason in found])
-    edited, failed = edit_table(table, stays, filters, {})
+    edited, failed, counts = edit_table(table, stays, filters, {})
     assert edited.column("text").to_pylist() == batch.texts
     assert edited.column("changes").to_pylist() == [["before", "curate:c4_quality"], ["before"], ["before"],
                                                     ["before", "curate:c4_quality"]]  # fmt: skip
-    assert failed == {}
+    assert (failed, counts) == ({}, {"c4_quality": 2})
     assert edit_table(table, stays, filters[1:], {})[0] is table
 
 

@@ -108,6 +108,8 @@ def test_fineweb_quality_is_datatroves(text: str, repeated: float, short: float)
         ({"type": "mean_word_length", "min": 3, "max": 4}, "abc - abcd", "ab abc --"),
         ({"type": "mean_word_length", "min": 3, "max": 4}, "---", "abcd abcde"),
         ({"type": "max_hash_ratio", "value": 0.5}, "# a", "## a"),
+        ({"type": "max_words", "value": 2}, "a  b\n", "a b c"),
+        ({"type": "max_bytes", "value": 3}, "\u00e9a", "\u00e9\u00e9"),
         ({"type": "regex_filter", "pattern": r"(?i)lorem\s+ipsum"}, "lorem", "Lorem\nipsum"),
         ({"type": "regex_filter", "pattern": r"\p{L}", "drop": "not_found"}, "1 a", "123"),
     ],
@@ -117,6 +119,11 @@ def test_filters_drop_what_they_say(values: dict[str, Any], kept: str, dropped: 
     assert reason(one, kept) is None
     assert reason(one, dropped) is not None
     assert reason(one, "") == (None if values.get("drop") != "not_found" else "not found by regex_filter")
+
+
+def test_min_bytes_counts_those_of_utf8() -> None:
+    one = filter_of(type="min_bytes", value=3)
+    assert [reason(one, text) for text in ("\u00e9a", "ab")] == [None, "smaller than min_bytes"]
 
 
 def test_min_stop_words_counts_different_words() -> None:
