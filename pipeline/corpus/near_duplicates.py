@@ -125,8 +125,9 @@ def pair_up(shared: Comparison, buckets: range, output: Path, report: Report) ->
     later = np.flatnonzero(~is_first)
     firsts = np.flatnonzero(is_first)[np.cumsum(is_first)[later] - 1]
     numbers = records & np.uint64(0xFFFFFFFF)
-    others = np.concatenate([numbers[firsts], numbers[later - 1]])
-    those = np.tile(numbers[later], 2)
+    behind = later - 1 != firsts  # whose one before is not the first
+    others = np.concatenate([numbers[firsts], numbers[later[behind] - 1]])
+    those = np.concatenate([numbers[later], numbers[later[behind]]])
     pairs = distinct((those << np.uint64(32) | others)[those != others])
     with ShuffleWriter(output / PAIRS, np.uint64) as writer:
         writer.write(pairs, buckets_of_numbers(pairs >> np.uint64(32), shared.num_documents))

@@ -86,7 +86,8 @@ def link_repeats(shared: tuple[Sequence[Path], int], buckets: range, output: Pat
     """Link the documents of each key to the first of them. Keys were shuffled by their hashes, links are by document:
     `shared` has the files of the keys and the number of documents in the corpus."""
     paths, num_documents = shared
-    records = np.sort(read_part(paths, KEYED, buckets), order=["key", "document"])
+    records = read_part(paths, KEYED, buckets)
+    records = records[np.lexsort((records["document"], records["key"]))]
     is_first = np.ones(len(records), dtype=bool)
     is_first[1:] = records["key"][1:] != records["key"][:-1]
     firsts = records["document"][np.flatnonzero(is_first)[np.cumsum(is_first) - 1]]
