@@ -24,7 +24,7 @@ BATCH_BYTES = 1_000_000
 
 NO_ROOM = "more text than max_added"
 
-MODEL_BYTES = 64_000
+MODEL_BYTES = 32_000
 """Text of copies that models make together: some hundred sentences, so that progress is seen."""
 
 

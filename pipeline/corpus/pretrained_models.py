@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.corpus.extras import need_extra
 from pipeline.errors import ConfigError
 from pipeline.pretrained.link_view import opened
 from pipeline.pretrained.origin import MODEL_FILES, TOKENIZER_FILES, Origin, base_name, check_model_files, origin_files
@@ -70,6 +71,8 @@ def open_tokenizer(folder: Path, origin: Origin, where: str) -> PreTrainedTokeni
     """The tokenizer of an opened folder. Raises ConfigError where it gives none."""
     from transformers import AutoTokenizer
 
+    if [*folder.glob("*.spm")]:
+        need_extra("sentencepiece", "translate", f"{where}.pretrained: the tokenizer of {origin.pretrained}")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=origin.trust_remote_code)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, AttributeError) as error:

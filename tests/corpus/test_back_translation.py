@@ -149,6 +149,15 @@ def test_what_came_back_broken_is_left_and_counted(
 
 
 @pytest.mark.slow
+def test_a_tokenizer_whose_library_is_not_there_is_told(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.corpus.extras.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"forward.pretrained: the tokenizer of .* needs the extra `translate`"):
+        operation(engine("transformers", pair)).check()
+
+
+@pytest.mark.slow
 def test_a_language_that_no_model_has_is_told(pair: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="no model has the language 'xxx_Latn'"):
         operation(engine("transformers", pair, languages=["xxx_Latn", "yyy_Latn"])).check()

