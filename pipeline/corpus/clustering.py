@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.corpus.components import GOES, thin_out, unite
+from pipeline.corpus.components import CHUNK_NODES, GOES, thin_out, unite
 from pipeline.corpus.corpus_jobs import Jobs
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.near_duplicates import (
@@ -93,7 +93,8 @@ class Related:
         near, shape = config.likeness, max(1, self.num_documents)
         states = np.memmap(folder / STATES, np.uint8, "w+", shape=shape)
         labels = np.memmap(folder / LABELS, np.uint32, "w+", shape=shape)
-        labels[:] = np.arange(shape, dtype=np.uint32)
+        for start in range(0, shape, CHUNK_NODES):
+            labels[start : start + CHUNK_NODES] = np.arange(start, min(start + CHUNK_NODES, shape))
         unite(labels, read_links([*self.repeats, *self.groups]))
         if near is not None and near.drop_at is not None:
             thin_out(states, read_edges(self.edges, near.drop_at))

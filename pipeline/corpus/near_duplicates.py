@@ -73,6 +73,11 @@ class Comparison:
         """Bands of a signature."""
         return self.config.num_hashes // self.rows
 
+    @property
+    def recall(self) -> float:
+        """Of pairs a tenth more alike than asked for, the part that is compared."""
+        return round(chance_to_meet(min(1.0, self.config.lowest + 0.1), self.rows, self.config.num_hashes), 4)
+
 
 def rows_of_bands(config: NearDuplicates, num_documents: int) -> int:
     """As many rows as still find ENOUGH, since fewer compare more documents that are not alike. In large corpora, where

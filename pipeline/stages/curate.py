@@ -203,7 +203,10 @@ def _summarize(config: CurateConfig, tally: Tally, related: Related, clusters: C
 
     splits, dropped = tally.documents_of("split"), tally.of("dropped")
     paragraphs = {"repeated_paragraphs": tally.of("paragraphs")["dropped"]} if config.deduplicate_paragraphs else {}
-    near = {"near_duplicates": {"dropped": dropped.get(NEAR, 0), **clusters.summary}} if related.compared else {}
+    near = {}
+    if related.compared:
+        found = {"dropped": dropped.get(NEAR, 0), **clusters.summary, "recall": related.compared.recall}
+        near = {"near_duplicates": found}
     return {
         **tally.of("total"),
         "dropped": dropped,
