@@ -17,7 +17,7 @@ from warcio.warcwriter import WARCWriter
 
 from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.ingest_config import IngestConfig
-from pipeline.corpus.readers import archive_cuts, records
+from pipeline.corpus.readers import archive_cuts
 from pipeline.corpus.readers.reading_jobs import reading_tasks
 
 RANDOM = random.Random(5)
@@ -180,19 +180,18 @@ def test_what_is_no_archive_is_told() -> None:
         assert record.lost_bytes == Path(record.origin).stat().st_size
 
 
-def test_records_longer_than_the_limit_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_longer_than_the_limit_are_told_and_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer()
-    writer.add("http://e.org/long", page("x" * 5000))
-    writer.add("http://e.org/bomb", gzip.compress(page("y" * 50_000)), Content_Encoding="gzip")
+    writer.add("http://e.org/long", page("x" * 200_000))
+    writer.add("http://e.org/film", bytes(200_000), Content_Type="video/mp4")
+    writer.add("http://e.org/bomb", gzip.compress(page("y" * 200_000)), Content_Encoding="gzip")
     writer.add("http://e.org/short", page("Short."))
     Path("a.warc.gz").write_bytes(writer.data)
-    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 3000)
-    monkeypatch.setattr("pipeline.corpus.readers.page_text.MAX_PAGE_BYTES", 2000)
+    monkeypatch.setattr("pipeline.corpus.readers.page_text.MAX_PAGE_BYTES", 100_000)
     long, bomb, short = read(make_source("warc", paths=["a.warc.gz"]))
-    assert isinstance(long, Rejected)
-    assert long.reason == "longer than 3,000 bytes"
-    assert isinstance(bomb, Rejected)
-    assert bomb.reason == "longer than 2,000 bytes"
+    for record, name in ((long, "long"), (bomb, "bomb")):
+        assert isinstance(record, Rejected)
+        assert (record.origin.split()[0], record.reason) == (f"http://e.org/{name}", "longer than 100,000 bytes")
     assert found([short]) == ["Short."]
 
 

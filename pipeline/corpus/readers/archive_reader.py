@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from email.message import Message
 
 from pipeline.corpus.documents import Document, FilePart, Rejected
-from pipeline.corpus.readers import page_text, records
+from pipeline.corpus.readers import page_text
 from pipeline.corpus.readers.archive_records import ArchiveRecord, DamagedRecord, archive_records
 from pipeline.corpus.sources.web_archive import WebArchive
 
 PAGES, TEXTS = ("text/html", "application/xhtml+xml"), ("text/plain",)
-BINARY = b"\0"
 
 
 def read_archive(source: WebArchive, part: FilePart) -> Iterator[Document | Rejected]:
@@ -23,19 +22,16 @@ def read_archive(source: WebArchive, part: FilePart) -> Iterator[Document | Reje
             yield Rejected(source.name, place, "damaged record", record.detail, lost_bytes=record.num_bytes)
             continue
         origin = f"{record.url} {part.origin}@{record.place}"
-        if record.block is None:
-            yield records.too_long(source, origin)
-            continue
-        made = _document(source, origin, record, record.block)
+        made = _document(source, origin, record)
         if made is not None:
             yield made
 
 
-def _document(source: WebArchive, origin: str, record: ArchiveRecord, block: bytes) -> Document | Rejected | None:
+def _document(source: WebArchive, origin: str, record: ArchiveRecord) -> Document | Rejected | None:
     """The document of a record; None where it is another kind of content, or has no text."""
-    content_type, body = record.content_type, block
+    content_type, body = record.content_type, record.block
     if content_type.lower().startswith("application/http"):
-        answer = _answer(record.head + block)
+        answer = _answer(record.head + record.block)
         if answer is None:
             return Rejected(source.name, origin, "not an answer by HTTP")
         status, content_type, body = answer
@@ -46,7 +42,7 @@ def _document(source: WebArchive, origin: str, record: ArchiveRecord, block: byt
     kind = message.get_content_type() if content_type else ""
     if kind not in PAGES + TEXTS:
         return None
-    if len(body) > page_text.MAX_PAGE_BYTES:
+    if not record.is_whole or len(body) > page_text.MAX_PAGE_BYTES:
         return Rejected(source.name, origin, f"longer than {page_text.MAX_PAGE_BYTES:,} bytes")
     declared = None if record.kind == "conversion" else message.get_param("charset")
     text = page_text.decoded_page(body, declared if isinstance(declared, str) else None)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.corpus.documents import FilePart, UnreadableFileError
-from pipeline.corpus.readers import records
+from pipeline.corpus.readers import page_text
 from pipeline.corpus.readers.archive_bytes import (
     ARC_LINE,
+    MAX_HEAD_BYTES,
     ArchiveBytes,
     BrokenArchiveError,
     next_start,
@@ -23,15 +24,16 @@ LENGTH = re.compile(rb"(?im)^content-length:[ \t]*(\d{1,18})[ \t]*\r?$")
 
 @dataclass
 class ArchiveRecord:
-    """A record of one of KINDS. `head` is a header of WARC, of which those of ARC get one. `block` is None where the
-    record is longer than MAX_RECORD_BYTES."""
+    """A record of one of KINDS. `head` is a header of WARC, of which those of ARC get one. Of a record longer than
+    MAX_PAGE_BYTES, `block` is the beginning."""
 
     place: str
     url: str
     kind: str
     content_type: str
     head: bytes
-    block: bytes | None
+    block: bytes
+    is_whole: bool
 
 
 @dataclass
@@ -97,7 +99,7 @@ def _read_record(data: ArchiveBytes, place: str) -> ArchiveRecord | None:
         data.skip(int(found[1]))
         return None
     url = _field(head, b"WARC-Target-URI").removeprefix("<").removesuffix(">")
-    return ArchiveRecord(place, url, kind, _field(head, b"Content-Type"), head, _block(data, int(found[1])))
+    return ArchiveRecord(place, url, kind, _field(head, b"Content-Type"), head, *_block(data, int(found[1])))
 
 
 def _read_arc_record(data: ArchiveBytes, place: str) -> ArchiveRecord | None:
@@ -108,19 +110,21 @@ def _read_arc_record(data: ArchiveBytes, place: str) -> ArchiveRecord | None:
     if line[1].startswith(b"filedesc:"):
         data.skip(size)
         return None
-    block = _block(data, size)
-    is_http = block is not None and block.startswith(b"HTTP/")
+    block, is_whole = _block(data, size)
+    is_http = block.startswith(b"HTTP/")
     content_type = "application/http; msgtype=response" if is_http else line[4].decode(errors="replace")
     head = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
     whole_head = head % (content_type.encode(), size)
-    return ArchiveRecord(place, line[1].decode(errors="replace"), "response", content_type, whole_head, block)
+    return ArchiveRecord(place, line[1].decode(errors="replace"), "response", content_type, whole_head, block, is_whole)
 
 
-def _block(data: ArchiveBytes, size: int) -> bytes | None:
-    if size > records.MAX_RECORD_BYTES:
-        data.skip(size)
-        return None
-    return data.take(size)
+def _block(data: ArchiveBytes, size: int) -> tuple[bytes, bool]:
+    """The content of a record and whether that is all of it."""
+    if size <= page_text.MAX_PAGE_BYTES:
+        return data.take(size), True
+    beginning = data.take(MAX_HEAD_BYTES)
+    data.skip(size - MAX_HEAD_BYTES)
+    return beginning, False
 
 
 def _field(head: bytes, name: bytes) -> str:
