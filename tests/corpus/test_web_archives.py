@@ -162,6 +162,23 @@ def test_damage_in_the_middle_costs_the_records_that_it_hits(name: str) -> None:
     assert 0 < lost.lost_bytes < writer.starts[3] - start
 
 
+@pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.arc", "a.arc.gz"])
+def test_no_damage_is_more_than_rejections(name: str) -> None:
+    """What gzip packed has a checksum as well, so that no text is another than it was."""
+    is_packed = name.endswith("gz")
+    parts = arc_parts() if ".arc" in name else [archive(3, is_packed).data]
+    whole = b"".join(gzip.compress(part) if is_packed and ".arc" in name else part for part in parts)
+    for _ in range(30):
+        data = bytearray(whole)
+        for _ in range(RANDOM.randint(1, 3)):
+            start = RANDOM.randrange(len(data))
+            data[start : start + RANDOM.randint(0, 200)] = RANDOM.randbytes(RANDOM.randint(1, 200))
+        Path(name).write_bytes(data)
+        records = read(make_source("warc", paths=[name]))
+        assert not is_packed or set(found(records)) <= {*saying(0, 1, 2)}
+        assert sum(record.lost_bytes for record in records if isinstance(record, Rejected)) <= len(data)
+
+
 def test_garbage_between_records_is_told_and_passed_over() -> None:
     writer = archive(3, is_packed=True)
     Path("a.warc.gz").write_bytes(writer.data[: writer.starts[1]] + b"garbage" * 20 + writer.data[writer.starts[1] :])

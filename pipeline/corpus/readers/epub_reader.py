@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import posixpath
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -23,17 +27,37 @@ FONT_ALGORITHMS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pd
 """By these only fonts are made unreadable."""
 
 
+BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What zipfile raises where an archive is damaged, or encrypted."""
+
+
 class _BadPartError(Exception):
     """A file of a book is not usable, for the reason in the message."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
 
 
 def read_epub(source: Epub, part: FilePart) -> Iterator[Document | Rejected]:
     """The chapters of a book, numbered in the order of reading, or the whole book. Pages without text, such as covers,
     are passed over. Raises UnreadableFileError for what is no book, and for one that is encrypted."""
     try:
-        book = zipfile.ZipFile(part.path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UnreadableFileError("not a whole .epub file", str(error)) from None
+        with _damage():
+            book = zipfile.ZipFile(part.path)
+    except _BadPartError as error:
+        raise UnreadableFileError("not a whole .epub file", error.detail) from None
     with book:
         pages = _pages(book)
         if sum(book.getinfo(name).file_size for name in pages if name in book.NameToInfo) > MAX_RECORD_BYTES:
@@ -44,7 +68,7 @@ def read_epub(source: Epub, part: FilePart) -> Iterator[Document | Rejected]:
             try:
                 text = page_text.visible_text(_page(book, name), main_content=False)
             except _BadPartError as error:
-                yield Rejected(source.name, origin, str(error), name)
+                yield Rejected(source.name, origin, str(error), f"{name}: {error.detail}".removesuffix(": "))
                 if source.each == "book":
                     return
                 continue
@@ -102,7 +126,8 @@ def _xml(book: zipfile.ZipFile, name: str) -> ElementTree.Element:
             raise _BadPartError("declares entities")
         return ElementTree.fromstring(data)
     except (_BadPartError, ElementTree.ParseError) as error:
-        raise UnreadableFileError("not a whole .epub file", f"{name}: {error}") from None
+        why = getattr(error, "detail", "") or error
+        raise UnreadableFileError("not a whole .epub file", f"{name}: {why}") from None
 
 
 def _page(book: zipfile.ZipFile, name: str) -> str:
@@ -111,13 +136,21 @@ def _page(book: zipfile.ZipFile, name: str) -> str:
 
 def _content(book: zipfile.ZipFile, name: str, most: int) -> bytes:
     """A file of the book. Names are looked up in the archive alone and never joined to a path of this machine."""
-    try:
-        with book.open(name) as file:
-            data = file.read(most + 1)
-    except KeyError:
-        raise _BadPartError("a page of its list is not in it") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise _BadPartError(f"a damaged page: {error}") from None
+    if name not in book.NameToInfo:
+        raise _BadPartError("a page of its list is not in it")
+    with _damage(), book.open(name) as file:
+        data = file.read(most + 1)
     if len(data) > most:
         raise _BadPartError(f"longer than {most:,} bytes")
     return data
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Raise as _BadPartError what zipfile says of a damaged archive; a place before its beginning is one too."""
+    try:
+        yield
+    except (*BAD_ZIP, OSError) as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):
+            raise
+        raise _BadPartError("a damaged page", " ".join(str(error).split()) or type(error).__name__) from None

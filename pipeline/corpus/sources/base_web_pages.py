@@ -12,7 +12,7 @@ from pydantic import model_validator
 from pipeline.corpus.sources.base_source import Source
 from pipeline.errors import ConfigError
 
-NEEDED = {"resiliparse": ("resiliparse", "fastwarc"), "trafilatura": ("resiliparse", "trafilatura", "lxml_html_clean")}
+NEEDED = {"resiliparse": ("resiliparse",), "trafilatura": ("resiliparse", "trafilatura", "lxml_html_clean")}
 """Modules that an extractor takes; resiliparse finds out the character set in any case."""
 
 

@@ -23,7 +23,7 @@ class Epub(LocalFiles, type="epub"):
 
     def check(self) -> None:
         """Raises ConfigError where the extractor is not installed."""
-        check_web_extra(self.place, NEEDED["resiliparse"][:1])
+        check_web_extra(self.place, NEEDED["resiliparse"])
 
     def read_part(self, part: FilePart) -> Iterator[Document | Rejected]:
         from pipeline.corpus.readers.epub_reader import read_epub

@@ -19,7 +19,7 @@ class WebArchive(LocalFiles, WebPages, type="warc"):
 
     def check(self) -> None:
         """Raises ConfigError where the extractor or the reader is not installed."""
-        check_web_extra(self.place, (*NEEDED.get(self.extractor, ()), "fastwarc"))
+        check_web_extra(self.place, (*NEEDED.get(self.extractor, NEEDED["resiliparse"]), "fastwarc"))
 
     def cut(self, whole: FilePart) -> Iterator[FilePart]:
         """Parts of about a shard, which begin where records do."""
