@@ -16,8 +16,8 @@ class Decontamination(Section):
     `split: test` or `validation` stay."""
 
     against: list[AnySource] = Field(min_length=1)
-    """Benchmarks, as sources are written. Their texts are compared as they stand in the files. `split` and `weight`
-    mean nothing here."""
+    """Benchmarks, as sources are written. Their texts are compared as they stand in the files. `split` means
+    nothing here."""
 
     ngram_words: int = Field(default=13, ge=8, le=100)
     """Words in a run. A benchmark's text with fewer is looked for as a whole, if it has 8 words or more."""

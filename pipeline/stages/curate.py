@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from pipeline.config import Config
     from pipeline.corpus.clustering import Related
     from pipeline.corpus.corpus_jobs import Jobs
     from pipeline.corpus.judging import Decisions
@@ -297,6 +298,14 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
             )
 
 
+def _check_settings(config: Config) -> None:
+    """The models and lists of filters can be read, and what reads the benchmarks is installed."""
+    for one in config.curate.filters:
+        one.check()
+    for source in config.curate.decontaminate.against if config.curate.decontaminate else ():
+        source.check()
+
+
 STAGE = Stage(
     name="curate",
     version=7,
@@ -304,6 +313,7 @@ STAGE = Stage(
     run=run,
     works_on_shards=True,
     inputs=("normalize",),
+    check=_check_settings,
     facts=lambda config: UNICODE,  # of what is visible, what is white space, and what case folding gives
     records=(DROPPED,),
     self_checked_files=("*shard-*.parquet",),

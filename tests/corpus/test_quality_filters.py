@@ -18,7 +18,7 @@ from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters import Filter
 from pipeline.corpus.text_facts import TextFacts
-from pipeline.errors import ConfigError, MissingInputError
+from pipeline.errors import BadDataError, ConfigError, MissingInputError
 
 GOPHER = {
     "gopher_short_doc": "fewer words than gopher_quality",
@@ -181,6 +181,14 @@ def test_block_list_counts_whole_words_in_any_case(tmp_path: Path) -> None:
         filter_of(type="block_list", words=str(tmp_path / "none.txt")).files_of_key()
     file.write_text("\n")
     assert reason(filter_of(type="block_list", words=str(file)), "bad") is None
+
+
+@pytest.mark.parametrize(("kind", "field"), [("block_list", "words"), ("url_block_list", "urls")])
+def test_a_list_that_is_not_utf_8_is_refused(tmp_path: Path, kind: str, field: str) -> None:
+    file = tmp_path / "list.txt"
+    file.write_bytes(b"caf\xe9\n")
+    with pytest.raises(BadDataError, match=r"list\.txt: not UTF-8 at byte 3; save the list as UTF-8"):
+        filter_of(type=kind, **{field: str(file)}).check()
 
 
 def test_regular_expressions_that_do_not_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

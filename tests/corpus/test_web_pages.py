@@ -223,6 +223,7 @@ def test_source_code_is_taken_as_it_stands_and_what_is_none_is_passed_over() -> 
         "repo/data.py": b"x = [" + b"1, " * 1000 + b"]\n",
         "repo/binary.py": b"\0\1\2",
         "repo/blank.py": b"\n\n",
+        "repo/mark.py": b"\xef\xbb\xbf",  # an empty file that an editor of Windows has saved
         "repo/lib.min.js": b"a()\n",
         "repo/latin.py": "# ü\n".encode("latin-1"),
         "repo/node_modules/x/index.js": b"module\n",

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.document_shards import read_documents, write_shards
 from pipeline.corpus.documents import Document, SplitName
 from pipeline.engine.stage import StageContext
-from pipeline.errors import BadDataError
+from pipeline.errors import BadDataError, ConfigError
 from pipeline.executors.local_session import LocalSession
 from pipeline.progress import Progress
 from pipeline.stages.curate import STAGE
@@ -132,6 +133,24 @@ def test_a_benchmark_without_texts_to_look_for_is_an_error(corpus: Path) -> None
         curate(corpus, decontaminate={"against": against})
     message = str(error.value)
     assert tells(message, "curate.decontaminate", "quiz", "no text of 8 words", "2 unusable records", "against")
+
+
+def test_what_filters_and_benchmarks_need_is_looked_at_before_the_first_stage(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(**settings: Any) -> None:
+        STAGE.check(SimpleNamespace(curate=CurateConfig.model_validate(settings)))
+
+    with pytest.raises(ConfigError, match="does not know english"):
+        check(filters=[{"type": "min_words"}, {"type": "language", "keep": ["english"]}])
+    Path("no_model.bin").write_text("no model")
+    with pytest.raises(ConfigError, match="is no model of fastText"):
+        check(filters=[{"type": "fasttext", "path": "no_model.bin", "label": "good"}])
+    against = [write_benchmark("quiz", [sentence(random.Random(0), 20)])]
+    check(decontaminate={"against": against})
+    monkeypatch.setattr("pipeline.corpus.sources.base_web_pages.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pages: it needs .*pip install 'descent-pipeline\[web\]'"):
+        check(decontaminate={"against": [*against, {"name": "pages", "type": "html", "paths": ["."]}]})
 
 
 def test_benchmarks_are_files_of_the_key(corpus: Path) -> None:

@@ -37,6 +37,10 @@ class Ppdb(PlainWords, type="ppdb"):
             raise MissingInputError(f"augment.operations: PPDB file {self.path} does not exist; mend the path")
         return {self.path.as_posix(): [self.path]}
 
+    def check(self) -> None:
+        """Raises BadDataError where the file is not of PPDB 2.0."""
+        assert self._index is not None
+
     def may_change(self, word: str) -> bool:
         """Whether the file has paraphrases for it."""
         return bool(self._words_for(word))

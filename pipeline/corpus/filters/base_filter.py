@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Filter(Feature):
     """Says which documents are not worth learning from."""
 
+    def check(self) -> None:
+        """Raises ConfigError or BadDataError for what is only found when its files are read. Called before the first
+        stage."""
+
     @abstractmethod
     def reason_to_drop(self, document: Document) -> str | None:
         """Why a document has to go, in words that are counted, or None when it may stay. Depends on it alone."""

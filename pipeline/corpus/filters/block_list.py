@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.corpus.filters.base_text_filter import TextFilter
+from pipeline.corpus.list_files import read_lines
 from pipeline.errors import MissingInputError
 
 
@@ -28,6 +29,10 @@ class BlockList(TextFilter, type="block_list"):
             raise MissingInputError(f"block_list: {self.words} does not exist; mend words")
         return {str(self.words): [self.words]}
 
+    def check(self) -> None:
+        """Raises BadDataError for a list that is not UTF-8."""
+        read_lines(self.words)
+
     def reason_of(self, text: str) -> str | None:
         if self.listed is None:
             return None
@@ -37,7 +42,7 @@ class BlockList(TextFilter, type="block_list"):
     @cached_property
     def listed(self) -> re.Pattern[str] | None:
         """Finds any of them where no letter or digit stands beside it; None of an empty list."""
-        words = {" ".join(line.casefold().split()) for line in self.words.read_text(encoding="utf-8-sig").splitlines()}
+        words = {" ".join(line.casefold().split()) for line in read_lines(self.words)}
         longest_first = sorted(words - {""}, key=lambda word: (-len(word), word))
         one_of = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest_first)
         return re.compile(rf"(?<!\w)(?:{one_of})(?!\w)") if one_of else None

@@ -34,6 +34,10 @@ class Fasttext(TextFilter, type="fasttext"):
             raise MissingInputError(f"fasttext: {self.path} does not exist; mend path")
         return {str(self.path): [self.path]}
 
+    def check(self) -> None:
+        """Raises ConfigError as `loaded`."""
+        assert self.loaded is not None
+
     def reason_of(self, text: str) -> str | None:
         score = dict(self.loaded.predict(text, -1)).get(self.label.removeprefix("__label__"), 0.0)
         return "score of fasttext below min_score" if score < self.min_score else None

@@ -42,6 +42,10 @@ class Language(TextFilter, type="language"):
         """The model."""
         return {"model of language": [_model_path()]}
 
+    def check(self) -> None:
+        """Raises ConfigError as `model`."""
+        assert self.model is not None
+
     def reason_of(self, text: str) -> str | None:
         language, score = next(self.model.predict(text, 1))
         if language not in self.keep:

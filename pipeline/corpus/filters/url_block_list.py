@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
+from pipeline.corpus.list_files import read_lines
 from pipeline.errors import MissingInputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class UrlBlockList(Filter, type="url_block_list"):
             raise MissingInputError(f"url_block_list: {self.urls} does not exist; mend urls")
         return {str(self.urls): [self.urls]}
 
+    def check(self) -> None:
+        """Raises BadDataError for a list that is not UTF-8."""
+        read_lines(self.urls)
+
     def reason_to_drop(self, document: Document) -> str | None:
         return self._reason(document.origin)
 
@@ -42,7 +47,7 @@ class UrlBlockList(Filter, type="url_block_list"):
     @cached_property
     def listed(self) -> frozenset[str]:
         """Hosts and addresses as `places_of` writes them."""
-        lines = map(str.strip, self.urls.read_text(encoding="utf-8-sig").splitlines())
+        lines = map(str.strip, read_lines(self.urls))
         addresses = [line if "://" in line else f"http://{line}" for line in lines if line and not line.startswith("#")]
         return frozenset(next(places_of(address), "") for address in addresses) - {""}
 

@@ -18,5 +18,5 @@ def read_code(source: SourceCode, part: FilePart) -> Iterator[Document | Rejecte
     text = decoded(source, part.origin, data)
     if isinstance(text, Rejected):
         yield text
-    elif max(map(len, text.splitlines())) <= source.max_line_chars:
+    elif text.strip() and max(map(len, text.splitlines())) <= source.max_line_chars:
         yield source.document(part.origin, text)
