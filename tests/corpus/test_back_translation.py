@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import Counter
 from itertools import islice
@@ -20,6 +21,7 @@ from pipeline.corpus.documents import Document
 from pipeline.corpus.edits import Edit, apply_edits, changed_spans
 from pipeline.corpus.sentences import sentences
 from pipeline.errors import ConfigError, MissingInputError
+from pipeline.features import features_in, files_of_key
 
 COMMIT = "0" * 39 + "a"
 
@@ -213,3 +215,20 @@ def test_back_translation_offline_of_two_hundred_documents() -> None:
     assert written > 80
     assert set(left) <= {f"back_translation: {reason}" for reason in REASONS}
     assert 0 < sum(left.values()) < 0.4 * changed
+
+
+def test_a_translator_of_ones_own_works_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pipeline.corpus.translators import Translator\n"
+        "class Mine(Translator):\n"
+        "    type: str\n"
+        "    word: str\n"
+        "    @property\n"
+        "    def model(self): return 'mine 1'\n"
+        "    def translate(self, sentences, backward):\n"
+        "        return [one.replace('good', self.word) if backward else one for one in sentences]\n"
+    )
+    made = pickle.loads(pickle.dumps(operation({"type": f"{tmp_path}/mine.py:Mine", "word": "fine"})))
+    assert came_back(made, "It is a good day. Short.") == ("It is a fine day. Short.", {})
+    assert made.model == "mine 1"
+    assert files_of_key(features_in(made)) == {f"{tmp_path}/mine.py": [tmp_path / "mine.py"]}
