@@ -43,6 +43,9 @@ def test_the_streams_hold_the_documents_of_each_split(tmp_path: Path, inputs: di
         "validation": 5,
         "test": 4,
     }
+    train = encoded["splits"]["train"]
+    whole = {"name": "prose", "documents": 21, "first_document": 0, "first_token": 0, "tokens": train["tokens"]}
+    assert train["sources"] == [whole]
     tokenizer = AutoTokenizer.from_pretrained(inputs["tokenizer"])
     assert encoded["vocab_size"] == len(tokenizer) == summary["vocab_size"]
     stream = np.fromfile(tmp_path / "out/train/stream.ds", "<u2")
