@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,6 +43,7 @@ class Site(ThreadingHTTPServer):
         """How many answers more break off in the middle."""
         self.status = 200
         self.tags = True
+        self.password = ""
 
     @property
     def url(self) -> str:
@@ -58,6 +60,8 @@ class Page(BaseHTTPRequestHandler):
         site, data = self.server, self.server.files.get(self.path)
         site.requests.append(f"{self.command} {self.path}")
         status = site.status if data is not None else 404
+        if site.password and self.headers["Authorization"] != f"Basic {b64encode(site.password.encode()).decode()}":
+            status = 401
         self.send_response(status)
         if status == 302:
             self.send_header("Location", f"{site.url}/refused?signature=SECRET")
@@ -190,6 +194,18 @@ def test_files_of_a_web_server_are_read_beside_local_ones(site: Site) -> None:
     assert content(source) == [(text, None) for text in TEXTS] * 3
     assert list(source.files_of_key()) == ["here.jsonl"]
     assert len(source.facts_of_key()) == 2
+
+
+def test_a_password_comes_from_where_tools_of_the_web_look_for_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.files = {"/a.jsonl": LINES}
+    site.password = "me:SECRET"
+    Path("netrc").write_text("machine 127.0.0.1 login me password WRONG\n")
+    monkeypatch.setenv("NETRC", str(Path("netrc").absolute()))
+    source = make_source("jsonl", paths=[f"{site.url}/a.jsonl"])
+    with pytest.raises(StorageError, match=r"is refused \(401.*\); put credentials into ~/\.netrc"):
+        source.facts_of_key()
+    Path("netrc").write_text("machine 127.0.0.1 login me password SECRET\n")
+    assert content(source) == [(text, None) for text in TEXTS]
 
 
 @pytest.mark.parametrize("breaks", [1, 4])

@@ -172,9 +172,9 @@ def _patiently(act: Callable[[], Value], url: str, place: str, tries: int = TRIE
             if status == 404 or (isinstance(error, FileNotFoundError) and not is_web(url)):
                 raise MissingInputError(f"{place}: there is no {url}; mend the address") from None
             if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
+                where = "~/.netrc" if is_web(url) else "the environment, as the tools of this storage read them"
                 raise StorageError(
-                    f"{place}: access to {url} is refused ({_words(error)}); put credentials into the environment, as "
-                    "the tools of this storage read them"
+                    f"{place}: access to {url} is refused ({_words(error)}); put credentials into {where}"
                 ) from None
             if last or (status is not None and 400 <= status < 500 and status not in (408, 429)):
                 raise StorageError(f"{place}: {url} cannot be read ({_words(error)}); try again") from None
