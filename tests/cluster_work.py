@@ -26,7 +26,11 @@ from pipeline.progress import Progress
 STAGES: dict[str, Any] = {
     "ingest": {"sources": [{"name": "s", "type": "jsonl", "paths": ["*.jsonl"]}]},
     "normalize": {"steps": [{"type": "./own.py:DiesOnce"}, {"type": "collapse_whitespace"}]},
-    "curate": {"validation_fraction": 0.2, "test_fraction": 0.2},
+    "curate": {
+        "near_duplicates": {"drop_at": None, "same_split_at": 0.99},
+        "validation_fraction": 0.2,
+        "test_fraction": 0.2,
+    },
     "augment": {"fraction": 0.5, "operations": [{"type": "synonym"}]},
 }
 

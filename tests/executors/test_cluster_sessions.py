@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,43 @@ class Kind:
 LOCAL = Kind({"type": "local"}, {})
 
 
-@pytest.fixture(scope="module", params=["ray", "slurm"])
+RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+TWO_NODES = """
+import sys
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+cluster.add_node(**node)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+OWN_CLUSTERS = pytest.mark.parametrize("cluster", ["ray", "slurm"], indirect=True)
+SHARED_CLUSTERS = pytest.mark.parametrize("cluster", ["two nodes of ray", "slurm"], indirect=True)
+
+
+@contextmanager
+def two_nodes_of_ray() -> Iterator[str]:
+    """Gives the address of a cluster that others have started."""
+    command = [sys.executable, "-c", TWO_NODES]
+    environment = {**os.environ, **RAY_ON_LOOPBACK}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        yield next(line.strip() for line in lines if re.fullmatch(r"[\d.]+:\d+\n", line))
+        process.communicate(timeout=PATIENCE_SECONDS)
+
+
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
     if request.param == "ray":
         yield Kind({"type": "ray"}, {})
+        return
+    if request.param == "two nodes of ray":
+        with two_nodes_of_ray() as address:
+            yield Kind({"type": "ray", "address": address}, RAY_ON_LOOPBACK)
         return
     with slurm_cluster(tmp_path_factory.mktemp("slurm")) as environment:
         yield Kind({"type": "slurm", "partition": "cpu", "mem_gb": 1, "tasks_per_job": 2}, environment)
@@ -65,6 +99,7 @@ def write_corpus(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@SHARED_CLUSTERS
 def test_a_corpus_is_the_same_when_a_worker_was_killed(cluster: Kind, tmp_path: Path) -> None:
     digests = []
     for kind, name in ((cluster, "cluster"), (LOCAL, "local")):
@@ -81,6 +116,7 @@ def test_a_corpus_is_the_same_when_a_worker_was_killed(cluster: Kind, tmp_path: 
 
 
 @pytest.mark.slow
+@OWN_CLUSTERS
 def test_results_and_errors_come_back(cluster: Kind, tmp_path: Path) -> None:
     output, errors = cluster.start(tmp_path, "small").communicate(timeout=PATIENCE_SECONDS)
     lines = [line for line in output.splitlines() if "raylet" not in line]
@@ -104,6 +140,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.slow
+@OWN_CLUSTERS
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_end_with_a_run_that_is_interrupted(cluster: Kind, tmp_path: Path) -> None:
     process = cluster.start(tmp_path, "endless")
