@@ -23,9 +23,9 @@ COUNTS = "counts.npz"
 
 def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     """Take the shards of the training split over as they are. A shard of altered copies follows each of them, and
-    `provenance/` says how they were made."""
-    from pipeline.corpus.document_shards import shard_paths, text_bytes
-    from pipeline.corpus.shards import gather_files, map_shards
+    `provenance/` says how they were made. With nothing to do no text is read."""
+    from pipeline.corpus.document_shards import count_documents, shard_paths, text_bytes
+    from pipeline.corpus.shards import Tally, gather_files, map_shards
 
     shards = shard_paths(context.inputs["curate"] / "train")
     sizes = list(map(text_bytes, shards))
@@ -33,9 +33,9 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     for path in shards:
         context.link(path, f"train/{path.name}")
     if not context.config.makes_copies:
-        job = Job(_measure_shard, None, shards, sizes, scratch / "measuring", "measuring")
-        tally = map_shards(context.session, job, context.progress)[1]
-        shutil.rmtree(scratch)
+        tally, num_documents = Tally(), count_documents(context.output / "train")
+        tally.add_in(sum(sizes), num_documents)
+        tally.add_out(sum(sizes), num_documents)
         return {**tally.of("total"), "dropped": {}, "changed": {}}
     counts = _count_words(context, shards, sizes, scratch) if context.config.needs_word_counts else None
     shared = (context.config, context.seed, counts)
@@ -49,23 +49,6 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
     if left := tally.of("left_unchanged"):
         summary["left_unchanged"] = left
     return summary
-
-
-def _measure_shard(shared: None, source: Path, output: Path, report: Report) -> Mapping[str, Counter[str]]:
-    """Count what a shard holds."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    from pipeline.corpus.document_shards import read_tables
-    from pipeline.corpus.shards import Tally
-
-    tally = Tally()
-    for table in read_tables(source, ["text"]):
-        num_bytes = int(np.asarray(pc.binary_length(table.column("text"))).sum())
-        tally.add_in(num_bytes, len(table))
-        tally.add_out(num_bytes, len(table))
-        report(num_bytes)
-    return tally.counts
 
 
 def _count_words(context: StageContext[AugmentConfig], shards: list[Path], sizes: list[int], scratch: Path) -> Path:
