@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,19 @@ def open_wordnet(folder: Path) -> Any:
         return Reader(root, None)
 
 
+def nltk_files(patterns: Sequence[str]) -> list[Path]:
+    """The files of data of nltk, which patterns name below its folders: `corpora/wordnet*`. None where it has none."""
+    found = [path for folder in _nltk_roots() for pattern in patterns for path in sorted(folder.glob(pattern))]
+    return [one for path in found for one in ([path] if path.is_file() else sorted(path.rglob("*"))) if one.is_file()]
+
+
 def _nltk_folders() -> list[Path]:
+    return [folder / "corpora" / "wordnet" for folder in _nltk_roots()]
+
+
+def _nltk_roots() -> list[Path]:
     """Where nltk looks for its data; it is not imported, which takes a second."""
     named = [Path(one) for one in os.environ.get("NLTK_DATA", "").split(os.pathsep) if one]
     beside = [Path(sys.prefix) / place for place in ("nltk_data", "share/nltk_data", "lib/nltk_data")]
     system = [Path(place) / "nltk_data" for place in ("/usr/share", "/usr/local/share", "/usr/lib", "/usr/local/lib")]
-    return [folder / "corpora" / "wordnet" for folder in (*named, Path.home() / "nltk_data", *beside, *system)]
+    return [*named, Path.home() / "nltk_data", *beside, *system]

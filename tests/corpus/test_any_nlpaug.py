@@ -80,6 +80,31 @@ def test_what_it_cannot_be_made_with_is_told(tmp_path: Path) -> None:
         operation("os.system")
 
 
+@pytest.mark.parametrize("name", ["word.SynonymAug", "word.AntonymAug"])
+def test_data_of_nltk_are_not_fetched_and_enter_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path / "home")
+    monkeypatch.setattr("nltk.data.path", [str(tmp_path)])
+    monkeypatch.setattr("nltk.downloader.Downloader.download", lambda *args, **kwargs: pytest.fail("it is fetched"))
+    with pytest.raises(ConfigError, match=r"nltk has no .*: python -m nltk.downloader wordnet omw-1.4"):
+        operation(name).check()
+    (tmp_path / "corpora/omw-1.4").mkdir(parents=True)
+    files = [tmp_path / "corpora/wordnet.zip", tmp_path / "corpora/omw-1.4/citation.bib"]
+    for file in files:
+        file.write_bytes(b"x")
+    assert set(files) <= set(operation(name).files_of_key()["data of nltk"])
+
+
+def test_models_are_folders_and_computed_by_the_versions_of_the_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"would fetch bert-base-uncased; name a folder: arguments: \{model_path"):
+        operation("word.ContextualWordEmbsAug").check()
+    made = operation("word.ContextualWordEmbsAug", model_path=str(tmp_path))
+    assert made.facts_of_key().keys() == {"torch", "transformers"}
+    assert operation("word.RandomWordAug").facts_of_key() == {}
+
+
 def test_a_file_of_words_is_the_one_that_is_named_in_one_order(tmp_path: Path) -> None:
     # nlpaug keeps what it has read first, and lists words in the order of a set, which differs between processes.
     assert altered(operation("word.SpellingAug", aug_p=1.0), "They receive it.") != "They receive it."

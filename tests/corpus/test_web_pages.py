@@ -77,6 +77,17 @@ def test_pages_without_text_and_endless_ones_are_told(monkeypatch: pytest.Monkey
     assert isinstance(good, Document)
 
 
+def test_of_a_page_that_is_nested_without_end_all_text_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_text, "DEEPEST", 30)
+    page = PAGE.format(what="three")
+    # Many containers beside each other are no depth.
+    Path("a.html").write_text(page.replace("<nav>", "<div></div>" * 100 + "<nav>"))
+    Path("b.html").write_text(page.replace("<nav>", "<DIV class=x>" * 31 + "<nav>"))
+    beside, deep = texts(make_source("html", paths=["a.html", "b.html"]))
+    assert beside == MAIN.format(what="three")
+    assert deep.split() == f"Home About {beside} Imprint".split()
+
+
 def test_an_element_of_xhtml_that_closes_itself_does_not_swallow_the_rest() -> None:
     Path("a.xhtml").write_text(f'<?xml version="1.0"?><html><head><title/><script src="x"/></head>{PAGE[15:]}')
     assert texts(make_source("html", paths=["a.xhtml"])) == [MAIN]

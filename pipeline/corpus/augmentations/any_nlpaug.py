@@ -19,12 +19,21 @@ from pydantic import Field
 
 from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
 from pipeline.corpus.edits import Edit
+from pipeline.corpus.extras import installed_version
 from pipeline.corpus.prose_words import code_lines
+from pipeline.corpus.wordnet_files import nltk_files
 from pipeline.errors import ConfigError, MissingInputError
 
 WHERE = "augment.operations: nlpaug"
 _LINE = re.compile(r"\S.*")
 _PLACE = re.compile(r"\w*(?:model|path|dir)\w*|\w*_file")
+_NAME = re.compile(r"(?!None\b)\w[\w./-]*")
+"""What a default looks like that names a model of the hub."""
+
+ASK_NLTK = ("word.SynonymAug", "word.AntonymAug")
+NLTK_DATA = ("corpora/wordnet*", "corpora/omw-1.4*", "taggers/averaged_perceptron_tagger*")
+"""What they read, as folders or packed."""
+NLTK_PACKAGES = ("wordnet", "omw-1.4", "averaged_perceptron_tagger_eng")
 
 
 class AnyNlpaug(Augmentation, type="nlpaug"):
@@ -34,7 +43,8 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
     libraries: ClassVar[tuple[str, ...]] = ("nlpaug", "nltk")
 
     augmenter: str = Field(pattern=r"^(char|word|sentence)\.[A-Za-z]\w*$")
-    """The class, as `word.RandomWordAug` or `char.KeyboardAug`."""
+    """The class, as `word.RandomWordAug` or `char.KeyboardAug`. `word.SynonymAug` and `word.AntonymAug` need nltk's
+    `wordnet`, `omw-1.4` and `averaged_perceptron_tagger_eng`."""
 
     arguments: dict[str, Any] = Field(default_factory=dict)
     """What it is made with. Models are folders: their files enter the key, and nothing is fetched."""
@@ -51,11 +61,17 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
             if not path.exists():
                 raise MissingInputError(f"{WHERE}: {self.augmenter}: there is no file or folder {path}; mend the path")
             files[path.as_posix()] = sorted(one for one in path.rglob("*") if one.is_file()) or [path]
+        if self.augmenter in ASK_NLTK:
+            files["data of nltk"] = nltk_files(NLTK_DATA)
         return files
 
+    def facts_of_key(self) -> Mapping[str, Any]:
+        """The versions of what computes a model."""
+        return {name: installed_version(name) for name in ("torch", "transformers")} if self.model else {}
+
     def check(self) -> None:
-        """Raises ConfigError where nlpaug has no such class, or it cannot be made with the arguments."""
-        assert self._made is not None
+        """Raises ConfigError where nlpaug has no such class, it cannot be made with the arguments, or lacks data."""
+        self.edits("The old man walked home slowly.", Draw(0))
 
     def edits(self, text: str, draw: Draw) -> list[Edit]:
         """An edit for each run of words that it changed."""
@@ -64,7 +80,8 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
 
     def _edits_of_line(self, line: re.Match[str]) -> Iterator[Edit]:
         try:
-            results = self._made.augment(line[0])
+            with nothing_fetched():
+                results = self._made.augment(line[0])
         except (ValueError, IndexError, TypeError, KeyError, AttributeError, LookupError, OSError) as error:
             raise ConfigError(f"{WHERE}: {self.augmenter} fails on {line[0][:40]!r}: {_in_words(error)}") from None
         new = results if isinstance(results, str) else next(iter(results), line[0])
@@ -79,11 +96,18 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
         if not inspect.isclass(found):
             raise ConfigError(f"{WHERE}: nlpaug.augmenter.{kind} has no class {name!r}")
         known = inspect.signature(found).parameters
+        for place, parameter in known.items():
+            if _is_place(place) and _NAME.fullmatch(str(parameter.default)) and place not in self.arguments:
+                raise ConfigError(
+                    f"{WHERE}: {self.augmenter} would fetch {parameter.default}; name a folder: "
+                    f"arguments: {{{place}: FOLDER}}"
+                )
         words = {"tokenizer": str.split, "reverse_tokenizer": " ".join}
         given = {name: value for name, value in words.items() if name in known} | self.arguments
         _forget_models(sys.modules[found.__module__])
         try:
-            made = found(**given)
+            with nothing_fetched():
+                made = found(**given)
         except Exception as error:  # of any library that it calls
             raise ConfigError(f"{WHERE}: {self.augmenter} cannot be made: {_in_words(error)}") from None
         _put_words_in_order(made)
@@ -92,8 +116,11 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
     def _places(self) -> list[Path]:
         """The arguments that name a file or a folder."""
         strings = {name: value for name, value in self.arguments.items() if isinstance(value, str)}
-        is_place = {name: _PLACE.fullmatch(name) and name != "model_type" for name in strings}
-        return [Path(value) for name, value in strings.items() if is_place[name]]
+        return [Path(value) for name, value in strings.items() if _is_place(name)]
+
+
+def _is_place(name: str) -> bool:
+    return _PLACE.fullmatch(name) is not None and name != "model_type"
 
 
 def edits_of_words(text: str, words: Sequence[tuple[int, int]], new: Sequence[str]) -> Iterator[Edit]:
@@ -130,6 +157,22 @@ def _put_words_in_order(made: Any) -> None:
     for words in words_of.values() if isinstance(words_of, dict) else ():
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
             words.sort()
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Let nlpaug raise LookupError where it would have nltk fetch data."""
+    import nltk
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> None:
+        raise LookupError(f"nltk has no {name}: python -m nltk.downloader {' '.join(NLTK_PACKAGES)}")
+
+    before = nltk.download
+    nltk.download = refuse
+    try:
+        yield
+    finally:
+        nltk.download = before
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import re
+from itertools import accumulate
 
 from pipeline.corpus.sources.base_web_pages import WebPages
 
@@ -15,6 +16,10 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 
 # In XHTML an element may close itself; a parser of HTML would take all that follows for the content of these.
 _CLOSED = re.compile(r"<(script|style|title|textarea|iframe|noscript|xmp|noframes)\b([^<>]*)/>", re.IGNORECASE)
+_CONTAINER = re.compile(r"<(/?)(?:article|div)\b", re.IGNORECASE)
+DEEPEST = 2_000
+"""Containers inside of each other: the time in which resiliparse finds the main content is quadratic in them."""
+
 _ESCAPE = b"\x1b"  # ISO 2022 is ASCII with escape sequences
 
 
@@ -28,12 +33,21 @@ def page_text(source: WebPages, page: str) -> str:
 
 
 def visible_text(page: str, main_content: bool) -> str:
-    """The text that a browser would show, in paragraphs and lines; without pictures' names and fields of forms."""
+    """The text that a browser would show, in paragraphs and lines; without pictures' names and fields of forms. Of a
+    page that is nested deeper than DEEPEST all of it is taken for main content."""
     from resiliparse.extract.html2text import extract_plain_text
 
     if page.lstrip()[:5] == "<?xml":
         page = _CLOSED.sub(r"<\1\2></\1>", page)
+    main_content = main_content and not _is_too_deep(page)
     return extract_plain_text(page, preserve_formatting=True, main_content=main_content, alt_texts=False)
+
+
+def _is_too_deep(page: str) -> bool:
+    if page.count("<") <= DEEPEST:
+        return False
+    depths = accumulate(-1 if tag[1] else 1 for tag in _CONTAINER.finditer(page))
+    return max(depths, default=0) > DEEPEST
 
 
 def _by_trafilatura(page: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from pipeline.corpus.extras import installed_version
 from pipeline.corpus.sources.base_source import Source
 from pipeline.errors import ConfigError
 
@@ -39,7 +39,7 @@ class WebPages(Source):
         """The versions of trafilatura and of its parser, where it is used."""
         if self.extractor != "trafilatura":
             return {}
-        return {name: _installed(name) for name in ("trafilatura", "lxml")}
+        return {name: installed_version(name) for name in ("trafilatura", "lxml")}
 
     def check(self) -> None:
         """Raises ConfigError where the extractor is not installed."""
@@ -50,10 +50,3 @@ def check_web_extra(place: str, modules: tuple[str, ...]) -> None:
     """Raises ConfigError where modules of the extra `web` are not installed."""
     if missing := [name for name in modules if find_spec(name) is None]:
         raise ConfigError(f"{place}: it needs {', '.join(missing)}; pip install 'descent-pipeline[web]'")
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
