@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -32,17 +32,18 @@ class BaseSession(ABC):
         job.write()
         with progress.bar(job.label, total=sum(job.num_bytes), unit="B") as bar:
             shown = JobProgress(job, bar)
-            for number in self._run_elsewhere(job, shown) if self.most_processes(job) > 1 else _run_here(job, shown):
+            elsewhere = self.most_processes(job) > 1
+            for number in self._run_elsewhere(job, shown, progress.say) if elsewhere else _run_here(job, shown):
                 yield job.output(number), job.result(number)
 
     def most_processes(self, job: Job) -> int:
         """How many processes pay for a job."""
         return min(len(job.tasks), sum(job.num_bytes) // WORKER_BYTES)
 
-    def _run_elsewhere(self, job: Job, shown: JobProgress) -> Iterator[int]:
+    def _run_elsewhere(self, job: Job, shown: JobProgress, say: Callable[[str], None]) -> Iterator[int]:
         """Numbers of tasks in their order, each as soon as it and those before it are done. Of several errors the
         first in this order is raised."""
-        states = TaskStates(job, shown)
+        states = TaskStates(job, shown, say)
         try:
             self.begin(job)
             while not states.is_over:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,9 @@ class RaySession(BaseSession):
                 reason = " ".join(str(error).split())
                 where = f"no Ray cluster at {self._address}" if self._address else "Ray does not start on this machine"
                 raise ConfigError(f"run.executor: {where}: {reason}") from None
+        # Ray would print pages about each process that ends; the session says it in a line.
+        if (worker := sys.modules.get("ray._private.worker")) is not None:
+            vars(worker)["print_to_stdstream"] = lambda *given, **named: None
         # Deaths are counted here, and their words are the same for all executors.
         return ray.remote(num_cpus=self._num_cpus, max_retries=0)(run_remote_task)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipeline.errors import StorageError
 from pipeline.executors.jobs import Job, JobProgress
@@ -18,8 +18,8 @@ class TaskStates:
     A task that died is done again, at first of all. One that failed would fail again: those behind it are not begun.
     """
 
-    def __init__(self, job: Job, shown: JobProgress) -> None:
-        self._job, self._shown = job, shown
+    def __init__(self, job: Job, shown: JobProgress, say: Callable[[str], None]) -> None:
+        self._job, self._shown, self._say = job, shown, say
         self.waiting = deque(range(len(job.tasks)))
         self.running: set[int] = set()
         self._ended: dict[int, BaseException | None] = {}
@@ -55,11 +55,12 @@ class TaskStates:
         """The process of a task was killed: it waits again. The last time raises StorageError with a remedy."""
         self.put_back(number)
         self._deaths[number] += 1
+        shard = f"shard {number + 1} of {len(self._job.tasks)} ({self._job.label})"
         if self._deaths[number] == MOST_DEATHS:
             raise StorageError(
-                f"a worker process was killed {MOST_DEATHS} times at shard {number + 1} of {len(self._job.tasks)} "
-                f"({self._job.label}), probably for lack of memory; {remedy}"
+                f"a worker process was killed {MOST_DEATHS} times at {shard}, probably for lack of memory; {remedy}"
             )
+        self._say(f"a worker process was killed at {shard}, which is done again")
 
     def in_order(self) -> Iterator[int]:
         """Tasks that are done, each once, in the order of the job, as far as all before them are done. Raises the first

@@ -124,7 +124,7 @@ def test_slurm_has_lost_a_task_when_it_says_so_for_a_while(tmp_path: Path, monke
     job = Job(fail, None, range(3), [1] * 3, tmp_path / "job", "trying")
     job.write()
     with Progress("test").bar("trying") as bar, Slurm(tasks_per_job=2).session(1) as session:
-        states = TaskStates(job, JobProgress(job, bar))
+        states = TaskStates(job, JobProgress(job, bar), print)
         session.begin(job)
         for queue in (None, "7_0 R\n7_1 PD\n", ""):
             if queue is not None:

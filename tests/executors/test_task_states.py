@@ -15,7 +15,7 @@ from pipeline.progress import Progress
 def states_of(num_tasks: int) -> TaskStates:
     job = Job(print, None, range(num_tasks), [1] * num_tasks, Path("job"), "counting")
     with Progress("test").bar("counting") as bar:
-        return TaskStates(job, JobProgress(job, bar))
+        return TaskStates(job, JobProgress(job, bar), print)
 
 
 def test_tasks_are_given_in_order_whatever_order_they_end_in() -> None:
@@ -44,7 +44,7 @@ def test_of_several_errors_the_first_in_order_is_raised_and_nothing_behind_it_be
         next(order)
 
 
-def test_a_task_that_died_is_the_next_to_begin_until_it_died_too_often() -> None:
+def test_a_task_that_died_is_the_next_to_begin_until_it_died_too_often(capsys: pytest.CaptureFixture[str]) -> None:
     states = states_of(3)
     states.begin()
     for _ in range(MOST_DEATHS - 1):
@@ -54,6 +54,8 @@ def test_a_task_that_died_is_the_next_to_begin_until_it_died_too_often() -> None
         StorageError, match=r"killed 3 times at shard 1 of 3 \(counting\), probably for lack of memory; buy memory"
     ):
         states.die(0, "buy memory")
+    said = "a worker process was killed at shard 1 of 3 (counting), which is done again\n"
+    assert capsys.readouterr().out == said * (MOST_DEATHS - 1)
 
 
 def test_a_task_that_was_not_begun_is_put_back_without_counting() -> None:
