@@ -155,8 +155,9 @@ def print_total(name: str, megabytes: float, parts: list[Measured], num_document
     """Print a line of the table for several pieces of work, one after the other."""
     seconds, most = sum(part.seconds for part in parts), max(part.most_bytes for part in parts)
     documents = "" if num_documents is None else f"{num_documents:,}"
-    cpu = sum(part.cpu_seconds for part in parts)
-    print(f"{name:<22}{seconds:>9.2f}{megabytes / seconds:>8.1f}{cpu:>8.1f}{documents:>12}{most / MEGABYTE:>11,.0f} MB")
+    # The processes of datatrove's pools end before anybody asks for their times.
+    cpu = "" if name == "datatrove" else f"{sum(part.cpu_seconds for part in parts):.1f}"
+    print(f"{name:<22}{seconds:>9.2f}{megabytes / seconds:>8.1f}{cpu:>8}{documents:>12}{most / MEGABYTE:>11,.0f} MB")
 
 
 def processes() -> list[psutil.Process]:
