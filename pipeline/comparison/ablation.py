@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from pipeline.evaluation.scores import BYTES, bits_of
 FEWEST_SHARED = 100
 """With fewer documents nothing is said."""
 
+LEAKED_SHARE = 0.01
+"""Where more of an arm's test documents overlap with its training documents, that is told."""
+
 ARMS = ("base", "changed")
 
 
@@ -32,6 +36,12 @@ class Arm:
     """Folder of its test documents."""
     evaluation: Path | None
     """Folder of its evaluation, once it is there."""
+
+    @property
+    def leaked(self) -> float:
+        """The part of its test documents that overlaps with training documents, as curate has measured it."""
+        found = json.loads((self.tests.parent / "leakage.json").read_text())
+        return float(found.get("test", {}).get("share", 0.0))
 
 
 def shared_documents(folders: Sequence[Path]) -> tuple[list[str], int]:
@@ -82,6 +92,7 @@ def compare_arms(changes: Sequence[str], pairs: Mapping[int, Sequence[Arm]]) -> 
         "change": change,
         "interval": interval,
         "verdict": verdict_on(change, interval),
+        "leaked": {name: max(pair[number].leaked for pair in pairs.values()) for number, name in enumerate(ARMS)},
     }
 
 
@@ -165,4 +176,10 @@ def format_ablation(found: Mapping[str, Any]) -> str:
         f"{' '.join(found['changes'])}: {found['verdict']}",
         f"on {found['documents']:,} test documents{others}",
     ]
+    leaked = found["leaked"]
+    if max(leaked.values()) > LEAKED_SHARE:
+        shares = " and ".join(f"{share:.1%} ({name})" for name, share in leaked.items())
+        lines.append(
+            f"{shares} of the test documents overlap with training documents: the figures flatter what has more"
+        )
     return "\n".join(lines)

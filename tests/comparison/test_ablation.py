@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -78,13 +79,16 @@ def test_verdicts_are_of_what_chance_leaves() -> None:
     assert change_of(np.zeros((3, 5)), np.ones(5)) == (0.0, (0.0, 0.0))
 
 
-def arm(folder: Path, name: str, documents: dict[str, str], bits: float | NDArray[np.float64]) -> Arm:
-    """A run whose model needs so many bits for each byte of its test documents."""
+def arm(
+    folder: Path, name: str, documents: dict[str, str], bits: float | NDArray[np.float64], leaked: float = 0.0
+) -> Arm:
+    """A run whose model needs so many bits for each byte of its test documents, a part of which are leaked."""
     own = folder / name
     writer = ShardWriter(own / "test" / "shard-000000.parquet")
     for id, text in documents.items():
         writer.write(Document(id, text, "s", id))
     writer.close()
+    (own / "leakage.json").write_text(json.dumps({"test": {"share": leaked}}))
     sizes = np.array([len(text) for text in documents.values()], dtype=float)
     zeros = np.zeros((len(sizes), 7))
     zeros[:, 0], zeros[:, 1], zeros[:, 3], zeros[:, 4] = sizes * bits * np.log(2), sizes, sizes, 1
@@ -104,6 +108,15 @@ def test_only_documents_count_that_all_runs_share(tmp_path: Path) -> None:
     text = format_ablation(found)
     assert "a.b=1: better: fewer bits per byte\non 120 test documents; 2 are not in all runs" in text
     assert compare_arms(["a.b=1"], {7: [base, changed]})["interval"] is None
+
+
+def test_what_stands_in_training_is_told(tmp_path: Path) -> None:
+    documents = {f"d{number:03}": "x" * (number + 1) for number in range(120)}
+    base, changed = arm(tmp_path, "base", documents, 2.0, 0.004), arm(tmp_path, "changed", documents, 1.9, 0.086)
+    found = compare_arms(["curate.near_duplicates=null"], {7: [base, changed]})
+    assert found["leaked"] == {"base": 0.004, "changed": 0.086}
+    assert "0.4% (base) and 8.6% (changed) of the test documents overlap with training" in format_ablation(found)
+    assert "overlap" not in format_ablation(compare_arms(["a.b=1"], {7: [base, base]}))
 
 
 def test_too_little_to_compare_is_refused(tmp_path: Path) -> None:
