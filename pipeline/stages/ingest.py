@@ -85,6 +85,8 @@ def _read_group(
             if not isinstance(record, Rejected):
                 for doubt in source.doubts(record):
                     tally.add(doubt, source.name)
+                if record.group is None:
+                    tally.add("without_group", source.name)
                 return True
             tally.add("rejected", record.reason)
             tally.add("source_rejected", source.name)
@@ -116,7 +118,8 @@ def _gather(folders: list[Path], output: Path) -> None:
 
 def _check(config: IngestConfig, tally: Tally, sizes: Mapping[str, int], rejects: Path) -> None:
     """Raises BadDataError when too much of a source is unusable: of its records, or of its bytes where files could
-    not be read to their end, for how many records those hold is not known."""
+    not be read to their end, for how many records those hold is not known; and when none is of a group although the
+    source names a field of groups, since they would be split without it."""
     accepted, lost = tally.of("source_documents"), tally.of("lost_bytes")
     share = config.max_rejected_fraction
     for name, num_rejected in tally.of("source_rejected").items():
@@ -135,6 +138,12 @@ def _check(config: IngestConfig, tally: Tally, sizes: Mapping[str, int], rejects
         )
     if not accepted:
         raise BadDataError("ingest: the sources hold no document; add files with text")
+    for source in config.sources:
+        field = getattr(source, "group_field", None)
+        if field and tally.of("without_group").get(source.name) == accepted.get(source.name, 0):
+            raise BadDataError(
+                f"ingest: no document of {source.name} has a value in {field!r}; mend its group_field, or remove it"
+            )
 
 
 def _warnings(tally: Tally) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -366,6 +366,16 @@ def test_empty_sources_fail(run: Run) -> None:
     Path("a.jsonl").write_text("\n\n")
     with pytest.raises(BadDataError, match="hold no document"):
         run("ingest", ingest_config())
+
+
+@pytest.mark.parametrize("field", ["patient", "pacient"])
+def test_a_field_of_groups_that_no_record_has_is_told(run: Run, field: str) -> None:
+    rows = [{"text": story(number), **({"patient": "p"} if number == 2 else {})} for number in range(3)]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"name": "s", "type": "jsonl", "paths": ["a.jsonl"], "group_field": field}
+    told = pytest.raises(BadDataError, match=r"no document of s has a value in 'pacient'; mend its group_field")
+    with told if field == "pacient" else nullcontext():
+        run("ingest", IngestConfig.model_validate({"sources": [source]}))
 
 
 def test_a_missing_lexicon_is_named(run: Run) -> None:
