@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,22 @@ def test_models_are_folders_and_computed_by_the_versions_of_the_key(tmp_path: Pa
     made = operation("word.ContextualWordEmbsAug", model_path=str(tmp_path))
     assert made.facts_of_key().keys() == {"torch", "transformers"}
     assert operation("word.RandomWordAug").facts_of_key() == {}
+
+
+def test_models_compute_with_one_thread_in_any_process(tmp_path: Path) -> None:
+    class Counted:
+        def augment(self, line: str) -> str:
+            return f"{torch.get_num_threads()} {torch.is_grad_enabled()}"
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        made = operation("word.ContextualWordEmbsAug", model_path=str(tmp_path))
+        vars(made)["_made"] = Counted()
+        assert altered(made, "two words") == "1 False"
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_file_of_words_is_the_one_that_is_named_in_one_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import SequenceMatcher
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import Field
 from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
 from pipeline.corpus.edits import Edit
 from pipeline.corpus.extras import installed_version
+from pipeline.corpus.pretrained_models import one_thread
 from pipeline.corpus.prose_words import code_lines
 from pipeline.corpus.wordnet_files import nltk_files
 from pipeline.errors import ConfigError, MissingInputError
@@ -75,7 +76,7 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
 
     def edits(self, text: str, draw: Draw) -> list[Edit]:
         """An edit for each run of words that it changed."""
-        with seeded(draw.seed):
+        with one_thread() if self.model else nullcontext(), seeded(draw.seed):
             return [edit for line in _prose_lines(text) for edit in self._edits_of_line(line)]
 
     def _edits_of_line(self, line: re.Match[str]) -> Iterator[Edit]:
