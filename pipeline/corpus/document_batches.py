@@ -71,12 +71,6 @@ class DocumentBatch:
         return [[*old, *new] for old, new in zip(before.to_pylist(), self.changes, strict=True)]
 
 
-def batch_of(documents: Sequence[Document]) -> DocumentBatch:
-    """Documents as a batch."""
-    table = pa.Table.from_pylist(list(map(vars, documents)), schema=SCHEMA)
-    return DocumentBatch(table.drop_columns("text"), [one.text for one in documents], [()] * len(documents), 0)
-
-
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[DocumentBatch]:
     """The documents of a shard, a row group each. `columns` names those to read beside `text`; None reads all."""
     first = 0

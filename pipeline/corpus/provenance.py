@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from pipeline.corpus.augmenting import Copy
 from pipeline.corpus.document_shards import ShardWriter, read_column
 from pipeline.corpus.documents import Document
 from pipeline.corpus.edits import changed_spans
-from pipeline.integrity import check_file
 
 SCHEMA = pa.schema(
     [
@@ -110,11 +108,3 @@ def _check_parents(originals: Path, copies: Path) -> None:
     names = list(read_column(copies, "id"))
     assert known.issuperset(read_column(copies, "parent")), f"{copies} has a copy of a document that is not in train"
     assert len(known.union(names)) == len(known) + len(names), f"{copies} has two documents of one name"
-
-
-def read_provenance(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one file, one row group in memory at a time."""
-    check_file(path)
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group).to_pylist()

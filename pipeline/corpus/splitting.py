@@ -25,16 +25,11 @@ ANY = len(SPLITS)
 """The place of documents that no source sends to a split."""
 
 
-def split_of_hash(value: int, config: CurateConfig) -> SplitName:
-    """The split by a text's hash (`repeats.text_hash`) as a fraction of its range: equal texts always land together.
-
-    Growing one fraction only moves documents out of `train`.
-    """
-    return SPLITS[splits_of_hashes(np.array([value], dtype=np.uint64), config)[0]]
-
-
 def splits_of_hashes(values: NDArray[np.uint64], config: CurateConfig) -> NDArray[np.intp]:
-    """The place in SPLITS of each text's split."""
+    """The place in SPLITS of each text's split, by its hash (`repeats.text_hash`) as a fraction of its range.
+
+    Equal texts always land together. Growing one fraction only moves documents out of `train`.
+    """
     positions = values / 2.0**64
     train, validation, test = range(len(SPLITS))
     held_out = np.where(positions >= 1 - config.validation_fraction, validation, train)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from corpus_values import batch_of
 from datatrove.data import Document as DatatroveDocument
 from datatrove.pipeline.filters import C4QualityFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus.curate_config import CurateConfig, reasons_to_drop
-from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.edited_tables import edit_table
 from pipeline.corpus.filters.c4_quality import C4Quality, count_sentences

@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from corpus_values import batch_of, split_of_hash
 from pydantic import ValidationError
 
 from pipeline.corpus.curate_config import CurateConfig, reasons_to_drop
-from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.repeats import text_hash
-from pipeline.corpus.splitting import split_of_hash
 
 RATIOS = [{"type": "min_alphabetic_ratio"}, {"type": "max_digit_ratio"}, {"type": "max_symbol_ratio"}]
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from corpus_values import batch_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import document_shards
-from pipeline.corpus.document_batches import batch_of, column_texts, read_batches
+from pipeline.corpus.document_batches import column_texts, read_batches
 from pipeline.corpus.document_shards import ShardWriter, read_shard, read_tables
 from pipeline.corpus.documents import Document
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus_values import batch_of
 from datatrove.data import Document as DatatroveDocument
 from datatrove.pipeline.filters import GopherRepetitionFilter
 from hypothesis import given, settings
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from pipeline.corpus import phrase_bounds
 from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters import gopher_repetition
 from pipeline.corpus.filters.gopher_repetition import GopherRepetition

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus_values import batch_of
 from datatrove.data import Document as DatatroveDocument
 from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter
 from datatrove.utils.text import PUNCTUATION_SET
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.corpus.curate_config import CurateConfig
-from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters import Filter
 from pipeline.corpus.text_facts import TextFacts

@@ -8,12 +8,12 @@ import unicodedata
 
 import numpy as np
 import pytest
+from corpus_values import batch_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import text_facts
 from pipeline.corpus.curate_config import CurateConfig, reasons_to_drop
-from pipeline.corpus.document_batches import batch_of
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
 from pipeline.corpus.text_facts import TextFacts

@@ -12,13 +12,13 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
+from corpus_values import split_of_hash
 from harness import PATIENCE_SECONDS, STAGES, Project, select
 
 from pipeline.config.loading import load_config
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.document_shards import read_documents
 from pipeline.corpus.repeats import text_hash
-from pipeline.corpus.splitting import split_of_hash
 from pipeline.engine import runner
 from pipeline.errors import BadDataError, ConfigError
 from pipeline.stages import ingest

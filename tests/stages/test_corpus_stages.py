@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from harness import tells
 
@@ -24,7 +25,6 @@ from pipeline.corpus.document_shards import read_documents, read_shard, shard_pa
 from pipeline.corpus.edits import Edit, apply_edits
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.normalize_config import NormalizeConfig
-from pipeline.corpus.provenance import read_provenance
 from pipeline.engine.stage import StageContext
 from pipeline.errors import BadDataError, MissingInputError
 from pipeline.executors.local_session import LocalSession
@@ -161,7 +161,7 @@ def test_provenance_leads_from_each_copy_to_its_original_and_back(run: Run, tmp_
     assert shards == ["shard-000000.parquet", "shard-000000b.parquet"]
     train = list(read_documents(tmp_path / "run/augment/train"))
     assert [d.id for d in train[: len(originals)]] == list(originals)
-    rows = list(read_provenance(tmp_path / "run/augment/provenance/shard-000000.parquet"))
+    rows = pq.read_table(tmp_path / "run/augment/provenance/shard-000000.parquet").to_pylist()
     copies = train[len(originals) :]
     assert [row["id"] for row in rows] == [copy.id for copy in copies]
     for row, copy in zip(rows, copies, strict=True):
