@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +16,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus.corpus_jobs import Jobs
-from pipeline.corpus.decontamination_config import Decontamination
-from pipeline.corpus.documents import FilePart, Rejected
+from pipeline.corpus.decontamination_config import SETTING, Decontamination
+from pipeline.corpus.documents import Document, FilePart, Rejected
 from pipeline.corpus.hash_index import HashIndex, map_array
 from pipeline.corpus.ingest_config import IngestConfig
 from pipeline.corpus.readers.reading_jobs import read_parts, reading_tasks
 from pipeline.corpus.shards import Tally, join_files
 from pipeline.corpus.shingles import Words, ngrams, words_of
 from pipeline.corpus.shuffle import ShuffleWriter, buckets_of_hashes, read_part
+from pipeline.corpus.sources.base_local_files import LocalFiles
+from pipeline.corpus.sources.base_records import Records
 from pipeline.errors import BadDataError
 from pipeline.executors.jobs import Report
 
 FEWEST_WORDS = 8
 """A benchmark's text with fewer is a phrase, which many texts hold."""
 
+LOOKED_AT = 100
+"""Records of a benchmark that are looked at before the first stage."""
+
+NO_FIELD = re.compile(r"no (field|column) ")
+
 BATCH = 1000
 """Benchmark texts that are read at once."""
 
 RUN = np.dtype([("hash", "<u8"), ("benchmark", "<u2")])
 RUNS, NAMES, SIZES = "benchmark_runs", "names", "sizes"
+
+
+def check_benchmarks(config: Decontamination) -> None:
+    """Raises BadDataError where the fields of a benchmark's first records, in files on this machine, are not those that
+    its source says."""
+    for source in config.against:
+        if not isinstance(source, LocalFiles) or not isinstance(source, Records) or not source.find_files():
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            parts = [part for part in source.whole_files() if part.remote is None][:1]
+            records = list(islice(source.read(parts, Path(scratch)), LOOKED_AT))
+        if records and all(isinstance(one, Rejected) and NO_FIELD.match(one.reason) for one in records):
+            raise BadDataError(f"{source.place}: {parts[0].origin}: {why_unusable(records[0])}; mend the name")
+
+
+def why_unusable(record: Document | Rejected) -> str:
+    """In words."""
+    return ": ".join(filter(None, (record.reason, record.detail))) if isinstance(record, Rejected) else ""
 
 
 def gather_benchmarks(jobs: Jobs, config: Decontamination, folder: Path) -> dict[str, dict[str, int]]:
@@ -51,9 +78,15 @@ def gather_benchmarks(jobs: Jobs, config: Decontamination, folder: Path) -> dict
     summary = {name: {what: tally.of(what).get(name, 0) for what in counted} for name in names}
     for name, found in summary.items():
         if found["texts"] == found["too_short"]:
+            first = "".join(f", the first: {why}" for why in islice(tally.of(f"unusable in {name}"), 1))
             raise BadDataError(
-                f"curate.decontaminate: {name} has no text of {FEWEST_WORDS} words or more ({found['texts']:,} shorter "
-                f"ones, {found['rejected']:,} unusable records); see whether its fields are what `against` says"
+                f"{SETTING}: {name} has no text of {FEWEST_WORDS} words or more ({found['texts']:,} shorter "
+                f"ones, {found['rejected']:,} unusable records{first}); see whether its fields are what `against` says"
+            )
+        if found["too_short"]:
+            jobs.progress.say(
+                f"{name}: {found['too_short']:,} of {found['texts']:,} texts have fewer than {FEWEST_WORDS} words and "
+                "are not looked for"
             )
     paths = [place / RUNS for place, _ in read]
     sorted_parts = [place for place, _ in jobs.on_parts(sort_benchmark_runs, paths, paths, RUN, "sorting benchmarks")]
@@ -85,6 +118,8 @@ def write_benchmark_runs(
             tally.add("texts", source.name, len(texts))
             tally.add("too_short", source.name, int(np.count_nonzero(counts < FEWEST_WORDS)))
             tally.add("rejected", source.name, len(batch) - len(texts))
+            if not texts and not tally.of(f"unusable in {source.name}"):
+                tally.add(f"unusable in {source.name}", why_unusable(batch[0]))
             for size in np.unique(np.minimum(counts[counts >= FEWEST_WORDS], config.ngram_words)).tolist():
                 tally.add("sizes", str(size))
             report(sum(map(len, texts)))

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from pipeline.corpus.ingest_config import AnySource
 from pipeline.section import Section
 
+SETTING = "curate.decontaminate.against"
+
 
 class Decontamination(Section):
     """Drop documents that have runs of words in common with benchmarks (Brown et al. 2020, "Language Models are
@@ -24,6 +26,12 @@ class Decontamination(Section):
 
     max_share: float = Field(default=0.0, ge=0, lt=1)
     """The part of a document's runs that benchmarks may have, too. At 0 one run is enough to drop it."""
+
+    @model_validator(mode="after")
+    def _sources_know_where_they_stand(self) -> Self:
+        for source in self.against:
+            source.stands_in(SETTING)
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -299,11 +299,15 @@ def _check(config: CurateConfig, summary: dict[str, Any]) -> None:
 
 
 def _check_settings(config: Config) -> None:
-    """The models and lists of filters can be read, and what reads the benchmarks is installed."""
+    """The models and lists of filters can be read, what reads the benchmarks is installed, and they have the fields."""
     for one in config.curate.filters:
         one.check()
-    for source in config.curate.decontaminate.against if config.curate.decontaminate else ():
-        source.check()
+    if config.curate.decontaminate:
+        from pipeline.corpus.decontamination import check_benchmarks
+
+        for source in config.curate.decontaminate.against:
+            source.check()
+        check_benchmarks(config.curate.decontaminate)
 
 
 STAGE = Stage(

@@ -19,7 +19,7 @@ from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.document_shards import read_documents, write_shards
 from pipeline.corpus.documents import Document, SplitName
 from pipeline.engine.stage import StageContext
-from pipeline.errors import BadDataError, ConfigError
+from pipeline.errors import BadDataError, ConfigError, MissingInputError
 from pipeline.executors.local_session import LocalSession
 from pipeline.progress import Progress
 from pipeline.stages.curate import STAGE
@@ -70,7 +70,7 @@ def stays(folder: Path, name: str = "out") -> set[str]:
     return {one.id for split in ("train", "validation", "test") for one in read_documents(folder / name / split)}
 
 
-def test_a_document_that_holds_a_question_goes_and_is_listed(corpus: Path) -> None:
+def test_a_document_that_holds_a_question_goes_and_is_listed(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw = random.Random(0)
     questions = [sentence(draw, 20) for _ in range(50)]
     eight, seven = sentence(draw, 8), sentence(draw, 7)
@@ -89,6 +89,7 @@ def test_a_document_that_holds_a_question_goes_and_is_listed(corpus: Path) -> No
         "quiz": {"texts": 51, "too_short": 0, "rejected": 0},
         "short": {"texts": 3, "too_short": 1, "rejected": 0},
     }
+    assert "x: short: 1 of 3 texts have fewer than 8 words and are not looked for\n" in capsys.readouterr().err
     gone = {"web-3", "web-5", "web-8"}
     assert stays(corpus) == {*(f"web-{n}" for n in range(40)), *(f"exam-{n}" for n in range(5))} - gone
     listed = [json.loads(line) for line in (corpus / "out/dropped.jsonl").read_text().splitlines()]
@@ -132,7 +133,8 @@ def test_a_benchmark_without_texts_to_look_for_is_an_error(corpus: Path) -> None
     with pytest.raises(BadDataError) as error:
         curate(corpus, decontaminate={"against": against})
     message = str(error.value)
-    assert tells(message, "curate.decontaminate", "quiz", "no text of 8 words", "2 unusable records", "against")
+    assert tells(message, "curate.decontaminate.against", "quiz", "no text of 8 words", "2 unusable records", "against")
+    assert tells(message, "the first: no field 'question': it has prompt")
 
 
 def test_what_filters_and_benchmarks_need_is_looked_at_before_the_first_stage(
@@ -141,13 +143,18 @@ def test_what_filters_and_benchmarks_need_is_looked_at_before_the_first_stage(
     def check(**settings: Any) -> None:
         STAGE.check(SimpleNamespace(curate=CurateConfig.model_validate(settings)))
 
-    with pytest.raises(ConfigError, match="does not know english"):
-        check(filters=[{"type": "min_words"}, {"type": "language", "keep": ["english"]}])
     Path("no_model.bin").write_text("no model")
     with pytest.raises(ConfigError, match="is no model of fastText"):
         check(filters=[{"type": "fasttext", "path": "no_model.bin", "label": "good"}])
     against = [write_benchmark("quiz", [sentence(random.Random(0), 20)])]
     check(decontaminate={"against": against})
+    wrong = [write_benchmark("other", ["a question"], field="prompt")]
+    with pytest.raises(
+        BadDataError, match=r"^curate\.decontaminate\.against: other: other\.jsonl: no field 'question'"
+    ):
+        check(decontaminate={"against": wrong})
+    with pytest.raises(MissingInputError, match=r"^curate\.decontaminate\.against: other: 'gone' matches no file"):
+        check(decontaminate={"against": [wrong[0] | {"paths": ["gone"]}]})
     monkeypatch.setattr("pipeline.corpus.sources.base_web_pages.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pages: it needs .*pip install 'descent-pipeline\[web\]'"):
         check(decontaminate={"against": [*against, {"name": "pages", "type": "html", "paths": ["."]}]})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from pipeline.corpus.documents import EXCERPT_CHARS, Document, FilePart, Rejected, SplitName, document_id
 from pipeline.features import Feature
@@ -37,10 +37,16 @@ class Source(Feature):
     is_shared_out: ClassVar[bool] = False
     """Whether several processes may read its files, each some of them."""
 
+    _setting: str = PrivateAttr("ingest.sources")
+
     @property
     def place(self) -> str:
         """Where messages say that something is wrong."""
-        return f"ingest.sources: {self.name}"
+        return f"{self._setting}: {self.name}"
+
+    def stands_in(self, setting: str) -> None:
+        """Say which setting lists it, for messages."""
+        self._setting = setting
 
     def find_files(self) -> dict[Path, str]:
         """The files that it reads, and how documents name them. Their content enters the key.
