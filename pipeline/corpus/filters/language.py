@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -12,7 +13,24 @@ from pydantic import Field, model_validator
 
 from pipeline.corpus.fasttext_models import LIBRARIES, FasttextModel
 from pipeline.corpus.filters.base_text_filter import TextFilter
-from pipeline.errors import ConfigError, MissingInputError
+from pipeline.errors import MissingInputError
+
+CODES = (
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca ce ceb ckb co cs cv cy da "
+    "de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gom gu gv he hi hif hr hsb ht hu hy ia id "
+    "ie ilo io is it ja jv ka kk km kn ko krc ku kv ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr "
+    "ms mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa "
+    "sah sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv uk ur uz vec vep vi vls vo wa "
+    "war wuu xmf yi yo zh "
+)
+"""What the model knows."""
+
+NAMES = (
+    "arabic=ar chinese=zh czech=cs danish=da dutch=nl english=en finnish=fi french=fr german=de greek=el "
+    "hebrew=he hindi=hi hungarian=hu indonesian=id italian=it japanese=ja korean=ko norwegian=no persian=fa "
+    "polish=pl portuguese=pt romanian=ro russian=ru spanish=es swedish=sv turkish=tr ukrainian=uk vietnamese=vi "
+)
+"""What some are called in English."""
 
 
 class Language(TextFilter, type="language"):
@@ -31,6 +49,16 @@ class Language(TextFilter, type="language"):
     """The same for single languages, by code."""
 
     @model_validator(mode="after")
+    def _codes_are_known(self) -> Self:
+        for code in self.keep:
+            if code not in CODES.split():
+                start = re.split("[-_]", code.lower())[0]
+                meant = dict(pair.split("=") for pair in NAMES.split()).get(start, start)
+                hint = f"did you mean {meant}?" if meant in CODES.split() else "codes are such as de, en, fr or zh"
+                raise ValueError(f"keep: the model does not know the language {code!r}; {hint}")
+        return self
+
+    @model_validator(mode="after")
     def _scores_are_of_languages_kept(self) -> Self:
         if others := sorted(self.min_scores.keys() - self.keep):
             raise ValueError(f"min_scores: {', '.join(others)} is not in keep")
@@ -43,7 +71,7 @@ class Language(TextFilter, type="language"):
         return {"model of language": [_model_path()]}
 
     def check(self) -> None:
-        """Raises ConfigError as `model`."""
+        """Raises ConfigError where the file is no model."""
         assert self.model is not None
 
     def reason_of(self, text: str) -> str | None:
@@ -54,13 +82,8 @@ class Language(TextFilter, type="language"):
 
     @cached_property
     def model(self) -> FasttextModel:
-        """Raises ConfigError when it does not know a language of `keep`."""
-        found = FasttextModel(_model_path())
-        if unknown := sorted(set(self.keep).difference(found.labels)):
-            raise ConfigError(
-                f"language: the model does not know {', '.join(unknown)}; it knows {' '.join(found.labels)}"
-            )
-        return found
+        """The model of the package."""
+        return FasttextModel(_model_path())
 
 
 def _model_path() -> Path:
