@@ -20,6 +20,11 @@ class BaseSession(ABC):
     """Carries out jobs in other processes; in this one where one is enough for a job's text, as others would cost more
     than they save."""
 
+    elsewhere: str | None = None
+    """Where jobs are done that are not done here, in words; None for processes of this machine."""
+
+    _has_told = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -33,6 +38,12 @@ class BaseSession(ABC):
         with progress.bar(job.label, total=sum(job.num_bytes), unit="B") as bar:
             shown = JobProgress(job, bar)
             elsewhere = self.most_processes(job) > 1
+            if self.elsewhere and not elsewhere and not self._has_told:
+                self._has_told = True
+                least = f"{2 * WORKER_BYTES // 10**6} MB of text"
+                progress.say(
+                    f"small jobs (less than {least}, or one task) are done by the run, not on {self.elsewhere}"
+                )
             for number in self._run_elsewhere(job, shown, progress.say) if elsewhere else _run_here(job, shown):
                 yield job.output(number), job.result(number)
 

@@ -29,6 +29,8 @@ class RaySession(BaseSession):
     """Carries out jobs on the cluster at an address, or on one of its own with `num_workers` workers. Connects at the
     first job that needs it."""
 
+    elsewhere = "Ray"
+
     def __init__(self, address: str | None, num_cpus: float, num_workers: int) -> None:
         self._address, self._num_cpus, self._num_workers = address, num_cpus, num_workers
         self._remote: Any = None

@@ -55,6 +55,8 @@ class SlurmSession(BaseSession):
     which small clusters have not.
     """
 
+    elsewhere = "Slurm"
+
     def __init__(self, parameters: Mapping[str, Any], tasks_per_job: int) -> None:
         self._parameters, self._tasks_per_job = parameters, tasks_per_job
         self._elements: dict[str, _Element] = {}

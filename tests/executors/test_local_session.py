@@ -235,3 +235,19 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(is_running(pid) for pid in workers))
+
+
+class Elsewhere(LocalSession):
+    elsewhere = "Ray"
+
+
+def test_a_cluster_that_is_not_used_for_small_jobs_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in (LocalSession, Elsewhere):
+        with kind(2) as session:
+            for number in range(2):
+                job = Job(add, 1, [0, 1], [1, 1], tmp_path / f"{kind.__name__}{number}", "counting")
+                list(session.run(job, Progress("x")))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("x: small jobs")]
+    assert told == ["x: small jobs (less than 16 MB of text, or one task) are done by the run, not on Ray"]
