@@ -39,6 +39,9 @@ def _changed_settings(before: Any, after: Any, place: str) -> list[str]:
         ]
     if isinstance(before, list) and isinstance(after, list) and all(isinstance(one, dict) for one in (*before, *after)):
         return _changed_entries(before, after, place)
+    if (before is None and isinstance(after, dict)) or (after is None and isinstance(before, dict)):
+        old, now = ("its defaults" if one == {} else shown_setting({place: one}, place) for one in (before, after))
+        return [f"{place} {old} -> {now}"]
     own, new = flatten(before, place), flatten(after, place)
     pairs = {name: (shown_setting(own, name), shown_setting(new, name)) for name in sorted(own.keys() | new.keys())}
     return [f"{name} {old} -> {now}" for name, (old, now) in pairs.items() if old != now]

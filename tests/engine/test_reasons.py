@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.engine.differences import describe_differences
 
 CONFIG = """\
 run: {name: books}
@@ -61,6 +62,17 @@ def test_a_run_is_compared_with_what_it_was_before_not_with_a_nearer_one(folder:
     expected = ["ingest.max_rejected_fraction 0.01 -> 0.25", 'ingest.sources.0.separator null -> "x"']
     assert ingest(*settings) == (expected, "run books")
     assert ingest(*settings, "run.name=strict") == (expected[1:], "run strict")
+
+
+def test_a_section_that_comes_or_goes_is_told_as_one() -> None:
+    on = {"near": {"at": 0.5, "by": 2}}
+    for before, after, told in (
+        ({"near": None}, on, 'curate.near null -> {"at": 0.5, "by": 2}'),
+        (on, {"near": None}, 'curate.near {"at": 0.5, "by": 2} -> null'),
+        ({"near": None}, {"near": {}}, "curate.near null -> its defaults"),
+    ):
+        kept = {"stage": "curate", "version": 1, "seed": None, "files_in": {}, "inputs": {}}
+        assert describe_differences(kept | {"section": before}, kept | {"section": after}) == [told]
 
 
 def test_a_new_run_is_compared_with_the_nearest_of_the_same_sources(folder: Path) -> None:
