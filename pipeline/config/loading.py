@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,15 @@ def _apply_override(values: dict[str, Any], override: str, places: Places) -> No
             container = container[place]
     for stale in [place for place in places if place[: len(key)] == key]:
         del places[stale]
-    places[key] = COMMAND_LINE
+    places.update(dict.fromkeys(_keys_of(value, key), COMMAND_LINE))
+
+
+def _keys_of(value: Any, key: Key) -> Iterator[Key]:
+    """The keys of a setting that is given, and of all within it."""
+    yield key
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in inner:
+        yield from _keys_of(item, (*key, str(name)))
 
 
 class _References:

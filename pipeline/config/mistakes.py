@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config
+from pipeline.config.layers import may_be_null
 from pipeline.console.terminal_text import LONGEST_NAME, did_you_mean, printable
 from pipeline.features import Feature, own_class
 from pipeline.plain_yaml import COMMAND_LINE, Key, Places, dotted_key, shown
@@ -86,6 +87,8 @@ def _describe(item: Any, values: dict[str, Any], places: Places, path: Path) -> 
     if kind in ("list_type", "tuple_type") and isinstance(given, str):
         is_quoted = given.lstrip().startswith("[")
         expected = "expected a list, not text in quotes" if is_quoted else f"expected a list: [{given[:LONGEST_NAME]}]"
+    if kind in ("model_type", "model_attributes_type", "dict_type") and may_be_null(key):
+        expected += ", or null for none"
     if kind in ("string_type", "path_type") and isinstance(given, (bool, int, float, dict, list)):
         expected += "; put it in quotes"
     return f"{where}: got {shown(given)}; {expected}"
@@ -112,6 +115,8 @@ def known_instead(key: Key, container: Any) -> str:
                 return f"; here it is {f'{holder[0]}.' if is_bare else ''}{meant}"
     if others := kinds_of([model for model in sections_at(Config, key[:-1]) if name in model.model_fields]):
         return f"; only type {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it: set that, or remove it"
+    if name == "type" and (entries := _list_of(str(container.get(name)), key[:-1])):
+        return f"; write {{{entries}: [{{type: {printable(str(container[name]))}}}]}}"
     hint = did_you_mean(name, names := _fields_at(key[:-1], container), otherwise="")
     if hint or not names:
         return hint
@@ -121,6 +126,13 @@ def known_instead(key: Key, container: Any) -> str:
     if len(names) > MAX_NAMES:
         return f"; `descent schema` describes the {len(names)} keys of {dotted_key(key[:-1])}"
     return did_you_mean(name, names)
+
+
+def _list_of(kind: str, key: Key) -> str | None:
+    """The setting of the section at a key that is a list of what has this `type`, if there is one."""
+    fields = {name: field for section in sections_at(Config, key) for name, field in section.model_fields.items()}
+    lists = [name for name, field in fields.items() if get_origin(field.annotation) is list]
+    return next((name for name in lists if kind in kinds_of(sections_at(Config, (*key, name)))), None)
 
 
 def taken_otherwise(valid: Any, given: Any, key: Key, places: Places, path: Path) -> list[str]:

@@ -57,7 +57,10 @@ class AugmentConfig(Section):
     @model_validator(mode="after")
     def _has_something_to_do(self) -> Self:
         if self.operations and self.recipes:
-            raise ValueError("operations and recipes are two ways to say the same; make operations one of the recipes")
+            raise ValueError(
+                "operations and recipes are two ways to say the same; make operations one of the recipes, or take back "
+                "the others: augment.recipes=null or augment.operations=null"
+            )
         if self.fraction > 0 and not self.ways:
             raise ValueError("fraction is above 0 but operations is empty; add a synonym or keyboard operation")
         if self.min_similarity > self.max_similarity:

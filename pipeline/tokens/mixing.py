@@ -46,8 +46,10 @@ class MixtureConfig(Section):
                 )
         left_out = [name for name, split in to_split.items() if split in (None, "train") and name not in self.weights]
         if left_out:
+            has = "has" if len(left_out) == 1 else "have"
             raise ValueError(
-                f"pack.mixture.weights: {left_out[0]} has no weight; give it one, or remove it from ingest.sources"
+                f"pack.mixture.weights: {', '.join(left_out)} {has} no weight, which every source of training needs; "
+                f"give each one (pack.mixture.weights.{left_out[0]}=1), or take it out of the list ingest.sources"
             )
 
 

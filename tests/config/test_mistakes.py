@@ -228,6 +228,12 @@ OVERRIDES = {
     "run.name=!!python/object:os.system x": r"command line: run\.name: the tag !!python/object:os\.system is not",
     "run.name=\x1b[31mred": r"command line: run\.name: not valid YAML: the character U\+001B is not allowed",
     "run.\x1b[31m=red": r"command line: run\.\\x1b\[31m: the key is not printable text",
+    "curate.near_duplicates=none": r"command line: .*: got 'none'; expected settings .*, or null for none$",
+    "augment={operations: [{type: swap}], recipes: [{operations: [{type: crop}]}]}": r"augment: .*recipes=null or ",
+    "pack.mixture={weights: {books: 1}}": r"command line: configuration: pack\.mixture\.weights: no source is named",
+    "curate.filters=[{type: language, keep: [en, german]}]": r"filters\.0: keep: .*german'; did you mean de",
+    "curate.filters=[{type: language, keep: [fr-CA]}]": r"'fr-CA'; did you mean fr\?$",
+    "curate.filters=[{type: language, keep: [klingon]}]": r"'klingon'; codes are such as de, en, fr or zh$",
     "run.seed=-1": r"command line: run\.seed: got -1; input should be greater than or equal to 0",
 }
 
@@ -362,6 +368,22 @@ def test_every_mistake_has_its_own_line_up_to_twenty(descent: Descent) -> None:
     lines = descent("plan", "run.yaml")[1].splitlines()
     assert len(lines) == 21
     assert lines[-1] == "descent: run.yaml: 280 more mistakes like these"
+
+
+def test_an_operation_in_place_of_a_recipe_is_told_how_to_be_one(descent: Descent) -> None:
+    left, errors = descent("plan", "run.yaml", "augment.recipes=[{type: synonym}]")
+    assert left == 78
+    assert "augment.recipes.0.type: unknown key; write {operations: [{type: synonym}]}\n" in errors
+
+
+def test_a_mixture_on_the_command_line_is_what_lacks_sources_of_the_file(descent: Descent) -> None:
+    left, errors = descent("plan", "run.yaml", "ingest.sources.0.split=train", "pack.mixture={weights: {dcs: 1}}")
+    assert left == 78
+    assert_one_line(errors, r"command line: .*'dcs'; did you mean docs")
+    more = "ingest.sources=[{name: a, type: python_docs}, {name: b, type: python_docs}, {name: c, type: python_docs}]"
+    left, errors = descent("plan", "run.yaml", more, "pack.mixture={weights: {b: 1}}")
+    assert left == 78
+    assert_one_line(errors, r"command line: .*: a, c have no weight, .* take it out of the list ingest\.sources$")
 
 
 def test_a_long_chain_of_bases_is_refused(descent: Descent) -> None:

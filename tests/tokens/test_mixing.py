@@ -73,7 +73,10 @@ def test_a_share_of_less_than_a_window_is_an_error() -> None:
     ("weights", "problem"),
     [
         ({"bokks": 1, "web": 1}, r"no source is named 'bokks'; did you mean books\?"),
-        ({"books": 1}, r"web has no weight; give it one, or remove it from ingest\.sources"),
+        (
+            {"books": 1},
+            r"web has no weight, which .*; give each one \(pack\.mixture\.weights\.web=1\), or take it out ",
+        ),
         ({"books": 1, "web": 1, "exam": 1}, r"all of exam goes to the test split, and none is trained on"),
     ],
 )
@@ -83,6 +86,12 @@ def test_names_are_those_of_the_sources_of_training(weights: dict[str, float], p
     mixture(books=1, web=2).check_sources(sources)
     with pytest.raises(ValueError, match=problem):
         mixture(**weights).check_sources(sources)
+
+
+def test_all_sources_without_a_weight_are_named() -> None:
+    sources = [SimpleNamespace(name=name, split=None) for name in ("books", "web", "code")]
+    with pytest.raises(ValueError, match=r"books, code have no weight"):
+        mixture(web=2).check_sources(sources)
 
 
 def texts_of(*sources: str) -> list[Document]:
