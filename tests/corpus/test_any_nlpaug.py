@@ -59,6 +59,12 @@ def test_arguments_are_those_of_the_class() -> None:
     assert altered(made, "An old man,  in an old  coat.") == "An aged man,  in an aged  coat."
 
 
+def test_what_is_no_prose_in_a_line_is_not_given_to_it() -> None:
+    made = operation("word.RandomWordAug", action="substitute", target_words=["xyzzy"], aug_p=1.0, aug_max=None)
+    after = altered(made, "The <unk> said that in 1973 it was a=b or so, see https://a.b/c now.")
+    assert after == "The <unk> xyzzy xyzzy xyzzy 1973 it was a=b xyzzy xyzzy xyzzy https://a.b/c now."
+
+
 @given(st.text("ab \n", max_size=30), st.lists(st.sampled_from(["a", "b", "ab", "c"]), max_size=8))
 def test_edits_lead_to_the_new_words(text: str, new: list[str]) -> None:
     places = [match.span() for match in re.finditer(r"\S+", text)]
@@ -77,6 +83,10 @@ def test_what_it_cannot_be_made_with_is_told(tmp_path: Path) -> None:
         operation("word.SplitAug", colour="red").check()
     with pytest.raises(MissingInputError, match="there is no file or folder bert-base-uncased"):
         operation("word.ContextualWordEmbsAug", model_path="bert-base-uncased").files_of_key()
+    with pytest.raises(
+        ConfigError, match=r"nlpaug: word.RandomWordAug with arguments \{'action': 'insert'\} .* NotImpl"
+    ):
+        operation("word.RandomWordAug", action="insert").check()
     with pytest.raises(ValueError, match="should match pattern"):
         operation("os.system")
 

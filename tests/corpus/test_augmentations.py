@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from pipeline.corpus.augment_config import AugmentConfig
 from pipeline.corpus.augmentations import AUGMENTATIONS, Augmentation, Draw
+from pipeline.corpus.docstrings import library_files, read_python_docs
 from pipeline.corpus.edits import apply_edits
 from pipeline.corpus.nlpaug_tables import keyboard_neighbours, lookalikes, misspellings
 from pipeline.corpus.word_groups import ANTONYMS, SYNONYMS, read_lexicon
@@ -55,6 +57,79 @@ def test_misspellings_are_those_of_people() -> None:
     assert "recieve" in misspellings()["receive"]
     after = altered("spelling", "They receive it.", probability=1.0).split()
     assert after[1] in misspellings()["receive"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *("<unk>", "https://a.org/good?many=big", "good=many", "good_news", "/good/many", "`good many news`"),
+        *("open(good, many)", "<a href='x' title='good many'>", "good = many", "{good: many}"),
+    ],
+)
+def test_what_is_no_prose_in_a_sentence_stays_alone(kept: str) -> None:
+    before = "However, many people receive good news in the big house they live in"
+    text = f"{before} ({kept}), and {kept} it is not in many of the good ones."
+    assert altered("delete", text, probability=1.0).split() == f", ({kept}), {kept}.".split()
+    after = altered("keyboard", text, probability=1.0)
+    assert after.count(kept) == 2
+    assert not {"many", "people", "receive"} & set(after.split(kept, maxsplit=1)[0].split())
+
+
+CODE = """\
+>>> print("many good people")
+many good people
+
+```
+many good people
+```
+Write this::
+
+   many good people
+   are in many houses
+
+.. code-block:: text
+
+   many good people
+
+.. note::
+
+   news
+$ cat many people
+def many(good, people):
+import good
+Table | many | good
+x = many + good
+"""
+
+
+def test_lines_of_code_stay() -> None:
+    code = [line for line in CODE.splitlines() if line not in ("Write this::", "   news")]
+    after = altered("keyboard", CODE, probability=1.0).splitlines()
+    assert [line for line in after if line in code] == code
+    assert "Write this::" not in after
+    assert "   news" not in after
+
+
+def test_literal_blocks_and_prompts_of_real_documentation_stay() -> None:
+    blocks = lines = changed = 0
+    for _, text in islice(read_python_docs(library_files()), 1200):
+        edits = operation("keyboard", probability=1.0).edits(text, Draw(0))
+        touched = {text.count("\n", 0, edit.start) for edit in edits}
+        changed += len(touched)
+        indent = None
+        for number, line in enumerate(text.split("\n")):
+            depth = len(line) - len(line.lstrip())
+            if line.strip() and indent is not None and depth <= indent:
+                indent = None
+            is_literal = indent is not None and line.strip() != ""
+            if is_literal or line.lstrip().startswith(">>> "):
+                lines += 1
+                assert number not in touched, line
+            if indent is None and line.rstrip().endswith("::") and not line.lstrip().startswith(".. "):
+                indent, blocks = depth, blocks + 1
+    assert blocks > 10
+    assert lines > 300
+    assert changed > 3000
 
 
 def test_broken_words_are_whole_without_the_space() -> None:

@@ -136,6 +136,8 @@ def test_sentences_are_drawn_one_by_one_and_each_is_translated_once(monkeypatch:
         ("It is not so good.", "It is rather good.", "with a negation more or less"),
         ("He was in the garden.", "He was n\u00e3o garden.", "in another language"),
         ("The fold was deep there.", "The dobra was deep there.", "in another language"),
+        ("Use `an open` fold as it is.", "Use `open` fold as it is.", "without a number or a name"),
+        ("Use `an open` fold as it is.", "Take `an open` fold as it is.", None),
         ("The fold was deep there.", "The pleat was deep there.", None),
     ],
 )

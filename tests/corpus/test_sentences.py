@@ -36,6 +36,7 @@ def test_whole_sentences_of_prose_are_found() -> None:
         "An item of a list is here.",
         "And another one!",
         "The second item goes on here.",
+        "No end See `foo` for more than this.",
         "This line is fine.",
         "\u4eca\u65e5\u306f\u826f\u3044\u5929\u6c17\u3067\u3059\u3002",
         "\u660e\u65e5\u3082\u6674\u308c\u308b\u3002",

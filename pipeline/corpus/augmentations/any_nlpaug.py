@@ -21,12 +21,14 @@ from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
 from pipeline.corpus.edits import Edit
 from pipeline.corpus.extras import installed_version
 from pipeline.corpus.pretrained_models import one_thread
-from pipeline.corpus.prose_words import code_lines
+from pipeline.corpus.prose_words import layout
 from pipeline.corpus.wordnet_files import nltk_files
 from pipeline.errors import ConfigError, MissingInputError
 
 WHERE = "augment.operations: nlpaug"
+LEAST_WORDS = 3
 _LINE = re.compile(r"\S.*")
+_WORD = re.compile(r"\S+")
 _PLACE = re.compile(r"\w*(?:model|path|dir)\w*|\w*_file")
 _NAME = re.compile(r"(?!None\b)\w[\w./-]*")
 """What a default looks like that names a model of the hub."""
@@ -39,7 +41,8 @@ NLTK_PACKAGES = ("wordnet", "omw-1.4", "averaged_perceptron_tagger_eng")
 
 class AnyNlpaug(Augmentation, type="nlpaug"):
     """Let an augmenter of nlpaug change each line of prose; what it changed is found by comparing words. Words are what
-    stands between white space, unless its arguments say otherwise."""
+    stands between white space, unless its arguments say otherwise. It is given what lies between numbers, identifiers
+    and the like, which stay."""
 
     libraries: ClassVar[tuple[str, ...]] = ("nlpaug", "nltk")
 
@@ -77,17 +80,20 @@ class AnyNlpaug(Augmentation, type="nlpaug"):
     def edits(self, text: str, draw: Draw) -> list[Edit]:
         """An edit for each run of words that it changed."""
         with one_thread() if self.model else nullcontext(), seeded(draw.seed):
-            return [edit for line in _prose_lines(text) for edit in self._edits_of_line(line)]
+            return [edit for start, stop in _pieces(text) for edit in self._edits_of_piece(text, start, stop)]
 
-    def _edits_of_line(self, line: re.Match[str]) -> Iterator[Edit]:
+    def _edits_of_piece(self, text: str, start: int, stop: int) -> Iterator[Edit]:
+        piece, made = text[start:stop], self._made
         try:
             with nothing_fetched():
-                results = self._made.augment(line[0])
-        except (ValueError, IndexError, TypeError, KeyError, AttributeError, LookupError, OSError) as error:
-            raise ConfigError(f"{WHERE}: {self.augmenter} fails on {line[0][:40]!r}: {_in_words(error)}") from None
-        new = results if isinstance(results, str) else next(iter(results), line[0])
-        words = [(word.start() + line.start(), word.end() + line.start()) for word in re.finditer(r"\S+", line[0])]
-        yield from edits_of_words(line.string, words, str(new).split())
+                results = made.augment(piece)
+        except Exception as error:  # of any library that it calls
+            raise ConfigError(
+                f"{WHERE}: {self.augmenter} with arguments {self.arguments} fails on {piece[:40]!r}: {_in_words(error)}"
+            ) from None
+        new = results if isinstance(results, str) else next(iter(results), piece)
+        words = [(word.start() + start, word.end() + start) for word in _WORD.finditer(piece)]
+        yield from edits_of_words(text, words, str(new).split())
 
     @cached_property
     def _made(self) -> Any:
@@ -196,12 +202,33 @@ def seeded(seed: int) -> Iterator[None]:
             torch.set_rng_state(states[2])
 
 
-def _prose_lines(text: str) -> Iterator[re.Match[str]]:
-    code = {start for start, _ in code_lines(text)}
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Lines of prose, cut at what is no prose in them; then pieces of fewer than LEAST_WORDS words are left out."""
+    code, kept = layout(text)
+    lines_of_code = {start for start, _ in code}
+    first = 0
     for line in _LINE.finditer(text):
-        if text.rfind("\n", 0, line.start()) + 1 not in code:
-            yield line
+        start, stop = line.span()
+        if text.rfind("\n", 0, start) + 1 in lines_of_code:
+            continue
+        while first < len(kept) and kept[first][1] <= start:
+            first += 1
+        if first == len(kept) or kept[first][0] >= stop:
+            yield start, stop
+            continue
+        while first < len(kept) and kept[first][0] < stop:
+            yield from _long_enough(text, start, kept[first][0])
+            start = kept[first][1]
+            first += 1
+        yield from _long_enough(text, start, stop)
+
+
+def _long_enough(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    words = [word.span() for word in _WORD.finditer(text, start, stop)]
+    if len(words) >= LEAST_WORDS:
+        yield words[0][0], words[-1][1]
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    words = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {words or 'no words; see what the library says of these arguments'}"

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
 from pipeline.corpus.edits import Edit
-from pipeline.corpus.sentences import Sentence, in_place_of, sentences
+from pipeline.corpus.sentences import Sentence, in_place_of, kept_in, sentences
 from pipeline.corpus.translators import TRANSLATORS, Translator
 from pipeline.features import UNICODE, one_of
 
@@ -98,7 +98,8 @@ def _fault(sentence: str, result: str) -> str | None:
     """Why what came back is of no use."""
     if not SHORTEST * len(sentence) <= len(result) <= LONGEST * len(sentence):
         return "came back much longer or shorter"
-    if _fixed(sentence) != _fixed(result) or not _names(sentence) <= Counter(re.findall(r"\w+", result)):
+    is_whole = _fixed(sentence) == _fixed(result) and kept_in(sentence) == kept_in(result)
+    if not is_whole or not _names(sentence) <= Counter(re.findall(r"\w+", result)):
         return "came back without a number or a name"
     if sorted(_BRACKETS.findall(sentence)) != sorted(_BRACKETS.findall(result)):
         return "came back with other brackets"
