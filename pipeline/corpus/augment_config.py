@@ -62,7 +62,12 @@ class AugmentConfig(Section):
                 "the others: augment.recipes=null or augment.operations=null"
             )
         if self.fraction > 0 and not self.ways:
-            raise ValueError("fraction is above 0 but operations is empty; add a synonym or keyboard operation")
+            raise ValueError(
+                "fraction is above 0 but there is nothing to do; add a synonym or keyboard operation to operations or "
+                "recipes"
+            )
+        if self.max_added == 0 and self.makes_copies:
+            raise ValueError("max_added is 0, which leaves no room for any copy; enabled: false makes none")
         if self.min_similarity > self.max_similarity:
             raise ValueError("min_similarity is above max_similarity, which drops every copy; lower it")
         return self
@@ -71,6 +76,11 @@ class AugmentConfig(Section):
     def ways(self) -> list[Recipe]:
         """The recipes; `operations` alone are one."""
         return self.recipes or ([Recipe(operations=self.operations)] if self.operations else [])
+
+    def early_warnings(self) -> list[str]:
+        """That no copy is made though it is said how."""
+        is_for_nothing = self.enabled and self.ways and self.fraction == 0
+        return ["no copies are made: fraction is 0"] if is_for_nothing else []
 
     @property
     def needs_word_counts(self) -> bool:

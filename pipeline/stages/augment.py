@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.augment_config import AugmentConfig
-from pipeline.engine.stage import Stage, StageContext
+from pipeline.engine.stage import Stage, StageContext, counts_in_words
 from pipeline.executors.jobs import Job, Report
 
 if TYPE_CHECKING:
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pipeline.corpus.shards import Tally
 
 COUNTS = "counts.npz"
+
+COPIES = "altered copies"
+
+FEW = 0.1
+"""A warning tells when less than this part of the wanted copies stayed."""
 
 
 def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
@@ -36,19 +41,43 @@ def run(context: StageContext[AugmentConfig]) -> dict[str, Any]:
         tally, num_documents = Tally(), count_documents(context.output / "train")
         tally.add_in(sum(sizes), num_documents)
         tally.add_out(sum(sizes), num_documents)
-        return {**tally.of("total"), "dropped": {}, "changed": {}}
+        doubts = context.config.early_warnings()
+        return {**tally.of("total"), "dropped": {}, "changed": {}} | ({"warnings": doubts} if doubts else {})
     counts = _count_words(context, shards, sizes, scratch) if context.config.needs_word_counts else None
     shared = (context.config, context.seed, counts)
     job = Job(_augment_shard, shared, shards, sizes, scratch / "augmenting", "augmenting")
     folders, tally = map_shards(context.session, job, context.progress)
     gather_files(folders, context.output)
     shutil.rmtree(scratch)
-    summary = {**tally.of("total"), "dropped": {}, "changed": tally.of("changed")}
+    summary: dict[str, Any] = {**tally.of("total"), "dropped": {}, "changed": tally.of("changed")}
     if dropped := tally.of("copies_dropped"):
         summary["copies_dropped"] = dropped
     if left := tally.of("left_unchanged"):
         summary["left_unchanged"] = left
+    if doubts := _doubts(summary["changed"].get(COPIES, 0), dropped):
+        summary["warnings"] = doubts
     return summary
+
+
+def _doubts(made: int, dropped: Mapping[str, int]) -> list[str]:
+    """That few of the copies stayed, those for which there was no room aside where there are any."""
+    from pipeline.corpus.augmenting import NO_ROOM
+
+    for_others = {reason: count for reason, count in dropped.items() if reason != NO_ROOM}
+    why = for_others if made else dropped
+    wanted = made + sum(why.values())
+    if made >= FEW * wanted:
+        return []
+    largest = max(why, key=lambda reason: why[reason])
+    return [f"{made:,} of {wanted:,} altered copies stayed, {why[largest]:,} were dropped: {largest}"]
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    words = [counts_in_words(summary)]
+    if made := summary["changed"].get(COPIES, 0):
+        words.append(f"{made:,} {COPIES}")
+    dropped = summary.get("copies_dropped", {})
+    return "; ".join(words + [f"{count:,} copies dropped: {reason}" for reason, count in dropped.items()])
 
 
 def _count_words(context: StageContext[AugmentConfig], shards: list[Path], sizes: list[int], scratch: Path) -> Path:
@@ -118,7 +147,7 @@ def _write_copy(copy: Copy, augmenter: Augmenter, budget: Budget, writer: CopyWr
         tally.add("copies_dropped", reason)
         return
     writer.write(document, copy)
-    tally.add("changed", "altered copies")
+    tally.add("changed", COPIES)
     for name in dict.fromkeys(operation["type"] for operation in copy.operations):
         tally.add("changed", f"copies with {name}")
 
@@ -144,5 +173,7 @@ STAGE = Stage(
     inputs=("curate/train",),
     uses_seed=_uses_seed,
     check=_check,
+    early_warnings=lambda config: config.early_warnings(),
+    summary_line=_in_words,
     self_checked_files=("*shard-*.parquet",),
 )

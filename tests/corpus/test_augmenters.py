@@ -184,7 +184,7 @@ def test_the_budget_of_copies_is_exact() -> None:
     ("fields", "problem"),
     [
         ({"recipes": [{"operations": [{"type": "synonym"}]}]}, "two ways to say the same"),
-        ({"operations": []}, "operations is empty"),
+        ({"operations": []}, "there is nothing to do"),
         ({"min_similarity": 0.99}, "min_similarity is above max_similarity"),
     ],
 )

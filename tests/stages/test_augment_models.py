@@ -40,6 +40,27 @@ def augmented(train: Path, output: Path, workers: int, **fields: Any) -> dict[st
     return summary
 
 
+@pytest.mark.parametrize("max_added", [None, 0.01])
+def test_copies_that_do_not_stay_are_told(tmp_path: Path, max_added: float | None) -> None:
+    write_train(tmp_path / "curate", 1, ["1 2 3 4"] * 11 + ["Many people are good."])
+    section = {"operations": [{"type": "keyboard", "probability": 1.0}], "max_added": max_added}
+    summary = augmented(tmp_path / "curate", tmp_path / "out", 1, **section)
+    if max_added is None:
+        assert summary["warnings"] == ["1 of 12 altered copies stayed, 11 were dropped: nothing to change"]
+        told = "13 documents; 1 altered copies; 11 copies dropped: nothing to change"
+    else:
+        assert summary["warnings"] == ["0 of 12 altered copies stayed, 11 were dropped: nothing to change"]
+        told = "12 documents; 1 copies dropped: more text than max_added; 11 copies dropped: nothing to change"
+    assert STAGE.summary_line(summary) == told
+    idle = augmented(tmp_path / "curate", tmp_path / "idle", 1, operations=section["operations"], fraction=0.0)
+    assert idle["warnings"] == ["no copies are made: fraction is 0"]
+    assert STAGE.summary_line(idle) == "12 documents"
+    with pytest.raises(ValueError, match="max_added is 0, which leaves no room"):
+        AugmentConfig.model_validate({**section, "fraction": 1.0, "max_added": 0})
+    with pytest.raises(ValueError, match="nothing to do; add a synonym or keyboard operation to operations or recipes"):
+        AugmentConfig.model_validate({"fraction": 1.0, "recipes": []})
+
+
 def assert_workers_agree(
     tmp_path: Path, texts: list[str], operations: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
