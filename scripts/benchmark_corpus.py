@@ -3,6 +3,7 @@ processor time, and the most memory that all processes had together.
 
     .venv/bin/python scripts/benchmark_corpus.py --megabytes 100 --workers 2
     .venv/bin/python scripts/benchmark_corpus.py --megabytes 100 --workers 2 --gopher --datatrove
+    .venv/bin/python scripts/benchmark_corpus.py --megabytes 8 --datasketch
 
 The text is paragraphs of Python's documentation with a tenth of their words changed, the same for each run; 7 % of the
 documents have characters that are not ASCII. Figures of a machine that does other things at the time say little.
@@ -43,6 +44,9 @@ def main(
     folder: Annotated[Path | None, typer.Option(help="Keep here what the stages write.")] = None,
     gopher: Annotated[bool, typer.Option("--gopher", help="Filter by Gopher's rules of repetition as well.")] = False,
     datatrove: Annotated[bool, typer.Option("--datatrove", help="Let datatrove do the same steps, too.")] = False,
+    datasketch: Annotated[
+        bool, typer.Option("--datasketch", help="Look for near-duplicates by datasketch, too.")
+    ] = False,
 ) -> None:
     """Make the text, run ingest to augment on it, and print what each took."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -61,7 +65,11 @@ def main(
             with Measured("datatrove", megabytes) as measured:
                 measured.num_documents = run_datatrove(text, root / "datatrove", workers, gopher)
         on_disk = sum(path.stat().st_size for name in STAGES for path in (root / name).rglob("*") if path.is_file())
-    print(f"on disk {on_disk / MEGABYTE:,.0f} MB")
+    print(f"on disk {on_disk / MEGABYTE:,.0f} MB", flush=True)
+    if datasketch:
+        script = Path(__file__).with_name("benchmark_near_duplicates.py")
+        command = [sys.executable, str(script), "--megabytes", str(megabytes), "--workers", str(workers)]
+        subprocess.run(command, check=True)
 
 
 def run_stage(name: str, text: Path, gopher: bool, workers: int, session: LocalSession) -> dict[str, Any]:
