@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.corpus.array_files import new_mapped_array
 from pipeline.corpus.components import CHUNK_NODES, GOES, thin_out, unite
 from pipeline.corpus.corpus_jobs import Jobs
 from pipeline.corpus.curate_config import CurateConfig
@@ -91,8 +92,8 @@ class Related:
         belong together, and where they go to."""
         folder.mkdir()
         near, shape = config.likeness, max(1, self.num_documents)
-        states = np.memmap(folder / STATES, np.uint8, "w+", shape=shape)
-        labels = np.memmap(folder / LABELS, np.uint32, "w+", shape=shape)
+        states = new_mapped_array(folder / STATES, np.uint8, shape)
+        labels = new_mapped_array(folder / LABELS, np.uint32, shape)
         for start in range(0, shape, CHUNK_NODES):
             labels[start : start + CHUNK_NODES] = np.arange(start, min(start + CHUNK_NODES, shape))
         unite(labels, read_links([*self.repeats, *self.groups]))

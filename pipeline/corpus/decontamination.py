@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.array_files import write_array
 from pipeline.corpus.corpus_jobs import Jobs
 from pipeline.corpus.decontamination_config import SETTING, Decontamination
 from pipeline.corpus.documents import Document, FilePart, Rejected
@@ -93,7 +94,7 @@ def gather_benchmarks(jobs: Jobs, config: Decontamination, folder: Path) -> dict
     folder.mkdir()
     HashIndex.gather([one / RUNS for one in sorted_parts], folder)
     join_files([one / NAMES for one in sorted_parts], folder / NAMES)
-    np.array(sorted(map(int, tally.of("sizes"))), np.int64).tofile(folder / SIZES)
+    write_array(folder / SIZES, np.array(sorted(map(int, tally.of("sizes"))), np.int64))
     return summary
 
 
@@ -132,8 +133,8 @@ def sort_benchmark_runs(paths: Sequence[Path], buckets: range, output: Path, rep
     runs = np.sort(read_part(paths, RUN, buckets), order=["hash", "benchmark"])
     is_first = np.ones(len(runs), dtype=bool)
     is_first[1:] = runs["hash"][1:] != runs["hash"][:-1]
-    runs["hash"][is_first].tofile(output / RUNS)
-    runs["benchmark"][is_first].tofile(output / NAMES)
+    write_array(output / RUNS, runs["hash"][is_first])
+    write_array(output / NAMES, runs["benchmark"][is_first])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.array_files import write_array
 from pipeline.corpus.curate_config import DropReason
 
 
@@ -28,7 +29,7 @@ class Verdicts:
 
     def write(self, base: Path) -> None:
         """Write numbers and reasons to files beside each other, at a path without suffix."""
-        self.codes.tofile(base.with_suffix(".codes"))
+        write_array(base.with_suffix(".codes"), self.codes)
         base.with_suffix(".reasons").write_text(json.dumps(list(self._numbers)))
 
     def add(self, reasons: Iterable[DropReason | None]) -> None:

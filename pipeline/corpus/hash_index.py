@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.corpus.array_files import new_mapped_array
 from pipeline.corpus.shards import join_files
 
 HASHES, FILTER = "hashes", "filter"
@@ -35,7 +36,7 @@ class HashIndex:
         join_files(list(parts), folder / HASHES)
         hashes = map_array(folder / HASHES, np.uint64)
         num_bits = min(MOST_BITS, 1 << max(7, BITS_EACH * len(hashes) - 1).bit_length())
-        bits = np.memmap(folder / FILTER, np.uint8, "w+", shape=num_bits // 8)
+        bits = new_mapped_array(folder / FILTER, np.uint8, num_bits // 8)
         for start in range(0, len(hashes), CHUNK):
             ranges = np.unique(hashes[start : start + CHUNK] >> _shift(num_bits))
             places = ranges >> _THREE

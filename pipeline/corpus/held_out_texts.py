@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.array_files import append_array, new_mapped_array, write_array
 from pipeline.corpus.corpus_jobs import Jobs
 from pipeline.corpus.hash_index import HashIndex, map_array
 from pipeline.corpus.shards import join_files
@@ -68,7 +69,7 @@ class HeldOutWriter:
         self._runs.write(runs, buckets_of_hashes(runs["hash"]))
         lengths = np.empty(int(np.count_nonzero(long_enough)), LENGTH)
         lengths["document"], lengths["runs"] = numbers[long_enough], counts[long_enough]
-        lengths.tofile(self._lengths)
+        append_array(self._lengths, lengths)
 
 
 def distinct_runs(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
@@ -90,9 +91,9 @@ def sort_held_out_runs(paths: Sequence[Path], buckets: range, output: Path, repo
     is_first[1:] = runs["hash"][1:] != runs["hash"][:-1]
     rank = np.arange(len(runs)) - np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
     counts = rank < MOST_OWNERS
-    runs["hash"][counts].tofile(output / RUNS)
-    runs["document"][counts].tofile(output / OWNERS)
-    runs["document"][~counts].tofile(output / UNCOUNTED)
+    write_array(output / RUNS, runs["hash"][counts])
+    write_array(output / OWNERS, runs["document"][counts])
+    write_array(output / UNCOUNTED, runs["document"][~counts])
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class HeldOutTexts:
         target.mkdir()
         HashIndex.gather([folder / RUNS for folder in sorted_parts], target)
         join_files([folder / OWNERS for folder in sorted_parts], target / OWNERS)
-        lengths = np.memmap(target / LENGTHS, np.uint32, "w+", shape=max(1, num_documents))
+        lengths = new_mapped_array(target / LENGTHS, np.uint32, max(1, num_documents))
         for folder in folders:
             found = np.fromfile(folder / LENGTHS, LENGTH)
             lengths[found["document"]] = found["runs"]

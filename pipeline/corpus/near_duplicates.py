@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.array_files import append_array
 from pipeline.corpus.near_duplicates_config import NearDuplicates
 from pipeline.corpus.repeats import LINK
 from pipeline.corpus.shingles import mix
@@ -160,7 +161,7 @@ def compare_pairs(shared: Comparison, buckets: range, output: Path, report: Repo
             later, earlier = places.reshape(2, -1)
             equal = np.count_nonzero(signatures[later] == signatures[earlier], axis=1)
             edges["similarity"] = equal / shared.config.num_hashes
-            edges[edges["similarity"] >= np.float32(shared.config.lowest)].tofile(file)
+            append_array(file, edges[edges["similarity"] >= np.float32(shared.config.lowest)])
             report(chunk.nbytes)
 
 

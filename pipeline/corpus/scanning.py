@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.array_files import append_array
 from pipeline.corpus.curate_config import CurateConfig, DropReason, reasons_to_drop
 from pipeline.corpus.decontamination import Benchmarks
 from pipeline.corpus.document_batches import DocumentBatch, read_batches
@@ -159,8 +160,8 @@ class _FactsWriter:
         """Write the facts of a batch that began at a position and of which those stay where the mask is true."""
         positions = (np.flatnonzero(mask) + first).astype(np.uint32)
         hashes = text_hashes(kept.texts)
-        positions.tofile(self._passed)
-        hashes.tofile(self._hashes)
+        append_array(self._passed, positions)
+        append_array(self._hashes, hashes)
         self._write_keys(self._texts, hashes, positions)
         numbers = positions + self._first
         self._sample.write(words, numbers)
@@ -175,8 +176,8 @@ class _FactsWriter:
         if self._near is not None:
             rows = np.zeros((len(mask), self._near.num_hashes), np.uint16)
             rows[mask] = signatures(ngrams(words, self._near.ngram_words), len(kept), self._near.num_hashes)
-            rows.tofile(self._signatures)
-            positions[words.counts > 0].tofile(self._signed)
+            append_array(self._signatures, rows)
+            append_array(self._signed, positions[words.counts > 0])
 
     def _write_keys(self, writer: ShuffleWriter, keys: NDArray[np.uint64], positions: NDArray[np.uint32]) -> None:
         records = np.empty(len(keys), KEYED)

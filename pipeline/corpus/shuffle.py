@@ -15,6 +15,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.corpus.array_files import append_array
+
 NUM_BUCKETS = 4096
 
 PART_BYTES = 16_000_000
@@ -57,8 +59,8 @@ class ShuffleWriter:
         records, buckets = (np.concatenate(columns) for columns in zip(*self._pending, strict=True))
         self._pending, self._pending_bytes = [], 0
         # A stable sort of 16 bits is a radix sort, and keeps the order of the records of a bucket.
-        records[np.argsort(buckets, kind="stable")].tofile(self._records)
-        np.cumsum(np.bincount(buckets, minlength=NUM_BUCKETS), dtype=np.int64).tofile(self._bounds)
+        append_array(self._records, records[np.argsort(buckets, kind="stable")])
+        append_array(self._bounds, np.cumsum(np.bincount(buckets, minlength=NUM_BUCKETS), dtype=np.int64))
 
 
 def buckets_of_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:

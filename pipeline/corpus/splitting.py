@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from pipeline.corpus.array_files import new_mapped_array
 from pipeline.corpus.curate_config import CurateConfig
 from pipeline.corpus.documents import SPLITS, SplitName
 from pipeline.corpus.shingles import mix
@@ -82,7 +83,7 @@ class Clusters:
         cluster along.
         """
         sizes, splits, owners, marks, least = (
-            self._mapped(name, kind, "w+")
+            new_mapped_array(self.folder / name, kind, max(1, self.num_documents))
             for name, kind in (
                 ("sizes", np.uint32),
                 ("splits", np.uint8),
@@ -124,8 +125,8 @@ class Clusters:
             largest = max(largest, int(several.max(initial=0)))
         return {"clusters": clusters, "documents_in_clusters": documents, "largest_cluster": largest}
 
-    def _mapped(self, name: str, kind: npt.DTypeLike, mode: Literal["r", "w+"] = "r") -> NDArray[Any]:
-        return np.memmap(self.folder / name, kind, mode, shape=max(1, self.num_documents))
+    def _mapped(self, name: str, kind: npt.DTypeLike) -> NDArray[Any]:
+        return np.memmap(self.folder / name, kind, "r", shape=max(1, self.num_documents))
 
     def _chunks(self) -> Iterator[slice]:
         starts = range(0, self.num_documents, CHUNK_LABELS)

@@ -130,6 +130,7 @@ def _split_shard(
     """Write the documents that stay, each into its split, and say of the others why they do not."""
     import numpy as np
 
+    from pipeline.corpus.array_files import write_array
     from pipeline.corpus.document_shards import ShardWriter, read_tables
     from pipeline.corpus.edited_tables import edit_table
     from pipeline.corpus.leakage import NO_SPLIT
@@ -164,7 +165,7 @@ def _split_shard(
             for place, writer in enumerate(writers.values()):
                 writer.write_table(_where(table, (codes == 0) & (splits[rows] == place)))
             _tell_dropped(_where(table, codes != 0), verdicts.reasons_of(codes), dropped, tally)
-    np.where(verdicts.codes == 0, splits, np.uint8(NO_SPLIT)).tofile(output / PLACES)
+    write_array(output / PLACES, np.where(verdicts.codes == 0, splits, np.uint8(NO_SPLIT)))
     for split, writer in writers.items():
         writer.close()
         tally.add_documents("split", split, writer.num_bytes, writer.num_documents)

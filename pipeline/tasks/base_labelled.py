@@ -78,8 +78,8 @@ class Labelled(Task):
 
     def pack(self, context: TaskContext) -> dict[str, Any]:
         """Write also `<split>/sequences.npy` and `targets.npy`, and `labels/classes.json`."""
-        import numpy as np
 
+        from pipeline.corpus.array_files import save_array
         from pipeline.tokens import labelled_split
 
         config, encode, output = context.config, context.inputs["encode"], context.output
@@ -96,8 +96,8 @@ class Labelled(Task):
             packed = labelled_split.pack_documents(encoded, encode, split, config.block_size, self.strategy, found)
             (output / split).mkdir()
             atomic.write_json(output / split / "pack.json", packed)
-            np.save(output / split / labelled_split.SEQUENCES, found.sequences)
-            np.save(output / split / labelled_split.TARGETS, found.targets)
+            save_array(output / split / labelled_split.SEQUENCES, found.sequences)
+            save_array(output / split / labelled_split.TARGETS, found.targets)
             names = ("windows", "tokens", "target_tokens", "truncated", "dropped")
             splits[split] = {name: packed[name] for name in names} | self.describe(found, classes)
             dropped.update(found.dropped)
