@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
+from functools import cached_property
 
 from pydantic import Field
 
 from pipeline.corpus.augmentations.base_augmentation import Augmentation, Draw
 from pipeline.corpus.edits import Edit
-from pipeline.corpus.prose_words import in_case_of, prose_words
+from pipeline.corpus.prose_words import FUNCTION_WORDS, in_case_of, prose_words
 
 
 class PlainWords(Augmentation):
@@ -40,3 +41,28 @@ class PlainWords(Augmentation):
             if may_change and generator.random() < self.probability:
                 edits.append(Edit(*match.span(), in_case_of(match[0], self.replacement(word, generator))))
         return edits
+
+
+class LookedUpWords(PlainWords):
+    """Replaces words by those that are found for them elsewhere. Words that carry grammar stay."""
+
+    @abstractmethod
+    def look_up(self, word: str) -> tuple[str, ...]:
+        """What may take the place of a word, both in lower case."""
+
+    def may_change(self, word: str) -> bool:
+        """Whether anything may take its place."""
+        return bool(self._words_for(word))
+
+    def replacement(self, word: str, generator: random.Random) -> str:
+        """One of what was found, drawn."""
+        return generator.choice(self._words_for(word))
+
+    def _words_for(self, word: str) -> tuple[str, ...]:
+        if word not in self._found:
+            self._found[word] = () if word in FUNCTION_WORDS else self.look_up(word)
+        return self._found[word]
+
+    @cached_property
+    def _found(self) -> dict[str, tuple[str, ...]]:
+        return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.corpus.augmentations.base_plain_words import PlainWords
-from pipeline.corpus.prose_words import FUNCTION_WORDS
+from pipeline.corpus.augmentations.base_plain_words import LookedUpWords
 from pipeline.errors import MissingInputError
 
 Relation = Literal[
@@ -19,7 +17,7 @@ Relation = Literal[
 ]
 
 
-class Ppdb(PlainWords, type="ppdb"):
+class Ppdb(LookedUpWords, type="ppdb"):
     """Replace words by single words that paraphrase them in a file of PPDB 2.0. Words that carry grammar stay."""
 
     path: Path
@@ -41,25 +39,13 @@ class Ppdb(PlainWords, type="ppdb"):
         """Raises BadDataError where the file is not of PPDB 2.0."""
         assert self._index is not None
 
-    def may_change(self, word: str) -> bool:
-        """Whether the file has paraphrases for it."""
-        return bool(self._words_for(word))
-
-    def replacement(self, word: str, generator: random.Random) -> str:
-        """One of them, drawn."""
-        return generator.choice(self._words_for(word))
-
-    def _words_for(self, word: str) -> tuple[str, ...]:
-        if word not in self._found:
-            self._found[word] = () if word in FUNCTION_WORDS else self._index.paraphrases(word)
-        return self._found[word]
+    def look_up(self, word: str) -> tuple[str, ...]:
+        """The paraphrases of the file."""
+        found: tuple[str, ...] = self._index.paraphrases(word)
+        return found
 
     @cached_property
     def _index(self) -> Any:
         from pipeline.corpus.ppdb_index import PpdbIndex
 
         return PpdbIndex(self.path, frozenset(self.relations), self.min_score)
-
-    @cached_property
-    def _found(self) -> dict[str, tuple[str, ...]]:
-        return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.corpus.augmentations.base_plain_words import PlainWords
-from pipeline.corpus.prose_words import FUNCTION_WORDS
+from pipeline.corpus.augmentations.base_plain_words import LookedUpWords
 from pipeline.corpus.wordnet_files import find_wordnet, open_wordnet, wordnet_files
 
 
-class WordNet(PlainWords, type="wordnet"):
+class WordNet(LookedUpWords, type="wordnet"):
     """Replace English words by synonyms or antonyms of WordNet, in the senses that are most frequent. Words that carry
     grammar stay, as do inflected ones: WordNet would put the plain form in their place."""
 
@@ -34,20 +32,10 @@ class WordNet(PlainWords, type="wordnet"):
         """WordNet's files. Raises MissingInputError where they are not; nothing is downloaded."""
         return {"WordNet": wordnet_files(find_wordnet(self.path))}
 
-    def may_change(self, word: str) -> bool:
-        """Whether WordNet has single words for it."""
-        return bool(self._words_for(word))
-
-    def replacement(self, word: str, generator: random.Random) -> str:
-        """One of them, drawn."""
-        return generator.choice(self._words_for(word))
-
-    def _words_for(self, word: str) -> tuple[str, ...]:
-        if word not in self._found:
-            self._found[word] = () if word in FUNCTION_WORDS or len(word) < 3 else self._look_up(word)
-        return self._found[word]
-
-    def _look_up(self, word: str) -> tuple[str, ...]:
+    def look_up(self, word: str) -> tuple[str, ...]:
+        """Single words of WordNet, by `relation`."""
+        if len(word) < 3:
+            return ()
         lemmas = [lemma for synset in self._reader.synsets(word) for lemma in synset.lemmas() if lemma.name() == word]
         names: list[str] = []
         # The sort is stable: where counts are equal, WordNet's order decides.
@@ -59,7 +47,3 @@ class WordNet(PlainWords, type="wordnet"):
     @cached_property
     def _reader(self) -> Any:
         return open_wordnet(find_wordnet(self.path))
-
-    @cached_property
-    def _found(self) -> dict[str, tuple[str, ...]]:
-        return {}

@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.corpus.filters.base_text_filter import TextFilter
-from pipeline.corpus.list_files import read_lines
-from pipeline.errors import MissingInputError
+from pipeline.corpus.list_files import file_of_key, read_lines
 
 
 class BlockList(TextFilter, type="block_list"):
@@ -25,9 +24,7 @@ class BlockList(TextFilter, type="block_list"):
 
     def files_of_key(self) -> Mapping[str, Sequence[Path]]:
         """The list."""
-        if not self.words.is_file():
-            raise MissingInputError(f"block_list: {self.words} does not exist; mend words")
-        return {str(self.words): [self.words]}
+        return file_of_key(self.words, "block_list", "words")
 
     def check(self) -> None:
         """Raises BadDataError for a list that is not UTF-8."""

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from pipeline.corpus.fasttext_models import LIBRARIES, FasttextModel
 from pipeline.corpus.filters.base_text_filter import TextFilter
-from pipeline.errors import ConfigError, MissingInputError
+from pipeline.corpus.list_files import file_of_key
+from pipeline.errors import ConfigError
 
 
 class Fasttext(TextFilter, type="fasttext"):
@@ -30,9 +31,7 @@ class Fasttext(TextFilter, type="fasttext"):
 
     def files_of_key(self) -> Mapping[str, Sequence[Path]]:
         """The model."""
-        if not self.path.is_file():
-            raise MissingInputError(f"fasttext: {self.path} does not exist; mend path")
-        return {str(self.path): [self.path]}
+        return file_of_key(self.path, "fasttext", "path")
 
     def check(self) -> None:
         """Raises ConfigError as `loaded`."""

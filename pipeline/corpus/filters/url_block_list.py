@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline.corpus.documents import Document
 from pipeline.corpus.filters.base_filter import Filter
-from pipeline.corpus.list_files import read_lines
-from pipeline.errors import MissingInputError
+from pipeline.corpus.list_files import file_of_key, read_lines
 
 if TYPE_CHECKING:
     from pipeline.corpus.document_batches import DocumentBatch
@@ -27,9 +26,7 @@ class UrlBlockList(Filter, type="url_block_list"):
 
     def files_of_key(self) -> Mapping[str, Sequence[Path]]:
         """The list."""
-        if not self.urls.is_file():
-            raise MissingInputError(f"url_block_list: {self.urls} does not exist; mend urls")
-        return {str(self.urls): [self.urls]}
+        return file_of_key(self.urls, "url_block_list", "urls")
 
     def check(self) -> None:
         """Raises BadDataError for a list that is not UTF-8."""
