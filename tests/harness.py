@@ -208,6 +208,13 @@ class Project:
             command or self.command(*arguments), cwd=self.folder, text=True, **{**defaults, **options}
         )
 
+    def told(self, verb: str, *arguments: str) -> dict[str, Any]:
+        """What a verb that succeeds prints with --json."""
+        result = self.descent(verb, "tiny.yaml", *arguments, "--json")
+        assert result.code == 0, result.err
+        found: dict[str, Any] = json.loads(result.out)
+        return found
+
     def run(self, *arguments: str) -> dict[str, str]:
         """Run the configuration, expect success, and return each stage's outcome."""
         result = self.descent("run", "tiny.yaml", *arguments)

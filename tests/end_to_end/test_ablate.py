@@ -17,16 +17,9 @@ def project(finished: Project) -> Project:
     return finished
 
 
-def ablate(project: Project, *words: str) -> dict[str, object]:
-    result = project.descent("ablate", "tiny.yaml", *words, "--json")
-    assert result.code == 0, result.err
-    found: dict[str, object] = json.loads(result.out)
-    return found
-
-
 @pytest.mark.slow
 def test_pairs_of_runs_are_compared_and_reused(project: Project) -> None:
-    found = ablate(project, "train.learning_rate=0.2", "--seeds", "2")
+    found = project.told("ablate", "train.learning_rate=0.2", "--seeds", "2")
     runs = found["runs"]
     assert isinstance(runs, list)
     assert [run["seed"] for run in runs] == [7, 8]
@@ -44,7 +37,7 @@ def test_pairs_of_runs_are_compared_and_reused(project: Project) -> None:
     assert "started" not in again.err, "all is there already"
     assert "train.learning_rate=0.2: " in again.out
 
-    nothing = ablate(project, "train.learning_rate=0.005", "--seeds", "2")
+    nothing = project.told("ablate", "train.learning_rate=0.005", "--seeds", "2")
     assert (nothing["change"], nothing["interval"]) == (0.0, [0.0, 0.0])
     assert str(nothing["verdict"]).startswith("no measurable benefit")
 

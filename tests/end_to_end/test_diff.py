@@ -24,13 +24,6 @@ def compared(finished_once: Project, tmp_path_factory: pytest.TempPathFactory) -
     return project
 
 
-def diff(project: Project, *names: str) -> dict[str, Any]:
-    result = project.descent("diff", "tiny.yaml", *names, "--json")
-    assert result.code == 0, result.err
-    found: dict[str, Any] = json.loads(result.out)
-    return found
-
-
 def parsed(page: str) -> Checker:
     checker = Checker()
     checker.feed(page)
@@ -63,7 +56,7 @@ def test_two_runs_on_one_screen_without_torch(compared: Project, without_torch) 
 
 
 def test_its_figures_are_those_of_the_runs(compared: Project) -> None:
-    found = diff(compared, "tiny", "slow")
+    found = compared.told("diff", "tiny", "slow")
     first, second = (
         {line["step"]: line["train/loss"] for line in records(compared, name) if "train/loss" in line}
         for name in ("tiny", "slow")
@@ -93,7 +86,7 @@ def test_a_run_that_failed_shows_what_there_is(compared: Project) -> None:
     assert "  train: train.learning_rate 0.005 -> 1000000000000.0\n" in text
     assert "  in tiny only: evaluate, report\n" in text
     assert "bits per byte" in text
-    found = diff(compared, "tiny", "bad")
+    found = compared.told("diff", "tiny", "bad")
     kept = records(compared, "bad")
     assert found["training"]["figures"]["steps"][1] == kept[-1]["step"] < 24
     assert found["training"]["figures"]["train_loss"][1] == kept[-1]["train/loss"]
@@ -117,9 +110,9 @@ def test_any_number_of_runs_each_in_a_column(compared: Project) -> None:
     assert "  train of tiny: train.learning_rate 0.001 -> 0.005\n" in text
     assert "  in slow, tiny only: evaluate, report\n" in text
     assert re.search(r"bits per byte +\S+ +- +\S+  tiny is best\n", text)
-    found = diff(compared, "slow", "bad", "tiny")
+    found = compared.told("diff", "slow", "bad", "tiny")
     assert [run["name"] for run in found["runs"]] == ["slow", "bad", "tiny"]
-    pair = diff(compared, "slow", "tiny")
+    pair = compared.told("diff", "slow", "tiny")
     for key, row in pair["evaluation"]["measures"].items():
         of_three = found["evaluation"]["measures"][key]
         assert of_three["values"] == [row["values"][0], None, row["values"][1]]
@@ -143,7 +136,7 @@ def test_a_diff_without_a_run_asks_for_one(compared: Project) -> None:
 
 
 def test_a_run_with_itself(compared: Project) -> None:
-    found = diff(compared, "slow", "slow")
+    found = compared.told("diff", "slow", "slow")
     assert found["configuration"] == []
     assert {row["stage"]: row["relation"] for row in found["stages"]} == dict.fromkeys(STAGES, "shared")
     assert all(row["differences"] == [None, 0] for row in found["evaluation"]["measures"].values())

@@ -31,7 +31,7 @@ def test_a_run_that_stops_early_says_so_and_goes_on_with_more_patience(finished:
     assert "stopped_early" not in finished.state()["stages"]["train"]
 
     # What chooses the end is no runtime setting of a run that may end so.
-    compared = json.loads(finished.descent("diff", "tiny.yaml", "tiny", "early", "--json").out)
+    compared = finished.told("diff", "tiny", "early")
     runtime = {row["key"]: row["runtime"] for row in compared["configuration"]}
     assert runtime == dict.fromkeys(
         ("train.eval_steps", "train.early_stopping_patience", "train.early_stopping_threshold",

@@ -117,7 +117,7 @@ def test_a_killed_attempt_does_not_lend_its_settings_to_the_result(finished: Pro
     assert told.endswith(f"; its metrics.jsonl, health.jsonl and tensorboard/ are of training {killed}")
     # What is compared is the result, with its settings, and says so.
     finished.run(SLOWER, "run.name=other")
-    compared = json.loads(finished.descent("diff", "tiny.yaml", "tiny", "other", "--json").out)
+    compared = finished.told("diff", "tiny", "other")
     assert [row["values"] for row in compared["configuration"]] == [[0.005, 0.003]]
     assert [run["outcome"] for run in compared["runs"]] == ["done", "done"]
     assert "the last attempt: killed" in compared["runs"][0]["message"]
@@ -125,7 +125,7 @@ def test_a_killed_attempt_does_not_lend_its_settings_to_the_result(finished: Pro
     finished.run(SLOWER)
     [earlier] = (finished.workspace / "runs/tiny/earlier").iterdir()
     named = f"tiny/earlier/{earlier.name}"
-    again = json.loads(finished.descent("diff", "tiny.yaml", named, "other", "--json").out)
+    again = finished.told("diff", named, "other")
     assert again["evaluation"] == compared["evaluation"]
     assert [run["name"] for run in again["runs"]] == [named, "other"]
     listed = finished.descent("gc", "tiny.yaml").out
