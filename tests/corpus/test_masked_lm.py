@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, MissingInputError
 
 WORDS = ["old", "red", "blue", "house", "river", "boat", "walked", "looked", "the", "was", "by", "it", "and", "a"]
 PIECES = ["##s", "##ed", "walk", "b", "##oats", ",", ".", "(", ")", "1", "0", "_", "=", "!", "'"]
-TEXT = "The old boats was   by the river, and it walked\nby (the) house. Old boats!\n    old = river\nriver_1 was old"
+TEXT = "The old boats was   by the river, and it walked\nby (the) house. Old boats!\n    old = river\nriver_1 was blue"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_words_are_replaced_where_they_stand(bert: Path) -> None:
     assert made.model == bert.name
     assert str(bert / "model.safetensors") in made.files_of_key()
     assert altered(made, TEXT) == (
-        "The blue blue was   by the blue, and it blue\nby (the) blue. Blue blue!\n    old = river\nriver_1 was old"
+        "The blue blue was   by the blue, and it blue\nby (the) blue. Blue blue!\n    old = river\nriver_1 was blue"
     )
     # A word is not replaced by itself.
     assert altered(made, "blue boat") == "red blue"
